@@ -1,0 +1,1 @@
+"""Fusion kernels. This module stays light: torch and triton load when a kernel is first used."""

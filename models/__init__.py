@@ -1,0 +1,1 @@
+"""Training layer: networks that fill logit stores. Nothing in ``fusion`` imports it."""
