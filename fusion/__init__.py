@@ -1,0 +1,60 @@
+"""segfusion: cache many segmentation models' logits once, fuse them at memory speed, and find the weights honestly.
+
+The public names below load on first use, so that ``import fusion`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusion import kernels
+    from fusion.ensemble import HierarchicalEnsemble
+    from fusion.errors import CorruptStoreError, FusionError, InputError, StoreConflictError, StoreError
+    from fusion.labels import Labels
+    from fusion.metrics import Scores
+    from fusion.search.result import SearchResult
+    from fusion.stores import LogitStore, LogitWriter
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "HierarchicalEnsemble": "fusion.ensemble",
+    "LogitStore": "fusion.stores",
+    "LogitWriter": "fusion.stores",
+    "Labels": "fusion.labels",
+    "Scores": "fusion.metrics",
+    "SearchResult": "fusion.search.result",
+    "FusionError": "fusion.errors",
+    "InputError": "fusion.errors",
+    "StoreError": "fusion.errors",
+    "CorruptStoreError": "fusion.errors",
+    "StoreConflictError": "fusion.errors",
+}
+__all__ = [
+    "CorruptStoreError",
+    "FusionError",
+    "HierarchicalEnsemble",
+    "InputError",
+    "Labels",
+    "LogitStore",
+    "LogitWriter",
+    "Scores",
+    "SearchResult",
+    "StoreConflictError",
+    "StoreError",
+    "kernels",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "kernels":
+        return importlib.import_module("fusion.kernels")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fusion' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
