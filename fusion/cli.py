@@ -10,10 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from fusion.errors import FusionError, InputError
+from fusion.errors import FusionError
 
 Item = TypeVar("Item")
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
@@ -44,25 +43,10 @@ def parser(prog: str, description: str, epilog: str | None = None) -> argparse.A
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "video") -> Iterable[Item]:
-    """A bar on stderr that appears after half a second and leaves no trace when stderr is no terminal's business."""
+    """A bar on stderr, shown once half a second has passed."""
     from tqdm import tqdm
 
     return tqdm(items, desc=description, total=total, unit=unit, file=sys.stderr, delay=0.5, mininterval=0.5, dynamic_ncols=True)
-
-
-def parse_bytes(text: str | int) -> int:
-    """ "4GB", "512MiB" or a plain number to bytes; InputError otherwise."""
-    if isinstance(text, int):
-        return text
-    number = text.strip().rstrip("KMGTIBkmgtib ")
-    unit = text.strip()[len(number) :].strip().upper()
-    try:
-        value = float(number) * UNITS[unit]
-    except (ValueError, KeyError):
-        raise InputError(f"memory: got {text!r}; give a size such as 4GB or 512MiB") from None
-    if not 0 < value < float("inf"):
-        raise InputError(f"memory: got {text!r}; give a size above zero")
-    return int(value)
 
 
 def say_bytes(count: float) -> str:

@@ -1,0 +1,26 @@
+"""Scores of label maps. One engine: an int64 confusion matrix [C, C] per video, rows targets, columns predictions.
+
+Every score follows from those matrices, so they can be summed, bootstrapped and cross-validated without touching a pixel again.
+Importing this package loads NumPy only; `map_videos` loads Dask when it is called.
+"""
+
+from __future__ import annotations
+
+from fusion.metrics.confusion import CONVENTIONS, class_iou, confusion, miou, miou_of_counts
+from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
+from fusion.metrics.parallel import map_videos
+from fusion.metrics.scores import Scores
+
+__all__ = [
+    "CONVENTIONS",
+    "VARIANTS",
+    "Scores",
+    "VideoWindows",
+    "class_iou",
+    "confusion",
+    "map_videos",
+    "miou",
+    "miou_of_counts",
+    "stable_windows",
+    "video_consistency",
+]

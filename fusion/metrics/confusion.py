@@ -1,0 +1,95 @@
+"""Confusion matrices and the mean intersection over union that follows from them.
+
+C classes, [...] any leading axes (candidates, videos). With r the row sums (pixels of each target class), c the column sums (pixels
+predicted as each class) and d the diagonal:
+
+    IoU_k = d_k / (r_k + c_k - d_k)                       nan where the union is empty
+    mIoU  = mean of IoU_k over the classes of a convention
+
+| convention | classes in the mean | who computes it so |
+|---|---|---|
+| ``vspw`` | r_k > 0 | the VSPW challenge's script, detectron2 |
+| ``union`` | r_k + c_k > 0 | mmsegmentation, Hugging Face evaluate, Cityscapes, torchmetrics JaccardIndex (macro) |
+| ``all`` | all C, an absent class counts 0 | segmentation_models_pytorch (macro) |
+
+A matrix without a pixel has no score: nan under every convention.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusion.errors import InputError
+
+CONVENTIONS = ("vspw", "union", "all")
+_BLOCK = 1 << 22  # pixels counted at a time: bounds the int64 temporaries to some 100 MB whatever the video's length
+
+
+def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255) -> NDArray[np.int64]:
+    """Pixel counts [C, C] of target class against predicted class.
+
+    targets, labels: integer arrays of one shape, [H, W] or [T, H, W] or any other. Pixels whose target is `ignore` never count,
+    whatever is predicted there. InputError: shapes differ, no integers, or a counted pixel's target or label is outside 0..C-1.
+    """
+    targets, labels = np.asarray(targets), np.asarray(labels)
+    if targets.shape != labels.shape:
+        raise InputError(f"confusion: targets {list(targets.shape)} and labels {list(labels.shape)}; give arrays of one shape")
+    for name, array in (("targets", targets), ("labels", labels)):
+        if array.dtype.kind not in "iu":
+            raise InputError(f"confusion: {name} are {array.dtype}; give integer class ids")
+    if classes < 1:
+        raise InputError(f"confusion: classes is {classes}; give the number of classes, at least 1")
+    targets, labels = targets.reshape(-1), labels.reshape(-1)
+    counts = np.zeros(classes * classes, dtype=np.int64)
+    for start in range(0, len(targets), _BLOCK):
+        t, p = targets[start : start + _BLOCK], labels[start : start + _BLOCK]
+        counted = t != ignore
+        t, p = t[counted], p[counted]
+        for name, values in (("targets", t), ("labels", p)):
+            _check_range(name, values, classes, ignore)
+        counts += np.bincount(t.astype(np.int64) * classes + p.astype(np.int64), minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+def _check_range(name: str, values: NDArray[np.integer], classes: int, ignore: int) -> None:
+    if values.size and (int(values.max()) >= classes or int(values.min()) < 0):
+        stray = np.unique(values[(values < 0) | (values >= classes)]).tolist()
+        shown = ", ".join(map(str, stray[:10])) + (", ..." if len(stray) > 10 else "")
+        advice = f"set void targets to {ignore}" if name == "targets" else "every pixel whose target is not void needs a class"
+        raise InputError(f"confusion: {name} hold {shown} outside 0..{classes - 1}; {advice}")
+
+
+def check_convention(convention: str) -> None:
+    if convention not in CONVENTIONS:
+        raise InputError(f"convention: got {convention!r}; choose one of {', '.join(CONVENTIONS)}")
+
+
+def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
+    """IoU [..., C] of confusion matrices [..., C, C], fractions; nan for a class that is neither in the targets nor predicted."""
+    inter, rows, columns = counts(confusion)
+    union = rows + columns - inter
+    return np.divide(inter, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
+def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Diagonal, row sums and column sums [..., C] of matrices [..., C, C]: all that IoU needs."""
+    matrix = np.asarray(confusion)
+    return np.ascontiguousarray(np.diagonal(matrix, axis1=-2, axis2=-1)), matrix.sum(axis=-1), matrix.sum(axis=-2)
+
+
+def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
+    """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty. Conventions as in the module's table."""
+    return miou_of_counts(*counts(confusion), convention)
+
+
+def miou_of_counts(intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
+    """mIoU [...] from the diagonals, row sums and column sums [..., C] of confusion matrices; the same bits as `miou`."""
+    check_convention(convention)
+    # C order: NumPy's summation order over the classes, hence the last bit, must not depend on the layout of a batch
+    inter, rows, columns = (np.ascontiguousarray(x) for x in (intersections, rows, columns))
+    union = rows + columns - inter
+    iou = np.divide(inter, union, out=np.zeros(union.shape), where=union > 0)
+    members = {"vspw": rows > 0, "union": union > 0, "all": np.ones(union.shape, dtype=bool)}[convention].sum(axis=-1)
+    scored = rows.sum(axis=-1) > 0
+    return np.divide(iou.sum(axis=-1), members, out=np.full(scored.shape, np.nan), where=scored)

@@ -1,0 +1,44 @@
+"""The ladder of the paper's Table 3 for one's own models: best single model, first group, then each group added in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from fusion.contested import Condensed
+
+from fusion.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One row: what is fused, and its scores on each split."""
+
+    name: str
+    scores: Mapping[str, Scores]
+
+
+def formula(groups: Sequence[str], weights: Sequence[float]) -> str:
+    """P_strong + 1.4 P_weak, groups of weight 0 left out."""
+    terms = [f"P_{name}" if weight == 1 else f"{weight:.4g} P_{name}" for name, weight in zip(groups, weights, strict=True) if weight > 0]
+    return " + ".join(terms)
+
+
+def group_rungs(splits: Mapping[str, Condensed], weights: Sequence[float], convention: str) -> list[Rung]:
+    """Rows P_1, P_1 + w_2 P_2, ... on every split; groups of weight 0 add no row, equal weights of all groups close the ladder."""
+    groups = next(iter(splits.values())).groups
+    steps = [[*weights[:count], *[0.0] * (len(groups) - count)] for count in range(1, len(groups) + 1) if weights[count - 1] > 0]
+    uniform = [1.0] * len(groups)
+    rungs = [Rung(formula(groups, step), _scores(splits, step, convention)) for step in steps]
+    if uniform not in steps:
+        rungs.append(Rung("uniform weights", _scores(splits, uniform, convention)))
+    return rungs
+
+
+def _scores(splits: Mapping[str, Condensed], weights: Sequence[float], convention: str) -> dict[str, Scores]:
+    found = {}
+    for split, condensed in splits.items():
+        matrices = condensed.confusion(np.asarray(weights, np.float64))
+        found[split] = Scores(dict(zip(condensed.videos, matrices, strict=True)), condensed.classes, convention)
+    return found
