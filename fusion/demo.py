@@ -65,8 +65,8 @@ def make_scene(split: str, index: int) -> Scene:
     return Scene(f"{split}_{index:02d}", targets, regions, region_class)
 
 
-def model_logits(scene: Scene, family: str, member: int) -> Iterator[np.ndarray]:
-    """One model's logits [C, h, w] of each frame of a scene."""
+def model_logits(scene: Scene, shares: list[torch.Tensor], family: str, member: int) -> Iterator[np.ndarray]:
+    """One model's logits [C, h, w] of each frame of a scene. shares: `region_share` of every frame."""
     own, shared = random("own", family, member, scene.video), random("shared", family, scene.video)
     skill = random("skill", family, member).normal(0, 0.25)
     look_alike = (scene.region_class + 1 + random("look-alike", family).integers(0, CLASSES - 1, CLASSES)[scene.region_class]) % CLASSES
@@ -74,8 +74,7 @@ def model_logits(scene: Scene, family: str, member: int) -> Iterator[np.ndarray]
     rarity = np.log1p(scene.region_class) / np.log1p(CLASSES)
     doubt = np.clip(1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.05), 0.0, 1.9)  # above 1 the look-alike wins the region
     strength = own.uniform(4.0, 6.0)
-    for t in range(FRAMES):
-        share = region_share(scene.regions[t])
+    for share in shares:
         logits = torch.zeros(CLASSES, *NATIVE)
         logits.index_add_(0, torch.from_numpy(scene.region_class), strength * share)
         logits.index_add_(0, torch.from_numpy(look_alike), strength * share * torch.from_numpy(doubt).float()[:, None, None])
@@ -94,6 +93,7 @@ def region_share(regions: np.ndarray) -> torch.Tensor:
 def write(folder: Path, split: str) -> Iterator[str]:
     """Fills folder/<split>/<model>.zarr and folder/labels/<split>; yields each model's name. What is there already is kept."""
     scenes = [make_scene(split, index) for index in range(VIDEOS)]
+    shares = {scene.video: [region_share(regions) for regions in scene.regions] for scene in scenes}
     for scene in scenes:
         for t, target in enumerate(scene.targets):
             path = folder / "labels" / split / scene.video / f"{t:05d}.png"
@@ -105,6 +105,6 @@ def write(folder: Path, split: str) -> Iterator[str]:
             with LogitWriter(folder / split / f"{model}.zarr", names, provenance={"simulated": True}) as writer:
                 for scene in scenes:
                     with writer.video(scene.video, frames=[f"{t:05d}" for t in range(FRAMES)], size=SIZE) as out:
-                        for logits in model_logits(scene, family, member) if not out.committed else ():
+                        for logits in model_logits(scene, shares[scene.video], family, member) if not out.committed else ():
                             out.append(logits)
             yield model

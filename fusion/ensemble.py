@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,20 +211,25 @@ class HierarchicalEnsemble:
         return search(self, truth, method, **options)
 
     def with_weights(self, weights: Mapping[str, float]) -> HierarchicalEnsemble:
-        """The same stores under other weights."""
-        return HierarchicalEnsemble(self.groups, weights, **self.options())
+        """The same groups under other weights."""
+        return self.regrouped(self.groups, weights)
 
     def singles(self) -> HierarchicalEnsemble:
         """Every store as a group of its own, named by its model, for what looks at models one by one."""
-        return HierarchicalEnsemble(single_groups(self.stores), None, **self.options())
+        return self.regrouped(single_groups(self.stores))
 
-    def options(self, stores: Sequence[LogitStore] | None = None) -> dict[str, Any]:
-        """Everything but groups and weights, as the constructor takes it; for some of the stores, or for all."""
+    def regrouped(
+        self, groups: Mapping[str, Sequence[LogitStore]], weights: Mapping[str, float] | None = None, **changed: Any
+    ) -> HierarchicalEnsemble:
+        """Other groups of the same stores, or of some of them. changed: constructor options that shall differ."""
+        used = {store for stores in groups.values() for store in stores}
+        return HierarchicalEnsemble(groups, weights, **{**self._options(used), **changed})
+
+    def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
         pairs = zip(self.stores, self.temperatures, strict=True)
-        temperatures = {str(store.path): value for store, value in pairs if stores is None or store in stores}
         return {
             "resize": self.resize,
-            "temperatures": temperatures,
+            "temperatures": {str(store.path): value for store, value in pairs if store in used},
             "device": str(self.device),
             "memory": self.memory,
             "align": self.align,
@@ -263,7 +268,7 @@ class HierarchicalEnsemble:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as paths and options; stores are opened again there."""
         groups = {name: [str(store.path) for store in stores] for name, stores in self.groups.items()}
-        return _rebuild, (groups, self.weights, self.options())
+        return _rebuild, (groups, self.weights, self._options(self.stores))
 
 
 @dataclass(frozen=True)

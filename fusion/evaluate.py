@@ -131,7 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_truth(parser: argparse.ArgumentParser) -> None:
+def add_truth(parser: argparse._ActionsContainer) -> None:
     """The options that say where the ground truth is; shared with fusion.search."""
     parser.add_argument("--labels", type=Path, metavar="DIR", help="ground truth <video>/<frame>.png, void 255")
     parser.add_argument("--vspw", type=Path, metavar="ROOT", help="ground truth of a VSPW release instead of --labels")

@@ -75,8 +75,8 @@ class Labels:
         known = [name.removesuffix(".txt") for name in _names(root) if name.endswith(".txt")]
         if split not in known:
             raise StoreError(f"labels: {root} has no list {split}.txt{_near(split, known)}")
-        lines = (root / f"{split}.txt").read_text(encoding="utf-8").split()
-        labels = cls(root, tuple(line for line in lines if not line.startswith(".")), VSPW_CLASSES, _checked_stray(stray), "vspw")
+        lines = [line.strip() for line in (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()]
+        labels = cls(root, tuple(line for line in lines if line and not line.startswith(".")), VSPW_CLASSES, _checked_stray(stray), "vspw")
         if len(set(labels.videos)) != len(labels.videos):
             raise StoreError(f"labels: {root / split}.txt lists a video twice; each would count twice")
         missing = [video for video in labels.videos if Path(video).name != video or not labels._folder(video).is_dir()]
@@ -192,7 +192,7 @@ def _frames(folder: Path) -> list[str]:
 
 def _near(name: str, known: Sequence[str]) -> str:
     """'; did you mean ...', or the first of what there is."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(map(repr, close))}?"
     return f"; there are {', '.join(map(repr, known[:5]))}{', ...' if len(known) > 5 else ''}" if known else "; nothing is there"

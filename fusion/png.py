@@ -26,6 +26,7 @@ from fusion.errors import InputError, StoreError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb
 _GREY, _PALETTE = 0, 3
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7: x, y, dx, dy
 _COLOURS = {_GREY: "greyscale", 2: "RGB", _PALETTE: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
 
@@ -42,14 +43,14 @@ def read_png(path: Path, *, wide: bool = False) -> NDArray[np.integer]:
 
     with _reading(path):
         content = path.read_bytes()
-    size, depth, colour = _header(path, content)
+    size, depth, colour, interlaced = _header(path, content)
     found = f"{depth}-bit {_COLOURS.get(colour, 'unknown')}"
     if wide and (depth, colour) != (16, _GREY):
         raise StoreError(f"labels: {path} is {found}; beyond 255 classes, labels are 16-bit greyscale PNGs")
     if not wide and (depth > 8 or colour not in (_GREY, _PALETTE) or (colour == _GREY and depth < 8)):
         advice = "announce the number of classes" if (depth, colour) == (16, _GREY) else "save class ids, not colours"
         raise StoreError(f"labels: {path} is {found}; give 8-bit greyscale or palette PNGs ({advice})")
-    _check_chunks(path, content)
+    _check_pixels(path, _image_data(path, content), size, depth, interlaced)
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             labels: NDArray[np.integer] = np.array(image, dtype=np.uint16 if wide else np.uint8)
@@ -68,8 +69,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise StoreError(f"labels: {path} cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
-def _header(path: Path, content: bytes) -> tuple[tuple[int, int], int, int]:
-    """((H, W), bit depth, colour type) of a PNG's first chunk."""
+def _header(path: Path, content: bytes) -> tuple[tuple[int, int], int, int, bool]:
+    """((H, W), bit depth, colour type, interlaced) of a PNG's first chunk."""
     if content[:8] != SIGNATURE:
         raise StoreError(f"labels: {path} is no PNG; convert it, class ids unchanged (JPEG would change them)")
     if len(content) < 33 or content[8:16] != b"\x00\x00\x00\rIHDR" or struct.unpack(">I", content[29:33])[0] != zlib.crc32(content[12:29]):
@@ -77,22 +78,37 @@ def _header(path: Path, content: bytes) -> tuple[tuple[int, int], int, int]:
     width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
     if not 0 < width * height <= MOST_PIXELS:
         raise StoreError(f"labels: {path} claims {height} x {width} pixels; label maps have 1 to {MOST_PIXELS}")
-    return (height, width), depth, colour
+    return (height, width), depth, colour, content[28] != 0
 
 
-def _check_chunks(path: Path, content: bytes) -> None:
-    """Every chunk up to IEND is whole; decoders skip the checksums of image data."""
-    at, kind = 8, b""
+def _image_data(path: Path, content: bytes) -> bytes:
+    """The compressed pixels, once every chunk up to IEND was found whole; decoders skip the checksums of image data."""
+    at, kind, data = 8, b"", []
     while kind != b"IEND":
-        if at + 12 > len(content):
-            raise StoreError(f"labels: {path} is truncated; restore the file")
-        length, kind = struct.unpack(">I4s", content[at : at + 8])
+        length, kind = struct.unpack(">I4s", content[at : at + 8]) if at + 12 <= len(content) else (len(content), b"")
         end = at + 12 + length
         if end > len(content):
             raise StoreError(f"labels: {path} is truncated; restore the file")
         if struct.unpack(">I", content[end - 4 : end])[0] != zlib.crc32(content[at + 4 : end - 4]):
             raise StoreError(f"labels: {path} is damaged: its {kind.decode('ascii', 'replace')} chunk has a wrong checksum; restore it")
+        if kind == b"IDAT":
+            data.append(content[at + 8 : end - 4])
         at = end
+    return b"".join(data)
+
+
+def _check_pixels(path: Path, data: bytes, size: tuple[int, int], depth: int, interlaced: bool) -> None:
+    """The stream holds every row, each with its filter byte; decoders may fill what is missing with zeros, a valid class."""
+    (height, width), expected = size, 0
+    for x, y, dx, dy in _PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
+        expected += rows * (1 + -(-columns * depth // 8)) if columns > 0 else 0
+    try:
+        found = len(zlib.decompressobj().decompress(data, expected + 1))
+    except zlib.error as error:
+        raise StoreError(f"labels: {path} cannot be decoded ({error}); restore the file") from error
+    if found != expected:
+        raise StoreError(f"labels: {path} cannot be decoded (it holds {found} bytes of rows, not {expected}); restore the file")
 
 
 def colour_map() -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from fusion.errors import FusionError, InputError
 
 Result = TypeVar("Result")
 LOCAL = ("threads", "processes", "synchronous")
+CONNECT_SECONDS = 5
 DEATHS = 3  # a worker may die of something else (out of memory beside a neighbour); three times is the video's own doing
 
 
@@ -136,12 +137,12 @@ def _run_cluster(attempt: Callable[[str], Any], videos: Iterable[str], finish: F
     except ImportError:
         raise InputError(f"scheduler: {address} needs the package distributed; pip install 'segfusion[cluster]'") from None
     try:
-        client = Client(address, set_as_default=False, timeout=5)
+        client = Client(address, set_as_default=False, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise InputError(f"scheduler: cannot reach {address} ({error}); start it, or use threads") from error
     with client:
         names = {client.submit(attempt, video, pure=False): video for video in videos}
-        for future in as_completed(list(names), raise_errors=False):
+        for future in as_completed(list(names), loop=client.loop, raise_errors=False):
             lost = future.exception()
             if isinstance(lost, KilledWorker):
                 raise FusionError(f"video {names[future]!r}: its workers died again and again; do they have enough memory?") from lost

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from fusion.contested import Condensed
-from fusion.search.result import Progress, SearchResult, Trial, best_trial
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
+from fusion.search.result import Progress, SearchResult, Trial, best_trial, untracked
 
 RANGE = (0.0, 2.0, 0.1)  # alpha and beta of equation 1, both ends included: 21 values each
 BATCH = 64
@@ -34,8 +34,7 @@ def grid(
     points = np.array(list(itertools.product(*axes)), np.float64)
     points = points[points.any(axis=1)]
     batches = [points[first : first + BATCH] for first in range(0, len(points), BATCH)]
-    track = progress or (lambda items, description, total: items)
-    miou = np.concatenate([condensed.miou(batch, convention) for batch in track(batches, "grid", len(batches))])
+    miou = np.concatenate([condensed.miou(batch, convention) for batch in (progress or untracked)(batches, "grid", len(batches))])
     history = [Trial(tuple(point), float(score)) for point, score in zip(points.tolist(), miou, strict=True)]
     best = best_trial(history)
     return SearchResult("grid", condensed.groups, best.weights, best.miou, convention, tuple(history))

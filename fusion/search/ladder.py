@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fusion.contested import Condensed
 
+from fusion.contested import Condensed
 from fusion.metrics import Scores
 
 

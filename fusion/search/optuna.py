@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import optuna as optuna_library
-from fusion.contested import Condensed
-from fusion.search.result import Progress, SearchResult, Trial, best_trial
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
+from fusion.search.result import Progress, SearchResult, Trial, best_trial, untracked
 
 SAMPLERS = ("tpe", "cmaes", "gp", "random")
 HIGHEST = 2.0  # as the grid: weights relative to the first group's 1
@@ -47,8 +47,7 @@ def optuna(
     for start in (dict.fromkeys(free, 1.0), dict.fromkeys(free, 0.0)):  # uniform, and the first group alone
         opened.enqueue_trial(start, skip_if_exists=True)
     remaining = trials - len(_complete(opened))
-    track = progress or (lambda items, description, total: items)
-    for _ in track(range(remaining), "optuna", remaining):
+    for _ in (progress or untracked)(range(remaining), "optuna", remaining):
         opened.optimize(objective, n_trials=1, catch=(ArithmeticError, RuntimeError, ValueError))
     history = tuple(Trial(tuple(t.user_attrs["weights"]), float(t.value or 0.0)) for t in _complete(opened))
     if not history:

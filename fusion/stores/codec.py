@@ -39,7 +39,8 @@ class GapCodec(Codec):
         if logits.ndim < 3:
             raise InputError(f"GapCodec.encode: got shape {list(logits.shape)}; give [..., C, h, w]")
         top_class = logits.argmax(axis=-3, keepdims=True)
-        gap = np.take_along_axis(logits, top_class, axis=-3) - logits
+        with np.errstate(over="ignore"):  # a gap beyond float32 is beyond the range as well
+            gap = np.take_along_axis(logits, top_class, axis=-3) - logits
         np.minimum(gap, GAP_RANGE, out=gap)
         np.sqrt(gap / GAP_RANGE, out=gap)
         gap *= 255.0

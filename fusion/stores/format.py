@@ -19,7 +19,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,24 +75,32 @@ class StoreInfo:
     provenance: dict[str, Any]
 
     def document(self, codec: Mapping[str, Any] | None) -> bytes:
+        """The group's zarr.json; InputError where the model's name or the provenance cannot stand in it."""
         body = {"format": FORMAT, "version": VERSION, **asdict(self), "codec": codec}
-        return dump({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTES: body}})
+        try:
+            document = dump({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTES: body}})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"provenance: not JSON ({error}); give a dict of strings, finite numbers, lists and dicts") from error
+        if not isinstance(self.model, str) or not isinstance(self.provenance, dict) or len(document) > MAX_METADATA_BYTES:
+            problem = f"model {self.model!r:.80}, provenance {type(self.provenance).__name__}, {len(document)} bytes in all"
+            raise InputError(f"{problem}; give a string and a dict, below {MAX_METADATA_BYTES} bytes")
+        return document
 
     @classmethod
     def parse(cls, document: bytes, path: Path) -> StoreInfo:
         body = _attributes(_json(document, path), path)
-        if body.get("format") != FORMAT or not isinstance(body.get("version"), int):
+        if body.get("format") != FORMAT:
             raise StoreError(f"{path}: not a logit store (format {body.get('format')!r}, expected {FORMAT!r}); give a store's folder")
-        if body["version"] > VERSION:
-            raise StoreError(f"{path}: format version {body['version']}, this release reads up to {VERSION}; update segfusion")
-        classes = body.get("classes")
-        if not isinstance(classes, list) or not classes or not all(isinstance(c, str) for c in classes):
-            raise CorruptStoreError(f"{path}: classes is {classes!r:.80}, expected a list of names; restore the file")
+        _check_version(body, path)
+        try:
+            classes = checked_ids(body.get("classes"))
+        except ValueError as error:
+            raise CorruptStoreError(f"{path}: classes: {error}, or restore the file") from error
         if body.get("profile") not in PROFILES or body.get("values") not in VALUES:
             raise CorruptStoreError(f"{path}: profile {body.get('profile')!r}, values {body.get('values')!r} unknown; restore the file")
         if not isinstance(body.get("model"), str) or not isinstance(body.get("provenance"), dict):
             raise CorruptStoreError(f"{path}: model or provenance has the wrong type; restore the file or write the store again")
-        return cls(body["model"], tuple(classes), body["profile"], body["values"], body["provenance"])
+        return cls(body["model"], classes, body["profile"], body["values"], body["provenance"])
 
 
 @dataclass(frozen=True)
@@ -133,18 +142,28 @@ def commit_document(info: VideoInfo, dtype: np.dtype, metadata: bytes, group: by
 def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     """Reads and cross-checks the two documents of a committed video; nothing of its pixels is allocated."""
     path, metadata_path = folder / COMMIT, folder / METADATA
+    if folder.is_symlink():
+        raise CorruptStoreError(f"{folder}: a link; stores hold plain folders only, copy the video instead")
     document, metadata = read_document(path), read_document(metadata_path)
     commit = _json(document, path)
     body = {k: v for k, v in commit.items() if k != "checksum"}
-    if commit.get("checksum") != sha256(dump(body)):
+    try:
+        sound = commit.get("checksum") == sha256(dump(body))
+    except (ValueError, RecursionError):  # NaN, or nested deeper than dump goes
+        sound = False
+    if not sound:
         raise CorruptStoreError(f"{path}: checksum does not match its content (edited or damaged); write the video again")
-    if body.get("version", 0) > VERSION:
-        raise StoreError(f"{path}: format version {body['version']}, this release reads up to {VERSION}; update segfusion")
+    _check_version(body, path)
     for name, actual in (("metadata_sha256", metadata), ("group_sha256", group)):
-        if body[name] != sha256(actual):
+        if body.get(name) != sha256(actual):
             changed = metadata_path if actual is metadata else folder.parent / METADATA
             raise CorruptStoreError(f"{changed}: not the file that was committed with {folder.name}; restore it or write the video again")
     return _video_info(_json(metadata, metadata_path), body, store, metadata_path)
+
+
+def _check_version(body: dict[str, Any], path: Path) -> None:
+    if body.get("version") != VERSION:
+        raise StoreError(f"{path}: format version {body.get('version')!r}, this release reads {VERSION}; update segfusion")
 
 
 def _video_info(array: dict[str, Any], commit: dict[str, Any], store: StoreInfo, path: Path) -> VideoInfo:
@@ -158,16 +177,21 @@ def _video_info(array: dict[str, Any], commit: dict[str, Any], store: StoreInfo,
         chunk = tuple(outer["configuration"]["chunk_shape"])
         known = outer["name"] == "sharding_indexed" and inner == ["bytes", "zstd"]
         crc = tuple(int(n) for n in commit["crc32c"])
-        frames = tuple(attributes["frames"])
-        info = VideoInfo(attributes["video"], frames, (attributes["height"], attributes["width"]), shape, shard[0], crc)  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        frames = checked_ids(attributes["frames"])
+        size = (int(attributes["height"]), int(attributes["width"]))
+        info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)  # type: ignore[arg-type]
+        key, dtype = video_key(info.video), array["data_type"]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CorruptStoreError(f"{path}: not an array of a logit store ({error!r}); write the video again") from error
+    if path.parent.name != key:
+        raise CorruptStoreError(f"{path}: holds video {info.video!r}, whose folder is {key}; rename or remove {path.parent.name}")
     expected = (len(frames), len(store.classes), *shape[2:])
-    if not known or array["data_type"] != PROFILES[store.profile].name:
-        raise CorruptStoreError(f"{path}: codecs {outer['name']} {inner} or dtype {array['data_type']} are not this profile's")
-    if len(shape) != 4 or shape != expected or list(shape) != commit["shape"] or len(crc) != len(frames):
+    if not known or dtype != PROFILES[store.profile].name:
+        raise CorruptStoreError(f"{path}: codecs {outer['name']} {inner} or dtype {dtype} are not this profile's; write the video again")
+    if len(shape) != 4 or shape != expected or list(shape) != commit.get("shape") or len(crc) != len(frames):
         raise CorruptStoreError(f"{path}: shape {list(shape)}, expected {list(expected)} by frames and classes; write the video again")
-    if min(shape) < 1 or math.prod(shape[1:]) > MAX_FRAME_ELEMENTS or chunk != (1, *shape[1:]) or shard != (shard[0], *shape[1:]):
+    shards = chunk == (1, *shape[1:]) and shard == (shard[0], *shape[1:]) and 1 <= shard[0] <= len(frames)
+    if min(*shape, *size) < 1 or math.prod(shape[1:]) > MAX_FRAME_ELEMENTS or not shards:
         raise CorruptStoreError(f"{path}: absurd shape {list(shape)} or chunks {list(chunk)}; write the video again")
     return info
 
@@ -176,15 +200,19 @@ def read_document(path: Path) -> bytes:
     """A metadata file, whole, after checking that it is a plain file of at most 16 MiB; symlinks are refused."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_METADATA_BYTES:
+                raise CorruptStoreError(f"{path}: {status.st_size} bytes or not a plain file; metadata stays below {MAX_METADATA_BYTES}")
+            return b"".join(iter(lambda: os.read(handle, status.st_size or 1), b""))
+        finally:
+            os.close(handle)
+    except CorruptStoreError:
+        raise
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; give a complete store") from error
     except OSError as error:
-        raise StoreError(f"{path}: cannot be opened ({error.strerror}); links inside a store are refused") from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_METADATA_BYTES:
-            raise CorruptStoreError(f"{path}: {status.st_size} bytes or not a plain file; metadata stays below {MAX_METADATA_BYTES}")
-        return file.read(MAX_METADATA_BYTES)
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); links inside a store are refused") from error
 
 
 def dump(document: Mapping[str, Any]) -> bytes:
@@ -210,11 +238,20 @@ def _attributes(document: dict[str, Any], path: Path) -> dict[str, Any]:
     return body
 
 
+def checked_ids(ids: Any) -> tuple[str, ...]:
+    """A list of strings, at least one, each once; ValueError otherwise."""
+    listed = () if isinstance(ids, str) or not isinstance(ids, Iterable) else tuple(ids)
+    if not listed or not all(isinstance(text, str) for text in listed):
+        raise ValueError(f"got {ids!r:.80}; give a list of at least one name, each a string")
+    if len(set(listed)) != len(listed):
+        twice = sorted(text for text, count in Counter(listed).items() if count > 1)
+        raise ValueError(f"{twice[:5]!r:.80} stand in the list twice; give each a name of its own")
+    return listed
+
+
 def checked_classes(classes: Any) -> tuple[str, ...]:
     """Class names, C >= 1, each once, in channel order."""
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes) or len(classes) == 0:
-        raise InputError(f"classes: got {classes!r:.80}; give a list of at least one class name")
-    if len(set(classes)) != len(classes):
-        twice = sorted({name for name in classes if list(classes).count(name) > 1})
-        raise InputError(f"classes: {twice[:5]} stand in the list twice; give each class one name")
-    return tuple(classes)
+    try:
+        return checked_ids(classes)
+    except ValueError as error:
+        raise InputError(f"classes: {error}") from None

@@ -56,7 +56,7 @@ def find_videos(folder: Path) -> list[Source]:
 
 def natural(path: Path) -> tuple[Any, ...]:
     """frame2 before frame10."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name))
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.name))
 
 
 def import_videos(
@@ -70,7 +70,7 @@ def import_videos(
 ) -> Iterator[tuple[str, bool]]:
     """Writes each source as a video; yields its id and whether it was there already. Run it again to resume.
 
-    key: the array's name in .npz files. axes: order of the axes, one of AXES, default told by the class count. frames: frame ids
+    key: the array's name in .npz files. axes: order of the axes, one of AXES, default as `as_clip` tells it. frames: frame ids
     by video, default the file names, or 0, 1, 2, ... in a file per video. sizes: (height, width) of the images by video.
     """
     for source in sources:
@@ -107,11 +107,15 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
             if largest > 4 * MAX_FRAME_ELEMENTS:
                 raise InputError(f"{path}: an array of {largest} bytes; split it into one file per frame")
         with np.load(path, allow_pickle=False) as bundle:
-            return bundle[_choose_key(bundle.files, key, path)]
+            array = bundle[_choose_key(bundle.files, key, path)]
+        if not isinstance(array, np.ndarray):
+            raise TypeError("no NumPy array under this name")
+        return array
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable array ({error}); export plain float arrays with numpy.save or numpy.savez") from error
+    except Exception as error:  # of damaged files NumPy, zipfile and zlib raise some ten unrelated kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: not a readable array ({reason}); export plain float arrays with numpy.save or numpy.savez") from error
 
 
 def _choose_key(keys: Sequence[str], key: str | None, path: Path) -> str:
@@ -124,15 +128,17 @@ def _choose_key(keys: Sequence[str], key: str | None, path: Path) -> str:
 
 
 def as_clip(array: np.ndarray, classes: int, axes: str | None, path: Path) -> np.ndarray:
-    """[T, C, H, W] view of an array; the class axis is found by its length unless `axes` names the order."""
+    """[T, C, H, W] view of an array: [T, C, H, W], [C, H, W] or nnU-Net's [C, 1, H, W] by themselves, other orders by `axes`."""
     if axes is not None and axes not in AXES:
         raise InputError(f"--axes: got {axes!r}; choose one of {AXES}")
     fitting = [order for order in AXES if len(order) == array.ndim and array.shape[order.index("C")] == classes]
-    order = axes or (fitting[0] if len(fitting) == 1 else None)
-    if order is None and len(fitting) > 1:
-        raise InputError(f"{path}: shape {list(array.shape)} could be any of {fitting} with {classes} classes; say which with --axes")
-    if order is None or len(order) != array.ndim or array.shape[order.index("C")] != classes:
-        raise InputError(f"{path}: shape {list(array.shape)}, expected [T, C, H, W] or [C, H, W] with C = {classes} classes")
+    plain = [order for order in fitting if order in ("TCHW", "CHW") or (order == "CTHW" and array.shape[1] == 1)]
+    order = axes or (plain[0] if plain else None)
+    if order not in fitting:
+        hint = f"; if its axes are {' or '.join(fitting)}, say so with --axes" if fitting else ""
+        raise InputError(
+            f"{path}: shape {list(array.shape)}, expected {axes or '[T, C, H, W] or [C, H, W]'} with C = {classes} classes{hint}"
+        )
     if "T" not in order:
         array, order = array[None], f"T{order}"
     return array.transpose([order.index(axis) for axis in "TCHW"])
@@ -155,6 +161,8 @@ def read_frames(path: Path) -> dict[str, list[str]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         frames = document.get("videos", document)
+        if not all(isinstance(ids, list) for ids in frames.values()):
+            raise TypeError("a video's frames are no list")
         return {video: [str(frame) for frame in ids] for video, ids in frames.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: frame ids cannot be read ({error}); give JSON {{video: [frame, ...]}}") from error

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.errors import StoreError
-from fusion.stores.format import METADATA, STAGING, StoreInfo, parse_video, read_document
-from fusion.stores.reader import LogitStore, committed
+from fusion.stores.format import STAGING, parse_video
+from fusion.stores.reader import LogitStore, committed, read_group
 from fusion.stores.writer import LOCK
 
 
@@ -28,10 +28,7 @@ class Verdict:
 def verify(path: str | Path) -> Iterator[Verdict]:
     """Re-reads every committed frame of a store against its crc; one verdict a video, damaged ones included, none skipped."""
     root = Path(path)
-    if not root.is_dir():
-        LogitStore(root)  # raises, with a hint at the name
-    group = read_document(root / METADATA)
-    info = StoreInfo.parse(group, root / METADATA)
+    info, group = read_group(root)
     for folder in committed(root):
         try:
             video = parse_video(folder, info, group)
@@ -47,15 +44,18 @@ def gc(path: str | Path, *, age: float = 3600.0, dry_run: bool = False) -> list[
 
     A living writer holds a lock on its folder, which is what counts: a clock that jumped cannot make gc take a live one's work.
     """
-    LogitStore(path)
+    read_group(Path(path))
     staging = Path(path) / STAGING
     removed = []
     for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
-        if folder.is_symlink() or not folder.is_dir() or abs(time.time() - folder.stat().st_mtime) < age or _alive(folder):
+        try:
+            if folder.is_symlink() or not folder.is_dir() or abs(time.time() - folder.stat().st_mtime) < age or _alive(folder):
+                continue
+            size = sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)
+            if not dry_run:
+                shutil.rmtree(folder)
+        except FileNotFoundError:  # its writer finished, or another gc was faster
             continue
-        size = sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)
-        if not dry_run:
-            shutil.rmtree(folder)
         removed.append((folder.name, size))
     return removed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.codec import DECODE_TABLE
 from fusion.stores.format import COMMIT, METADATA, PROFILES, StoreInfo, VideoInfo, crc32c, dump, parse_video, read_document
 
-ABSENT = 2**64 - 1  # offset and length of an inner chunk that was never written
+MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
 class LogitStore:
@@ -34,10 +34,7 @@ class LogitStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_dir():
-            raise StoreError(f"{self.path}: no such logit store{_nearest(self.path)}; give the folder that LogitWriter made")
-        group = read_document(self.path / METADATA)
-        self.info = StoreInfo.parse(group, self.path / METADATA)
+        self.info, group = read_group(self.path)
         self._videos: dict[str, tuple[Path, VideoInfo]] = {}
         for folder in committed(self.path):
             info = parse_video(folder, self.info, group)
@@ -94,7 +91,10 @@ class LogitStore:
         if missing:
             raise InputError(f"{self.path}: video {video!r} has no frame {missing[0]!r} ({len(missing)} missing of {len(order)})")
         wanted = list(range(len(order))) if frames is None else [order[frame] for frame in frames]
-        out = np.empty((len(wanted), *info.frame_shape), PROFILES[self.profile])
+        try:
+            out = np.empty((len(wanted), *info.frame_shape), PROFILES[self.profile])
+        except (MemoryError, ValueError) as error:
+            raise StoreError(f"{self.path}: video {video!r}: {error}; read fewer frames at a time") from error
         shards: dict[int, list[tuple[int, int]]] = {}
         for position, index in enumerate(wanted):
             shards.setdefault(index // info.shard_frames, []).append((position, index))
@@ -120,7 +120,8 @@ class LogitStore:
         path = folder / "c" / str(shard) / "0" / "0" / "0"
         _refuse_links(folder, path, where)
         try:
-            with open(path, "rb") as file:
+            # non-blocking: whoever puts a pipe in a chunk's place gets an error, not a reader that hangs
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 index = _shard_index(file.fileno(), info.shard_frames, where, path)
                 for position, frame in members:
                     offset, length = (int(n) for n in index[frame % info.shard_frames])
@@ -134,15 +135,21 @@ class LogitStore:
             raise CorruptStoreError(f"{where}: {path.relative_to(self.path)} cannot be read ({error.strerror}); write it again") from error
 
 
-def committed(root: Path) -> Iterator[Path]:
-    """Folders with a commit.json, the only ones that exist for a reader. Links are refused, not followed."""
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or not entry.is_dir():
-            continue
-        if os.path.lexists(os.path.join(entry.path, COMMIT)):
-            if entry.is_symlink():
-                raise CorruptStoreError(f"{entry.path}: a link; stores hold plain folders only, copy the video instead")
-            yield Path(entry.path)
+def read_group(root: Path) -> tuple[StoreInfo, bytes]:
+    """What the store's zarr.json says, and its bytes; StoreError, with a hint at a misspelt name, where there is no store."""
+    if not root.is_dir():
+        raise StoreError(f"{root}: no such logit store{_nearest(root)}; give the folder that LogitWriter made")
+    document = read_document(root / METADATA)
+    return StoreInfo.parse(document, root / METADATA), document
+
+
+def committed(root: Path) -> list[Path]:
+    """Folders with a commit.json, the only ones that exist for a reader; the writer's working folder is none of them."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise StoreError(f"{root}: cannot be listed ({error.strerror}); check the folder's rights") from error
+    return [root / name for name in names if not name.startswith(".") and os.path.lexists(root / name / COMMIT)]
 
 
 def _refuse_links(folder: Path, path: Path, where: str) -> None:
@@ -163,14 +170,14 @@ def _shard_index(handle: int, chunks: int, where: str, path: Path) -> np.ndarray
 
 
 def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: str) -> None:
-    if offset == ABSENT or length > out.nbytes + out.nbytes // 64 + 1024:  # zstd's bound for incompressible data
+    if offset > MAX_OFFSET or length > out.nbytes + out.nbytes // 64 + 1024:  # zstd's bound for incompressible data
         raise CorruptStoreError(f"{name}: missing or too long ({length} bytes for {out.nbytes}); write the video again")
     packed = os.pread(handle, length, offset)
     if len(packed) != length or _content_size(packed) != out.nbytes:
         raise CorruptStoreError(f"{name}: truncated, or unpacks to another size than {out.nbytes} bytes; write the video again")
     try:
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: more than one frame, together larger than the picture
         raise CorruptStoreError(f"{name}: damaged ({error}); delete the video's folder and write it again") from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import operator
 import os
 import shutil
 import socket
@@ -37,6 +38,7 @@ from fusion.stores.format import (
     VideoInfo,
     array_attributes,
     checked_classes,
+    checked_ids,
     commit_document,
     crc32c,
     parse_video,
@@ -292,30 +294,35 @@ def to_numpy(frame: Any, where: str) -> np.ndarray:
         frame = frame.detach().to("cpu")
         if not frame.dtype.is_floating_point:
             raise InputError(f"{where}: got {frame.dtype}; give floating-point logits")
-        return frame.float().numpy()
+        frame = (frame if frame.dtype.itemsize == 8 else frame.float()).numpy()
     array = np.asarray(frame)
     if array.dtype.kind != "f":
         raise InputError(f"{where}: got dtype {array.dtype}; give floating-point logits")
     with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+        singles = array.astype(np.float32)
+    if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(singles), np.isinf(array)):
+        raise InputError(f"{where}: values beyond float32's 3.4e38; repair the model's output")
+    return singles
 
 
 def _checked_frames(video: str, frames: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(video, str):
         raise InputError(f"video id: got {video!r}; give a string")
-    if isinstance(frames, str) or not all(isinstance(frame, str) for frame in frames) or len(frames) == 0:
-        raise InputError(f"video {video!r}: frames is {frames!r:.60}; give a list of at least one frame id, each a string")
-    if len(set(frames)) != len(frames):
-        raise InputError(f"video {video!r}: {len(frames) - len(set(frames))} frame ids stand twice; give each frame an id of its own")
-    return tuple(frames)
+    try:
+        return checked_ids(frames)
+    except ValueError as error:
+        raise InputError(f"video {video!r}: frames: {error}") from None
 
 
 def _checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    height, width = (int(n) for n in size)
+    try:
+        height, width = (operator.index(n) for n in size)
+    except (TypeError, ValueError):
+        height = width = 0
     if height < 1 or width < 1:
-        raise InputError(f"video {video!r}: size {size}; give (height, width) in pixels, both at least 1")
+        raise InputError(f"video {video!r}: size {size!r}; give (height, width) in pixels, both at least 1")
     return height, width
 
 
