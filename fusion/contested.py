@@ -60,12 +60,16 @@ class VideoPixels(Protocol):
     """One video's condensed pixels, in memory or on disk. constant: int64 [C, C]; widths: int64 [R, 2], candidates per pixel and
     number of such pixels; rows: int64 [C], contested pixels per target class; nbytes: size of the contested pixels in memory."""
 
-    constant: NDArray[np.int64]
-    widths: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    nbytes: int
-    resident: bool
-
+    @property
+    def constant(self) -> NDArray[np.int64]: ...
+    @property
+    def widths(self) -> NDArray[np.int64]: ...
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def resident(self) -> bool: ...
     def pieces(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles."""
 
@@ -192,7 +196,10 @@ class Condensed:
 
     def normalised(self, weights: ArrayLike) -> NDArray[np.float32]:
         """Weights [B, G] as fusion uses them. InputError: shape, negative or non-finite numbers, a vector of zeros."""
-        raw = np.asarray(weights, np.float64)
+        try:
+            raw = np.asarray(weights, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"weights: not one table of numbers ({error}); give {len(self.groups)} numbers per vector") from error
         if raw.ndim != 2 or raw.shape[1] != len(self.groups):
             raise InputError(f"weights: got shape {list(raw.shape)}; give [vectors, {len(self.groups)}] in the order {list(self.groups)}")
         try:
@@ -214,9 +221,18 @@ class Condensed:
     def miou(self, weights: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
         """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan where no pixel is scored."""
         counts = self._counts(self.normalised(weights), matrix=False)[0]
-        inter = counts[:, 0] + np.diagonal(self._constant)
-        columns = counts[:, 1] + self._constant.sum(axis=0)
+        inter, columns = (counts + self.base).transpose(1, 0, 2)
         return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
+
+    @cached_property
+    def base(self) -> NDArray[np.int64]:
+        """int64 [2, C]: intersections and predictions per class of the uncontested pixels."""
+        return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
+
+    @property
+    def resident(self) -> bool:
+        """Whether all contested pixels are in memory."""
+        return all(pixels.resident for pixels in self.pixels)
 
     @cached_property
     def _constant(self) -> NDArray[np.int64]:
@@ -236,7 +252,7 @@ class Condensed:
 
     def batches(self, per_video: bool = False) -> Iterator[Parts]:
         """All contested pixels in batches that fit into memory: one batch where they already are there."""
-        if all(pixels.resident for pixels in self.pixels):
+        if self.resident:
             yield self._resident_by_video if per_video else self._resident
             return
         budget = self.memory // 4  # beside a batch: its decoded chunks, counts per thread, the caller's own data

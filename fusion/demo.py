@@ -2,7 +2,7 @@
 
 22 models in two families, 124 classes with a long tail, val and test videos whose class frequencies differ. Nothing here is a
 measurement: regions move over the image, and a model mistakes a whole region for a look-alike class, more often a rare one. Part of
-a mistake is shared by the family and part is the model's own, which is what makes ensembles of one or two families worth the while.
+a mistake all models share, part a family, and part is the model's own, which is what makes ensembles worth the while.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLASSES, FRAMES, VIDEOS = 124, 5, 6
 SIZE, NATIVE = (120, 160), (30, 40)
 FAMILIES = {"maskformer": 11, "swin": 11}
 REGIONS = 22
-SHARED = 0.35  # part of a mistake's variance that the whole family has in common
+COMMON, SHARED = 0.45, 0.35  # parts of a mistake's variance that all models, and a family's models, have in common
 VOID_ROWS = 3
 
 
@@ -67,12 +67,13 @@ def make_scene(split: str, index: int) -> Scene:
 
 def model_logits(scene: Scene, shares: list[torch.Tensor], family: str, member: int) -> Iterator[np.ndarray]:
     """One model's logits [C, h, w] of each frame of a scene. shares: `region_share` of every frame."""
-    own, shared = random("own", family, member, scene.video), random("shared", family, scene.video)
+    common, shared, own = random("common", scene.video), random("shared", family, scene.video), random("own", family, member, scene.video)
     skill = random("skill", family, member).normal(0, 0.25)
     look_alike = (scene.region_class + 1 + random("look-alike", family).integers(0, CLASSES - 1, CLASSES)[scene.region_class]) % CLASSES
-    mistake = SHARED**0.5 * shared.normal(0, 1, REGIONS) + (1 - SHARED) ** 0.5 * own.normal(0, 1, REGIONS)
+    parts = zip((COMMON, SHARED, 1 - COMMON - SHARED), (common, shared, own), strict=True)
+    mistake = sum(part**0.5 * draw.normal(0, 1, REGIONS) for part, draw in parts)
     rarity = np.log1p(scene.region_class) / np.log1p(CLASSES)
-    doubt = np.clip(1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.05), 0.0, 1.9)  # above 1 the look-alike wins the region
+    doubt = np.clip(1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.5), 0.0, 1.9)  # above 1 the look-alike wins the region
     strength = own.uniform(4.0, 6.0)
     for share in shares:
         logits = torch.zeros(CLASSES, *NATIVE)

@@ -104,7 +104,7 @@ class Labels:
         """The file of one frame. InputError: no such video or frame, with the names that come near."""
         self._check_video(video)
         path = self._folder(video) / f"{frame}.png"
-        if path.name != f"{frame}.png" or path.parent != self._folder(video) or not path.is_file():
+        if path.name != f"{frame}.png" or not path.is_file():
             raise InputError(f"labels: video {video!r} has no frame {frame!r} in {self._folder(video)}{_near(frame, self.frames(video))}")
         return path
 

@@ -80,5 +80,5 @@ def parse_bytes(text: str | int) -> int:
     except (ValueError, KeyError):
         raise InputError(f"memory: got {text!r}; give a size such as 4GB or 512MiB") from None
     if not 0 < value < float("inf"):
-        raise InputError(f"memory: got {text!r}; give a size above zero")
+        raise InputError(f"memory: got {text!r}; give a size above zero, such as 4GB")
     return int(value)

@@ -75,7 +75,7 @@ def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
 def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Diagonal, row sums and column sums [..., C] of matrices [..., C, C]: all that IoU needs."""
     matrix = np.asarray(confusion)
-    return np.ascontiguousarray(np.diagonal(matrix, axis1=-2, axis2=-1)), matrix.sum(axis=-1), matrix.sum(axis=-2)
+    return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
 
 
 def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
@@ -86,9 +86,9 @@ def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
 def miou_of_counts(intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
     """mIoU [...] from the diagonals, row sums and column sums [..., C] of confusion matrices; the same bits as `miou`."""
     check_convention(convention)
-    # C order: NumPy's summation order over the classes, hence the last bit, must not depend on the layout of a batch
-    inter, rows, columns = (np.ascontiguousarray(x) for x in (intersections, rows, columns))
+    inter, rows, columns = (np.asarray(x) for x in (intersections, rows, columns))
     union = rows + columns - inter
+    # into C order: NumPy's summation order over the classes, hence the last bit, must not depend on the layout of a batch
     iou = np.divide(inter, union, out=np.zeros(union.shape), where=union > 0)
     members = {"vspw": rows > 0, "union": union > 0, "all": np.ones(union.shape, dtype=bool)}[convention].sum(axis=-1)
     scored = rows.sum(axis=-1) > 0

@@ -10,6 +10,8 @@ import numpy as np
 from fusion.contested import Condensed
 from fusion.metrics import Scores
 
+PAPER = (1.0, 1.4, 1.0)  # equation 1 with the weights of Table 3: strong, weak, auxiliary
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -26,13 +28,17 @@ def formula(groups: Sequence[str], weights: Sequence[float]) -> str:
 
 
 def group_rungs(splits: Mapping[str, Condensed], weights: Sequence[float], convention: str) -> list[Rung]:
-    """Rows P_1, P_1 + w_2 P_2, ... on every split; groups of weight 0 add no row, equal weights of all groups close the ladder."""
+    """Rows P_1, P_1 + w_2 P_2, ... on every split; groups of weight 0 add no row, references close the ladder: equal
+    weights and, for three groups, the paper's."""
     groups = next(iter(splits.values())).groups
     steps = [[*weights[:count], *[0.0] * (len(groups) - count)] for count in range(1, len(groups) + 1) if weights[count - 1] > 0]
-    uniform = [1.0] * len(groups)
     rungs = [Rung(formula(groups, step), _scores(splits, step, convention)) for step in steps]
-    if uniform not in steps:
-        rungs.append(Rung("uniform weights", _scores(splits, uniform, convention)))
+    references = {"uniform weights": [1.0] * len(groups)}
+    if len(groups) == len(PAPER):
+        references[f"the paper's weights: {formula(groups, PAPER)}"] = list(PAPER)
+    for name, reference in references.items():
+        if reference not in steps:
+            rungs.append(Rung(name, _scores(splits, reference, convention)))
     return rungs
 
 
