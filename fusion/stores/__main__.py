@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion import cli
 from fusion.errors import InputError
 from fusion.stores.format import PROFILES, VALUES
-from fusion.stores.importer import AXES, find_videos, import_videos, read_classes, read_frames
+from fusion.stores.importer import AXES, Source, find_videos, import_videos, read_classes, read_frames
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
 from fusion.stores.writer import LogitWriter
@@ -84,12 +85,22 @@ def bring(options: argparse.Namespace) -> int:
             extra: dict[str, Any] = {"values": options.values, "model": options.model, "provenance": provenance}
             writers[path] = LogitWriter(path, classes, options.profile, **extra)
         picked = sizes if sizes is not None else _fixed_size(options.size, source.video)
-        chosen = {source.video: frames[source.video]} if frames and source.video in frames else None
+        _check_known(source, None if source.per_frame else frames, sizes)
+        chosen = None if frames is None or source.per_frame else {source.video: frames[source.video]}
         for _, there in import_videos(writers[path], [source], key=options.key, axes=options.axes, frames=chosen, sizes=picked):
             skipped += there
             written += not there
     print(f"{written} videos written, {skipped} were there already, in {len(writers)} store(s) under {options.dest}")
     return 0
+
+
+def _check_known(source: Source, *given: Mapping[str, Any] | None) -> None:
+    """A video that --frames or --labels do not have would get made-up ids or a wrong size without a word."""
+    for names in given:
+        if names is not None and source.video not in names:
+            close = difflib.get_close_matches(source.video, names, n=1)
+            hint = f"did you mean the {close[0]!r} there?" if close else f"they name {len(names)} other videos"
+            raise InputError(f"{source.files[0]}: --frames or --labels say nothing of video {source.video!r}; {hint}")
 
 
 def _frames_and_sizes(options: argparse.Namespace) -> tuple[dict[str, list[str]] | None, dict[str, tuple[int, int]] | None]:

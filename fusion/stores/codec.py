@@ -3,8 +3,9 @@
     q = round(255 sqrt(min(zmax - z, 24) / 24))        code 0 belongs to the top class alone (the lowest one on a tie)
     z = -24 (q / 255)^2                                up to a constant per pixel, which a softmax does not see
 
-The top class survives exactly; softmax moves by at most about 0.005. 255 is the fill value: a frame without a single 0 at a
-pixel cannot be a picture.
+The top class survives exactly. Half a step at gap g moves a probability P by P (1 - P) sqrt(24 g) / 255, at the worst gap by 0.004
+for 2 classes, 0.008 for 11, 0.011 for 124; unquantised real predictions of 11 classes moved by 0.0053 at most. 255 is the fill
+value: a frame without a single 0 at a pixel cannot be a picture.
 """
 
 from __future__ import annotations

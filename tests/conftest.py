@@ -1,0 +1,49 @@
+"""What the tests share: hypothesis settings, and small logits and stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+from fusion.stores import LogitWriter
+
+hypothesis.settings.register_profile("segfusion", deadline=None, database=None, max_examples=40)
+hypothesis.settings.load_profile("segfusion")
+
+
+def random_logits(*shape: int, seed: int = 0) -> np.ndarray:
+    """float32 logits of a shape, spread so that gap codes use their whole range."""
+    return np.random.default_rng(seed).normal(0.0, 6.0, shape).astype(np.float32)
+
+
+def class_names(count: int) -> list[str]:
+    return [f"class {c}" for c in range(count)]
+
+
+def save_store(path: Path, clips: dict[str, np.ndarray], **options) -> Path:
+    """A store of clips [T, C, h, w] under `path`, frame ids "0", "1", ...; options go to LogitWriter."""
+    classes = class_names(next(iter(clips.values())).shape[1])
+    writer = LogitWriter(path, classes, **options)
+    for video, clip in clips.items():
+        with writer.video(video, frames=[str(t) for t in range(len(clip))]) as out:
+            for frame in clip:
+                out.append(frame)
+    return path
+
+
+@pytest.fixture
+def logits():
+    return random_logits
+
+
+@pytest.fixture
+def store_of(tmp_path):
+    """Makes a store in the test's folder: store_of({video: clip}, name="s.zarr", **LogitWriter options) -> its path."""
+
+    def make(clips: dict[str, np.ndarray], name: str = "s.zarr", **options) -> Path:
+        return save_store(tmp_path / name, clips, **options)
+
+    return make
