@@ -187,7 +187,7 @@ def test_digest_follows_the_data_not_the_paths(data, ensemble, truth, tmp_path):
 def test_unknown_methods_and_options(ensemble, truth):
     with pytest.raises(InputError, match="method: got 'magic'; choose one of"):
         ensemble.search(truth, "magic")
-    with pytest.raises(InputError, match="method 'grid' does not take these options"):
+    with pytest.raises(InputError, match=r"options \['trials'\] unknown to 'grid'"):
         ensemble.search(truth, "grid", trials=3)
     with pytest.raises(InputError, match="unknown group 'stong'"):
         ensemble.search(truth, "grid", ranges={"stong": (0, 1, 0.5)})
@@ -322,7 +322,7 @@ def test_interrupt_leaves_no_half_written_result(data, tmp_path, monkeypatch, ca
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fusion.search.__main__.condense_ensemble", interrupted)
+    monkeypatch.setattr("fusion.search.inputs.condense_ensemble", interrupted)
     arguments = ["--ensemble", str(write_toml(data, tmp_path)), "--labels", str(data / "labels" / "val"), "--out", str(tmp_path / "out")]
     assert cli.run(main, arguments) == 130
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,8 @@ from fusion.ensemble import HierarchicalEnsemble
 from fusion.errors import StoreError
 from fusion.metrics import Scores
 from fusion.search.ladder import Rung, formula, group_rungs
-from fusion.search.result import SearchResult
+from fusion.search.result import SearchResult, Trial
+from fusion.search.validation import gain, one_standard_error, scores
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Report:
     ensemble: HierarchicalEnsemble
     splits: Sequence[Split]
     found: SearchResult
+    seed: int = 0
 
     @cached_property
     def rungs(self) -> list[Rung]:
@@ -76,8 +78,34 @@ class Report:
                 "",
                 f"best weights by {self.found.method}: {groups}",
                 f"{names[0]} mIoU {100 * self.found.miou:.2f} after {len(self.found.history)} weightings",
+                *self.certificate(),
+                "",
+                *self.honesty(),
             ]
         )
+
+    def certificate(self) -> list[str]:
+        """What is known about weightings that were not tried."""
+        known = self.found.certificate
+        if known is None:
+            return []
+        stage = "certified" if known["complete"] else "so far, stopped by the time limit"
+        return [f"no weighting of these groups is above {100 * known['upper_bound']:.4f} ({stage}, {known['boxes']} boxes)"]
+
+    def honesty(self) -> list[str]:
+        """What the number is worth on other videos: interval, held-out score, gain over uniform weights, the simplest that will do."""
+        condensed, found = self.splits[0].condensed, self.found
+        mine = scores(condensed, found.vector, found.convention)
+        uniform = scores(condensed, [1.0] * len(found.groups), found.convention)
+        low, high = mine.interval(seed=self.seed)
+        lines = [f"95 % interval over {len(condensed.videos)} videos: {100 * low:.2f} to {100 * high:.2f}"]
+        if math.isnan(low):
+            lines = ["one video: no interval and no held-out score; label more videos"]
+        if found.held_out is not None:
+            lines.append(f"held-out mIoU, searched on the other folds' videos: {100 * found.held_out:.2f}")
+        best = Trial(found.vector, found.miou)
+        rule = one_standard_error(condensed, best, convention=found.convention, seed=self.seed).rule
+        return [*lines, f"one-standard-error rule: {rule}", gain(mine, uniform, seed=self.seed).sentence()]
 
     def _pairs(self) -> list[tuple[str, float]]:
         return list(zip(self.found.groups, self.weights, strict=True))
@@ -87,6 +115,7 @@ class Report:
         return {
             "segfusion": fusion.__version__,
             "result": self.found.to_json(),
+            "honesty": self.honesty(),
             "groups": {name: [store.model for store in stores] for name, stores in self.ensemble.groups.items()},
             "ladder": [{"name": r.name, **{split: _plain(scores.miou) for split, scores in r.scores.items()}} for r in self.rungs],
             "scores": {split: scores.to_json() for split, scores in self.rungs[self.found_rung].scores.items()},
