@@ -42,7 +42,7 @@ def parser(prog: str, description: str, epilog: str | None = None) -> argparse.A
     return argparse.ArgumentParser(prog=f"python -m {prog}", description=description, epilog=epilog, formatter_class=formatter)
 
 
-def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "video") -> Iterable[Item]:
+def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> Iterable[Item]:
     """A bar on stderr, shown once half a second has passed."""
     from tqdm import tqdm
 

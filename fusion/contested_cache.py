@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import zarr
@@ -27,6 +26,7 @@ from zarr.codecs import Crc32cCodec
 from fusion.contested import MEMORY, Condensed, ResidentPixels, VideoPixels
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.kernels.contested import LANES, Block, Run
+from fusion.stores.format import video_key
 
 VERSION = 1
 CHUNK = 1 << 20  # elements
@@ -59,7 +59,7 @@ class CondensedCache:
     def missing(self, videos: Sequence[str]) -> list[str]:
         """Those of the videos that are still to be built, in their order."""
         finished = self.finished()
-        return [video for video in videos if _folder(video) not in finished]
+        return [video for video in videos if video_key(video) not in finished]
 
     def write(self, video: str, block: Block) -> None:
         """Commits one video; of several writers of the same video one wins, and all write the same."""
@@ -73,7 +73,7 @@ class CondensedCache:
             for name in ("targets", "classes", "values"):
                 whole = [getattr(run, name) for run in pixels.runs]
                 _create(group, name, np.concatenate(whole) if whole else np.zeros(0, np.uint16))
-            _commit(staged, self.path / _folder(video))
+            _commit(staged, self.path / video_key(video))
         except OSError as error:
             raise StoreError(f"{self.path}: video {video!r} cannot be written ({error}); free space or give another folder") from error
         finally:
@@ -87,14 +87,10 @@ class CondensedCache:
         missing = self.missing(videos)
         if missing:
             raise StoreError(f"{self.path}: {len(missing)} videos are not condensed yet, first {missing[0]!r}; build them first")
-        stored: tuple[VideoPixels, ...] = tuple(StoredPixels.open(self.path / _folder(video), len(self.groups)) for video in videos)
+        stored: tuple[VideoPixels, ...] = tuple(StoredPixels.open(self.path / video_key(video), len(self.groups)) for video in videos)
         if sum(pixels.nbytes for pixels in stored) <= memory // 2:
             stored = tuple(ResidentPixels(p.constant, tuple(p.pieces(1 << 62)), len(self.groups)) for p in stored)
         return Condensed(self.groups, self.classes, tuple(videos), stored, memory)
-
-
-def _folder(video: str) -> str:
-    return "v" + quote(video, safe="")  # no name is hidden, absolute or of two parts
 
 
 def _commit(staged: Path, place: Path) -> None:

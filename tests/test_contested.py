@@ -14,6 +14,7 @@ from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.kernels import compiled, reference
 from fusion.kernels import contested as kernel
 from fusion.metrics import CONVENTIONS, miou
+from fusion.stores.format import video_key
 
 FIELDS = ("constant", "counts", "targets", "classes", "values")
 
@@ -321,7 +322,7 @@ def test_cache_of_other_data_is_refused(tmp_path):
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_damage_is_noticed(tmp_path, array, damage):
     cache = cached(tmp_path / "c", probabilities(3, 5, 2000, agree=1.0), some_targets(5, 2000))
-    chunk = next(path for path in sorted((tmp_path / "c" / "va" / array / "c").rglob("*")) if path.is_file())
+    chunk = next(path for path in sorted((tmp_path / "c" / video_key("a") / array / "c").rglob("*")) if path.is_file())
     raw = bytearray(chunk.read_bytes())
     raw[3] ^= 16
     {"flip": lambda: chunk.write_bytes(raw), "truncate": lambda: chunk.write_bytes(raw[:-9]), "delete": chunk.unlink}[damage]()

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "fusion/config.py": {"errors", "stores"},
     "fusion/ensemble.py": {"errors", "stores", "plan", "kernels", "metrics", "config", "labels", "search"},
     "fusion/contested.py": {"errors", "kernels", "metrics"},
-    "fusion/contested_cache.py": {"errors", "kernels", "contested"},
+    "fusion/contested_cache.py": {"errors", "stores", "kernels", "contested"},
     "fusion/search": {"__init__", "errors", "cli", "contested", "metrics", "ensemble", "labels", "kernels", "config", "plan"},
     "fusion/search/__main__.py": {"errors", "cli", "metrics", "ensemble", "labels", "config", "demo", "evaluate", "stores"},
     "fusion/demo.py": {"errors", "stores", "labels"},

@@ -343,3 +343,125 @@ def test_bytes():
     for bad in ("4 apples", "", "GB", "-1GB", "nan"):
         with pytest.raises(InputError, match="such as 4GB"):
             parse_bytes(bad)
+
+
+def test_cache_is_resumed_reused_and_keyed_by_the_data(ensemble, truth, tmp_path, monkeypatch):
+    from fusion.search.condense import CondenseVideo
+
+    weights = np.random.default_rng(1).uniform(0, 2, (9, 3))
+    expected = condense_ensemble(ensemble, truth).confusions(weights)
+    plain, built, allowed = CondenseVideo.__call__, [], 2
+
+    def counted(task, video):
+        if len(built) == allowed:
+            raise KeyboardInterrupt
+        built.append(video)
+        return plain(task, video)
+
+    monkeypatch.setattr(CondenseVideo, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        condense_ensemble(ensemble, truth, cache=tmp_path, scheduler="synchronous")
+    allowed = 100
+    for _ in range(2):  # the second time nothing is built
+        again = condense_ensemble(ensemble, truth, cache=tmp_path, scheduler="synchronous")
+        assert np.array_equal(again.confusions(weights), expected)
+        assert sorted(built) == ["a", "b", "c"]
+    condense_ensemble(ensemble.regrouped(ensemble.groups, resize="logits"), truth, cache=tmp_path, scheduler="synchronous")
+    assert len(built) == 6
+    streamed = condense_ensemble(ensemble.regrouped(ensemble.groups, memory=30_000), truth, cache=tmp_path)
+    assert np.array_equal(streamed.confusions(weights), expected)
+
+
+@pytest.mark.parametrize("memory", ["4GB", 8_000])
+def test_stride_scores_every_other_row_and_column(data, ensemble, truth, memory):
+    thinned = ensemble.regrouped(ensemble.groups, memory=memory)
+    condensed = condense_ensemble(thinned, truth, stride=3)
+    expected = np.zeros((4, 4), np.int64)
+    for video in VIDEOS:
+        for frame, labels in ensemble.label_maps(video):
+            target = truth.read(video, frame)[::3, ::3]
+            np.add.at(expected, (target[target != 255], labels[::3, ::3][target != 255]), 1)
+    assert np.array_equal(condensed.confusions([[1, 1, 1]])[0], expected)
+    with pytest.raises(InputError, match="stride: got 0"):
+        condense_ensemble(ensemble, truth, stride=0)
+
+
+@pytest.mark.parametrize("method", ["greedy", "exact"])
+def test_methods_over_single_models(ensemble, truth, method):
+    options = {"greedy": {"steps": 8}, "exact": {"climbs": 1}}[method]
+    found = ensemble.search(truth, method, over="models", **options)
+    assert found.groups == tuple(store.model for store in ensemble.stores)
+    assert found.ensemble.evaluate(truth).miou == found.miou
+    assert found.miou >= max(scores.miou for scores in score_models(ensemble, truth).values())
+
+
+def test_exact_is_never_below_the_grid_and_is_certified(ensemble, truth):
+    found = ensemble.search(truth, "exact", folds=3)
+    assert found.miou >= ensemble.search(truth, "grid").miou
+    assert found.ensemble.evaluate(truth).miou == found.miou
+    assert found.miou <= found.certificate["upper_bound"] <= found.miou + 1e-4
+    assert found.interval() == found.scores.interval()
+    assert found.held_out is not None
+
+
+def test_formation_and_contributions_equal_real_ensembles(ensemble, truth):
+    from fusion.search.formation import choose_formation, model_contributions
+
+    singles = condense_ensemble(ensemble.singles(), truth)
+    ranked = list(score_models(ensemble, truth))
+    basic, other = ([name for name in ranked if family in name] for family in ("net", "other"))
+    best, table = choose_formation(singles, basic, other)
+    assert len(table) == 4 * 3
+    assert best.miou == max(row.miou for row in table)
+    store_of = {store.model: store for store in ensemble.stores}
+    for row in table:
+        groups = {"strong": basic[: row.strong], "weak": basic[row.strong :], "auxiliary": other[: row.auxiliary]}
+        filled = {name: [store_of[m] for m in members] for name, members in groups.items() if members}
+        weights = dict(zip(groups, row.weights, strict=True))
+        real = ensemble.regrouped(filled, {name: weights[name] for name in filled}).evaluate(truth).miou
+        assert row.miou == pytest.approx(real, abs=2e-3)  # other order of sums: a near tie may fall otherwise
+    groups = {name: [store.model for store in stores] for name, stores in ensemble.groups.items()}
+    weights = {"strong": 1.0, "weak": 0.0, "auxiliary": 2.0}
+    added = model_contributions(singles, groups, weights)
+    assert sorted(added) == sorted(groups["strong"] + groups["auxiliary"])
+    whole = ensemble.with_weights(weights).evaluate(truth).miou
+    for model, value in added.items():
+        rest = {name: [store_of[m] for m in members if m != model] for name, members in groups.items()}
+        without = ensemble.regrouped(rest, weights).evaluate(truth).miou
+        assert value == pytest.approx(whole - without, abs=4e-3)
+    assert np.isnan(model_contributions(singles, {"g": [basic[0]]}, {"g": 1.0})[basic[0]])
+
+
+def test_honest_lines_on_the_command_line(data, tmp_path, capsys):
+    labels, toml = str(data / "labels" / "val"), str(write_toml(data, tmp_path))
+    arguments = ["--ensemble", toml, "--labels", labels, "--out", str(tmp_path / "r"), "--contributions"]
+    assert main([*arguments, "--method", "exact"]) == 0
+    printed = capsys.readouterr().out
+    for expected in (
+        "(certified, ",
+        "95 % interval over 3 videos",
+        "held-out mIoU",
+        "one-standard-error rule",
+        "gain over uniform weights",
+    ):
+        assert expected in printed
+    assert "lost without this model" in printed
+    assert main([*arguments, "--method", "greedy", "--folds", "0", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["result"]["held_out"] is None
+    assert len(document["contributions"]) == sum(weight > 0 for weight in document["result"]["weights"].values())
+    auto = ["--auto-groups", "--basic", *map(str, sorted((data / "val").glob("net_*"))), "--strong", "auto", "--labels", labels]
+    assert main([*auto, "--out", str(tmp_path / "r"), "--json", "--range", "weak=0:1:1"]) == 0
+    captured = capsys.readouterr()
+    strong = len(json.loads(captured.out)["groups"]["strong"])
+    assert f"groups formed: {strong} strong" in captured.err
+
+
+def test_one_video_has_no_folds(data, tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    os.symlink(data / "labels" / "val" / "a", tmp_path / "labels" / "a")
+    arguments = ["--ensemble", str(write_toml(data, tmp_path)), "--labels", str(tmp_path / "labels"), "--out", str(tmp_path / "r")]
+    assert cli.run(main, arguments) == 0
+    assert "one video: no interval and no held-out score" in capsys.readouterr().out
+    assert cli.run(main, [*arguments, "--folds", "2"]) == 2
+    assert "holding out needs at least 2" in capsys.readouterr().err

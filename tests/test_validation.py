@@ -144,7 +144,7 @@ def test_validated_results_have_interval_and_held_out_score():
     found = greedy(condensed, steps=4)
     plain = validation.validated(condensed, found)
     assert plain.held_out is None
-    assert plain.interval == validation.scores(condensed, found.vector).interval()
+    assert plain.interval() == validation.scores(condensed, found.vector).interval()
     full = validation.validated(condensed, found, greedy, folds=3, steps=4)
     assert full.held_out == validation.hold_out(condensed, greedy, folds=3, steps=4).miou
     assert full.to_json()["held_out"] == full.held_out

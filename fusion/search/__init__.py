@@ -89,5 +89,5 @@ def fold_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if method == "optuna":
         return {name: value for name, value in options.items() if name not in ("storage", "study", "digest")}
     if method == "exact":
-        return {**{name: value for name, value in options.items() if name != "state"}, "gap": None}
+        return {**{name: value for name, value in options.items() if name != "state"}, "gap": None, "climbs": 1}
     return dict(options)

@@ -15,7 +15,7 @@ from fusion.evaluate import add_truth, class_table, read_truth
 from fusion.labels import Labels, write_labels
 from fusion.metrics import CONVENTIONS
 from fusion.search import METHODS, fold_options
-from fusion.search.inputs import measure, on_test_stores, open_ensemble, prepare_demo
+from fusion.search.inputs import contributions, measure, on_test_stores, open_ensemble, prepare_demo
 from fusion.search.report import Report, Split
 from fusion.search.validation import validated
 
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         test_truth = Labels.folder(options.test_labels, stray=options.stray)
         splits.append(measure("test", on_test_stores(ensemble, options), test_truth, options, None))
     found = search_split(splits[0], options)
-    report = Report(ensemble.with_weights(found.weights), splits, found, options.seed)
+    chosen = ensemble.with_weights(found.weights)
+    added = contributions(chosen, truth, splits[0], options) if options.contributions else {}
+    report = Report(chosen, splits, found, added, options.seed)
     report.write(options.out)
     if options.demo:
         demo_pictures(report, options.out)
@@ -143,6 +145,7 @@ def add_search(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--over", choices=("groups", "models"), help="what gets a weight (default groups; greedy: models)")
     how.add_argument("--folds", type=int, help=f"folds of videos for the held-out score, 0 for none (default {FOLDS})")
     how.add_argument("--stride", type=int, default=1, metavar="S", help="score every S-th row and column only (default 1: all pixels)")
+    how.add_argument("--contributions", action="store_true", help="also say what each model adds (leave one out)")
     how.add_argument("--range", action="append", default=[], metavar="GROUP=FIRST:LAST:STEP", help="grid axis (default 0:2:0.1)")
     how.add_argument("--trials", type=int, default=200, help="optuna: trials in all (default 200)")
     how.add_argument("--sampler", default="tpe", help="optuna: tpe, cmaes, gp or random (default tpe)")

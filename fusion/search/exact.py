@@ -29,9 +29,8 @@ from fusion.metrics.confusion import check_convention
 from fusion.search.certify import MOST_GROUPS, certify
 from fusion.search.grid import grid
 from fusion.search.line import Piece, Vector, best_on_segment, coordinates, directions, pairs
-from fusion.search.result import Progress, SearchResult, Trial, best_trial, untracked
+from fusion.search.result import PAPER, Progress, SearchResult, Trial, best_trial, untracked
 
-PAPER = (1.0, 1.4, 1.0)  # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", Table 3
 VERSION = 1
 
 

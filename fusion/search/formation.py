@@ -37,6 +37,25 @@ def model_weights(groups: Mapping[str, Sequence[str]], weights: Mapping[str, flo
     return list(total.values())
 
 
+def model_contributions(
+    condensed: Condensed, groups: Mapping[str, Sequence[str]], weights: Mapping[str, float], convention: str = "vspw"
+) -> dict[str, float]:
+    """What each model adds: mIoU of the ensemble minus mIoU without the model, whose group then is the mean of the others.
+
+    condensed: of single models. A group that the model was alone in goes; nan for the only model that has weight.
+    """
+    used = {name: members for name, members in groups.items() if weights[name] > 0}
+    models = list(dict.fromkeys(model for members in used.values() for model in members))
+    vectors = [model_weights(used, weights, condensed.groups)]
+    for model in models:
+        rest = {name: [m for m in members if m != model] for name, members in used.items()}
+        vectors.append(model_weights({name: members for name, members in rest.items() if members}, weights, condensed.groups))
+    scored = [index for index, vector in enumerate(vectors) if any(vector)]
+    miou = np.full(len(vectors), np.nan)
+    miou[scored] = condensed.miou([vectors[index] for index in scored], convention)
+    return dict(zip(models, (miou[0] - miou[1:]).tolist(), strict=True))
+
+
 def choose_formation(
     condensed: Condensed,
     basic: Sequence[str],

@@ -13,7 +13,7 @@ from fusion.errors import InputError
 from fusion.labels import Labels
 from fusion.metrics import Scores
 from fusion.search.condense import condense_ensemble, data_digest
-from fusion.search.formation import choose_formation
+from fusion.search.formation import choose_formation, model_contributions
 from fusion.search.models import auto_groups, score_models
 from fusion.search.report import Split
 from fusion.stores import LogitStore
@@ -93,6 +93,17 @@ def measure(
     condensed = condense(ensemble, truth, options, f"condensing {name}")
     digest = data_digest(ensemble, truth, options.stride)
     return Split(name, condensed, digest, singles or models_alone(ensemble, truth, options))
+
+
+def contributions(ensemble: HierarchicalEnsemble, truth: Labels, split: Split, options: argparse.Namespace) -> dict[str, float]:
+    """What each model of the ensemble adds to mIoU on the split that was searched."""
+    name_of = {store: name for name, (store,) in single_groups(ensemble.stores).items()}
+    groups = {group: [name_of[store] for store in stores] for group, stores in ensemble.groups.items()}
+    alone = all(len(stores) == 1 for stores in ensemble.groups.values())
+    condensed = split.condensed if alone else condense(ensemble.singles(), truth, options, "condensing single models")
+    if alone:
+        groups = {group: [group] for group in groups}
+    return model_contributions(condensed, groups, ensemble.weights, options.convention)
 
 
 def on_test_stores(ensemble: HierarchicalEnsemble, options: argparse.Namespace) -> HierarchicalEnsemble:

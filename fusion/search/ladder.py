@@ -9,8 +9,7 @@ import numpy as np
 
 from fusion.contested import Condensed
 from fusion.metrics import Scores
-
-PAPER = (1.0, 1.4, 1.0)  # equation 1 with the weights of Table 3: strong, weak, auxiliary
+from fusion.search.result import PAPER
 
 
 @dataclass(frozen=True)

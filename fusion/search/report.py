@@ -35,11 +35,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Report:
-    """A search's result on the split it was made on, the first of `splits`, and on the others. ensemble: with the weights found."""
+    """A search's result on the split it was made on, the first of `splits`, and on the others. ensemble: with the weights found.
+    contributions: what each model adds, empty where it was not asked for."""
 
     ensemble: HierarchicalEnsemble
     splits: Sequence[Split]
     found: SearchResult
+    contributions: Mapping[str, float]
     seed: int = 0
 
     @cached_property
@@ -81,8 +83,15 @@ class Report:
                 *self.certificate(),
                 "",
                 *self.honesty(),
+                *self.added(),
             ]
         )
+
+    def added(self) -> list[str]:
+        """A table of what each model adds, the most valuable first; empty where it was not asked for."""
+        ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
+        rows = [(name, f"{100 * value:+.3f}") for name, value in ranked]
+        return ["", cli.table(rows, ("mIoU lost without this model", "%"))] if rows else []
 
     def certificate(self) -> list[str]:
         """What is known about weightings that were not tried."""
@@ -95,7 +104,8 @@ class Report:
     def honesty(self) -> list[str]:
         """What the number is worth on other videos: interval, held-out score, gain over uniform weights, the simplest that will do."""
         condensed, found = self.splits[0].condensed, self.found
-        mine = scores(condensed, found.vector, found.convention)
+        assert found.scores is not None
+        mine = found.scores
         uniform = scores(condensed, [1.0] * len(found.groups), found.convention)
         low, high = mine.interval(seed=self.seed)
         lines = [f"95 % interval over {len(condensed.videos)} videos: {100 * low:.2f} to {100 * high:.2f}"]
@@ -116,6 +126,7 @@ class Report:
             "segfusion": fusion.__version__,
             "result": self.found.to_json(),
             "honesty": self.honesty(),
+            "contributions": {name: _plain(value) for name, value in self.contributions.items()},
             "groups": {name: [store.model for store in stores] for name, stores in self.ensemble.groups.items()},
             "ladder": [{"name": r.name, **{split: _plain(scores.miou) for split, scores in r.scores.items()}} for r in self.rungs],
             "scores": {split: scores.to_json() for split, scores in self.rungs[self.found_rung].scores.items()},

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fusion.metrics import Scores
+
+PAPER = (1.0, 1.4, 1.0)  # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, description, total) -> the same items, shown as they go by
 
 
@@ -37,7 +40,8 @@ class SearchResult:
     """The outcome of a search.
 
     method: its name. groups: G names. vector: G weights >= 0, only ratios matter. miou: of `vector` by `convention`, in the float32
-    arithmetic of fusion. history: what was tried, in order. interval, held_out: set by `fusion.search.validation`. certificate: of a
+    arithmetic of fusion. history: what was tried, in order. scores: of `vector`, per video. held_out: mIoU of every video under
+    the weights searched without it. certificate: of a
     certified global optimum, as `fusion.search.certify` describes it. notes: what else the method has to say. ensemble: the input
     ensemble with the found weights, where there was one.
     """
@@ -48,7 +52,7 @@ class SearchResult:
     miou: float
     convention: str
     history: tuple[Trial, ...]
-    interval: tuple[float, float] | None = None
+    scores: Scores | None = field(default=None, compare=False, repr=False)
     held_out: float | None = None
     certificate: Mapping[str, Any] | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +63,10 @@ class SearchResult:
         """Group name to weight."""
         return dict(zip(self.groups, self.vector, strict=True))
 
+    def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+        """Percentile bootstrap interval of `miou` over videos, as (low, high); (nan, nan) below two videos."""
+        return (math.nan, math.nan) if self.scores is None else self.scores.interval(level, samples, seed)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`; None where a score is nan. The ensemble is not part of it."""
         return {
@@ -66,7 +74,7 @@ class SearchResult:
             "weights": self.weights,
             "miou": _plain(self.miou),
             "convention": self.convention,
-            "interval": None if self.interval is None else [_plain(end) for end in self.interval],
+            "interval": None if self.scores is None else [_plain(end) for end in self.interval()],
             "held_out": None if self.held_out is None else _plain(self.held_out),
             "certificate": None if self.certificate is None else dict(self.certificate),
             "notes": dict(self.notes),

@@ -165,9 +165,8 @@ def gain(mine: Scores, other: Scores, level: float = 0.95, samples: int = 2000, 
 def validated(
     condensed: Condensed, result: SearchResult, method: Method | None = None, *, folds: int = 5, seed: int = 0, **options: Any
 ) -> SearchResult:
-    """The result with its bootstrap interval and, where a method is given, its held-out mIoU by folds of videos."""
-    found = scores(condensed, result.vector, result.convention)
+    """The result with its per-video scores and, where a method is given, its held-out mIoU by folds of videos."""
     held = None
     if method is not None:
         held = hold_out(condensed, method, folds=folds, convention=result.convention, seed=seed, **options).miou
-    return replace(result, interval=found.interval(seed=seed), held_out=held)
+    return replace(result, scores=scores(condensed, result.vector, result.convention), held_out=held)
