@@ -1,0 +1,97 @@
+"""The Triton kernels compiled for four architectures without a GPU: no spills or stack, fitting shared memory, wide loads, 64-bit offsets.
+
+`python -m fusion.kernels.compile_table` compiles the whole table; here every pair of (kernel and configuration, kind of value, class count,
+architecture) occurs at least once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+pytest.importorskip("triton")
+
+from fusion.kernels import compile_table
+from fusion.kernels.compile_table import FLOAT16, SHARED_LIMITS, TARGETS, Compiled
+
+
+def features(pair) -> set:
+    row, target = pair
+    config = (row.kernel, row["SEPARATE"], row["TILE"], row["STAGES"], row["BLOCK_P"], row.warps)
+    named = [config, ("kinds", row["KIND_SET"]), ("classes", row["CLASSES"]), ("target", str(target.arch))]
+    return {(named[0], other) for other in named[1:]} | {(named[2], named[3]), (row["SLOTS"], named[1])}
+
+
+def covering(pairs: list) -> list:
+    """Few pairs of row and architecture that have, together, every feature of all of them."""
+    missing = set().union(*map(features, pairs))
+    chosen = []
+    while missing:
+        best = max(pairs, key=lambda pair: len(features(pair) & missing))
+        missing -= features(best)
+        chosen.append(best)
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> list[Compiled]:
+    pairs = covering(list(itertools.product(compile_table.table(), TARGETS)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        return compile_table.compile_pairs(pairs)
+
+
+def test_table_names_every_kernel_and_configuration():
+    rows = compile_table.table()
+    assert {row.kernel for row in rows} == set(compile_table.KERNELS)
+    assert {row["CLASSES"] for row in rows} >= {11, 124, 150, 1000}
+    for name, (_, module) in compile_table.KERNELS.items():
+        in_table = {(row["TILE"] or row["BLOCK_P"], row["STAGES"], row.warps) for row in rows if row.kernel == name}
+        configs = {(c.kwargs.get("TILE") or c.kwargs["BLOCK_P"], c.kwargs.get("STAGES"), c.num_warps) for c in module.configurations()}
+        assert in_table == configs
+
+
+def test_nothing_spills(compiled):
+    assert [made for made in compiled if made.spills or made.stack] == []
+
+
+def test_shared_memory_fits(compiled):
+    assert [made for made in compiled if made.shared > SHARED_LIMITS[made.target.arch]] == []
+
+
+def test_registers_let_a_program_start(compiled):
+    nvidia = [made for made in compiled if made.target.backend == "cuda"]
+    assert nvidia
+    assert all(made.registers * made.row.warps * 32 <= 65536 for made in nvidia)
+
+
+def test_aligned_float16_logits_are_read_16_bytes_at_a_time(compiled):
+    rows = [
+        made for made in compiled if made.row.kernel == "softmax_average" and made.row["KIND_SET"] == FLOAT16 and made.row["ALIGN"] == 16
+    ]
+    assert {made.target.arch for made in rows} == {target.arch for target in TARGETS}
+    for made in rows:
+        narrow = {name: count for name, count in made.memory.items() if name in ("ld.global.b16", "global_load_ushort", "cp.async.2")}
+        assert not narrow, (made.row, made.target, narrow)
+        wide = ("ld.global.v4.b32", "ld.global.v2.b64", "cp.async.16", "global_load_dwordx4", "global_load_dwordx2")
+        assert any(made.memory[name] for name in wide), (made.row, made.target, made.memory)
+
+
+def test_counts_are_added_as_64_bit_integers(compiled):
+    for made in (made for made in compiled if made.row.kernel == "confusion"):
+        name = "global_atomic_add_x2" if made.target.backend == "hip" else "add.u64"
+        assert any(instruction.endswith(name) for instruction in made.memory), made.memory
+
+
+def test_offsets_are_64_bit():
+    """The class stride is multiplied in 64 bits in the first intermediate form, before any optimisation could hide it."""
+    rows = compile_table.table()
+    for kernel in ("softmax_average", "upsample_average"):
+        text = compile_table.compile_row(
+            next(row for row in rows if row.kernel == kernel and row["KIND_SET"] == FLOAT16), TARGETS[1]
+        ).intermediate
+        offsets = re.findall(r"tt\.addptr .*: tensor<\d[^,]*!tt\.ptr<f16>>, tensor<[\dx]*x(i\d+)>", text)
+        assert offsets
+        assert set(offsets) == {"i64"}
