@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.fusion`. Nothing here is imported by the library."""

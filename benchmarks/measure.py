@@ -1,0 +1,111 @@
+"""Clocks, floors and peaks: what a benchmark reads off the machine. Times in milliseconds; a copy moves bytes read plus written."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+FLUSH_BYTES = 256 << 20  # beyond the second-level cache of every GPU sold
+
+
+def interleaved(contenders: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Times of each contender, one run of each per round, after one round that does not count.
+
+    On a GPU: device events, with the cache overwritten before every run, so that inputs come from memory.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device) if device.type == "cuda" else None
+    for turn in range(rounds + 1):
+        for name, run in contenders.items():
+            if flush is not None:
+                flush.random_()
+            elapsed = _timed(run, device)
+            if turn:
+                times[name].append(elapsed)
+    return times
+
+
+def _timed(run: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        stop.record()
+        torch.cuda.synchronize(device)
+        return start.elapsed_time(stop)
+    began = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - began)
+
+
+def quantiles(times: list[float]) -> tuple[float, float, float]:
+    """p20, median and p80."""
+    return float(np.quantile(times, 0.2)), statistics.median(times), float(np.quantile(times, 0.8))
+
+
+def copy_bandwidth(device: torch.device, size: int) -> float:
+    """Bytes read plus bytes written per second when copying `size` bytes, median of seven."""
+    source = torch.randint(255, (size,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    times = interleaved({"copy": lambda: target.copy_(source)}, 7, device)["copy"]
+    return 2 * size / statistics.median(times) * 1000
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def peak_megabytes(run: Callable[[], object], device: torch.device) -> float | None:
+    """Memory above the start during one more run: the allocator's on a GPU, the process's elsewhere (None where there is no /proc)."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    if not Path("/proc/self/statm").exists():
+        return None
+    start, peak, done = _resident(), _resident(), threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return (max(peak, _resident()) - start) / 1e6
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def environment(device: torch.device) -> dict[str, str | int]:
+    """What a number needs beside it to mean anything."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
