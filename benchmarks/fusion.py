@@ -3,7 +3,7 @@
 Every case runs this library's kernel and its peers in turn, round after round, so that a busy machine slows all alike. Before any timing
 each contender's labels must equal the reference's (peers, and kernels on a GPU, may differ where the two best scores are within 1e-6):
 a contender that fails is reported as wrong, without a speed. The floor is the bytes that must be read over
-the bandwidth of a copy (bytes read plus written), measured in the same run.
+the bandwidth of a copy (bytes read plus written), measured in the same run; on a GPU the time of the exponentials where that is longer.
 
 M models, G groups, C classes, logits [C, H, W]; times in milliseconds.
 """
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from fusion.kernels import confusion, reference, softmax_average, upsample_softmax_average
+from fusion.kernels.cpu_upsample import counted_upsample
 
 from . import measure, peers, simulated
 from .peers import Problem
@@ -41,6 +42,8 @@ class Case:
     make: Callable[[bool], Problem | None]
     fused: Callable[[Problem], Tensor]
     expected: Callable[[Problem], reference.Fused]
+    exponentials: Callable[[Problem], int]
+    decided: Callable[[Problem], float] | None
     peers: dict[str, Callable[[Problem], Tensor]]
 
 
@@ -60,6 +63,7 @@ class Row:
     fraction_of_floor: float | None = None
     peak_mb: float | None = None
     times_fusion: float | None = None
+    decided: float | None = None
 
 
 def _size(quick: bool) -> tuple[int, int, tuple[int, int]]:
@@ -127,8 +131,21 @@ def _counts(p: Problem) -> reference.Fused:
 
 def _case(name: str, about: str, make: Callable[[bool], Problem | None], resize: str | None = None) -> Case:
     if resize is None:
-        return Case(name, about, make, _average, _expected_average, peers.AVERAGE)
-    return Case(name, about, make, _upsampled(resize), _expected_upsampled(resize), {f"torch eager, {resize}": peers.UPSAMPLE[resize]})
+        return Case(name, about, make, _average, _expected_average, Problem.elements, None, peers.AVERAGE)
+    rivals = {f"torch eager, {resize}": peers.UPSAMPLE[resize]}
+    if resize == "logits":
+        return Case(name, about, make, _upsampled(resize), _expected_upsampled(resize), _label_elements, None, rivals)
+    return Case(name, about, make, _upsampled(resize), _expected_upsampled(resize), Problem.elements, _decided, rivals)
+
+
+def _label_elements(p: Problem) -> int:
+    return len(p.logits) * p.classes * p.size[0] * p.size[1]
+
+
+def _decided(p: Problem) -> float:
+    """Share of the label pixels whose four corners leave one class, so that nothing was interpolated."""
+    shortcuts = counted_upsample(p.logits, p.weights, p.size, groups=p.groups)[1]
+    return shortcuts.one_class / shortcuts.pixels
 
 
 CASES = {
@@ -144,7 +161,7 @@ CASES = {
         _case("camvid22-upsample", "22 real networks to label size (SEGFUSION_DATA)", _real(True), "probabilities"),
         Case(
             "confusion", "labels and targets to counts", _label_pair, lambda p: confusion(p.logits[0], p.logits[1], p.classes), _counts,
-            {"torch bincount": peers.bincount},
+            lambda p: 0, None, {"torch bincount": peers.bincount},
         ),
     )
 }  # fmt: skip
@@ -177,22 +194,25 @@ def run_case(case: Case, device: torch.device, quick: bool, rounds: int, compile
             rows.append(Row(case.name, name, "wrong: labels differ from the reference's"))
     times = measure.interleaved({name: partial(run, problem) for name, run in sound.items()}, rounds, device)
     moved = problem.bytes()
+    rate = measure.exponential_rate(device)
     floor = 1000 * moved / measure.copy_bandwidth(device, 1 << (20 if quick else 27))
+    floor = floor if rate is None else max(floor, 1000 * case.exponentials(problem) / rate)
+    decided = case.decided(problem) if case.decided is not None and device.type == "cpu" else None
     for name, run in sound.items():
         low, median, high = measure.quantiles(times[name])
         rows.append(
             Row(
                 case.name, name, "ok", median, low, high, problem.elements() / median * 1e3, problem.frames / median * 1e3,
                 moved / median * 1e3, floor / median, measure.peak_megabytes(partial(run, problem), device),
-                measure.quantiles(times["fusion"])[1] / median if "fusion" in times else None,
+                measure.quantiles(times["fusion"])[1] / median if "fusion" in times else None, decided if name == "fusion" else None,
             )
         )  # fmt: skip
     return sorted(rows, key=lambda row: row.contender != "fusion")
 
 
 def print_rows(rows: list[Row]) -> None:
-    heads = ("case", "contender", "median", "p20", "p80", "Gelem/s", "frames/s", "GB/s", "floor", "peak MB", "slower")
-    print("{:24} {:28} {:>9} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6} {:>8} {:>7}".format(*heads))
+    heads = ("case", "contender", "median", "p20", "p80", "Gelem/s", "frames/s", "GB/s", "floor", "peak MB", "slower", "decided")
+    print("{:24} {:28} {:>9} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6} {:>8} {:>7} {:>7}".format(*heads))
     for row in rows:
         if row.median_ms is None:
             print(f"{row.case:24} {row.contender:28} {row.status}")
@@ -200,7 +220,8 @@ def print_rows(rows: list[Row]) -> None:
         numbers = (row.median_ms, row.p20_ms, row.p80_ms, row.elements_per_s / 1e9, row.frames_per_s, row.bytes_per_s / 1e9)  # type: ignore[operator]
         shown = "{:9.2f} {:9.2f} {:9.2f} {:8.3f} {:9.1f} {:7.2f}".format(*numbers)
         ratio = "" if row.times_fusion is None else f"{1 / row.times_fusion:6.1f}x"
-        print(f"{row.case:24} {row.contender:28} {shown} {row.fraction_of_floor:6.1%} {row.peak_mb:8.1f} {ratio}")
+        decided = "" if row.decided is None else f"{row.decided:.1%}"
+        print(f"{row.case:24} {row.contender:28} {shown} {row.fraction_of_floor:6.1%} {row.peak_mb:8.1f} {ratio:>7} {decided:>7}")
 
 
 def write_csv(rows: list[Row], path: Path, device: torch.device) -> None:

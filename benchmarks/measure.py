@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import platform
 import statistics
 import threading
@@ -59,6 +60,14 @@ def copy_bandwidth(device: torch.device, size: int) -> float:
     return 2 * size / statistics.median(times) * 1000
 
 
+def exponential_rate(device: torch.device) -> float | None:
+    """Exponentials per second that a GPU's special-function units can do: 16 a clock and multiprocessor. None on a CPU."""
+    if device.type != "cuda":
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    return 16.0 * properties.multi_processor_count * 1000 * getattr(properties, "clock_rate", 1_755_000)  # kHz; default: H100's boost
+
+
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
@@ -99,6 +108,13 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def environment(device: torch.device) -> dict[str, str | int]:
     """What a number needs beside it to mean anything."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
@@ -107,5 +123,6 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "triton": _version("triton"),
         "numpy": np.__version__,
     }

@@ -9,16 +9,17 @@ probabilities, cell for cell (proof and memory layout: kernels/contested.py). We
     block = condense(group_means, targets, classes, ignore=255)      for every frame or part of one
     builder.append(video, block); ...; condensed = builder.finish()
     condensed.miou(weights) [B];  condensed.confusions(weights) [B, C, C];  condensed.confusion(w) [V, C, C]
+    condensed.on("cuda").miou(weights)                           the very same numbers, counted on a GPU
 
 Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested pixels, K candidates in total.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,9 @@ from fusion.kernels import contested as kernel
 from fusion.kernels.contested import LANES, Block, Parts, Run
 from fusion.kernels.reference import normalised
 from fusion.metrics import miou_of_counts
+
+if TYPE_CHECKING:
+    from fusion.kernels.triton_contested import DeviceParts
 
 PIECE = 1024  # bundles of pixels that one thread takes at a time
 COUNTS = 1 << 26  # bytes of counts per thread: longer batches of weight vectors go in steps
@@ -132,7 +136,8 @@ class Condensed:
     """A condensed set of videos.
 
     groups, classes, videos: names. pixels: per video its `VideoPixels`. memory: bytes that evaluation may use; contested pixels that
-    lie on disk are streamed through it. Every method takes raw weights, one row per vector, in the order of `groups`.
+    lie on disk are streamed through it. device: where labels are counted, "cpu" or a GPU (see `on`). Every method takes raw weights,
+    one row per vector, in the order of `groups`.
     """
 
     groups: tuple[str, ...]
@@ -140,6 +145,7 @@ class Condensed:
     videos: tuple[str, ...]
     pixels: tuple[VideoPixels, ...]
     memory: int = MEMORY
+    device: str = "cpu"
 
     def __repr__(self) -> str:
         return (
@@ -194,6 +200,22 @@ class Condensed:
             raise InputError(f"subset: videos {list(videos)[:5]}, unknown {unknown[:5]}; give different ones of the {len(place)} videos")
         return replace(self, videos=tuple(videos), pixels=tuple(self.pixels[place[video]] for video in videos))
 
+    def on(self, device: str) -> Condensed:
+        """The same set, its labels counted on "cpu" or on a GPU by torch's name, "cuda" or "cuda:1" (ROCm's too): counts are equal.
+
+        Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it. InputError: no such device.
+        """
+        import torch
+
+        try:
+            kind = torch.device(device)
+            usable = kind.type == "cpu" or (kind.type == "cuda" and (kind.index or 0) < torch.cuda.device_count())
+        except RuntimeError:
+            usable = False
+        if not usable:
+            raise InputError(f'device: got {device!r}, which this machine lacks; give "cpu", or "cuda" where torch finds a GPU')
+        return replace(self, device="cpu" if kind.type == "cpu" else str(kind))
+
     def normalised(self, weights: ArrayLike) -> NDArray[np.float32]:
         """Weights [B, G] as fusion uses them. InputError: shape, negative or non-finite numbers, a vector of zeros."""
         try:
@@ -244,11 +266,27 @@ class Condensed:
         size, videos = len(self.classes), len(self.videos) if per_video else 1
         step = max(1, COUNTS // (8 * videos * size * (size if matrix else 2)))
         total = np.zeros((videos, len(weights), size if matrix else 2, size), np.int64)
-        for parts in self.batches(per_video):
+        for count in self._counters(per_video):
             for first in range(0, len(weights), step):
                 rows = weights[first : first + step]
-                total[:, first : first + step] += kernel.count(parts, rows, size, videos=videos, matrix=matrix)
+                total[:, first : first + step] += count(rows, size, videos=videos, matrix=matrix)
         return total
+
+    def _counters(self, per_video: bool) -> Iterator[Callable[..., NDArray[np.int64]]]:
+        """The count of every batch, on the device of this set; what remains to be given are the weights."""
+        if self.device == "cpu":
+            yield from (partial(kernel.count, parts) for parts in self.batches(per_video))
+            return
+        from fusion.kernels import triton_contested
+
+        batches = [self._on_device] if self.resident else (triton_contested.moved(parts, self.device) for parts in self.batches(per_video))
+        yield from (partial(triton_contested.count, parts) for parts in batches)
+
+    @cached_property
+    def _on_device(self) -> DeviceParts:
+        from fusion.kernels import triton_contested
+
+        return triton_contested.moved(self._resident_by_video, self.device)
 
     def batches(self, per_video: bool = False) -> Iterator[Parts]:
         """All contested pixels in batches that fit into memory: one batch where they already are there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import optuna as optuna_library
@@ -58,8 +57,7 @@ def optuna(
 
 
 def _complete(study: optuna_library.Study) -> list[Any]:
-    finished = study.get_trials(deepcopy=False, states=[optuna_library.trial.TrialState.COMPLETE])
-    return [trial for trial in finished if trial.value is not None and math.isfinite(trial.value)]
+    return study.get_trials(deepcopy=False, states=[optuna_library.trial.TrialState.COMPLETE])  # a NaN counts as failed
 
 
 def _sampler(name: str, seed: int) -> optuna_library.samplers.BaseSampler:
