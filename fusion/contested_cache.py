@@ -1,8 +1,8 @@
 """Condensed videos on disk: a Zarr v3 group per video, written whole or not at all, so that processes may build it side by side.
 
     <path>/zarr.json            attributes: digest, groups, classes, version
-    <path>/<video>/             widths [R, 2], constant [C, C], and per video the flat arrays targets, classes, values
-                                in the layout of kernels/contested.py, all runs one after the other
+    <path>/<video>/<part>/      widths [R, 2], constant [C, C], rows [C], and the flat arrays targets, classes, values in the
+                                layout of kernels/contested.py, all runs one after the other; a long video comes in parts
 
 `digest` stands for everything that the pixels depend on (stores, labels, groups, resize); a folder of another digest is refused. A video
 is staged in a hidden folder beside its place and renamed into it; after an interruption the missing videos are those to build.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,18 +61,15 @@ class CondensedCache:
         finished = self.finished()
         return [video for video in videos if video_key(video) not in finished]
 
-    def write(self, video: str, block: Block) -> None:
-        """Commits one video; of several writers of the same video one wins, and all write the same."""
+    def write(self, video: str, blocks: Iterable[Block]) -> None:
+        """Commits one video, a part for each block, taken one at a time; of several writers of a video one wins, all write the same."""
         staged = self.path / f".{uuid.uuid4().hex}"
-        pixels = ResidentPixels.of([block])
         try:
             group = zarr.create_group(staged, zarr_format=3, attributes={"video": video})
-            _create(group, "constant", pixels.constant)
-            _create(group, "widths", pixels.widths)
-            _create(group, "rows", pixels.rows)
-            for name in ("targets", "classes", "values"):
-                whole = [getattr(run, name) for run in pixels.runs]
-                _create(group, name, np.concatenate(whole) if whole else np.zeros(0, np.uint16))
+            parts = 0
+            for parts, block in enumerate(blocks, start=1):
+                _write_part(group.create_group(f"{parts:06d}"), ResidentPixels.of([block]))
+            group.attrs["parts"] = parts
             _commit(staged, self.path / video_key(video))
         except OSError as error:
             raise StoreError(f"{self.path}: video {video!r} cannot be written ({error}); free space or give another folder") from error
@@ -88,7 +85,7 @@ class CondensedCache:
         if missing:
             raise StoreError(f"{self.path}: {len(missing)} videos are not condensed yet, first {missing[0]!r}; build them first")
         stored: tuple[VideoPixels, ...] = tuple(StoredPixels.open(self.path / video_key(video), len(self.groups)) for video in videos)
-        if sum(pixels.nbytes for pixels in stored) <= memory // 2:
+        if 2 * sum(pixels.nbytes for pixels in stored) <= memory:
             stored = tuple(ResidentPixels(p.constant, tuple(p.pieces(1 << 62)), len(self.groups)) for p in stored)
         return Condensed(self.groups, self.classes, tuple(videos), stored, memory)
 
@@ -101,6 +98,15 @@ def _commit(staged: Path, place: Path) -> None:
             raise
 
 
+def _write_part(group: zarr.Group, pixels: ResidentPixels) -> None:
+    _create(group, "constant", pixels.constant)
+    _create(group, "widths", pixels.widths)
+    _create(group, "rows", pixels.rows)
+    for name in ("targets", "classes", "values"):
+        whole = [getattr(run, name) for run in pixels.runs]
+        _create(group, name, np.concatenate(whole) if whole else np.zeros(0, np.uint16))
+
+
 def _create(group: zarr.Group, name: str, data: NDArray[Any]) -> None:
     chunks = (max(1, min(CHUNK, data.shape[0])), *data.shape[1:])
     group.create_array(name, data=data, chunks=chunks, compressors=Crc32cCodec(), config={"write_empty_chunks": True})
@@ -108,10 +114,9 @@ def _create(group: zarr.Group, name: str, data: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class StoredPixels:
-    """`fusion.contested.VideoPixels` on disk."""
+    """`fusion.contested.VideoPixels` on disk: all parts of a video."""
 
-    path: Path
-    groups: int
+    parts: tuple[StoredPart, ...]
     constant: NDArray[np.int64]
     widths: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -119,6 +124,39 @@ class StoredPixels:
 
     @classmethod
     def open(cls, path: Path, groups: int) -> StoredPixels:
+        try:
+            count: Any = zarr.open_group(path, mode="r", zarr_format=3).attrs["parts"]
+            names = [f"{part:06d}" for part in range(1, count + 1)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptStoreError(f"{path}: cannot be read ({error}); delete this folder and condense again") from error
+        parts = tuple(StoredPart.open(path / name, groups) for name in names)
+        if not parts:
+            raise CorruptStoreError(f"{path}: has no parts; delete this folder and condense again")
+        constant, rows = (np.sum([getattr(part, name) for part in parts], axis=0) for name in ("constant", "rows"))
+        return cls(parts, constant, np.concatenate([part.widths for part in parts]), rows)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    def pieces(self, bundles: int) -> Iterator[Run]:
+        """Runs of at most `bundles` bundles, each read when its turn comes."""
+        for part in self.parts:
+            yield from part.pieces(bundles)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPart:
+    """One part of a video on disk."""
+
+    path: Path
+    groups: int
+    constant: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, path: Path, groups: int) -> StoredPart:
         arrays = _arrays(path)
         constant, widths, rows = (_read(path, arrays[name]) for name in ("constant", "widths", "rows"))
         return cls(path, groups, constant, widths, rows)

@@ -11,6 +11,7 @@ Shape letters: M models, G groups, T frames, C classes, H W label pixels, h w st
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -65,7 +66,7 @@ class HierarchicalEnsemble:
             raise InputError(f"resize {resize!r}, align {align!r}; choose one of {RESIZE} and one of ('strict', 'intersect')")
         self.weights = _checked_weights(groups, weights)
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
-        self.device = _device(device)
+        self.device, self.workers = _device(device), 1
         opened = {name: _open_group(name, stores) for name, stores in groups.items()}
         self.groups: dict[str, tuple[LogitStore, ...]] = opened
         unique = {store.path.absolute(): store for stores in opened.values() for store in stores}
@@ -99,7 +100,7 @@ class HierarchicalEnsemble:
         """How `video` will be worked through within the memory budget."""
         shapes = [store.describe(video).frame_shape for store in self.stores]
         item = [1 if store.profile == "compact" else 2 for store in self.stores]
-        return make_plan(shapes, item, len(self.groups), self.size(video), outputs, self.memory)
+        return make_plan(shapes, item, len(self.groups), self.size(video), outputs, self.memory, self.workers)
 
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
@@ -167,7 +168,7 @@ class HierarchicalEnsemble:
         from fusion.metrics import Scores
         from fusion.metrics.parallel import map_videos
 
-        task = VideoConfusion(self, truth)
+        task = VideoConfusion(self.sharing(scheduler), truth)
         matrices = map_videos(task, self.scored_videos(truth, videos), scheduler=scheduler, progress=progress)
         return Scores(matrices, self.classes, convention)
 
@@ -225,6 +226,14 @@ class HierarchicalEnsemble:
         used = {store for stores in groups.values() for store in stores}
         return HierarchicalEnsemble(groups, weights, **{**self._options(used), **changed})
 
+    def sharing(self, scheduler: str) -> HierarchicalEnsemble:
+        """The same for one of the videos that a Dask scheduler has under way at once: each gets its share of the memory."""
+        from fusion.metrics.parallel import worker_count
+
+        shared = copy.copy(self)
+        shared.workers = worker_count(scheduler)
+        return shared
+
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
         pairs = zip(self.stores, self.temperatures, strict=True)
         return {
@@ -268,7 +277,12 @@ class HierarchicalEnsemble:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as paths and options; stores are opened again there."""
         groups = {name: [str(store.path) for store in stores] for name, stores in self.groups.items()}
-        return _rebuild, (groups, self.weights, self._options(self.stores))
+        return _rebuild, (groups, self.weights, self._options(self.stores), self.workers)
+
+    def __copy__(self) -> HierarchicalEnsemble:
+        twin = object.__new__(HierarchicalEnsemble)
+        twin.__dict__.update(self.__dict__)
+        return twin
 
 
 @dataclass(frozen=True)
@@ -294,8 +308,10 @@ def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
     return {(store.model if names.count(store.model) == 1 else str(store.path)): [store] for store in stores}
 
 
-def _rebuild(groups: dict[str, list[str]], weights: dict[str, float], options: dict[str, Any]) -> HierarchicalEnsemble:
-    return HierarchicalEnsemble(groups, weights, **options)
+def _rebuild(groups: dict[str, list[str]], weights: dict[str, float], options: dict[str, Any], workers: int) -> HierarchicalEnsemble:
+    ensemble = HierarchicalEnsemble(groups, weights, **options)
+    ensemble.workers = workers
+    return ensemble
 
 
 def _checked_weights(groups: Mapping[str, Sequence[StoreLike]], weights: Mapping[str, float] | None) -> dict[str, float]:

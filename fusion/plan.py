@@ -45,11 +45,13 @@ def make_plan(
     size: tuple[int, int],
     outputs: Sequence[str],
     memory: int,
+    workers: int = 1,
 ) -> Plan:
-    """Largest reads and bands that fit into `memory` bytes.
+    """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
     frame_shapes: [C, h, w] of each of the M stores. item_bytes: bytes per number in each. size: (H, W) of the labels. outputs:
-    as in `fusion.kernels.softmax_average`. Raises InputError, saying what would do, where one frame and one row do not fit.
+    as in `fusion.kernels.softmax_average`. workers: how many videos are under way at
+    once. Raises InputError, saying what would do, where one frame and one row do not fit.
     """
     height, width = size
     classes = frame_shapes[0][0]
@@ -58,8 +60,10 @@ def make_plan(
     planes = sum({"group_means": groups * classes, "probabilities": classes}.get(name, 1) for name in outputs)
     row = 2 * planes * width * 4  # the output and one temporary of its size
     least = frame + means + row
-    if least > memory:
-        raise InputError(f"memory: {memory} bytes given, one frame of {len(frame_shapes)} stores needs {least}; give at least that")
+    if least * workers > memory:
+        need = f"one frame of {len(frame_shapes)} stores needs {least}" + (f" in each of {workers} workers" if workers > 1 else "")
+        raise InputError(f"memory: {memory} bytes given, {need}; give at least {least * workers}")
+    memory //= workers
     rows = min(height, (memory - frame - means) // (2 * row) or 1)
     frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))

@@ -268,7 +268,8 @@ def cached(path, means, targets, classes=5, clips=CLIPS) -> CondensedCache:
     cache = CondensedCache(path, "digest", ["g0", "g1", "g2"], [f"c{c}" for c in range(classes)])
     for video, chunk in zip(CLIPS, np.array_split(np.arange(means.shape[2]), len(CLIPS)), strict=True):
         if video in clips:
-            cache.write(video, condense(np.ascontiguousarray(means[:, :, chunk]), targets[chunk], classes, ignore=255))
+            parts = np.array_split(chunk, 3)  # a video comes in parts
+            cache.write(video, (condense(np.ascontiguousarray(means[:, :, p]), targets[p], classes, ignore=255) for p in parts))
     return cache
 
 
@@ -322,7 +323,7 @@ def test_cache_of_other_data_is_refused(tmp_path):
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_damage_is_noticed(tmp_path, array, damage):
     cache = cached(tmp_path / "c", probabilities(3, 5, 2000, agree=1.0), some_targets(5, 2000))
-    chunk = next(path for path in sorted((tmp_path / "c" / video_key("a") / array / "c").rglob("*")) if path.is_file())
+    chunk = next(path for path in sorted((tmp_path / "c" / video_key("a") / "000002" / array / "c").rglob("*")) if path.is_file())
     raw = bytearray(chunk.read_bytes())
     raw[3] ^= 16
     {"flip": lambda: chunk.write_bytes(raw), "truncate": lambda: chunk.write_bytes(raw[:-9]), "delete": chunk.unlink}[damage]()

@@ -98,7 +98,7 @@ def test_condensed_set_is_the_same_for_every_scheduler_and_memory(ensemble, trut
         assert np.array_equal(condense_ensemble(ensemble, truth, scheduler=scheduler).confusions(weights), expected)
     tight = ensemble.regrouped(ensemble.groups, memory=8_000)
     assert len(tight.plan("a", ("group_means",)).bands) > 1
-    assert np.array_equal(condense_ensemble(tight, truth).confusions(weights), expected)
+    assert np.array_equal(condense_ensemble(tight, truth, scheduler="synchronous").confusions(weights), expected)
 
 
 def test_ladder_rows_equal_ensembles_of_fewer_groups(data, ensemble, truth):
@@ -368,14 +368,17 @@ def test_cache_is_resumed_reused_and_keyed_by_the_data(ensemble, truth, tmp_path
         assert sorted(built) == ["a", "b", "c"]
     condense_ensemble(ensemble.regrouped(ensemble.groups, resize="logits"), truth, cache=tmp_path, scheduler="synchronous")
     assert len(built) == 6
-    streamed = condense_ensemble(ensemble.regrouped(ensemble.groups, memory=30_000), truth, cache=tmp_path)
+    parts = tmp_path / "parts"
+    streamed = condense_ensemble(ensemble.regrouped(ensemble.groups, memory=30_000), truth, cache=parts, scheduler="synchronous")
+    assert not streamed.resident
+    assert len(streamed.pixels[0].parts) > 1
     assert np.array_equal(streamed.confusions(weights), expected)
 
 
 @pytest.mark.parametrize("memory", ["4GB", 8_000])
 def test_stride_scores_every_other_row_and_column(data, ensemble, truth, memory):
     thinned = ensemble.regrouped(ensemble.groups, memory=memory)
-    condensed = condense_ensemble(thinned, truth, stride=3)
+    condensed = condense_ensemble(thinned, truth, stride=3, scheduler="synchronous")
     expected = np.zeros((4, 4), np.int64)
     for video in VIDEOS:
         for frame, labels in ensemble.label_maps(video):

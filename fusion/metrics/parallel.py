@@ -75,6 +75,15 @@ def _bar(title: str, videos: int) -> Any:
     return tqdm(total=videos, desc=title, unit="video")
 
 
+def worker_count(scheduler: str) -> int:
+    """How many videos a scheduler has under way at once on this machine; 1 for a cluster, whose workers have memory of their own."""
+    import dask
+
+    if scheduler not in LOCAL or scheduler == "synchronous":
+        return 1
+    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
 def _attempt(task: Callable[[str], Result], video: str) -> Result | _Failure:
     try:
         return task(video)

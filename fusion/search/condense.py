@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +39,27 @@ class CondenseVideo:
     cache: CondensedCache | None
 
     def __call__(self, video: str) -> Block | None:
+        if self.cache is None:
+            return merged(list(self.blocks(video)))
+        self.cache.write(video, self.parts(video))
+        return None
+
+    def parts(self, video: str) -> Iterator[Block]:
+        """Blocks put together until they weigh a good part of this worker's memory; writing one takes a few copies of it."""
+        limit = self.ensemble.memory // self.ensemble.workers // 16
+        held: list[Block] = []
+        for block in self.blocks(video):
+            held.append(block)
+            if sum(b.values.nbytes + b.classes.nbytes for b in held) > limit:
+                yield merged(held)
+                held = []
+        if held:
+            yield merged(held)
+
+    def blocks(self, video: str) -> Iterator[Block]:
+        """One condensed block for every band of every labelled frame."""
         ensemble, classes = self.ensemble, len(self.ensemble.classes)
         frames = ensemble.labelled_frames(self.truth, video)
-        blocks = []
         target = np.empty(0, np.uint8)
         for frame, (first, end), fused in ensemble.stream(video, frames, ("group_means",)):
             if first == 0:
@@ -49,12 +68,7 @@ class CondenseVideo:
             rows = slice(-first % self.stride, None, self.stride)  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, rows, :: self.stride]
             labels = target[first:end][rows, :: self.stride]
-            blocks.append(condense(means, labels, classes, ignore=ignore_label(classes), video=video))
-        block = merged(blocks)
-        if self.cache is None:
-            return block
-        self.cache.write(video, block)
-        return None
+            yield condense(means, labels, classes, ignore=ignore_label(classes), video=video)
 
 
 def condense_ensemble(
@@ -74,11 +88,11 @@ def condense_ensemble(
     """
     if stride < 1:
         raise InputError(f"stride: got {stride}; give 1 for every pixel, s for every s-th row and column")
-    videos = ensemble.scored_videos(truth)
+    videos, worker = ensemble.scored_videos(truth), ensemble.sharing(scheduler)
     groups = tuple(ensemble.groups)
     if cache is None:
         builder = Builder(groups, ensemble.classes)
-        task = CondenseVideo(ensemble, truth, stride, None)
+        task = CondenseVideo(worker, truth, stride, None)
         for video, block in map_videos(task, videos, scheduler=scheduler, progress=progress).items():
             assert block is not None
             builder.append(video, block)
@@ -87,7 +101,7 @@ def condense_ensemble(
     kept = CondensedCache(Path(cache) / digest[:16], digest, groups, ensemble.classes)
     missing = kept.missing(videos)
     if missing:
-        map_videos(CondenseVideo(ensemble, truth, stride, kept), missing, scheduler=scheduler, progress=progress)
+        map_videos(CondenseVideo(worker, truth, stride, kept), missing, scheduler=scheduler, progress=progress)
     return kept.load(videos, ensemble.memory)
 
 

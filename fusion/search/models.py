@@ -41,7 +41,7 @@ def score_models(
     ensemble: HierarchicalEnsemble, truth: Labels, *, convention: str = "vspw", scheduler: str = "threads", progress: str | None = None
 ) -> dict[str, Scores]:
     """Scores of each of an ensemble's M models alone, by model name, best first."""
-    singles = {name: ensemble.regrouped({name: stores}) for name, stores in single_groups(ensemble.stores).items()}
+    singles = {name: ensemble.regrouped({name: stores}).sharing(scheduler) for name, stores in single_groups(ensemble.stores).items()}
     videos = ensemble.scored_videos(truth)
     task = SingleConfusions(tuple(singles.values()), truth)
     matrices = map_videos(task, videos, scheduler=scheduler, progress=progress)
