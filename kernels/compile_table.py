@@ -10,6 +10,7 @@ usage is cuobjdump's, AMD's comes from the metadata of the assembly; both tools 
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from . import triton_average, triton_confusion, triton_terms, triton_upsample
+from . import triton_average, triton_confusion, triton_contested, triton_terms, triton_upsample
 
 TARGETS = (GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("cuda", 100, 32), GPUTarget("hip", "gfx942", 64))
 SHARED_LIMITS = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, "gfx942": 64 << 10}  # bytes a program may use
@@ -36,8 +37,10 @@ KERNELS = {
     "softmax_average": (triton_average.softmax_average_kernel, triton_average),
     "upsample_average": (triton_upsample.upsample_average_kernel, triton_upsample),
     "confusion": (triton_confusion.confusion_kernel, triton_confusion),
+    "contested": (triton_contested.contested_kernel, triton_contested),
 }
 TYPES = {"address": "*i64", "bounds": "*i64", "corner": "*i64", "column": "*i64", "row": "*i64", "counts": "*i64", "outside": "*i32"}
+TYPES |= {"blocks": "*i64", "candidates": "*u16"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Compiled:
 def _rows(kernel: str, choices: dict[str, int | None]) -> Iterator[Row]:
     module = KERNELS[kernel][1]
     configs = module.configurations()
-    if kernel != "confusion":
+    if "CLASSES" in choices:
         configs = module.fitting(configs, {}, **choices)
     for config in configs:
         yield Row(kernel, tuple({**choices, **config.kwargs}.items()), config.num_warps)
@@ -97,13 +100,16 @@ def table() -> list[Row]:
             rows += _rows("upsample_average", _average_choices(classes, kind_set, False, SLOTS=slots))
         for kind_set, slots in ((FLOAT16, 4), (PROBABILITIES, 1)):
             rows += _rows("upsample_average", _average_choices(classes, kind_set, True, SLOTS=slots))
+    for groups, matrix in itertools.product((1, 3, 22), (True, False)):
+        rows += _rows("contested", {"GROUPS": groups, "MATRIX": matrix})
     return rows + list(_rows("confusion", {"COPIES": triton_confusion.MOST_COPIES}))
 
 
 def _source(row: Row) -> ASTSource:
     function = KERNELS[row.kernel][0]
     constants = dict(row.constants)
-    types = TYPES | {"labels": "*u16" if (constants.get("CLASSES") or 0) > 255 else "*u8", "targets": "*u8"}
+    types = TYPES | {"labels": "*u16" if (constants.get("CLASSES") or 0) > 255 else "*u8"}
+    types["targets"] = "*u16" if row.kernel == "contested" else "*u8"
     signature = {}
     for name in function.arg_names:
         scalar_or_pointer = types.get(name[:-4], "*fp32") if name.endswith("_ptr") else "i32"
@@ -129,13 +135,17 @@ def _amd_usage(assembly: str) -> tuple[int, int, int]:
     return field("vgpr_count"), field("private_segment_fixed_size"), field("vgpr_spill_count") + field("sgpr_spill_count")
 
 
-def compile_row(row: Row, target: GPUTarget) -> Compiled:
-    amd = target.backend == "hip"
+def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
+    """A row compiled as its launcher has it compiled."""
     roomy = row.kernel == "upsample_average" or (row.kernel == "softmax_average" and "probabilities_ptr" not in dict(row.constants))
     options = {"num_warps": row.warps, "num_stages": row["STAGES"] or 1, **triton_terms.compiler_options(roomy)}
-    if amd:
+    if target.backend == "hip":
         options.pop("maxnreg", None)
-    kernel = triton.compile(_source(row), target=target, options=options)
+    return triton.compile(_source(row), target=target, options=options)
+
+
+def compile_row(row: Row, target: GPUTarget) -> Compiled:
+    amd, kernel = target.backend == "hip", compile_kernel(row, target)
     assembly = kernel.asm["amdgcn" if amd else "ptx"]
     registers, stack, spills = _amd_usage(assembly) if amd else _nvidia_usage(kernel)
     memory = Counter(_memory_instructions(assembly, amd))
