@@ -254,6 +254,19 @@ def test_wrong_weights_videos_and_blocks():
         Builder(["a"], ["x", "y", "z"]).append("v", condense(probabilities(2, 3, 5), np.zeros(5, np.uint8), 3, ignore=255))
 
 
+def test_device():
+    condensed = condensed_of(probabilities(3, 5, 400), some_targets(5, 400), 2)
+    same = condensed.on("cpu:0")
+    assert (same.device, same.pixels) == ("cpu", condensed.pixels)
+    for device in ("cuda:99", "mps", "nonsense", ""):
+        with pytest.raises(InputError, match=rf"device: got '{device}'.*give"):
+            condensed.on(device)
+    if torch.cuda.is_available():
+        on_device, weights = condensed.on("cuda"), some_weights(3)
+        assert on_device.subset(["v1"]).device == "cuda"
+        assert np.array_equal(on_device.confusions(weights), condensed.confusions(weights))
+
+
 def test_torch_tensors_and_frames_are_taken():
     means, targets = torch.tensor(probabilities(2, 3, 600)).reshape(2, 3, 20, 30), torch.zeros(20, 30, dtype=torch.uint8)
     assert condense(means, targets, 3, ignore=255).constant.sum() > 0

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "fusion/ensemble.py": {"errors", "stores", "plan", "kernels", "metrics", "config", "labels", "search"},
     "fusion/contested.py": {"errors", "kernels", "metrics"},
     "fusion/contested_cache.py": {"errors", "stores", "kernels", "contested"},
-    "fusion/search": set("__init__ errors cli contested contested_cache stores metrics ensemble labels kernels config".split()),
+    "fusion/search": {"__init__", "errors", "cli", "contested", "contested_cache", "stores", "metrics", "kernels", "config"}
+    | {"ensemble", "labels"},
     "fusion/search/__main__.py": {"errors", "cli", "metrics", "ensemble", "labels", "config", "evaluate"},
     "fusion/search/inputs.py": {"errors", "cli", "metrics", "ensemble", "labels", "demo", "stores"},
     "fusion/demo.py": {"errors", "stores", "labels"},
