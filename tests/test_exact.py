@@ -155,7 +155,7 @@ def test_streamed_from_disk_and_with_little_room_for_flips(tmp_path, memory, mon
     means, targets = problem(3, 4, 4000)
     whole = condensed_of(means, targets, 1)
     cache = CondensedCache(tmp_path / "c", "digest", whole.groups, whole.classes)
-    cache.write("v0", condense(means, targets, 4, ignore=255))
+    cache.write("v0", [condense(means, targets, 4, ignore=255)])
     loaded = cache.load(["v0"], memory)
     assert loaded.resident == (memory > 40_000)
     start, end = np.array([0.2, 0.3, 0.5]), np.array([0.0, 0.9, 0.1])
