@@ -119,6 +119,7 @@ def test_ladder_rows_equal_ensembles_of_fewer_groups(data, ensemble, truth):
         assert rung.scores["val"].miou == alone.miou
         assert all(np.array_equal(rung.scores["val"].confusions[v], alone.confusions[v]) for v in VIDEOS)
     assert formula(["a", "b"], [0.0, 1.5]) == "1.5 P_b"
+    assert formula(list("abcdefg"), [0.0, 1.5, 1, 0, 0, 0, 0]) == "weights found, 2 of 7"
     assert [rung.name for rung in group_rungs({"val": condensed}, [1.0, 0.0, 0.0], "vspw")][:2] == ["P_strong", "uniform weights"]
 
 

@@ -89,20 +89,20 @@ def condense_ensemble(
     if stride < 1:
         raise InputError(f"stride: got {stride}; give 1 for every pixel, s for every s-th row and column")
     videos, worker = ensemble.scored_videos(truth), ensemble.sharing(scheduler)
-    groups = tuple(ensemble.groups)
+    groups, device = tuple(ensemble.groups), str(ensemble.device)
     if cache is None:
         builder = Builder(groups, ensemble.classes)
         task = CondenseVideo(worker, truth, stride, None)
         for video, block in map_videos(task, videos, scheduler=scheduler, progress=progress).items():
             assert block is not None
             builder.append(video, block)
-        return builder.finish(ensemble.memory)
+        return builder.finish(ensemble.memory).on(device)
     digest = data_digest(ensemble, truth, stride)
     kept = CondensedCache(Path(cache) / digest[:16], digest, groups, ensemble.classes)
     missing = kept.missing(videos)
     if missing:
         map_videos(CondenseVideo(worker, truth, stride, kept), missing, scheduler=scheduler, progress=progress)
-    return kept.load(videos, ensemble.memory)
+    return kept.load(videos, ensemble.memory).on(device)
 
 
 def data_digest(ensemble: HierarchicalEnsemble, truth: Labels, stride: int = 1) -> str:

@@ -11,6 +11,8 @@ from fusion.contested import Condensed
 from fusion.metrics import Scores
 from fusion.search.result import PAPER
 
+MOST_ROWS = 6  # single models are no ladder
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -21,7 +23,9 @@ class Rung:
 
 
 def formula(groups: Sequence[str], weights: Sequence[float]) -> str:
-    """P_strong + 1.4 P_weak, groups of weight 0 left out."""
+    """P_strong + 1.4 P_weak, groups of weight 0 left out; only their number where they are too many to read."""
+    if len(groups) > MOST_ROWS:
+        return f"weights found, {sum(weight > 0 for weight in weights)} of {len(groups)}"
     terms = [f"P_{name}" if weight == 1 else f"{weight:.4g} P_{name}" for name, weight in zip(groups, weights, strict=True) if weight > 0]
     return " + ".join(terms)
 
@@ -31,6 +35,8 @@ def group_rungs(splits: Mapping[str, Condensed], weights: Sequence[float], conve
     weights and, for three groups, the paper's."""
     groups = next(iter(splits.values())).groups
     steps = [[*weights[:count], *[0.0] * (len(groups) - count)] for count in range(1, len(groups) + 1) if weights[count - 1] > 0]
+    if len(groups) > MOST_ROWS:
+        steps = [list(weights)]
     rungs = [Rung(formula(groups, step), _scores(splits, step, convention)) for step in steps]
     references = {"uniform weights": [1.0] * len(groups)}
     if len(groups) == len(PAPER):

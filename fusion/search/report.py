@@ -70,7 +70,11 @@ class Report:
         rows = [
             (rung.name, *(f"{100 * rung.scores[name].miou:.2f}" if name in rung.scores else "-" for name in names)) for rung in self.rungs
         ]
-        groups = ", ".join(f"{name} {weight:g} ({len(ensemble.groups[name])} models)" for name, weight in self._pairs())
+        sizes = {name: len(stores) for name, stores in ensemble.groups.items()}
+        shown = [
+            f"{name} {weight:g}" + (f" ({sizes[name]} models)" if sizes[name] > 1 else "") for name, weight in self._pairs() if weight > 0
+        ]
+        groups = ", ".join(shown)
         pixels, contested = condensed.scored, condensed.contested
         return "\n".join(
             [
