@@ -348,7 +348,6 @@ def test_a_class_list_that_is_empty_or_too_short(tmp_path, bring, classes):
 
 
 def test_frame_ids_and_sizes_from_labels(tmp_path, bring):
-    pytest.importorskip("fusion.labels", exc_type=ImportError)
     for t in range(T):
         path = tmp_path / f"labels/v/img_{t}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
