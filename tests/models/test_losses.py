@@ -1,0 +1,185 @@
+"""Each loss beside its formula in NumPy, and its gradients beside finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusion.errors import InputError
+from fusion.models import losses
+from fusion.models.registry import Network, build
+
+
+def draw(seed: int, classes: int = 5, size: tuple[int, int] = (4, 6)):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, classes, *size, generator=generator, dtype=torch.float64).float()
+    targets = torch.randint(0, classes, (2, *size), generator=generator)
+    targets[torch.rand(2, *size, generator=generator) < 0.2] = 255
+    return logits, targets
+
+
+def negative_log(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """-log softmax(logits)[target] per pixel, nan at void, one pixel after the other in float64."""
+    out = np.full(targets.shape, np.nan)
+    for n, y, x in np.ndindex(*targets.shape):
+        if targets[n, y, x] < logits.shape[1]:
+            z = logits[n, :, y, x].astype(np.float64)
+            out[n, y, x] = math.log(sum(math.exp(v - z.max()) for v in z)) + z.max() - z[targets[n, y, x]]
+    return out
+
+
+@given(st.integers(0, 10_000))
+def test_cross_entropy_is_the_mean_over_labelled_pixels(seed):
+    logits, targets = draw(seed)
+    assert losses.cross_entropy(logits, targets).item() == pytest.approx(
+        np.nanmean(negative_log(logits.numpy(), targets.numpy())), rel=1e-5
+    )
+
+
+def test_logits_are_interpolated_to_the_targets():
+    logits, _ = draw(0)
+    targets = torch.randint(0, 5, (2, 8, 12))
+    larger = torch.nn.functional.interpolate(logits, (8, 12), mode="bilinear", align_corners=False)
+    assert losses.cross_entropy(logits, targets) == losses.cross_entropy(larger, targets)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.ohem_cross_entropy])
+def test_only_void_is_a_loss_of_zero(loss):
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    value = loss(logits, torch.full((1, 2, 2), 255))
+    value.backward()
+    assert value == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 0.7, 0.95]), st.integers(0, 60))
+def test_ohem_keeps_the_pixels_it_should(seed, threshold, min_kept):
+    logits, targets = draw(seed)
+    values, counted = losses.pixel_losses(logits, targets)
+    kept = losses.hard_pixels(values, counted, threshold, min_kept).numpy()
+    probability = np.exp(-negative_log(logits.numpy(), targets.numpy()))
+    hard = probability < threshold  # nan at void: False
+    if hard.sum() < min_kept:
+        ranked = sorted(np.argwhere(counted.numpy().ravel()).ravel(), key=lambda i: (-values.flatten()[i].item(), i))
+        hard = np.isin(np.arange(hard.size), ranked[:min_kept]).reshape(hard.shape)
+    np.testing.assert_array_equal(kept, hard)
+    expected = negative_log(logits.numpy(), targets.numpy())[hard].mean() if hard.any() else 0.0
+    assert losses.ohem_cross_entropy(logits, targets, threshold, min_kept).item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_ohem_by_hand():
+    # one row of pixels with p_target = 0.9, 0.8, 0.6, 0.2 and void
+    probability = torch.tensor([0.9, 0.8, 0.6, 0.2, 0.5])
+    logits = torch.stack([probability.log(), (1 - probability).log()])[None, :, None]
+    targets = torch.tensor([[[0, 0, 0, 0, 255]]])
+    values, counted = losses.pixel_losses(logits, targets)
+    assert losses.hard_pixels(values, counted, 0.7, 1).flatten().tolist() == [False, False, True, True, False]
+    assert losses.hard_pixels(values, counted, 0.7, 3).flatten().tolist() == [False, True, True, True, False]
+    assert losses.hard_pixels(values, counted, 0.7, 9).flatten().tolist() == [True, True, True, True, False]
+    expected = -(math.log(0.6) + math.log(0.2)) / 2
+    assert losses.ohem_cross_entropy(logits, targets, 0.7, 1).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_paper_s_numbers_are_the_defaults():
+    assert (losses.OHEM_THRESHOLD, losses.OHEM_MIN_KEPT, losses.TAU) == (0.7, 200_000, 0.03)
+
+
+@given(st.integers(0, 10_000))
+def test_distillation_is_kl_from_teacher_to_student(seed):
+    (student, _), (teacher, _) = draw(seed), draw(seed + 1)
+    total = 0.0
+    for n, y, x in np.ndindex(2, 4, 6):
+        q, p = (torch.softmax(z[n, :, y, x].double(), 0).numpy() for z in (teacher, student))
+        total += float(np.sum(q * np.log(q / p)))
+    assert losses.distillation(student, teacher).item() == pytest.approx(total / 48, rel=1e-4, abs=1e-6)
+    assert losses.distillation(student, student + 7.0).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def finite_differences(function, point: torch.Tensor, step: float = 1e-2) -> torch.Tensor:
+    gradient = torch.zeros_like(point)
+    for index in np.ndindex(*point.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = point.clone()
+            moved[index] += sign * step
+            ends.append(function(moved).double())
+        gradient[index] = (ends[0] - ends[1]) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "ohem", "distillation"])
+def test_gradients_by_finite_differences(name):
+    logits, targets = draw(5, classes=3, size=(2, 3))
+    teacher, _ = draw(6, classes=3, size=(2, 3))
+    function = {
+        "cross_entropy": lambda z: losses.cross_entropy(z, targets),
+        "ohem": lambda z: losses.ohem_cross_entropy(z, targets, 0.7, 2),
+        "distillation": lambda z: losses.distillation(z, teacher),
+    }[name]
+    point = logits.clone().requires_grad_()
+    function(point).backward()
+    torch.testing.assert_close(point.grad, finite_differences(function, logits), atol=2e-3, rtol=2e-2)
+
+
+def test_distillation_gives_the_teacher_no_gradient():
+    student, teacher = (torch.randn(1, 3, 2, 2, requires_grad=True) for _ in range(2))
+    losses.distillation(student, teacher).backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+
+
+def cosine_by_hand(features: np.ndarray, weight: np.ndarray, log_prior: np.ndarray, tau: float) -> np.ndarray:
+    """Equation 2 for one feature vector."""
+    norm = np.sqrt((weight**2).sum(axis=1)) * np.sqrt((features**2).sum())
+    return weight @ features / norm + tau * log_prior
+
+
+def test_cosine_classifier_is_equation_2_in_training_and_3_afterwards():
+    prior = torch.tensor([0.7, 0.2, 0.1]).log()
+    layer = losses.CosineClassifier(4, 3, prior, tau=0.03)
+    features = torch.randn(2, 4, 3, 5)
+    weight = layer.weight.detach().numpy()
+    for training, tau in ((True, 0.03), (False, 0.0)):
+        found = layer.train(training)(features).detach().numpy()
+        for n, y, x in np.ndindex(2, 3, 5):
+            expected = cosine_by_hand(features[n, :, y, x].numpy(), weight, prior.numpy(), tau)
+            np.testing.assert_allclose(found[n, :, y, x], expected, atol=1e-6)
+
+
+def test_queries_have_a_last_class_without_prior():
+    layer = losses.CosineClassifier(4, 4, torch.tensor([0.7, 0.2, 0.1]).log(), tau=0.5, axis=-1)
+    features = torch.randn(3, 2, 6, 4)
+    bias = layer.train()(features) - layer.eval()(features)
+    torch.testing.assert_close(bias, (0.5 * torch.tensor([0.7, 0.2, 0.1, 1.0]).log()).expand(3, 2, 6, 4))
+
+
+def test_cosine_gradient_by_finite_differences():
+    layer = losses.CosineClassifier(3, 2, torch.tensor([0.9, 0.1]).log()).train()
+    features = torch.randn(1, 3, 2, 2)
+    towards = torch.randn(1, 2, 2, 2)
+    point = features.clone().requires_grad_()
+    (layer(point) * towards).sum().backward()
+    estimated = finite_differences(lambda f: (layer(f) * towards).sum().detach(), features, 1e-3)
+    torch.testing.assert_close(point.grad, estimated, atol=5e-3, rtol=2e-2)
+
+
+def test_adjusted_networks_ignore_the_prior_at_test_time():
+    images = torch.randn(2, 3, 32, 32)
+    network = build("plain", 3, {"preset": "micro"}).eval()
+    losses.adjust(network, 3, 1.0, torch.tensor([0.98, 0.01, 0.01]).log())
+    network.eval()
+    before = network.logits(images)
+    network.head.log_prior.zero_()
+    assert torch.equal(before, network.logits(images))
+    assert before.abs().max() <= 1 + 1e-6
+
+
+def test_adjustment_needs_to_know_the_last_layer():
+    with pytest.raises(InputError, match="names no last layer; set its `classifier`"):
+        losses.adjust(Network(), 3)
