@@ -397,6 +397,7 @@ def test_methods_over_single_models(ensemble, truth, method):
     assert found.groups == tuple(store.model for store in ensemble.stores)
     assert found.ensemble.evaluate(truth).miou == found.miou
     assert found.miou >= max(scores.miou for scores in score_models(ensemble, truth).values())
+    assert found.miou >= ensemble.search(truth, "greedy", steps=8).miou
 
 
 def test_exact_is_never_below_the_grid_and_is_certified(ensemble, truth):

@@ -27,6 +27,7 @@ from fusion.contested import Condensed
 from fusion.errors import InputError, StoreError
 from fusion.metrics.confusion import check_convention
 from fusion.search.certify import MOST_GROUPS, certify
+from fusion.search.greedy import greedy
 from fusion.search.grid import grid
 from fusion.search.line import Piece, Vector, best_on_segment, coordinates, directions, pairs
 from fusion.search.result import PAPER, Progress, SearchResult, Trial, best_trial, untracked
@@ -48,9 +49,9 @@ def exact(
 ) -> SearchResult:
     """The best weights that line searches find; `certificate` says how far they can be from the best there are.
 
-    starts: weight vectors to try besides the uniform one, single groups, the paper's and random ones. climbs: from how many of the
-    best starts to go uphill. time_limit: seconds; 0 gives the best start. gap: aim of the certificate, None for no certificate; it is
-    left out beyond three groups. state: a JSON file to go on from, written after every step. Raises InputError for bad options and
+    starts: weight vectors to try besides the uniform one, single groups, the paper's, random ones, and the grid's or, beyond three
+    groups, those of greedy selection. climbs: from how many of the best starts to go uphill. time_limit: seconds; 0 gives the best
+    start. gap: aim of the certificate, None for no certificate; it is left out beyond three groups. state: a JSON file to go on from, written after every step. Raises InputError for bad options and
     for a state of other data.
     """
     check_convention(convention)
@@ -70,17 +71,18 @@ def exact(
 
 
 def _starts(condensed: Condensed, convention: str, seed: int, given: Sequence[Sequence[float]]) -> list[Trial]:
-    """Evaluated starting points, none twice; the grid's among them while it is small."""
+    """Evaluated starting points, none twice: also the grid's while it is small, else the steps of greedy selection."""
     groups = len(condensed.groups)
     points = [(1.0,) * groups, *(tuple(map(float, point)) for point in given), *map(tuple, np.eye(groups).tolist())]
     if groups == len(PAPER):
         points.append(PAPER)
     points += map(tuple, np.random.default_rng(seed).dirichlet(np.ones(groups), 4).tolist())
-    gridded = grid(condensed, convention=convention).history if groups <= MOST_GROUPS else ()
-    known = {trial.weights for trial in gridded}
+    method = grid if groups <= MOST_GROUPS else greedy  # beyond a grid, the strongest start known for single models
+    walked = method(condensed, convention=convention).history
+    known = {trial.weights for trial in walked}
     fresh = [point for point in dict.fromkeys(points) if point not in known]
     scores = condensed.miou(fresh, convention).tolist() if fresh else []
-    return [*(Trial(*pair) for pair in zip(fresh, scores, strict=True)), *gridded]
+    return [*(Trial(*pair) for pair in zip(fresh, scores, strict=True)), *walked]
 
 
 class _Journal:
