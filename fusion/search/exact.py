@@ -51,8 +51,8 @@ def exact(
 
     starts: weight vectors to try besides the uniform one, single groups, the paper's, random ones, and the grid's or, beyond three
     groups, those of greedy selection. climbs: from how many of the best starts to go uphill. time_limit: seconds; 0 gives the best
-    start. gap: aim of the certificate, None for no certificate; it is left out beyond three groups. state: a JSON file to go on from, written after every step. Raises InputError for bad options and
-    for a state of other data.
+    start. gap: aim of the certificate, None for no certificate; it is left out beyond three groups. state: a JSON file to go on
+    from, written after every step. Raises InputError for bad options and for a state of other data.
     """
     check_convention(convention)
     if climbs < 0 or (time_limit is not None and not time_limit >= 0) or (gap is not None and not 0 <= gap < 1):
