@@ -152,12 +152,27 @@ def numba_loop(p: Problem) -> Tensor:
     """A hand-written loop over pixels, one model after another."""
     total = np.zeros(p.logits[0].flatten(1).shape, dtype=np.float32)
     for z, share in zip(p.logits, p.shares(), strict=True):
-        _numba_step()(decoded(z).flatten(1).numpy(), np.float32(share), total)
+        _numba_step()(decoded(z.cpu()).flatten(1).numpy(), np.float32(share), total)
     return torch.from_numpy(total.argmax(axis=0)).view(p.logits[0].shape[1:])
 
 
 if importlib.util.find_spec("numba"):
     AVERAGE["numba loop"] = numba_loop
+
+
+def cupy_stack(p: Problem) -> Tensor:
+    """float32 stack, softmax, weighted mean, argmax, on the GPU."""
+    import cupy
+
+    stack = cupy.stack([cupy.from_dlpack(decoded(z)) for z in p.logits])
+    exponentials = cupy.exp(stack - stack.max(axis=1, keepdims=True))
+    shares = cupy.asarray(p.shares(), dtype=cupy.float32)
+    fused = cupy.tensordot(shares, exponentials / exponentials.sum(axis=1, keepdims=True), axes=1)
+    return torch.from_dlpack(fused.argmax(axis=0))
+
+
+if importlib.util.find_spec("cupy") and torch.cuda.is_available():
+    AVERAGE["cupy stack"] = cupy_stack
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -78,7 +78,8 @@ class Report:
         pixels, contested = condensed.scored, condensed.contested
         return "\n".join(
             [
-                f"{len(condensed.videos)} videos, {pixels} labelled pixels, {contested} contested ({100 * condensed.fraction:.1f} %)",
+                f"{len(condensed.videos)} videos, {pixels} labelled pixels, {contested} contested ({100 * condensed.fraction:.1f} %), "
+                f"{condensed.candidates / max(1, contested):.2f} candidates each",
                 "",
                 cli.table(rows, (f"mIoU % ({self.found.convention})", *names)),
                 "",
