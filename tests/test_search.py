@@ -159,6 +159,25 @@ def test_optuna_resumes_and_refuses_other_data(ensemble, truth, tmp_path):
         ensemble.search(truth, "optuna", sampler="gauss")
 
 
+def test_processes_that_share_a_study_stop_at_its_trials(ensemble, truth, tmp_path):
+    condensed, storage = condense_ensemble(ensemble, truth), f"sqlite:///{tmp_path / 'study.db'}"
+
+    class Neighboured:
+        """While the first trial is scored, another process fills the study."""
+
+        groups, calls = condensed.groups, 0
+
+        def miou(self, weights, convention):
+            self.calls += 1
+            if self.calls == 1:
+                METHODS["optuna"](condensed, trials=5, storage=storage)
+            return condensed.miou(weights, convention)
+
+    mine = Neighboured()
+    assert len(METHODS["optuna"](mine, trials=5, storage=storage).history) == 6
+    assert mine.calls == 1
+
+
 def test_optuna_survives_failing_trials(ensemble, truth):
     condensed = condense_ensemble(ensemble, truth)
 

@@ -47,6 +47,8 @@ def optuna(
         opened.enqueue_trial(start, skip_if_exists=True)
     remaining = trials - len(_complete(opened))
     for _ in (progress or untracked)(range(remaining), "optuna", remaining):
+        if len(_complete(opened)) >= trials:  # other processes add to the study as well
+            break
         opened.optimize(objective, n_trials=1, catch=(ArithmeticError, RuntimeError, ValueError))
     history = tuple(Trial(tuple(t.user_attrs["weights"]), float(t.value or 0.0)) for t in _complete(opened))
     if not history:
