@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -99,12 +100,13 @@ def test_a_video_that_kills_its_worker_is_named(tmp_path):
         map_videos(partial(die, folder=tmp_path, times=99), VIDEOS, scheduler="processes")
 
 
-def test_progress_goes_to_stderr(capsys):
-    map_videos(score, VIDEOS, scheduler="synchronous", progress="scoring")
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "scoring" in err
-    assert "5/5" in err
+def test_progress_goes_to_stderr():
+    code = "from fusion.metrics import map_videos; map_videos(str, list('abcde'), scheduler='synchronous', progress='scoring')"
+    shown = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}  # conftest turns bars off
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=shown)
+    assert done.stdout == ""
+    assert "scoring" in done.stderr
+    assert "5/5" in done.stderr
 
 
 def test_refusals(monkeypatch):
