@@ -137,7 +137,7 @@ def _amd_usage(assembly: str) -> tuple[int, int, int]:
 
 def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
     """A row compiled as its launcher has it compiled."""
-    roomy = row.kernel == "upsample_average" or (row.kernel == "softmax_average" and "probabilities_ptr" not in dict(row.constants))
+    roomy = row.kernel in ("softmax_average", "upsample_average")
     options = {"num_warps": row.warps, "num_stages": row["STAGES"] or 1, **triton_terms.compiler_options(roomy)}
     if target.backend == "hip":
         options.pop("maxnreg", None)

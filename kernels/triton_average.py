@@ -309,6 +309,6 @@ def softmax_average(
         FLAT=unit and first == height == 1,
         UNIT=unit,
         SEPARATE=separate,
-        **compiler_options(roomy=set(outputs) != {"labels"}),
+        **compiler_options(roomy=True),
     )
     return made

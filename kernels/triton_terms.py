@@ -26,7 +26,7 @@ PROBABILITIES = tl.constexpr(4)
 
 
 def compiler_options(roomy: bool) -> dict[str, object]:
-    """No contraction; launches with much to hold (`roomy`) get up to 255 registers, where ptxas would rather spill."""
+    """No contraction; averages hold a tile (`roomy`) and get up to 255 registers, where ptxas would rather use the stack."""
     limit = {"maxnreg": 255} if roomy and torch.version.hip is None else {}
     return {"enable_fp_fusion": False, **limit}
 
