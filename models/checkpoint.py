@@ -98,14 +98,44 @@ def save_network(path: Path, network: nn.Module, architecture: Architecture, **f
 
 def load_network(path: str | Path, *, module: str | None = None) -> tuple[Network, Architecture]:
     """The network of a weights file, in evaluation mode. module: as in `registry.build`."""
-    tensors, document = load(path)
-    try:
-        architecture = Architecture.from_json(document["architecture"])
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"weights: {path} does not say which network it is of ({error}); give a file that training wrote") from error
+    tensors, architecture = _load_weights(path)
     network = architecture.build(module=module)
     load_state(network, tensors, str(path))
     return network.eval(), architecture
+
+
+def _load_weights(path: str | Path) -> tuple[dict[str, Tensor], Architecture]:
+    tensors, document = load(path)
+    try:
+        return tensors, Architecture.from_json(document["architecture"])
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"weights: {path} does not say which network it is of ({error}); give a file that training wrote") from error
+
+
+def start_from(network: Network, architecture: Architecture, path: str | Path) -> None:
+    """Fills a network with the weights of a file, for training to go on from.
+
+    Where the file's classes are others, the last layer and what else has a row a class stay as they are. Where they are the same, the
+    last layer is taken too; logit adjustment keeps its own prior, and has no use for a bias. InputError: the file is of another
+    network or other options; the classes differ and the network does not name its last layer.
+    """
+    tensors, found = _load_weights(path)
+    if (found.network, found.options) != (architecture.network, architecture.options):
+        got = f"{found.network} {found.options}, not {architecture.network} {architecture.options}"
+        raise InputError(f"network: start {path} is {got}; give weights of the same network and options")
+    same = found.classes == architecture.classes
+    if not (same or network.classifier):
+        raise InputError(f"network: start {path} has other classes, and {architecture.network!r} names no last layer to leave out")
+    own = network.state_dict()
+    last = {name for name in own.keys() | tensors.keys() if network.classifier and name.startswith(f"{network.classifier}.")}
+    taken = {name: tensor for name, tensor in tensors.items() if name not in last}
+    if not same:
+        taken |= {name: own[name] for name, tensor in taken.items() if name in own and own[name].shape != tensor.shape}
+    for name in last & own.keys():
+        fits = same and name in tensors and not name.endswith(".log_prior")
+        # reshaped: a 1 x 1 convolution's [C, D, 1, 1] into the cosine classifier's [C, D]
+        taken[name] = tensors[name].reshape(own[name].shape) if fits else own[name]
+    load_state(network, taken, str(path))
 
 
 def load_state(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

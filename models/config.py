@@ -8,6 +8,7 @@ fold = 0                             # ... this one
 [network]
 name = "swin-upernet"                # further keys are the network's own: preset, pretrained, ...
 preset = "large"
+# start = "runs/other/baseline.safetensors"   # weights to start from
 [augment]
 crop = 640
 [loss]
@@ -74,7 +75,8 @@ class Loss:
 @dataclass(frozen=True)
 class Train:
     """Step counts are of the optimiser; a step sees batch x accumulate x processes images. warmup: linear, then polynomial decay.
-    workers: processes that read images. checkpoint_every: steps between the points from which a stopped run goes on."""
+    clip: largest norm of the gradient, 0 for any. workers: processes that read images. checkpoint_every: steps between the points
+    from which a stopped run goes on."""
 
     steps: int = 160_000
     batch: int = 2
@@ -83,6 +85,7 @@ class Train:
     weight_decay: float = 0.01
     warmup: int = 1500
     power: float = 1.0
+    clip: float = 0.0
     workers: int = 0
     checkpoint_every: int = 1000
 
@@ -91,8 +94,8 @@ class Train:
             raise InputError(f"train: got {self}; steps, accumulate and checkpoint_every are 1 or more, warmup and workers 0 or more")
         if self.batch < 2:
             raise InputError(f"train: batch is {self.batch}; batch norm needs 2 images or more, use accumulate for larger steps")
-        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf and self.power >= 0):
-            raise InputError(f"train: got {self}; learning_rate is above 0, weight_decay and power 0 or more")
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf and min(self.power, self.clip) >= 0):
+            raise InputError(f"train: got {self}; learning_rate is above 0, weight_decay, power and clip 0 or more")
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,12 @@ class Swa:
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """name and module as in `registry.build`; options are the network's own keys."""
+    """name and module as in `registry.build`; options are the network's own keys. start: weights file to start from, of the same
+    network and options; its last layer is taken where the classes are the same."""
 
     name: str = "swin-upernet"
     module: str = ""
+    start: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -137,7 +142,7 @@ class Config:
         return dataclasses.asdict(self)
 
 
-_PATHS = {"out": None, "data": ("vspw", "images", "labels", "classes"), "loss": ("teacher",)}
+_PATHS = {"out": None, "data": ("vspw", "images", "labels", "classes"), "network": ("start",), "loss": ("teacher",)}
 
 
 def read(path: str | Path) -> Config:
@@ -171,10 +176,10 @@ def parse(document: Mapping[str, Any], folder: Path = Path()) -> Config:
 
 
 def _network(table: Any) -> Any:
-    """name and module stay, every other key becomes an option of the network."""
+    """name, module and start stay, every other key becomes an option of the network."""
     if not isinstance(table, Mapping):
         return table
-    known = {key: table[key] for key in ("name", "module") if key in table}
+    known = {key: table[key] for key in ("name", "module", "start") if key in table}
     return {**known, "options": {key: value for key, value in table.items() if key not in known}}
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from fusion.errors import InputError
 
 from .registry import Criterion, Network, preset_of, register
-from .swin import SIZES, Size, backbone_config, library, published_backbone, renamed_for_maskformer
+from .swin import SIZES, Size, backbone_config, library, maskformer_backbone_config, published_backbone, renamed_for_maskformer
 
 QUERIES = {"micro": 20}  # 100 elsewhere, as published
 
@@ -34,13 +34,14 @@ class MaskFormer(Network):
         transformers, size = library(), preset_of(SIZES, preset, "maskformer")
         channels = min(size.decoder, 256)
         config = transformers.MaskFormerConfig(
-            backbone_config=backbone_config(size),
+            backbone_config=backbone_config(size),  # set again below: the library makes any Swin here one of four stages
             decoder_config=_decoder(transformers, size, channels, QUERIES.get(preset, 100)),
             fpn_feature_size=channels,
             mask_feature_size=channels,
             num_labels=classes,
             use_auxiliary_loss=preset != "micro",  # every decoder layer is trained, as published; too dear for what micro is for
         )
+        config.backbone_config = maskformer_backbone_config(size)
         self.model = transformers.MaskFormerForInstanceSegmentation(config)
         self._start_queries_apart()
         if pretrained:

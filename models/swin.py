@@ -29,9 +29,10 @@ class Size:
     published: str = ""
 
 
-# micro is for tests and the paper in miniature; large with ImageNet-22k weights is the paper's backbone
+# micro is for tests and the paper in miniature, three stages because images of 100 pixels have nothing to say at 1/32; large with
+# ImageNet-22k weights is the paper's backbone
 SIZES = {
-    "micro": Size(16, (1, 1, 1, 1), (1, 2, 4, 8), 4, 64),
+    "micro": Size(16, (1, 1, 1), (1, 2, 4), 4, 64),
     "tiny": Size(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 256, "microsoft/swin-tiny-patch4-window7-224"),
     "small": Size(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 256, "microsoft/swin-small-patch4-window7-224"),
     "base": Size(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512, "microsoft/swin-base-patch4-window12-384-in22k"),
@@ -61,6 +62,14 @@ def backbone_config(size: Size) -> SwinConfig:
     )
 
 
+def maskformer_backbone_config(size: Size) -> Any:
+    """The same backbone for the library's MaskFormer, which has a Swin of its own."""
+    config = backbone_config(size)
+    own = library().MaskFormerSwinConfig.from_dict({k: v for k, v in config.to_dict().items() if k != "model_type"})
+    own.out_features = config.out_features
+    return own
+
+
 def published_backbone(size: Size, preset: str) -> Any:
     """A Swin backbone with the published weights of its size. StoreError: they cannot be had here."""
     if not size.published:
@@ -84,10 +93,7 @@ _NAMES = (
     (r"attention\.relative_position_bias\.", "attention.self."),
     (r"mlp\.fc1", "intermediate.dense"),
     (r"mlp\.fc2", "output.dense"),
-    (r"^hidden_states_norms\.stage1", "hidden_states_norms.0"),
-    (r"^hidden_states_norms\.stage2", "hidden_states_norms.1"),
-    (r"^hidden_states_norms\.stage3", "hidden_states_norms.2"),
-    (r"^hidden_states_norms\.stage4", "hidden_states_norms.3"),
+    *((rf"^hidden_states_norms\.stage{k + 1}", f"hidden_states_norms.{k}") for k in range(4)),
 )
 
 

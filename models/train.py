@@ -135,6 +135,8 @@ class Run:
             total += loss.item() / len(batches)
         if not math.isfinite(total):
             raise InputError(f"{self.out}: loss is {total} in step {self.step}; lower the learning rate or lengthen the warm-up")
+        if self.options.train.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.options.train.clip)
         self.optimiser.step()
         return total
 
@@ -184,12 +186,17 @@ class Run:
         options, module = dict(choice.options), choice.module or None
         pretrained = bool(options.pop("pretrained", False))
         architecture = Architecture(choice.name, self.clips.classes, options, loss.tau if loss.adjust else None)
+        sources = [name for name, given in (("pretrained", pretrained), ("start", choice.start), ("teacher", loss.teacher)) if given]
+        if len(sources) > 1:
+            raise InputError(f"network: {' and '.join(sources)} each say what to start from; keep one")
         prior = class_statistics(self.clips, self.out / FILE).log_prior() if loss.adjust else None
-        network = architecture.build(prior, module=module, pretrained=pretrained and not loss.teacher)
+        network = architecture.build(prior, module=module, pretrained=pretrained)
         if self.options.augment.crop % network.stride:
             raise InputError(f"augment: crop is {self.options.augment.crop}; {choice.name!r} takes multiples of {network.stride}")
         if (loss.ohem or loss.teacher) and type(network).loss is not Network.loss:
             raise InputError(f"loss: {choice.name!r} trains by its own loss; ohem and teacher are for networks of per-pixel logits")
+        if choice.start:
+            checkpoint.start_from(network, architecture, choice.start)
         if not loss.teacher:
             return network, architecture, None
         teacher, taught = checkpoint.load_network(loss.teacher, module=module)

@@ -87,6 +87,54 @@ def test_weights_of_another_architecture(tmp_path):
         checkpoint.load_state(adjusted, network.state_dict(), "w")
 
 
+@pytest.mark.parametrize("name", ["plain", "maskformer", "swin-upernet"])
+def test_starting_from_other_classes_leaves_the_last_layer(tmp_path, name):
+    if name != "plain":
+        pytest.importorskip("transformers")
+    there = Architecture(name, ("a", "b"), {"preset": "micro"})
+    source = there.build()
+    checkpoint.save_network(tmp_path / "w", source, there)
+    here = Architecture(name, ("a", "b", "c"), {"preset": "micro"})
+    network = here.build()
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    checkpoint.start_from(network, here, tmp_path / "w")
+    per_class = (network.classifier, "model.criterion.empty_weight")
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[key] if key.startswith(per_class) else source.state_dict()[key]), key
+
+
+def test_starting_with_the_same_classes(tmp_path):
+    source, there = plain_weights(tmp_path / "w")
+    network = there.build()
+    checkpoint.start_from(network, there, tmp_path / "w")
+    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in network.state_dict().items())
+    adjusted = Architecture("plain", there.classes, there.options, 0.03)
+    prior = torch.tensor([0.9, 0.1]).log()
+    network = adjusted.build(prior)
+    checkpoint.start_from(network, adjusted, tmp_path / "w")
+    assert torch.equal(network.get_parameter("head.weight"), source.get_parameter("head.weight")[:, :, 0, 0])
+    checkpoint.save_network(tmp_path / "v", network, adjusted)
+    other = adjusted.build(prior.flip(0))
+    checkpoint.start_from(other, adjusted, tmp_path / "v")
+    assert torch.equal(other.get_parameter("head.weight"), network.get_parameter("head.weight"))
+    assert torch.equal(other.get_buffer("head.log_prior"), prior.flip(0))
+
+
+def test_starting_from_what_does_not_fit(tmp_path, monkeypatch):
+    network, there = plain_weights(tmp_path / "w")
+    other = Architecture("plain", there.classes, {"preset": "tiny"})
+    with pytest.raises(InputError, match=r"is plain \{'preset': 'micro'\}, not plain \{'preset': 'tiny'\}; give weights of the same"):
+        checkpoint.start_from(other.build(), other, tmp_path / "w")
+    monkeypatch.setattr(type(network), "classifier", "")
+    more = Architecture("plain", ("a", "c"), there.options)
+    with pytest.raises(InputError, match="has other classes, and 'plain' names no last layer"):
+        checkpoint.start_from(more.build(), more, tmp_path / "w")
+    tensors, document = checkpoint.load(tmp_path / "w")
+    checkpoint.save(tmp_path / "w", {name.replace("mix", "nix"): tensor for name, tensor in tensors.items()}, document)
+    with pytest.raises(InputError, match="is of another architecture than Plain"):
+        checkpoint.start_from(there.build(), there, tmp_path / "w")
+
+
 class Trap:
     """Unpickling this would write a file."""
 
@@ -133,12 +181,12 @@ def write(path, text):
 
 
 def test_config_defaults_and_sections(tmp_path):
-    text = 'out = "runs/a"\n[data]\nvspw = "V"\n[network]\nname = "plain"\npreset = "micro"\n'
+    text = 'out = "runs/a"\n[data]\nvspw = "V"\n[network]\nname = "plain"\npreset = "micro"\nstart = "w.pt"\n'
     text += "[augment]\ncrop = 640\nscale = [1, 2]\n[swa]\ncycles = 10"
     found = config.read(write(tmp_path / "run.toml", text))
     assert found.out == str(tmp_path / "runs/a")
     assert found.data.vspw == str(tmp_path / "V")
-    assert found.network == config.NetworkChoice("plain", "", {"preset": "micro"})
+    assert found.network == config.NetworkChoice("plain", start=str(tmp_path / "w.pt"), options={"preset": "micro"})
     assert found.augment.scale == (1.0, 2.0)
     assert (found.swa.cycles, found.swa.every) == (10, 2000)  # section 2.2
     assert (found.loss.threshold, found.loss.min_kept, found.loss.tau) == (0.7, 200_000, 0.03)
@@ -153,6 +201,7 @@ def test_config_defaults_and_sections(tmp_path):
         ('out = "a"\n[train]\nsteps = true', "train.steps is True; give a value of type int"),
         ('out = "a"\n[train]\nbatch = 1', "batch norm needs 2 images"),
         ('out = "a"\n[train]\nlearning_rate = nan', "learning_rate is above 0"),
+        ('out = "a"\n[train]\nclip = -1', "power and clip 0 or more"),
         ('out = "a"\n[augment]\nscale = [1]', "give a list of 2 numbers"),
         ('out = "a"\n[augment]\ncrop = 100', "crop is a multiple of 32"),
         ('out = "a"\n[loss]\nthreshold = 2.0', "threshold is in 0..1"),

@@ -178,6 +178,29 @@ def test_student_starts_as_its_teacher(configure):
         train.Run(configure("other", network={"preset": "tiny"}, loss={"teacher": str(teacher)}), train.world("cpu"))
 
 
+def test_training_starts_from_given_weights(configure):
+    first = train.train(configure("first"), "cpu")
+    options = configure("second", network={"start": str(first)})
+    run, there = train.Run(options, train.world("cpu")), checkpoint.load(first)[0]
+    assert all(torch.equal(there[name], tensor) for name, tensor in run.network.state_dict().items())
+    final = train.train(options, "cpu")
+    assert not same(final, first)
+    assert same(train.train(options, "cpu"), final)  # what was trained is not started again
+    with pytest.raises(InputError, match="start and teacher each say what to start from; keep one"):
+        train.Run(configure("third", network={"start": str(first)}, loss={"teacher": str(first)}), train.world("cpu"))
+
+
+def test_the_gradient_is_clipped_to_its_norm(configure):
+    run = train.Run(configure(train={"clip": 0.01}), train.world("cpu"))
+    free = train.Run(configure("free"), train.world("cpu"))
+    for one in (run, free):
+        one.network.train()
+        one._update([next(iter(one.batches(0, 1)))])
+    norms = [torch.cat([p.grad.flatten() for p in one.network.parameters()]).norm().item() for one in (run, free)]
+    assert norms[0] == pytest.approx(0.01, rel=1e-4)
+    assert norms[1] > 0.1
+
+
 def test_adjustment_takes_the_prior_of_the_training_videos(configure, vspw):
     options = configure("adjusted", loss={"adjust": True}, data={"folds": 3, "fold": 1})
     run = train.Run(options, train.world("cpu"))
