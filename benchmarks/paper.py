@@ -5,7 +5,8 @@
     python -m benchmarks.paper --size tiny --out paper/         seconds: shows that everything runs, its numbers mean nothing
 
 11 MaskFormers and 11 Swin-UPerNets that differ by crop, split and seed, two with weight averaging, two with logit adjustment and one
-distilled; logit stores for val and test of each; then what the tables ask. Stopped runs go on. Prints scores in percent, [low, high] is
+distilled; logit stores for val and test of each; then what the tables ask. All networks of a family start from one that was trained on
+further videos, as the paper's start from ImageNet-22k. Stopped runs go on. Prints scores in percent, [low, high] is
 the 95 % bootstrap interval over videos; in the rows "gain" it is of the difference, the same videos drawn for both. Where the
 paper's effect does not show, the table shows that.
 """
@@ -17,29 +18,33 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import scenes
 from benchmarks.measure import environment
 from fusion import HierarchicalEnsemble, Labels, cli
+from fusion.contested import Condensed
 from fusion.metrics import Scores
 from fusion.models import config, predict
 from fusion.models.checkpoint import SUFFIX
+from fusion.models.losses import TAU
 from fusion.models.train import train
 from fusion.search import condense_ensemble
 from fusion.search.grid import grid
-from fusion.search.ladder import group_rungs
 from fusion.search.models import auto_groups, score_models
+from fusion.search.result import PAPER
 
 SPLITS = ("val", "test")
 SWIN, MASKFORMER = "swin-upernet", "maskformer"
+PREFIX = {SWIN: "swin", MASKFORMER: "maskformer"}  # of the names of a family's members
 FOLDS = 5
 
 # val and test mIoU in percent, as printed in the paper
@@ -75,16 +80,23 @@ LADDER = {0: (57.26, 53.99), 1: (58.01, 55.10), 2: (58.50, 55.16), 3: (61.10, 55
 
 
 @dataclass(frozen=True)
+class Family:
+    """How networks of one kind are trained. start: steps on other videos before, shared by all members. rate: learning rate."""
+
+    start: int
+    steps: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class Size:
-    """One scale of the experiment. crops: small, large; the paper's are 480 and 640. steps, rates: of each family's training; a
-    MaskFormer learns slower from nothing. min_kept: OHEM's, the paper's share of a batch."""
+    """One scale of the experiment. crops: small, large; the paper's are 480 and 640. families: a MaskFormer learns slower from nothing.
+    min_kept: OHEM's, the paper's share of a batch."""
 
     scenes: scenes.Sizes
     crops: tuple[int, int]
     batch: int
-    steps: dict[str, int]
-    rates: dict[str, float]
-    preset: str
+    families: dict[str, Family]
     min_kept: int
     members: int = 11
     strong: int = 3
@@ -95,86 +107,105 @@ class Size:
 
 SIZES = {
     "tiny": Size(
-        scenes.Sizes((64, 96), {"train": 6, "val": 3, "test": 3}, regions=5, frames=(2, 3)),
-        (32, 64), 2, {SWIN: 2, MASKFORMER: 2}, {SWIN: 1e-3, MASKFORMER: 1e-3}, "micro", 300, members=3, strong=1, auxiliary=2, swa_every=1,
+        scenes.Sizes((64, 96), {"pretrain": 3, "train": 6, "val": 3, "test": 3}, regions=5, frames=(2, 3)),
+        (32, 64), 2, {SWIN: Family(1, 2, 1e-3), MASKFORMER: Family(1, 2, 1e-3)}, 300, members=3, strong=1, auxiliary=2, swa_every=1,
     ),
     "cpu": Size(
-        scenes.Sizes((96, 128), {"train": 120, "val": 30, "test": 30}),
-        (64, 96), 8, {SWIN: 300, MASKFORMER: 900}, {SWIN: 4e-3, MASKFORMER: 1e-3}, "micro", 1500, swa_every=20,
+        scenes.Sizes((96, 128), {"pretrain": 240, "train": 120, "val": 30, "test": 30}),
+        (64, 96), 8, {SWIN: Family(200, 100, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)}, 1500, swa_every=20,
     ),
     "gpu": Size(
-        scenes.Sizes((192, 320), {"train": 400, "val": 60, "test": 60}, regions=20),
-        (96, 160), 16, {SWIN: 1500, MASKFORMER: 4500}, {SWIN: 2e-3, MASKFORMER: 1e-3}, "micro", 8000, swa_every=100, workers=2,
+        scenes.Sizes((192, 320), {"pretrain": 800, "train": 400, "val": 60, "test": 60}, regions=20),
+        (96, 160), 16, {SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)}, 8000, swa_every=100, workers=2,
     ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network to train. crop: 0 small, 1 large. extras: sections of its configuration."""
+    """One network to train. crop: 0 small, 1 large. start, teacher: member whose weights it starts from. extras: sections of its
+    configuration."""
 
     name: str
     network: str
-    crop: int
-    seed: int
-    extras: Mapping[str, Mapping[str, Any]]
+    crop: int = 1
+    seed: int = 0
+    start: str = ""
+    teacher: str = ""
+    extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def is_start(self) -> bool:
+        return not (self.start or self.teacher)
 
     @property
     def stores(self) -> dict[str, str]:
         """Name of each store -> name of the weights file that fills it."""
         averaged = {f"{self.name}_swa": "averaged"} if self.extras.get("swa") else {}
-        return {self.name: "baseline", **averaged}
+        return {} if self.is_start else {self.name: "baseline", **averaged}
 
 
 def roster(size: Size) -> list[Member]:
-    """Everything that is trained, in an order in which teachers come before students.
+    """Everything that is trained; what others start from comes before them.
 
     The first Swins are the rows of Table 1: small crop, large crop, large crop with OHEM; the others repeat these with other seeds and
     left-out videos. Rows that are compared share seed and videos.
     """
-    ohem = {"loss": {"ohem": True, "min_kept": size.min_kept}}
-    cycles = {
-        network: {"swa": {"cycles": 10, "every": size.swa_every, "highest": rate / 4, "lowest": rate / 100, "refresh": 20}}
-        for network, rate in size.rates.items()
-    }
-    found = []
+    starts = {network: f"{prefix}_start" for network, prefix in PREFIX.items()}
+    found = [Member(starts[network], network) for network in (MASKFORMER, SWIN)]
+
+    def add(name: str, network: str, **facts: Any) -> None:
+        found.append(Member(name, network, **({} if "teacher" in facts else {"start": starts[network]}), **facts))
+
+    ohem = {"ohem": True, "min_kept": size.min_kept}
+    adjust = {"adjust": True, "scale": 1 / TAU}
     for k in range(size.members):
-        loss = ohem if k % 3 == 2 else {}
-        found.append(Member(f"swin_{k + 1:02d}", SWIN, min(k % 3, 1), k // 3, {**loss, **(cycles[SWIN] if k == 2 else {})}))
-        found.append(Member(f"maskformer_{k + 1:02d}", MASKFORMER, 1, k, cycles[MASKFORMER] if k == 0 else {}))
-    found += [
-        Member("swin_adjusted", SWIN, 1, 0, {"loss": {**ohem["loss"], "adjust": True}}),
-        Member("maskformer_adjusted", MASKFORMER, 1, 0, {"loss": {"adjust": True}}),
-        Member("swin_student", SWIN, 1, 0, {"loss": {"teacher": "swin_02"}}),
-    ]
+        extras = {"loss": ohem if k % 3 == 2 else {}, "swa": cycles(size, SWIN) if k == 2 else {}}
+        add(f"swin_{k + 1:02d}", SWIN, crop=min(k % 3, 1), seed=k // 3, extras=extras)
+    add("swin_adjusted", SWIN, extras={"loss": ohem | adjust})
+    add("swin_student", SWIN, teacher="swin_02")
+    for k in range(size.members):
+        add(f"maskformer_{k + 1:02d}", MASKFORMER, seed=k, extras={"swa": cycles(size, MASKFORMER) if k == 0 else {}})
+    add("maskformer_adjusted", MASKFORMER, extras={"loss": adjust})
     return found
+
+
+def cycles(size: Size, network: str) -> dict[str, Any]:
+    """Weight averaging: the paper's ten cycles."""
+    rate = size.families[network].rate
+    return {"cycles": 10, "every": size.swa_every, "highest": rate / 4, "lowest": rate / 100, "refresh": 20}
 
 
 def configuration(member: Member, size: Size, out: Path) -> dict[str, Any]:
     """The training configuration of a member, as a document."""
-    loss = dict(member.extras.get("loss", {}))
-    if "teacher" in loss:
-        loss["teacher"] = str((out / "runs" / loss["teacher"] / f"baseline{SUFFIX}").absolute())
+    family = size.families[member.network]
+    steps = family.start if member.is_start else family.steps
+    weights = {key: str((out / "runs" / name / f"baseline{SUFFIX}").absolute()) if name else "" for key, name in before(member).items()}
     # networks of seed 0 see all videos, so that rows which are compared differ in one thing only; others leave out a fold each
-    data = {"vspw": str((out / "scenes").absolute()), **({"folds": FOLDS, "fold": member.seed % FOLDS} if member.seed else {})}
-    steps = size.steps[member.network]
+    fold = {"folds": FOLDS, "fold": member.seed % FOLDS} if member.seed else {}
     return {
         "out": str((out / "runs" / member.name).absolute()),
         "seed": member.seed,
-        "data": data,
-        "network": {"name": member.network, "preset": size.preset},
+        "data": {"vspw": str((out / "scenes").absolute()), "split": "pretrain" if member.is_start else "train", **fold},
+        "network": {"name": member.network, "preset": "micro", "start": weights["start"]},
         "augment": {"crop": size.crops[member.crop], "scale": [0.75, 1.33], "colour": 0.2},
-        "loss": loss,
+        "loss": {**member.extras.get("loss", {}), "teacher": weights["teacher"]},
         "train": {
             "steps": steps,
             "batch": size.batch,
-            "learning_rate": size.rates[member.network],
+            "learning_rate": family.rate,
             "warmup": steps // 20,
+            "clip": 1.0,
             "workers": size.workers,
             "checkpoint_every": max(1, steps // 4),
         },
         "swa": member.extras.get("swa", {}),
     }
+
+
+def before(member: Member) -> dict[str, str]:
+    """The members whose weights a member's training needs, by the key of its configuration; "" for none."""
+    return {"start": member.start, "teacher": member.teacher}
 
 
 def produce(member: Member, size: Size, out: Path) -> str:
@@ -188,17 +219,28 @@ def produce(member: Member, size: Size, out: Path) -> str:
     return member.name
 
 
-def produce_all(size: Size, out: Path, jobs: int) -> list[Member]:
-    """Every member, several at a time, each on one thread; the distilled one when its teacher is there."""
-    members = roster(size)
-    students = [member for member in members if "teacher" in member.extras.get("loss", {})]
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        run = map if jobs == 1 else pool.map
-        for batch in ([member for member in members if member not in students], students):
-            made = run(produce, batch, [size] * len(batch), [out] * len(batch))
-            for name in cli.progress(made, "members", len(batch), "network"):
-                print(f"{name} is ready", file=sys.stderr)
-    return members
+def produce_all(members: Sequence[Member], size: Size, out: Path, jobs: int) -> Iterator[str]:
+    """Produces every member, `jobs` at a time, each on one thread, as soon as what it starts from is there; yields names."""
+    waiting, ready, running = list(members), {""}, set()
+    os.environ["TQDM_DISABLE"] = "1"  # read by the workers as they start; their bars would overwrite each other
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker) as pool:
+        try:
+            while waiting or running:
+                able = [member for member in waiting if ready.issuperset(before(member).values())]
+                waiting = [member for member in waiting if member not in able]
+                running |= {pool.submit(produce, member, size, out) for member in able}
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    ready.add(future.result())
+                    yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    sys.stdout = sys.stderr  # the tables have it for themselves
 
 
 def score(out: Path, names: Sequence[str]) -> dict[str, dict[str, Scores]]:
@@ -251,26 +293,37 @@ def compared_tables(singles: Mapping[str, Mapping[str, Scores]]) -> dict[str, li
 
 
 def ladder_table(out: Path, size: Size, members: Sequence[Member], singles: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
-    """Table 3: groups formed on val, weights searched on val by grid, both splits scored with them."""
-    families = {network: [m.name for m in members if m.network == network and m.name[-2:].isdigit()] for network in (SWIN, MASKFORMER)}
+    """Table 3: groups formed on val; weights searched on val by grid, for each row over its groups alone; both splits scored."""
+    families = {network: [m.name for m in members if m.network == network and m.name[-2:].isdigit()] for network in PREFIX}
     miou = {name: scores.miou for name, scores in singles["val"].items()}
     groups = auto_groups(families[MASKFORMER], families[SWIN], miou, strong=size.strong, auxiliary=size.auxiliary)
     condensed = {}
     for split in SPLITS:
         ensemble = HierarchicalEnsemble({name: [out / split / f"{store}.zarr" for store in stores] for name, stores in groups.items()})
         condensed[split] = condense_ensemble(ensemble, Labels.vspw(out / "scenes", split), progress=f"condensing {split}")
-    weights = grid(condensed["val"]).vector
     best = max((name for family in families.values() for name in family), key=lambda name: miou[name])
     rows = [Row(f"best single: {best}", {split: singles[split][best] for split in SPLITS}, LADDER[0])]
-    for rung in group_rungs(condensed, list(weights), "vspw"):
-        terms = rung.name.count("P_") if rung.name.startswith("P_") else None
-        rows.append(Row(rung.name, rung.scores, LADDER[terms] if terms else (None, None)))
+    names = list(groups)
+    for count in range(1, len(names) + 1):
+        weights = grid(condensed["val"], ranges=dict.fromkeys(names[count:], (0, 0, 1))).vector
+        rows.append(Row(sum_of(names[:count], weights), fused_scores(condensed, weights), LADDER[count]))
     lines = [rows[0].cells()]
     for before, row in itertools.pairwise(rows):
-        lines.append(row.cells())
-        if row.label.startswith("P_"):
-            lines.append(row.gain_cells(before))
+        lines += [row.cells(), row.gain_cells(before)]
+    for label, weights in ((f"the paper's weights: {sum_of(names, PAPER)}", PAPER), ("uniform weights", (1.0, 1.0, 1.0))):
+        lines.append(Row(label, fused_scores(condensed, weights), (None, None)).cells())
     return lines
+
+
+def sum_of(groups: Sequence[str], weights: Sequence[float]) -> str:
+    """P_strong + 1.4 P_weak + 0 P_auxiliary: what was found to be 0 is part of the result."""
+    return " + ".join(f"P_{name}" if weight == 1 else f"{weight:.3g} P_{name}" for name, weight in zip(groups, weights, strict=False))
+
+
+def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -> dict[str, Scores]:
+    """Scores of one weighting by split."""
+    vector = np.asarray(weights, np.float64)
+    return {split: Scores(dict(zip(c.videos, c.confusion(vector), strict=True)), c.classes, "vspw") for split, c in condensed.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -282,7 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     size, out, began = SIZES[options.size], options.out, time.perf_counter()
     scenes.write(out / "scenes", size.scenes)
-    members = produce_all(size, out, options.jobs)
+    members = roster(size)
+    for name in cli.progress(produce_all(members, size, out, options.jobs), "networks", len(members), "network"):
+        print(f"{name} is ready", file=sys.stderr)
     singles = score(out, [store for member in members for store in member.stores])
     tables = compared_tables(singles)
     tables["Table 3, hierarchical ensemble"] = ladder_table(out, size, members, singles)

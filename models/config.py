@@ -56,20 +56,21 @@ class Data:
 
 @dataclass(frozen=True)
 class Loss:
-    """ohem, threshold, min_kept: `losses.hard_pixels`. adjust, tau: logit adjustment. teacher: weights file that the student starts
-    from and is distilled from, of the same architecture; kl: factor of that term."""
+    """ohem, threshold, min_kept: `losses.hard_pixels`. adjust, tau, scale: logit adjustment, `losses.CosineClassifier`. teacher: weights
+    file that the student starts from and is distilled from, of the same architecture; kl: factor of that term."""
 
     ohem: bool = False
     threshold: float = OHEM_THRESHOLD
     min_kept: int = OHEM_MIN_KEPT
     adjust: bool = False
     tau: float = TAU
+    scale: float = 1.0
     teacher: str = ""
     kl: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1 or self.min_kept < 0 or self.tau < 0 or self.kl < 0:
-            raise InputError(f"loss: got {self}; threshold is in 0..1, min_kept, tau and kl are 0 or more")
+        if not 0 < self.threshold <= 1 or min(self.min_kept, self.tau, self.kl) < 0 or not 0 < self.scale < math.inf:
+            raise InputError(f"loss: got {self}; threshold is in 0..1, scale above 0, min_kept, tau and kl are 0 or more")
 
 
 @dataclass(frozen=True)

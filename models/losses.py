@@ -4,7 +4,7 @@ N images, C classes, h w network pixels, H W target pixels. Logits [N, C, h, w] 
 half-pixel centres); a target of C or more is void and counts nowhere. A batch of void pixels only has loss 0, not NaN.
 
     OHEM              mean of -log p_target over the hard pixels: p_target < 0.7, at least 200,000 of them     section 2.1
-    logit adjustment  logit_y = w_y.f / (|w_y| |f|) + tau log pi_y in training, without the last term after    section 3.1, eq. 2, 3
+    logit adjustment  logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training, without tau's term after   section 3.1, eq. 2, 3
     self distillation cross-entropy + KL(teacher || student)                                                   section 3.2
 """
 
@@ -71,13 +71,15 @@ class CosineClassifier(nn.Module):
 
     log_prior: [C] log of each class's share of the training pixels. outputs: rows of the layer, C or more (MaskFormer's "no object"
     comes after the classes and has no prior). axis: of the D features in what comes in, 1 for [N, D, h, w], -1 for [..., Q, D].
+    scale: factor s of all of it. The equations have none (s = 1), and their probabilities are nearly flat: no class can be more than
+    e^2 times as probable as another. s = 1 / tau is the adjustment of Menon et al., "Long-tail learning via logit adjustment" (2021).
     """
 
     log_prior: Tensor
 
-    def __init__(self, features: int, outputs: int, log_prior: Tensor, tau: float = TAU, axis: int = 1) -> None:
+    def __init__(self, features: int, outputs: int, log_prior: Tensor, tau: float = TAU, scale: float = 1.0, axis: int = 1) -> None:
         super().__init__()
-        self.tau, self.axis = tau, axis
+        self.tau, self.scale, self.axis = tau, scale, axis
         self.weight = nn.Parameter(torch.empty(outputs, features))
         nn.init.normal_(self.weight, std=features**-0.5)
         self.register_buffer("log_prior", functional.pad(log_prior.float(), (0, outputs - len(log_prior))))
@@ -87,10 +89,10 @@ class CosineClassifier(nn.Module):
         logits = functional.linear(unit, functional.normalize(self.weight, dim=1))
         if self.training:
             logits = logits + self.tau * self.log_prior
-        return logits.movedim(-1, self.axis)
+        return self.scale * logits.movedim(-1, self.axis)
 
 
-def adjust(network: Network, classes: int, tau: float = TAU, log_prior: Tensor | None = None) -> None:
+def adjust(network: Network, classes: int, tau: float = TAU, log_prior: Tensor | None = None, scale: float = 1.0) -> None:
     """Replaces the network's last layer by a `CosineClassifier`, in place. log_prior: default uniform.
 
     InputError: the network does not name its last layer.
@@ -100,4 +102,4 @@ def adjust(network: Network, classes: int, tau: float = TAU, log_prior: Tensor |
     weight = network.get_parameter(f"{network.classifier}.weight")
     outputs, features = weight.shape[:2]
     prior = torch.full((classes,), -math.log(classes)) if log_prior is None else log_prior
-    network.set_submodule(network.classifier, CosineClassifier(features, outputs, prior, tau, axis=1 if weight.ndim == 4 else -1))
+    network.set_submodule(network.classifier, CosineClassifier(features, outputs, prior, tau, scale, 1 if weight.ndim == 4 else -1))

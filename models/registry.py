@@ -114,12 +114,13 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a weights file says about its network. tau: of logit adjustment (equation 2), None without it."""
+    """What a weights file says about its network. tau, scale: of logit adjustment (equation 2), tau None without it."""
 
     network: str
     classes: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
     tau: float | None = None
+    scale: float = 1.0
 
     def build(self, log_prior: Tensor | None = None, *, module: str | None = None, pretrained: bool = False) -> Network:
         """The network with random weights. log_prior: [C] log class frequencies; loading a weights file brings its own.
@@ -131,7 +132,7 @@ class Architecture:
         options = {**self.options, **({"pretrained": True} if pretrained else {})}
         network = build(self.network, len(self.classes), options, module=module)
         if self.tau is not None:
-            adjust(network, len(self.classes), self.tau, log_prior)
+            adjust(network, len(self.classes), self.tau, log_prior, self.scale)
         return network
 
     def to_json(self) -> dict[str, Any]:
@@ -139,4 +140,4 @@ class Architecture:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Architecture:
-        return cls(document["network"], tuple(document["classes"]), dict(document["options"]), document["tau"])
+        return cls(document["network"], tuple(document["classes"]), dict(document["options"]), document["tau"], document["scale"])

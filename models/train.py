@@ -185,7 +185,8 @@ class Run:
         choice, loss = self.options.network, self.options.loss
         options, module = dict(choice.options), choice.module or None
         pretrained = bool(options.pop("pretrained", False))
-        architecture = Architecture(choice.name, self.clips.classes, options, loss.tau if loss.adjust else None)
+        adjustment = (loss.tau, loss.scale) if loss.adjust else ()
+        architecture = Architecture(choice.name, self.clips.classes, options, *adjustment)
         sources = [name for name, given in (("pretrained", pretrained), ("start", choice.start), ("teacher", loss.teacher)) if given]
         if len(sources) > 1:
             raise InputError(f"network: {' and '.join(sources)} each say what to start from; keep one")

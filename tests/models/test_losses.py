@@ -140,16 +140,17 @@ def cosine_by_hand(features: np.ndarray, weight: np.ndarray, log_prior: np.ndarr
     return weight @ features / norm + tau * log_prior
 
 
-def test_cosine_classifier_is_equation_2_in_training_and_3_afterwards():
+@pytest.mark.parametrize("scale", [1.0, 1 / 0.03])
+def test_cosine_classifier_is_equation_2_in_training_and_3_afterwards(scale):
     prior = torch.tensor([0.7, 0.2, 0.1]).log()
-    layer = losses.CosineClassifier(4, 3, prior, tau=0.03)
+    layer = losses.CosineClassifier(4, 3, prior, tau=0.03, scale=scale)
     features = torch.randn(2, 4, 3, 5)
     weight = layer.weight.detach().numpy()
     for training, tau in ((True, 0.03), (False, 0.0)):
         found = layer.train(training)(features).detach().numpy()
         for n, y, x in np.ndindex(2, 3, 5):
-            expected = cosine_by_hand(features[n, :, y, x].numpy(), weight, prior.numpy(), tau)
-            np.testing.assert_allclose(found[n, :, y, x], expected, atol=1e-6)
+            expected = scale * cosine_by_hand(features[n, :, y, x].numpy(), weight, prior.numpy(), tau)
+            np.testing.assert_allclose(found[n, :, y, x], expected, atol=1e-6 * scale)
 
 
 def test_queries_have_a_last_class_without_prior():

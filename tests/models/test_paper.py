@@ -16,6 +16,7 @@ pytest.importorskip("scipy")
 def test_tables_of_the_smallest_size(tmp_path, capsys):
     assert paper.main(["--size", "tiny", "--out", str(tmp_path), "--jobs", "1"]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith("`python -m benchmarks.paper --size tiny`")
     found = json.loads((tmp_path / "tables.json").read_text())
     assert [f"Table {k}" in printed for k in range(1, 6)] == [True] * 5
     assert (tmp_path / "tables.md").read_text().strip() in printed
@@ -42,6 +43,12 @@ def test_the_roster_is_the_paper_s(size):
         for document in documents:
             paper.config.parse(document)
         assert len({json.dumps({**document, "out": ""}, sort_keys=True) for document in documents}) == 11
+    made = {""}
+    for member in members:
+        assert made.issuperset(paper.before(member).values()), member.name
+        made.add(member.name)
+    assert sorted(member.name for member in members if member.is_start) == ["maskformer_start", "swin_start"]
     stores = {store for member in members for store in member.stores}
+    assert len(stores) == 22 + 2 + 2 + 1  # the members, averaged, adjusted, distilled
     assert {name for lines in paper.TABLES.values() for name, *_ in lines} <= stores
     assert set(paper.GAINS) | set(paper.GAINS.values()) <= stores

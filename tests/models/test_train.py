@@ -202,7 +202,7 @@ def test_the_gradient_is_clipped_to_its_norm(configure):
 
 
 def test_adjustment_takes_the_prior_of_the_training_videos(configure, vspw):
-    options = configure("adjusted", loss={"adjust": True}, data={"folds": 3, "fold": 1})
+    options = configure("adjusted", loss={"adjust": True, "scale": 30.0}, data={"folds": 3, "fold": 1})
     run = train.Run(options, train.world("cpu"))
     pixels = torch.zeros(124)
     for video, frame in run.clips.labelled():
@@ -211,7 +211,9 @@ def test_adjustment_takes_the_prior_of_the_training_videos(configure, vspw):
     pixels = pixels.clamp(min=1)
     torch.testing.assert_close(run.network.head.log_prior, (pixels / pixels.sum()).log())
     final = train.train(options, "cpu")
-    assert checkpoint.load_network(final)[1].tau == 0.03
+    network, architecture = checkpoint.load_network(final)
+    assert (architecture.tau, architecture.scale) == (0.03, 30.0)
+    assert (network.head.tau, network.head.scale) == (0.03, 30.0)
 
 
 def test_another_configuration_is_refused(configure):
