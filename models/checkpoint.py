@@ -64,6 +64,8 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with path.open("rb") as file:
             zipped = file.read(2) == b"PK"
         return _load_torch(path) if zipped else _load_safetensors(path)
+    except StoreError:  # an OSError too, and complete
+        raise
     except OSError as error:
         raise StoreError(f"weights: {path} cannot be read ({error.strerror or error}); give a file that training wrote") from error
 

@@ -227,3 +227,4 @@ def test_errors_are_one_line(tmp_path):
     with pytest.raises(FusionError) as caught:
         checkpoint.load(tmp_path / "w.pt")
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count("weights: ") == 1  # not wrapped in itself
