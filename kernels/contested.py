@@ -248,6 +248,8 @@ def count(parts: Parts, weights: NDArray[np.float32], classes: int, *, videos: i
     vectors, groups = weights.shape
     shape = (videos, vectors, classes if matrix else 2, classes)
     library = compiled.library()
+    if not vectors:
+        return np.zeros(shape, np.int64)
     if library is None:
         return count_slowly(parts, weights, classes, videos=videos, matrix=matrix)
     weights = np.ascontiguousarray(weights)

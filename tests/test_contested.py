@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numpy as np
 import pytest
 import torch
@@ -123,9 +124,9 @@ def test_compiled_and_slow_twins_return_the_same_bits(groups, classes, pixels, l
         assert np.array_equal(getattr(fast, name), getattr(slow, name)), name
     parts = Parts([(index % 2, piece) for index, run in enumerate(kernel.runs(fast)) for piece in kernel.pieces(run, groups, 3)])
     weights = condensed_of(means, targets.astype(np.uint8 if classes <= 255 else np.uint16)).normalised(some_weights(groups))
-    for matrix in (True, False):
-        counts = kernel.count(parts, weights, classes, videos=2, matrix=matrix)
-        assert np.array_equal(counts, kernel.count_slowly(parts, weights, classes, videos=2, matrix=matrix))
+    for matrix, some in itertools.product((True, False), (weights, weights[:0])):
+        counts = kernel.count(parts, some, classes, videos=2, matrix=matrix)
+        assert np.array_equal(counts, kernel.count_slowly(parts, some, classes, videos=2, matrix=matrix))
 
 
 def test_without_a_compiler(monkeypatch):
