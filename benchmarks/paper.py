@@ -25,7 +25,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import scenes
@@ -41,6 +40,7 @@ from fusion.search import condense_ensemble
 from fusion.search.grid import grid
 from fusion.search.models import auto_groups, score_models
 from fusion.search.result import PAPER
+from fusion.search.validation import scores
 
 SPLITS = ("val", "test")
 SWIN, MASKFORMER = "swin-upernet", "maskformer"
@@ -324,8 +324,7 @@ def sum_of(groups: Sequence[str], weights: Sequence[float]) -> str:
 
 def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -> dict[str, Scores]:
     """Scores of one weighting by split."""
-    vector = np.asarray(weights, np.float64)
-    return {split: Scores(dict(zip(c.videos, c.confusion(vector), strict=True)), c.classes, "vspw") for split, c in condensed.items()}
+    return {split: scores(counts, weights) for split, counts in condensed.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -247,9 +247,9 @@ def count(parts: Parts, weights: NDArray[np.float32], classes: int, *, videos: i
     intersections and the predictions of each class."""
     vectors, groups = weights.shape
     shape = (videos, vectors, classes if matrix else 2, classes)
-    library = compiled.library()
     if not vectors:
         return np.zeros(shape, np.int64)
+    library = compiled.library()
     if library is None:
         return count_slowly(parts, weights, classes, videos=videos, matrix=matrix)
     weights = np.ascontiguousarray(weights)

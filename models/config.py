@@ -69,7 +69,8 @@ class Loss:
     kl: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1 or min(self.min_kept, self.tau, self.kl) < 0 or not 0 < self.scale < math.inf:
+        factors = self.min_kept >= 0 and 0 <= self.tau < math.inf and 0 <= self.kl < math.inf
+        if not (factors and 0 < self.threshold <= 1 and 0 < self.scale < math.inf):
             raise InputError(f"loss: got {self}; threshold is in 0..1, scale above 0, min_kept, tau and kl are 0 or more")
 
 
@@ -95,7 +96,8 @@ class Train:
             raise InputError(f"train: got {self}; steps, accumulate and checkpoint_every are 1 or more, warmup and workers 0 or more")
         if self.batch < 2:
             raise InputError(f"train: batch is {self.batch}; batch norm needs 2 images or more, use accumulate for larger steps")
-        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf and min(self.power, self.clip) >= 0):
+        finite = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf
+        if not (finite and self.power >= 0 and self.clip >= 0):  # not min(): it lets NaN through
             raise InputError(f"train: got {self}; learning_rate is above 0, weight_decay, power and clip 0 or more")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fusion.contested import Condensed
 from fusion.metrics import Scores
 from fusion.search.result import PAPER
+from fusion.search.validation import scores
 
 MOST_ROWS = 6  # single models are no ladder
 
@@ -48,8 +47,4 @@ def group_rungs(splits: Mapping[str, Condensed], weights: Sequence[float], conve
 
 
 def _scores(splits: Mapping[str, Condensed], weights: Sequence[float], convention: str) -> dict[str, Scores]:
-    found = {}
-    for split, condensed in splits.items():
-        matrices = condensed.confusion(np.asarray(weights, np.float64))
-        found[split] = Scores(dict(zip(condensed.videos, matrices, strict=True)), condensed.classes, convention)
-    return found
+    return {split: scores(condensed, weights, convention) for split, condensed in splits.items()}
