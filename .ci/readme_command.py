@@ -6,7 +6,11 @@ from pathlib import Path
 
 name = sys.argv[1]
 readme = Path(__file__).parents[1] / "README.md"
-found = re.findall(rf"<!-- command: {re.escape(name)} -->\n```[a-z]*\n(.+?)\n```", readme.read_text(encoding="utf-8"), re.DOTALL)
+found = re.findall(
+    rf"<!-- command: {re.escape(name)} -->\n```[a-z]*\n(.+?)\n```",
+    readme.read_text(encoding="utf-8"),
+    re.DOTALL,
+)
 if len(found) != 1:
     sys.exit(f"README.md: {len(found)} blocks marked <!-- command: {name} -->, expected one")
 print(found[0])

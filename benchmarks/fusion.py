@@ -24,11 +24,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fusion.kernels import confusion, reference, softmax_average, upsample_softmax_average
-from fusion.kernels.cpu_upsample import counted_upsample
-
-from . import measure, peers, simulated
-from .peers import Problem
+from benchmarks import measure, peers, simulated
+from benchmarks.peers import Problem
+from fusion.kernels import arithmetic as reference
+from fusion.kernels import confusion, softmax_average, upsample_softmax_average
+from fusion.kernels.upsample.cpu import counted_upsample
 
 SAME = 1e-6  # scores closer than this may be ordered either way by arithmetic of another order
 
@@ -70,10 +70,15 @@ def _size(quick: bool) -> tuple[int, int, tuple[int, int]]:
     return (3, 7, (12, 20)) if quick else (22, 124, (120, 214))
 
 
-def _maps(kind: str, scene: Callable[..., list[Tensor]], upsampled: bool = False) -> Callable[[bool], Problem]:
+def _maps(
+    kind: str, scene: Callable[..., list[Tensor]], upsampled: bool = False
+) -> Callable[[bool], Problem]:
     def make(quick: bool) -> Problem:
         models, classes, size = _size(quick)
-        logits = [simulated.gap_codes(z) if kind == "codes" else z.half() for z in scene(models, classes, size)]
+        logits = [
+            simulated.gap_codes(z) if kind == "codes" else z.half()
+            for z in scene(models, classes, size)
+        ]
         target = ((40, 60) if quick else (480, 853)) if upsampled else size
         return Problem.of(logits, target, frames=1)
 
@@ -96,7 +101,9 @@ def _label_pair(quick: bool) -> Problem:
     generator = torch.Generator().manual_seed(0)
     classes, shape = (7, (2, 40, 60)) if quick else (124, (20, 480, 853))
     labels = torch.randint(classes, (1, *shape), generator=generator).to(torch.uint8)
-    targets = torch.where(torch.rand(labels.shape, generator=generator) < 0.8, labels, 255).to(torch.uint8)
+    targets = torch.where(torch.rand(labels.shape, generator=generator) < 0.8, labels, 255).to(
+        torch.uint8
+    )
     return Problem([targets, labels], [1.0], [[0]], (shape[1], shape[2]), shape[0], classes)
 
 
@@ -105,7 +112,9 @@ def _average(p: Problem) -> Tensor:
 
 
 def _upsampled(resize: str) -> Callable[[Problem], Tensor]:
-    return lambda p: _labels(upsample_softmax_average(p.logits, p.weights, p.size, groups=p.groups, resize=resize))
+    return lambda p: _labels(
+        upsample_softmax_average(p.logits, p.weights, p.size, groups=p.groups, resize=resize)
+    )
 
 
 def _labels(fused: reference.Fused) -> Tensor:
@@ -114,13 +123,21 @@ def _labels(fused: reference.Fused) -> Tensor:
 
 
 def _expected_average(p: Problem) -> reference.Fused:
-    return reference.softmax_average(p.logits, p.weights, groups=p.groups, outputs=("labels", "margin"))
+    return reference.softmax_average(
+        p.logits, p.weights, groups=p.groups, outputs=("labels", "margin")
+    )
 
 
 def _expected_upsampled(resize: str) -> Callable[[Problem], reference.Fused]:
     """The first rows only: the reference would take minutes and gigabytes for all of them."""
     return lambda p: reference.upsample_softmax_average(
-        p.logits, p.weights, p.size, groups=p.groups, resize=resize, rows=(0, 8), outputs=("labels", "margin")
+        p.logits,
+        p.weights,
+        p.size,
+        groups=p.groups,
+        resize=resize,
+        rows=(0, 8),
+        outputs=("labels", "margin"),
     )
 
 
@@ -129,13 +146,35 @@ def _counts(p: Problem) -> reference.Fused:
     return reference.Fused(labels=counts, margin=torch.ones(counts.shape, device=counts.device))
 
 
-def _case(name: str, about: str, make: Callable[[bool], Problem | None], resize: str | None = None) -> Case:
+def _case(
+    name: str, about: str, make: Callable[[bool], Problem | None], resize: str | None = None
+) -> Case:
     if resize is None:
-        return Case(name, about, make, _average, _expected_average, Problem.elements, None, peers.AVERAGE)
+        return Case(
+            name, about, make, _average, _expected_average, Problem.elements, None, peers.AVERAGE
+        )
     rivals = {f"torch eager, {resize}": peers.UPSAMPLE[resize]}
     if resize == "logits":
-        return Case(name, about, make, _upsampled(resize), _expected_upsampled(resize), _label_elements, None, rivals)
-    return Case(name, about, make, _upsampled(resize), _expected_upsampled(resize), Problem.elements, _decided, rivals)
+        return Case(
+            name,
+            about,
+            make,
+            _upsampled(resize),
+            _expected_upsampled(resize),
+            _label_elements,
+            None,
+            rivals,
+        )
+    return Case(
+        name,
+        about,
+        make,
+        _upsampled(resize),
+        _expected_upsampled(resize),
+        Problem.elements,
+        _decided,
+        rivals,
+    )
 
 
 def _label_elements(p: Problem) -> int:
@@ -177,7 +216,9 @@ def agrees(made: Tensor, expected: reference.Fused, exact: bool) -> bool:
     return not bool(wrong.any())
 
 
-def run_case(case: Case, device: torch.device, quick: bool, rounds: int, compiles: bool) -> list[Row]:
+def run_case(
+    case: Case, device: torch.device, quick: bool, rounds: int, compiles: bool
+) -> list[Row]:
     """Rows of one case, this library's first; none where its data is not there."""
     problem = case.make(quick)
     if problem is None:
@@ -192,7 +233,9 @@ def run_case(case: Case, device: torch.device, quick: bool, rounds: int, compile
             sound[name] = run
         else:
             rows.append(Row(case.name, name, "wrong: labels differ from the reference's"))
-    times = measure.interleaved({name: partial(run, problem) for name, run in sound.items()}, rounds, device)
+    times = measure.interleaved(
+        {name: partial(run, problem) for name, run in sound.items()}, rounds, device
+    )
     moved = problem.bytes()
     rate = measure.exponential_rate(device)
     floor = 1000 * moved / measure.copy_bandwidth(device, 1 << (20 if quick else 27))
@@ -211,17 +254,39 @@ def run_case(case: Case, device: torch.device, quick: bool, rounds: int, compile
 
 
 def print_rows(rows: list[Row]) -> None:
-    heads = ("case", "contender", "median", "p20", "p80", "Gelem/s", "frames/s", "GB/s", "floor", "peak MB", "slower", "decided")
+    heads = (
+        "case",
+        "contender",
+        "median",
+        "p20",
+        "p80",
+        "Gelem/s",
+        "frames/s",
+        "GB/s",
+        "floor",
+        "peak MB",
+        "slower",
+        "decided",
+    )
     print("{:24} {:28} {:>9} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6} {:>8} {:>7} {:>7}".format(*heads))
     for row in rows:
         if row.median_ms is None:
             print(f"{row.case:24} {row.contender:28} {row.status}")
             continue
-        numbers = (row.median_ms, row.p20_ms, row.p80_ms, row.elements_per_s / 1e9, row.frames_per_s, row.bytes_per_s / 1e9)  # type: ignore[operator]
+        numbers = (
+            row.median_ms,
+            row.p20_ms,
+            row.p80_ms,
+            row.elements_per_s / 1e9,
+            row.frames_per_s,
+            row.bytes_per_s / 1e9,
+        )  # type: ignore[operator]
         shown = "{:9.2f} {:9.2f} {:9.2f} {:8.3f} {:9.1f} {:7.2f}".format(*numbers)
         ratio = "" if row.times_fusion is None else f"{1 / row.times_fusion:6.1f}x"
         decided = "" if row.decided is None else f"{row.decided:.1%}"
-        print(f"{row.case:24} {row.contender:28} {shown} {row.fraction_of_floor:6.1%} {row.peak_mb:8.1f} {ratio:>7} {decided:>7}")
+        print(
+            f"{row.case:24} {row.contender:28} {shown} {row.fraction_of_floor:6.1%} {row.peak_mb:8.1f} {ratio:>7} {decided:>7}"
+        )
 
 
 def write_csv(rows: list[Row], path: Path, device: torch.device) -> None:
@@ -238,12 +303,30 @@ def write_csv(rows: list[Row], path: Path, device: torch.device) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fusion", description="Throughput of fusion beside its peers.")
-    parser.add_argument("--case", action="append", choices=sorted(CASES), help="run this case only (may be repeated)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fusion", description="Throughput of fusion beside its peers."
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        choices=sorted(CASES),
+        help="run this case only (may be repeated)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--rounds", type=int, default=None, help="timed runs per contender (default: 9, on a GPU 50)")
-    parser.add_argument("--quick", action="store_true", help="tiny inputs: shows that everything runs, not how fast")
-    parser.add_argument("--compile", action="store_true", help="torch.compile among the peers (always on a GPU); compiling takes a minute")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=None,
+        help="timed runs per contender (default: 9, on a GPU 50)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny inputs: shows that everything runs, not how fast"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile among the peers (always on a GPU); compiling takes a minute",
+    )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--csv", type=Path, help="append rows to this file")
     options = parser.parse_args(arguments)
@@ -252,12 +335,19 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[Row] = []
     for name in options.case or CASES:
         print(f"{name}: {CASES[name].about}", file=sys.stderr)
-        made = run_case(CASES[name], device, options.quick, rounds, options.compile or device.type == "cuda")
+        made = run_case(
+            CASES[name], device, options.quick, rounds, options.compile or device.type == "cuda"
+        )
         if options.csv and made:
             write_csv(made, options.csv, device)
         rows += made
     if options.json:
-        print(json.dumps({**measure.environment(device), "rows": [dataclasses.asdict(row) for row in rows]}, indent=1))
+        print(
+            json.dumps(
+                {**measure.environment(device), "rows": [dataclasses.asdict(row) for row in rows]},
+                indent=1,
+            )
+        )
     else:
         print_rows(rows)
     return int(any(row.status != "ok" for row in rows))

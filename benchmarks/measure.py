@@ -17,13 +17,19 @@ import torch
 FLUSH_BYTES = 256 << 20  # beyond the second-level cache of every GPU sold
 
 
-def interleaved(contenders: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def interleaved(
+    contenders: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
     """Times of each contender, one run of each per round, after one round that does not count.
 
     On a GPU: device events, with the cache overwritten before every run, so that inputs come from memory.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device) if device.type == "cuda" else None
+    flush = (
+        torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device)
+        if device.type == "cuda"
+        else None
+    )
     for turn in range(rounds + 1):
         for name, run in contenders.items():
             if flush is not None:
@@ -65,7 +71,12 @@ def exponential_rate(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     properties = torch.cuda.get_device_properties(device)
-    return 16.0 * properties.multi_processor_count * 1000 * getattr(properties, "clock_rate", 1_755_000)  # kHz; default: H100's boost
+    return (
+        16.0
+        * properties.multi_processor_count
+        * 1000
+        * getattr(properties, "clock_rate", 1_755_000)
+    )  # kHz; default: H100's boost
 
 
 def _resident() -> int:
@@ -105,7 +116,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def _version(package: str) -> str:

@@ -32,15 +32,16 @@ from benchmarks.measure import environment
 from fusion import HierarchicalEnsemble, Labels, cli
 from fusion.contested import Condensed
 from fusion.metrics import Scores
-from fusion.models import config, predict
-from fusion.models.checkpoint import SUFFIX
-from fusion.models.losses import TAU
+from fusion.models import predict
 from fusion.models.train import train
+from fusion.models.training import config
+from fusion.models.training.checkpoint import SUFFIX
+from fusion.models.training.losses import TAU
 from fusion.search import condense_ensemble
 from fusion.search.grid import grid
 from fusion.search.models import auto_groups, score_models
 from fusion.search.result import PAPER
-from fusion.search.validation import scores
+from fusion.search.verdict import scores
 
 SPLITS = ("val", "test")
 SWIN, MASKFORMER = "swin-upernet", "maskformer"
@@ -77,7 +78,12 @@ GAINS = {"swin_02": "swin_01", "swin_03": "swin_02"} | {
     "swin_03_swa": "swin_03", "maskformer_01_swa": "maskformer_01", "swin_adjusted": "swin_03",
     "maskformer_adjusted": "maskformer_01", "swin_longer": "swin_02", "swin_student": "swin_02",
 }  # fmt: skip
-LADDER = {0: (57.26, 53.99), 1: (58.01, 55.10), 2: (58.50, 55.16), 3: (61.10, 55.48)}  # Table 3 by the number of groups
+LADDER = {
+    0: (57.26, 53.99),
+    1: (58.01, 55.10),
+    2: (58.50, 55.16),
+    3: (61.10, 55.48),
+}  # Table 3 by the number of groups
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,11 @@ def roster(size: Size) -> list[Member]:
     found = [Member(starts[network], network) for network in (MASKFORMER, SWIN)]
 
     def add(name: str, network: str, **facts: Any) -> None:
-        found.append(Member(name, network, **({} if "teacher" in facts else {"start": starts[network]}), **facts))
+        found.append(
+            Member(
+                name, network, **({} if "teacher" in facts else {"start": starts[network]}), **facts
+            )
+        )
 
     ohem = {"ohem": True, "min_kept": size.min_kept}
     adjust = {"adjust": True, "scale": 1 / TAU}
@@ -165,9 +175,16 @@ def roster(size: Size) -> list[Member]:
         add(f"swin_{k + 1:02d}", SWIN, crop=min(k % 3, 1), seed=k // 3, extras=extras)
     add("swin_adjusted", SWIN, extras={"loss": ohem | adjust})
     add("swin_student", SWIN, teacher="swin_02")
-    add("swin_longer", SWIN, teacher="swin_02", extras={"loss": {"kl": 0.0}})  # the student's steps without what it is taught
+    add(
+        "swin_longer", SWIN, teacher="swin_02", extras={"loss": {"kl": 0.0}}
+    )  # the student's steps without what it is taught
     for k in range(size.members):
-        add(f"maskformer_{k + 1:02d}", MASKFORMER, seed=k, extras={"swa": cycles(size, MASKFORMER) if k == 0 else {}})
+        add(
+            f"maskformer_{k + 1:02d}",
+            MASKFORMER,
+            seed=k,
+            extras={"swa": cycles(size, MASKFORMER) if k == 0 else {}},
+        )
     add("maskformer_adjusted", MASKFORMER, extras={"loss": adjust})
     return found
 
@@ -175,20 +192,33 @@ def roster(size: Size) -> list[Member]:
 def cycles(size: Size, network: str) -> dict[str, Any]:
     """Weight averaging: the paper's ten cycles."""
     rate = size.families[network].rate
-    return {"cycles": 10, "every": size.swa_every, "highest": rate / 4, "lowest": rate / 100, "refresh": 20}
+    return {
+        "cycles": 10,
+        "every": size.swa_every,
+        "highest": rate / 4,
+        "lowest": rate / 100,
+        "refresh": 20,
+    }
 
 
 def configuration(member: Member, size: Size, out: Path) -> dict[str, Any]:
     """The training configuration of a member, as a document."""
     family = size.families[member.network]
     steps = family.start if member.is_start else family.steps
-    weights = {key: str((out / "runs" / name / f"baseline{SUFFIX}").absolute()) if name else "" for key, name in before(member).items()}
+    weights = {
+        key: str((out / "runs" / name / f"baseline{SUFFIX}").absolute()) if name else ""
+        for key, name in before(member).items()
+    }
     # networks of seed 0 see all videos, so that rows which are compared differ in one thing only; others leave out a fold each
     fold = {"folds": FOLDS, "fold": member.seed % FOLDS} if member.seed else {}
     return {
         "out": str((out / "runs" / member.name).absolute()),
         "seed": member.seed,
-        "data": {"vspw": str((out / "scenes").absolute()), "split": "pretrain" if member.is_start else "train", **fold},
+        "data": {
+            "vspw": str((out / "scenes").absolute()),
+            "split": "pretrain" if member.is_start else "train",
+            **fold,
+        },
         "network": {"name": member.network, "preset": "micro", "start": weights["start"]},
         "augment": {"crop": size.crops[member.crop], "scale": [0.75, 1.33], "colour": 0.2},
         "loss": {**member.extras.get("loss", {}), "teacher": weights["teacher"]},
@@ -216,7 +246,16 @@ def produce(member: Member, size: Size, out: Path) -> str:
     for split in SPLITS:
         for store, weights in member.stores.items():
             target = out / split / f"{store}.zarr"
-            options = ["--weights", str(final.with_stem(weights)), "--vspw", str(out / "scenes"), "--split", split, "--out", str(target)]
+            options = [
+                "--weights",
+                str(final.with_stem(weights)),
+                "--vspw",
+                str(out / "scenes"),
+                "--split",
+                split,
+                "--out",
+                str(target),
+            ]
             predict.main([*options, "--flip"])
     return member.name
 
@@ -224,7 +263,9 @@ def produce(member: Member, size: Size, out: Path) -> str:
 def produce_all(members: Sequence[Member], size: Size, out: Path, jobs: int) -> Iterator[str]:
     """Produces every member, `jobs` at a time, each on one thread, as soon as what it starts from is there; yields names."""
     waiting, ready, running = list(members), {""}, set()
-    os.environ["TQDM_DISABLE"] = "1"  # read by the workers as they start; their bars would overwrite each other
+    os.environ["TQDM_DISABLE"] = (
+        "1"  # read by the workers as they start; their bars would overwrite each other
+    )
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker) as pool:
         try:
             while waiting or running:
@@ -250,7 +291,9 @@ def score(out: Path, names: Sequence[str]) -> dict[str, dict[str, Scores]]:
     found = {}
     for split in SPLITS:
         ensemble = HierarchicalEnsemble({"all": [out / split / f"{name}.zarr" for name in names]})
-        found[split] = score_models(ensemble, Labels.vspw(out / "scenes", split), progress=f"scoring {split}")
+        found[split] = score_models(
+            ensemble, Labels.vspw(out / "scenes", split), progress=f"scoring {split}"
+        )
     return found
 
 
@@ -265,7 +308,10 @@ class Row:
     def cells(self) -> list[str]:
         cells = [self.label]
         for split, paper in zip(SPLITS, self.paper, strict=True):
-            cells += [_percent(self.scores[split].miou, self.scores[split].interval()), "-" if paper is None else f"{paper:.2f}"]
+            cells += [
+                _percent(self.scores[split].miou, self.scores[split].interval()),
+                "-" if paper is None else f"{paper:.2f}",
+            ]
         return cells
 
     def gain_cells(self, before: Row) -> list[str]:
@@ -285,7 +331,10 @@ def compared_tables(singles: Mapping[str, Mapping[str, Scores]]) -> dict[str, li
     """Tables 1, 2, 4 and 5."""
     found: dict[str, list[list[str]]] = {}
     for title, lines in TABLES.items():
-        rows = {name: Row(label, {s: singles[s][name] for s in SPLITS}, (val, test)) for name, label, val, test in lines}
+        rows = {
+            name: Row(label, {s: singles[s][name] for s in SPLITS}, (val, test))
+            for name, label, val, test in lines
+        }
         found[title] = []
         for name, row in rows.items():
             found[title].append(row.cells())
@@ -294,32 +343,58 @@ def compared_tables(singles: Mapping[str, Mapping[str, Scores]]) -> dict[str, li
     return found
 
 
-def ladder_table(out: Path, size: Size, members: Sequence[Member], singles: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
+def ladder_table(
+    out: Path, size: Size, members: Sequence[Member], singles: Mapping[str, Mapping[str, Scores]]
+) -> list[list[str]]:
     """Table 3: groups formed on val; weights searched on val by grid, for each row over its groups alone; both splits scored."""
-    families = {network: [m.name for m in members if m.network == network and m.name[-2:].isdigit()] for network in PREFIX}
+    families = {
+        network: [m.name for m in members if m.network == network and m.name[-2:].isdigit()]
+        for network in PREFIX
+    }
     miou = {name: scores.miou for name, scores in singles["val"].items()}
-    groups = auto_groups(families[MASKFORMER], families[SWIN], miou, strong=size.strong, auxiliary=size.auxiliary)
+    groups = auto_groups(
+        families[MASKFORMER], families[SWIN], miou, strong=size.strong, auxiliary=size.auxiliary
+    )
     condensed = {}
     for split in SPLITS:
-        ensemble = HierarchicalEnsemble({name: [out / split / f"{store}.zarr" for store in stores] for name, stores in groups.items()})
-        condensed[split] = condense_ensemble(ensemble, Labels.vspw(out / "scenes", split), progress=f"condensing {split}")
-    best = max((name for family in families.values() for name in family), key=lambda name: miou[name])
-    rows = [Row(f"best single: {best}", {split: singles[split][best] for split in SPLITS}, LADDER[0])]
+        ensemble = HierarchicalEnsemble(
+            {
+                name: [out / split / f"{store}.zarr" for store in stores]
+                for name, stores in groups.items()
+            }
+        )
+        condensed[split] = condense_ensemble(
+            ensemble, Labels.vspw(out / "scenes", split), progress=f"condensing {split}"
+        )
+    best = max(
+        (name for family in families.values() for name in family), key=lambda name: miou[name]
+    )
+    rows = [
+        Row(f"best single: {best}", {split: singles[split][best] for split in SPLITS}, LADDER[0])
+    ]
     names = list(groups)
     for count in range(1, len(names) + 1):
         weights = grid(condensed["val"], ranges=dict.fromkeys(names[count:], (0, 0, 1))).vector
-        rows.append(Row(sum_of(names[:count], weights), fused_scores(condensed, weights), LADDER[count]))
+        rows.append(
+            Row(sum_of(names[:count], weights), fused_scores(condensed, weights), LADDER[count])
+        )
     lines = [rows[0].cells()]
     for before, row in itertools.pairwise(rows):
         lines += [row.cells(), row.gain_cells(before)]
-    for label, weights in ((f"the paper's weights: {sum_of(names, PAPER)}", PAPER), ("uniform weights", (1.0, 1.0, 1.0))):
+    for label, weights in (
+        (f"the paper's weights: {sum_of(names, PAPER)}", PAPER),
+        ("uniform weights", (1.0, 1.0, 1.0)),
+    ):
         lines.append(Row(label, fused_scores(condensed, weights), (None, None)).cells())
     return lines
 
 
 def sum_of(groups: Sequence[str], weights: Sequence[float]) -> str:
     """P_strong + 1.4 P_weak + 0 P_auxiliary: what was found to be 0 is part of the result."""
-    return " + ".join(f"P_{name}" if weight == 1 else f"{weight:.3g} P_{name}" for name, weight in zip(groups, weights, strict=False))
+    return " + ".join(
+        f"P_{name}" if weight == 1 else f"{weight:.3g} P_{name}"
+        for name, weight in zip(groups, weights, strict=False)
+    )
 
 
 def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -> dict[str, Scores]:
@@ -330,33 +405,65 @@ def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.parser("benchmarks.paper", "Measure the paper's tables on generated scenes.")
     parser.add_argument("--size", choices=tuple(SIZES), default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("paper"), metavar="DIR", help="scenes, runs, stores, tables (default paper)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("paper"),
+        metavar="DIR",
+        help="scenes, runs, stores, tables (default paper)",
+    )
     gpu = torch.cuda.is_available()
-    parser.add_argument("--jobs", type=int, default=4 if gpu else min(8, os.cpu_count() or 1), help="networks trained at a time")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=4 if gpu else min(8, os.cpu_count() or 1),
+        help="networks trained at a time",
+    )
     options = parser.parse_args(arguments)
     size, out, began = SIZES[options.size], options.out, time.perf_counter()
     scenes.write(out / "scenes", size.scenes)
     members = roster(size)
-    for name in cli.progress(produce_all(members, size, out, options.jobs), "networks", len(members), "network"):
+    for name in cli.progress(
+        produce_all(members, size, out, options.jobs), "networks", len(members), "network"
+    ):
         print(f"{name} is ready", file=sys.stderr)
     singles = score(out, [store for member in members for store in member.stores])
     tables = compared_tables(singles)
     tables["Table 3, hierarchical ensemble"] = ladder_table(out, size, members, singles)
     place = environment(torch.device("cuda" if gpu else "cpu"))
-    facts = {"size": options.size, "jobs": options.jobs, "seconds": round(time.perf_counter() - began), **place}
+    facts = {
+        "size": options.size,
+        "jobs": options.jobs,
+        "seconds": round(time.perf_counter() - began),
+        **place,
+    }
     text = report(tables, facts)
     print(text)
     (out / "tables.md").write_text(text + "\n", encoding="utf-8")
-    alone = {split: {name: scores.miou for name, scores in found.items()} for split, found in singles.items()}
-    (out / "tables.json").write_text(json.dumps({"facts": facts, "tables": tables, "models": alone}, indent=1), encoding="utf-8")
+    alone = {
+        split: {name: scores.miou for name, scores in found.items()}
+        for split, found in singles.items()
+    }
+    (out / "tables.json").write_text(
+        json.dumps({"facts": facts, "tables": tables, "models": alone}, indent=1), encoding="utf-8"
+    )
     return 0
 
 
 def report(tables: Mapping[str, Sequence[Sequence[str]]], facts: Mapping[str, Any]) -> str:
     """The tables as Markdown, mIoU in percent."""
-    lines = [f"`python -m benchmarks.paper --size {facts['size']}`: " + ", ".join(f"{key} {value}" for key, value in facts.items())]
+    lines = [
+        f"`python -m benchmarks.paper --size {facts['size']}`: "
+        + ", ".join(f"{key} {value}" for key, value in facts.items())
+    ]
     for title in sorted(tables):
-        lines += ["", f"### {title}", "", "| | val | paper's val | test | paper's test |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"### {title}",
+            "",
+            "| | val | paper's val | test | paper's test |",
+            "|---|---|---|---|---|",
+        ]
         lines += ["| " + " | ".join(row) + " |" for row in tables[title]]
     return "\n".join(lines)
 

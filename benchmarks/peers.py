@@ -176,7 +176,9 @@ if importlib.util.find_spec("cupy") and torch.cuda.is_available():
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return torch.nn.functional.interpolate(
+        maps[None], size=size, mode="bilinear", align_corners=False
+    )[0]
 
 
 def upsample_probabilities(p: Problem) -> Tensor:
@@ -199,4 +201,6 @@ def bincount(p: Problem) -> Tensor:
     """The usual one-liner."""
     targets, labels = (z.flatten().long() for z in p.logits)
     counted = targets != 255
-    return torch.bincount(targets[counted] * p.classes + labels[counted], minlength=p.classes**2).view(p.classes, p.classes)
+    return torch.bincount(
+        targets[counted] * p.classes + labels[counted], minlength=p.classes**2
+    ).view(p.classes, p.classes)

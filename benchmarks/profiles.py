@@ -28,7 +28,9 @@ def read_data(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "meta.json").read_text())
     except OSError as error:
-        raise InputError(f"SEGFUSION_DATA: {folder} has no readable meta.json; name the folder of the predictions") from error
+        raise InputError(
+            f"SEGFUSION_DATA: {folder} has no readable meta.json; name the folder of the predictions"
+        ) from error
 
 
 def fill(folder: Path, meta: dict[str, Any], out: Path, profile: str) -> list[Path]:
@@ -52,7 +54,11 @@ def bytes_of(path: Path) -> int:
 
 def profile_costs(folder: Path, out: Path) -> dict[str, dict[str, float]]:
     """On the unquantised logits: argmax flips of single models, the largest change of a probability, and bytes."""
-    raw = {name: array for name, array in np.load(folder / "raw_float16.npz").items() if array.ndim == 4}
+    raw = {
+        name: array
+        for name, array in np.load(folder / "raw_float16.npz").items()
+        if array.ndim == 4
+    }
     found = {}
     for profile in ("compact", "exact"):
         flips = pixels = written = plain = 0
@@ -69,7 +75,13 @@ def profile_costs(folder: Path, out: Path) -> dict[str, dict[str, float]]:
             pixels += kept[:, 0].size
             change = max(change, float(np.abs(_softmax(kept) - _softmax(true)).max()))
             written, plain = written + bytes_of(path), plain + clip.nbytes
-        found[profile] = {"argmax_flips": flips, "pixels": pixels, "largest_change": change, "bytes": written, "float16_bytes": plain}
+        found[profile] = {
+            "argmax_flips": flips,
+            "pixels": pixels,
+            "largest_change": change,
+            "bytes": written,
+            "float16_bytes": plain,
+        }
     return found
 
 
@@ -81,7 +93,10 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def groups_of(paths: Sequence[Path], truth: fusion.Labels) -> dict[str, list[Path]]:
     """The paper's groups, formed on val: ESPNets are the basic family."""
     by_name = {path.stem: path for path in paths}
-    miou = {name: scores.miou for name, scores in score_models(fusion.HierarchicalEnsemble({"all": paths}), truth).items()}
+    miou = {
+        name: scores.miou
+        for name, scores in score_models(fusion.HierarchicalEnsemble({"all": paths}), truth).items()
+    }
     basic = [name for name in by_name if name.startswith("espnet")]
     groups = auto_groups(basic, [name for name in by_name if name not in basic], miou)
     return {group: [by_name[name] for name in names] for group, names in groups.items()}
@@ -97,23 +112,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable result on stdout")
     options = parser.parse_args(arguments)
     if "SEGFUSION_DATA" not in os.environ:
-        raise InputError("SEGFUSION_DATA is not set; name the folder of the real predictions, see benchmarks/README.md")
+        raise InputError(
+            "SEGFUSION_DATA is not set; name the folder of the real predictions, see benchmarks/README.md"
+        )
     folder = Path(os.environ["SEGFUSION_DATA"])
     meta, truth = read_data(folder), fusion.Labels.folder(folder / "labels")
     result: dict[str, Any] = {"profiles": {}, "resize": {}}
     with tempfile.TemporaryDirectory() as scratch:
         result["unquantised"] = profile_costs(folder, Path(scratch))
         for profile in ("exact", "compact"):
-            paths, seconds = timed(lambda profile=profile: fill(folder, meta, Path(scratch), profile))
+            paths, seconds = timed(
+                lambda profile=profile: fill(folder, meta, Path(scratch), profile)
+            )
             groups = groups_of(paths, truth)
             scores = fusion.HierarchicalEnsemble(groups).evaluate(truth)
             size = sum(bytes_of(path) for path in paths)
-            result["profiles"][profile] = {"bytes": size, "write_seconds": seconds, "uniform_miou": scores.miou}
+            result["profiles"][profile] = {
+                "bytes": size,
+                "write_seconds": seconds,
+                "uniform_miou": scores.miou,
+            }
             for resize in ("probabilities", "logits") if profile == "compact" else ():
                 ensemble = fusion.HierarchicalEnsemble(groups, resize=resize)
                 scores, seconds = timed(lambda ensemble=ensemble: ensemble.evaluate(truth))
                 result["resize"][resize] = {"uniform_miou": scores.miou, "seconds": seconds}
-        shape = (60, 80, len(meta["classes"]), len(meta["models"]), sum(map(len, meta["videos"].values())))
+        shape = (
+            60,
+            80,
+            len(meta["classes"]),
+            len(meta["models"]),
+            sum(map(len, meta["videos"].values())),
+        )
         result["float16_bytes"] = 2 * int(np.prod(shape))
         ensemble = fusion.HierarchicalEnsemble(groups)
         found, seconds = timed(lambda: ensemble.search(truth))
@@ -130,9 +159,28 @@ def text(result: dict[str, Any]) -> str:
         raw = result["unquantised"][profile]
         share = [f"{row['bytes'] / plain:.1%}", f"{raw['bytes'] / raw['float16_bytes']:.1%}"]
         flips = [f"{raw['argmax_flips']} of {raw['pixels']}", f"{raw['largest_change']:.4f}"]
-        rows.append((profile, cli.say_bytes(row["bytes"]), *share, *flips, f"{100 * row['uniform_miou']:.4f}"))
-    header = ("profile", "22 stores", "of float16", "(unquantised)", "argmax flips", "largest |dp|", "fused mIoU %")
-    modes = [(mode, f"{100 * row['uniform_miou']:.2f}", f"{row['seconds']:.1f}") for mode, row in result["resize"].items()]
+        rows.append(
+            (
+                profile,
+                cli.say_bytes(row["bytes"]),
+                *share,
+                *flips,
+                f"{100 * row['uniform_miou']:.4f}",
+            )
+        )
+    header = (
+        "profile",
+        "22 stores",
+        "of float16",
+        "(unquantised)",
+        "argmax flips",
+        "largest |dp|",
+        "fused mIoU %",
+    )
+    modes = [
+        (mode, f"{100 * row['uniform_miou']:.2f}", f"{row['seconds']:.1f}")
+        for mode, row in result["resize"].items()
+    ]
     search = result["search"]
     return "\n".join(
         [

@@ -46,14 +46,22 @@ class Look:
 
 def random(*key: object) -> np.random.Generator:
     """A generator that depends on its key alone: any video can be made by itself."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little"))
+    return np.random.default_rng(
+        int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
+    )
 
 
 def class_look(seed: int) -> Look:
     draw = random("look", seed)
     families = draw.uniform(20, 235, (COLOUR_FAMILIES, 2, 3))
-    colours = families[draw.integers(0, COLOUR_FAMILIES, VSPW_CLASSES)] + draw.normal(0, 14, (VSPW_CLASSES, 2, 3))
-    return Look(colours.clip(0, 255), draw.uniform(0, np.pi, VSPW_CLASSES), draw.uniform(4, 14, VSPW_CLASSES))
+    colours = families[draw.integers(0, COLOUR_FAMILIES, VSPW_CLASSES)] + draw.normal(
+        0, 14, (VSPW_CLASSES, 2, 3)
+    )
+    return Look(
+        colours.clip(0, 255),
+        draw.uniform(0, np.pi, VSPW_CLASSES),
+        draw.uniform(4, 14, VSPW_CLASSES),
+    )
 
 
 def class_frequencies(split: str, seed: int) -> NDArray[np.float64]:
@@ -64,23 +72,36 @@ def class_frequencies(split: str, seed: int) -> NDArray[np.float64]:
     return frequency / frequency.sum()
 
 
-def make_video(split: str, index: int, sizes: Sizes, seed: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+def make_video(
+    split: str, index: int, sizes: Sizes, seed: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Frame by frame: image [H, W, 3], mask [H, W] as stored."""
     draw, look = random("video", seed, split, index), class_look(seed)
     classes = draw.choice(VSPW_CLASSES, sizes.regions, p=class_frequencies(split, seed))
-    start, speed = draw.uniform(0, 1, (sizes.regions, 2)) * sizes.size, draw.normal(0, 1.5, (sizes.regions, 2))
+    start, speed = (
+        draw.uniform(0, 1, (sizes.regions, 2)) * sizes.size,
+        draw.normal(0, 1.5, (sizes.regions, 2)),
+    )
     reach = draw.uniform(0, np.prod(sizes.size) / 20, sizes.regions)
     light, tone = draw.uniform(0.8, 1.15), draw.normal(0, 5, 3)
     y, x = np.mgrid[: sizes.size[0], : sizes.size[1]]
     for t in range(int(draw.integers(sizes.frames[0], sizes.frames[1] + 1))):
         place = start + t * speed
-        distance = (y[None] - place[:, 0, None, None]) ** 2 + (x[None] - place[:, 1, None, None]) ** 2 - reach[:, None, None]
+        distance = (
+            (y[None] - place[:, 0, None, None]) ** 2
+            + (x[None] - place[:, 1, None, None]) ** 2
+            - reach[:, None, None]
+        )
         region = np.argmin(distance, axis=0)
         label = classes[region]
         # stripes move with their region
-        across = (y - place[region, 0]) * np.sin(look.angle[label]) + (x - place[region, 1]) * np.cos(look.angle[label])
+        across = (y - place[region, 0]) * np.sin(look.angle[label]) + (
+            x - place[region, 1]
+        ) * np.cos(look.angle[label])
         share = 0.5 + 0.5 * np.sin(2 * np.pi * across / look.length[label])
-        colour = look.colours[label, 0] * share[..., None] + look.colours[label, 1] * (1 - share[..., None])
+        colour = look.colours[label, 0] * share[..., None] + look.colours[label, 1] * (
+            1 - share[..., None]
+        )
         image = colour * light + tone + draw.normal(0, NOISE, colour.shape)
         mask = (label + 1).astype(np.uint8)
         mask[:2], mask[-1:] = 255, 0

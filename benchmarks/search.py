@@ -29,10 +29,14 @@ from torch import Tensor
 from benchmarks.simulated import agreeing
 from fusion import kernels
 from fusion.contested import Builder, Condensed, condense
-from fusion.kernels.reference import normalised
+from fusion.kernels.arithmetic import normalised
 from fusion.search.grid import grid_axes
 
-STRONG = ("espnetv2_2.0_1024x512_at_1024x512", "espnetv2_1.5_1024x512_at_1024x512", "espnetv2_1.5_1024x512_at_512x384")
+STRONG = (
+    "espnetv2_2.0_1024x512_at_1024x512",
+    "espnetv2_1.5_1024x512_at_1024x512",
+    "espnetv2_1.5_1024x512_at_512x384",
+)
 AUXILIARY = 6
 REPEATS = 21  # of the single-vector timing
 
@@ -60,9 +64,15 @@ class Outcome:
     same_matrices: bool
 
 
-def simulated(frames: int, size: tuple[int, int] = (120, 214), classes: int = 124, models: int = 22) -> Iterator[Frame]:
+def simulated(
+    frames: int, size: tuple[int, int] = (120, 214), classes: int = 124, models: int = 22
+) -> Iterator[Frame]:
     """Frames of 22 models that mostly agree, in groups of 3, 13 and 6; targets are what one of the models says, a tenth of them void."""
-    groups = [list(range(3)), list(range(3, models - AUXILIARY)), list(range(models - AUXILIARY, models))]
+    groups = [
+        list(range(3)),
+        list(range(3, models - AUXILIARY)),
+        list(range(models - AUXILIARY, models)),
+    ]
     for frame in range(frames):
         logits = agreeing(models, classes, size, seed=frame)
         fused = kernels.softmax_average(logits, [1.0] * 3, groups=groups, outputs=("group_means",))
@@ -83,19 +93,32 @@ def camvid22(frames: int, size: tuple[int, int] = (360, 480)) -> Iterator[Frame]
     basic = [name for name in meta["models"] if name.startswith("espnet")]
     other = [name for name in meta["models"] if not name.startswith("espnet")][-AUXILIARY:]
     members = [*STRONG, *(name for name in basic if name not in STRONG), *other]
-    groups = [list(range(len(STRONG))), list(range(len(STRONG), len(basic))), list(range(len(basic), len(members)))]
+    groups = [
+        list(range(len(STRONG))),
+        list(range(len(STRONG), len(basic))),
+        list(range(len(basic), len(members))),
+    ]
     archives = {name: np.load(folder / f"{name}.npz") for name in members}
-    every = [(video, index, frame) for video, names in meta["videos"].items() for index, frame in enumerate(names)]
+    every = [
+        (video, index, frame)
+        for video, names in meta["videos"].items()
+        for index, frame in enumerate(names)
+    ]
     for place in np.linspace(0, len(every) - 1, min(frames, len(every))).astype(int):
         video, index, frame = every[place]
         codes = [torch.from_numpy(archives[name][video][index]) for name in members]
-        fused = kernels.upsample_softmax_average(codes, [1.0] * 3, size, groups=groups, outputs=("group_means",))
+        fused = kernels.upsample_softmax_average(
+            codes, [1.0] * 3, size, groups=groups, outputs=("group_means",)
+        )
         targets = torch.from_numpy(np.array(Image.open(folder / "labels" / video / f"{frame}.png")))
         assert fused.group_means is not None
         yield fused.group_means.flatten(2), targets.flatten()
 
 
-CASES: dict[str, tuple[Callable[[int], Iterator[Frame]], int]] = {"simulated": (simulated, 4), "camvid22": (camvid22, 6)}
+CASES: dict[str, tuple[Callable[[int], Iterator[Frame]], int]] = {
+    "simulated": (simulated, 4),
+    "camvid22": (camvid22, 6),
+}
 
 
 def brute_force(means: Tensor, targets: Tensor, weights: list[float]) -> Tensor:
@@ -131,13 +154,17 @@ def measure(case: str, frames: list[Frame], points: list[list[float]]) -> Outcom
         began = time.perf_counter()
         slow.append(brute_force(means, targets, weights).numpy())
         slow_times.append(time.perf_counter() - began)
-    condensed_of(means[:, :, :2048].contiguous(), targets[:2048])  # builds and loads the compiled kernels
+    condensed_of(
+        means[:, :, :2048].contiguous(), targets[:2048]
+    )  # builds and loads the compiled kernels
     condensing = statistics.median(timed(lambda: condensed_of(means, targets)) for _ in range(3))
     condensed = condensed_of(means, targets)
     weights = np.array(points)
     fast = condensed.confusions(weights)
     grid_time = statistics.median(timed(lambda: condensed.confusions(weights)) for _ in range(3))
-    point_time = statistics.median(timed(lambda: condensed.confusions([[1.0, 1.4, 1.0]])) for _ in range(REPEATS))
+    point_time = statistics.median(
+        timed(lambda: condensed.confusions([[1.0, 1.4, 1.0]])) for _ in range(REPEATS)
+    )
     point = statistics.median(slow_times)
     return Outcome(
         case=case,
@@ -166,9 +193,13 @@ def grid_points(limit: int) -> list[list[float]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.search", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--case", choices=tuple(CASES), action="append", help="default: all")
-    parser.add_argument("--frames", type=int, help="frames per case (default 4 simulated ones, 6 real ones)")
+    parser.add_argument(
+        "--frames", type=int, help="frames per case (default 4 simulated ones, 6 real ones)"
+    )
     parser.add_argument("--points", type=int, default=441, help="grid points (default 441)")
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
     options = parser.parse_args(arguments)
@@ -177,13 +208,19 @@ def main(arguments: list[str] | None = None) -> int:
         make, usual = CASES[name]
         frames = list(make(options.frames or usual))
         if not frames:
-            print(f"{name}: left out, SEGFUSION_DATA names no folder with its files", file=sys.stderr)
+            print(
+                f"{name}: left out, SEGFUSION_DATA names no folder with its files", file=sys.stderr
+            )
             continue
         outcomes.append(measure(name, frames, grid_points(options.points)))
         if not outcomes[-1].same_matrices:
             print(f"{name}: the confusion matrices differ; no speed is reported", file=sys.stderr)
             return 1
-    print(json.dumps([asdict(o) for o in outcomes], indent=2) if options.json else "\n\n".join(map(text, outcomes)))
+    print(
+        json.dumps([asdict(o) for o in outcomes], indent=2)
+        if options.json
+        else "\n\n".join(map(text, outcomes))
+    )
     return 0
 
 

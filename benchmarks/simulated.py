@@ -15,8 +15,12 @@ from torch import Tensor
 
 
 def _smooth(classes: int, size: tuple[int, int], cells: int, generator: torch.Generator) -> Tensor:
-    coarse = torch.randn(1, classes, max(2, size[0] // cells), max(2, size[1] // cells), generator=generator)
-    return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[0]
+    coarse = torch.randn(
+        1, classes, max(2, size[0] // cells), max(2, size[1] // cells), generator=generator
+    )
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[
+        0
+    ]
 
 
 def agreeing(models: int, classes: int, size: tuple[int, int], seed: int = 0) -> list[Tensor]:
@@ -27,7 +31,10 @@ def agreeing(models: int, classes: int, size: tuple[int, int], seed: int = 0) ->
     scene[present] += 8.0 + 9.0 * _smooth(len(present), size, 30, generator)
     families = [0.7 * _smooth(classes, size, 10, generator) for _ in range(3)]
     return [
-        scene + families[m % 3] + 0.5 * _smooth(classes, size, 8, generator) + 0.1 * torch.randn(classes, *size, generator=generator)
+        scene
+        + families[m % 3]
+        + 0.5 * _smooth(classes, size, 8, generator)
+        + 0.1 * torch.randn(classes, *size, generator=generator)
         for m in range(models)
     ]
 
@@ -41,14 +48,20 @@ def disagreeing(models: int, classes: int, size: tuple[int, int], seed: int = 0)
 def gap_codes(logits: Tensor) -> Tensor:
     """[C, ...] logits to uint8 gap codes: round(255 sqrt(min(top - z, 24) / 24)), 0 at the top class and only there."""
     top, first = logits.max(dim=0, keepdim=True)
-    codes = (255 * torch.sqrt((top - logits).clamp(max=24) / 24)).round().clamp(min=1).to(torch.uint8)
+    codes = (
+        (255 * torch.sqrt((top - logits).clamp(max=24) / 24)).round().clamp(min=1).to(torch.uint8)
+    )
     return codes.scatter_(0, first, 0)
 
 
 def real_codes(frames: int) -> list[Tensor] | None:
     """Codes [11, T, 60, 80] of 22 real networks, up to `frames` frames, from the folder that SEGFUSION_DATA names; None without it."""
     folder = os.environ.get("SEGFUSION_DATA")
-    files = sorted(p for p in Path(folder).glob("*.npz") if not p.name.startswith("raw_")) if folder else []
+    files = (
+        sorted(p for p in Path(folder).glob("*.npz") if not p.name.startswith("raw_"))
+        if folder
+        else []
+    )
     if not files:
         return None
     models = []

@@ -8,19 +8,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fusion.version import __version__
+
 if TYPE_CHECKING:
     from fusion import kernels
-    from fusion.ensemble import HierarchicalEnsemble
-    from fusion.errors import CorruptStoreError, FusionError, InputError, StoreConflictError, StoreError
+    from fusion.errors import (
+        CorruptStoreError,
+        FusionError,
+        InputError,
+        StoreConflictError,
+        StoreError,
+    )
+    from fusion.hierarchical import HierarchicalEnsemble
     from fusion.labels import Labels
     from fusion.metrics import Scores
     from fusion.search.result import SearchResult
     from fusion.stores import LogitStore, LogitWriter
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "HierarchicalEnsemble": "fusion.ensemble",
+    "HierarchicalEnsemble": "fusion.hierarchical",
     "LogitStore": "fusion.stores",
     "LogitWriter": "fusion.stores",
     "Labels": "fusion.labels",
@@ -44,6 +50,7 @@ __all__ = [
     "SearchResult",
     "StoreConflictError",
     "StoreError",
+    "__version__",
     "kernels",
 ]
 

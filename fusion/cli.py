@@ -15,7 +15,9 @@ from fusion.errors import FusionError
 Item = TypeVar("Item")
 
 
-def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
+def run(
+    main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None
+) -> int:
     """Runs a command's main; library errors become one line on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -39,14 +41,27 @@ def _terminate(*_: object) -> None:
 
 def parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=f"python -m {prog}", description=description, epilog=epilog, formatter_class=formatter)
+    return argparse.ArgumentParser(
+        prog=f"python -m {prog}", description=description, epilog=epilog, formatter_class=formatter
+    )
 
 
-def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> Iterable[Item]:
+def progress(
+    items: Iterable[Item], description: str, total: int | None = None, unit: str = "it"
+) -> Iterable[Item]:
     """A bar on stderr, shown once half a second has passed."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=description, total=total, unit=unit, file=sys.stderr, delay=0.5, mininterval=0.5, dynamic_ncols=True)
+    return tqdm(
+        items,
+        desc=description,
+        total=total,
+        unit=unit,
+        file=sys.stderr,
+        delay=0.5,
+        mininterval=0.5,
+        dynamic_ncols=True,
+    )
 
 
 def say_bytes(count: float) -> str:
@@ -66,6 +81,9 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
     lines = []
     for row in [header, *rows]:
-        cells = [str(c).ljust(w) if i == 0 else str(c).rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            str(c).ljust(w) if i == 0 else str(c).rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

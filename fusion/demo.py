@@ -22,7 +22,10 @@ CLASSES, FRAMES, VIDEOS = 124, 5, 6
 SIZE, NATIVE = (120, 160), (30, 40)
 FAMILIES = {"maskformer": 11, "swin": 11}
 REGIONS = 22
-COMMON, SHARED = 0.45, 0.35  # parts of a mistake's variance that all models, and a family's models, have in common
+COMMON, SHARED = (
+    0.45,
+    0.35,
+)  # parts of a mistake's variance that all models, and a family's models, have in common
 VOID_ROWS = 3
 
 
@@ -38,7 +41,9 @@ class Scene:
 
 def random(*key: object) -> np.random.Generator:
     """A generator that depends on its key alone, so that any part can be made again by itself."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little"))
+    return np.random.default_rng(
+        int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
+    )
 
 
 def class_frequencies(split: str) -> np.ndarray:
@@ -58,29 +63,49 @@ def make_scene(split: str, index: int) -> Scene:
     regions = np.empty((FRAMES, *SIZE), np.int64)
     for t in range(FRAMES):
         place = start + t * speed
-        distance = [(y - place[r, 0]) ** 2 + (x - place[r, 1]) ** 2 - reach[r] for r in range(REGIONS)]
+        distance = [
+            (y - place[r, 0]) ** 2 + (x - place[r, 1]) ** 2 - reach[r] for r in range(REGIONS)
+        ]
         regions[t] = np.argmin(distance, axis=0)
     targets = region_class[regions].astype(np.uint8)
     targets[:, :VOID_ROWS] = 255
     return Scene(f"{split}_{index:02d}", targets, regions, region_class)
 
 
-def model_logits(scene: Scene, shares: list[torch.Tensor], family: str, member: int) -> Iterator[np.ndarray]:
+def model_logits(
+    scene: Scene, shares: list[torch.Tensor], family: str, member: int
+) -> Iterator[np.ndarray]:
     """One model's logits [C, h, w] of each frame of a scene. shares: `region_share` of every frame."""
-    common, shared, own = random("common", scene.video), random("shared", family, scene.video), random("own", family, member, scene.video)
+    common, shared, own = (
+        random("common", scene.video),
+        random("shared", family, scene.video),
+        random("own", family, member, scene.video),
+    )
     skill = random("skill", family, member).normal(0, 0.25)
-    look_alike = (scene.region_class + 1 + random("look-alike", family).integers(0, CLASSES - 1, CLASSES)[scene.region_class]) % CLASSES
+    look_alike = (
+        scene.region_class
+        + 1
+        + random("look-alike", family).integers(0, CLASSES - 1, CLASSES)[scene.region_class]
+    ) % CLASSES
     parts = zip((COMMON, SHARED, 1 - COMMON - SHARED), (common, shared, own), strict=True)
     mistake = sum(part**0.5 * draw.normal(0, 1, REGIONS) for part, draw in parts)
     rarity = np.log1p(scene.region_class) / np.log1p(CLASSES)
-    doubt = np.clip(1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.5), 0.0, 1.9)  # above 1 the look-alike wins the region
+    doubt = np.clip(
+        1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.5), 0.0, 1.9
+    )  # above 1 the look-alike wins the region
     strength = own.uniform(4.0, 6.0)
     for share in shares:
         logits = torch.zeros(CLASSES, *NATIVE)
         logits.index_add_(0, torch.from_numpy(scene.region_class), strength * share)
-        logits.index_add_(0, torch.from_numpy(look_alike), strength * share * torch.from_numpy(doubt).float()[:, None, None])
+        logits.index_add_(
+            0,
+            torch.from_numpy(look_alike),
+            strength * share * torch.from_numpy(doubt).float()[:, None, None],
+        )
         coarse = torch.from_numpy(own.normal(0, 0.8, (1, CLASSES, 6, 8)).astype(np.float32))
-        logits += torch.nn.functional.interpolate(coarse, NATIVE, mode="bilinear", align_corners=False)[0]
+        logits += torch.nn.functional.interpolate(
+            coarse, NATIVE, mode="bilinear", align_corners=False
+        )[0]
         yield logits.numpy()
 
 
@@ -103,9 +128,17 @@ def write(folder: Path, split: str) -> Iterator[str]:
     for family, count in FAMILIES.items():
         for member in range(1, count + 1):
             model = f"{family}_{member:02d}"
-            with LogitWriter(folder / split / f"{model}.zarr", names, provenance={"simulated": True}) as writer:
+            with LogitWriter(
+                folder / split / f"{model}.zarr", names, provenance={"simulated": True}
+            ) as writer:
                 for scene in scenes:
-                    with writer.video(scene.video, frames=[f"{t:05d}" for t in range(FRAMES)], size=SIZE) as out:
-                        for logits in model_logits(scene, shares[scene.video], family, member) if not out.committed else ():
+                    with writer.video(
+                        scene.video, frames=[f"{t:05d}" for t in range(FRAMES)], size=SIZE
+                    ) as out:
+                        for logits in (
+                            model_logits(scene, shares[scene.video], family, member)
+                            if not out.committed
+                            else ()
+                        ):
                             out.append(logits)
             yield model

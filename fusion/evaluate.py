@@ -13,12 +13,12 @@ import numpy as np
 
 from fusion import cli
 from fusion.errors import InputError
-from fusion.kernels.reference import ignore_label
+from fusion.kernels.arithmetic import ignore_label
 from fusion.labels import Labels
 from fusion.metrics import Scores, confusion
 from fusion.metrics.confusion import CONVENTIONS
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
-from fusion.metrics.parallel import map_videos
+from fusion.parallel import map_videos
 
 EPILOG = """examples:
   python -m fusion.evaluate --ensemble results/best.json --labels labels/val
@@ -41,14 +41,18 @@ class PredictedLabels:
         frames = truth.frames(video)
         lacking = sorted(set(frames) - set(self.folder.frames(video)))
         if lacking:
-            raise InputError(f"video {video!r}: no prediction for {len(lacking)} labelled frames, first {lacking[0]!r}; predict them")
+            raise InputError(
+                f"video {video!r}: no prediction for {len(lacking)} labelled frames, first {lacking[0]!r}; predict them"
+            )
         return frames
 
     def scored_videos(self, truth: Labels) -> tuple[str, ...]:
         return truth.videos
 
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        return truth.read(video, frame, classes=len(self.classes), size=self.folder.size(video, frame))
+        return truth.read(
+            video, frame, classes=len(self.classes), size=self.folder.size(video, frame)
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,13 @@ class VideoReport:
 
         def predictions() -> Iterator[np.ndarray]:
             for frame, labels in self.source.label_maps(video, frames):
-                np.add(total, confusion(self.source.target(self.truth, video, frame), labels, classes, ignore=void), out=total)
+                np.add(
+                    total,
+                    confusion(
+                        self.source.target(self.truth, video, frame), labels, classes, ignore=void
+                    ),
+                    out=total,
+                )
                 yield labels
 
         frames = self.source.labelled_frames(self.truth, video)
@@ -80,12 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     videos = source.scored_videos(truth)
     task = VideoReport(source, truth, VARIANTS[options.variant].raw_targets)
     found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
-    scores = Scores({video: matrix for video, (matrix, _) in found.items()}, source.classes, options.convention)
+    scores = Scores(
+        {video: matrix for video, (matrix, _) in found.items()}, source.classes, options.convention
+    )
     windows = [w for _, w in found.values()]
     consistency = {f"vc{n}": video_consistency(windows, n, options.variant) for n in (8, 16)}
     if options.json:
         plain = {name: None if math.isnan(value) else value for name, value in consistency.items()}
-        cli.print_json({**scores.to_json(), **plain, "vc_variant": options.variant, "interval": _interval(scores)})
+        cli.print_json(
+            {
+                **scores.to_json(),
+                **plain,
+                "vc_variant": options.variant,
+                "interval": _interval(scores),
+            }
+        )
     else:
         print(report(scores, consistency, options))
     return 0
@@ -95,48 +114,109 @@ def report(scores: Scores, consistency: dict[str, float], options: argparse.Name
     """The scores as people read them: percent, nan where a score does not exist."""
     low, high = scores.interval()
     rows = [
-        (f"mIoU ({options.convention})", f"{100 * scores.miou:.2f}", f"95 % interval over videos {100 * low:.2f} to {100 * high:.2f}"),
+        (
+            f"mIoU ({options.convention})",
+            f"{100 * scores.miou:.2f}",
+            f"95 % interval over videos {100 * low:.2f} to {100 * high:.2f}",
+        ),
         ("fwIoU", f"{100 * scores.fwiou:.2f}", ""),
         ("pixel accuracy", f"{100 * scores.pixel_accuracy:.2f}", ""),
         ("mean accuracy", f"{100 * scores.mean_accuracy:.2f}", ""),
         ("video mIoU", f"{100 * scores.video_miou:.2f}", "plain mean over videos"),
-        *((name.upper(), f"{100 * value:.2f}", f"{options.variant} variant") for name, value in consistency.items()),
+        *(
+            (name.upper(), f"{100 * value:.2f}", f"{options.variant} variant")
+            for name, value in consistency.items()
+        ),
     ]
-    text = cli.table(rows, ("score", "%", "")) + f"\n{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
+    text = (
+        cli.table(rows, ("score", "%", ""))
+        + f"\n{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
+    )
     return f"{text}\n\n{class_table(scores)}" if options.per_class else text
 
 
 def class_table(scores: Scores) -> str:
     cells = zip(
-        scores.classes, scores.class_iou.tolist(), scores.class_accuracy.tolist(), scores.confusion.sum(axis=1).tolist(), strict=True
+        scores.classes,
+        scores.class_iou.tolist(),
+        scores.class_accuracy.tolist(),
+        scores.confusion.sum(axis=1).tolist(),
+        strict=True,
     )
-    rows = [(name, f"{100 * iou:.2f}", f"{100 * accuracy:.2f}", str(pixels)) for name, iou, accuracy, pixels in cells]
+    rows = [
+        (name, f"{100 * iou:.2f}", f"{100 * accuracy:.2f}", str(pixels))
+        for name, iou, accuracy, pixels in cells
+    ]
     return cli.table(rows, ("class", "IoU %", "accuracy %", "pixels"))
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser("fusion.evaluate", "mIoU, fwIoU, accuracies and video consistency against ground truth.", EPILOG)
+    parser = cli.parser(
+        "fusion.evaluate",
+        "mIoU, fwIoU, accuracies and video consistency against ground truth.",
+        EPILOG,
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--ensemble", type=Path, help="ensemble.toml or best.json")
-    source.add_argument("--predictions", type=Path, metavar="DIR", help="label maps <video>/<frame>.png; needs --classes")
-    parser.add_argument("--stores", type=Path, metavar="DIR", help="take stores of the same names from here (another split)")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list")
+    source.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="DIR",
+        help="label maps <video>/<frame>.png; needs --classes",
+    )
+    parser.add_argument(
+        "--stores",
+        type=Path,
+        metavar="DIR",
+        help="take stores of the same names from here (another split)",
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list"
+    )
     add_truth(parser)
-    parser.add_argument("--convention", choices=tuple(CONVENTIONS), default="vspw", help="classes in the mean (default vspw)")
-    parser.add_argument("--variant", choices=tuple(VARIANTS), default="official", help="of video consistency (default official)")
+    parser.add_argument(
+        "--convention",
+        choices=tuple(CONVENTIONS),
+        default="vspw",
+        help="classes in the mean (default vspw)",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=tuple(VARIANTS),
+        default="official",
+        help="of video consistency (default official)",
+    )
     parser.add_argument("--per-class", action="store_true", help="IoU of every class")
-    parser.add_argument("--scheduler", default="threads", help="threads, processes, synchronous or tcp://host:port (default threads)")
+    parser.add_argument(
+        "--scheduler",
+        default="threads",
+        help="threads, processes, synchronous or tcp://host:port (default threads)",
+    )
     parser.add_argument("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
-    parser.add_argument("--json", action="store_true", help="machine-readable result on stdout, scores as fractions")
+    parser.add_argument(
+        "--json", action="store_true", help="machine-readable result on stdout, scores as fractions"
+    )
     return parser
 
 
 def add_truth(parser: argparse._ActionsContainer) -> None:
     """The options that say where the ground truth is; shared with fusion.search."""
-    parser.add_argument("--labels", type=Path, metavar="DIR", help="ground truth <video>/<frame>.png, void 255")
-    parser.add_argument("--vspw", type=Path, metavar="ROOT", help="ground truth of a VSPW release instead of --labels")
+    parser.add_argument(
+        "--labels", type=Path, metavar="DIR", help="ground truth <video>/<frame>.png, void 255"
+    )
+    parser.add_argument(
+        "--vspw",
+        type=Path,
+        metavar="ROOT",
+        help="ground truth of a VSPW release instead of --labels",
+    )
     parser.add_argument("--split", default="val", help="split of --vspw (default val)")
-    parser.add_argument("--stray", choices=("error", "void"), default="error", help="label values outside the classes (default error)")
+    parser.add_argument(
+        "--stray",
+        choices=("error", "void"),
+        default="error",
+        help="label values outside the classes (default error)",
+    )
 
 
 def read_truth(options: argparse.Namespace) -> Labels:
@@ -149,12 +229,16 @@ def read_truth(options: argparse.Namespace) -> Labels:
 
 def read_source(options: argparse.Namespace) -> PredictedLabels:
     if options.ensemble:
-        from fusion.ensemble import HierarchicalEnsemble
+        from fusion.hierarchical import HierarchicalEnsemble
 
-        return HierarchicalEnsemble.load(options.ensemble, stores=options.stores, memory=options.memory)  # type: ignore[return-value]
+        return HierarchicalEnsemble.load(
+            options.ensemble, stores=options.stores, memory=options.memory
+        )  # type: ignore[return-value]
     if options.classes is None:
-        raise InputError("--predictions needs --classes FILE, the names in the order of the label ids")
-    from fusion.stores.importer import read_classes
+        raise InputError(
+            "--predictions needs --classes FILE, the names in the order of the label ids"
+        )
+    from fusion.stores.importers.arrays import read_classes
 
     classes = tuple(read_classes(options.classes))
     return PredictedLabels(Labels.folder(options.predictions, classes=len(classes)), classes)

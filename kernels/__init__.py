@@ -1,7 +1,7 @@
 """Fusion kernels: weighted averages of the softmaxes of many models, and confusion counts, on whatever device the tensors are.
 
 M models, G groups, C classes. CUDA and ROCm tensors go to the Triton kernels, all others to the CPU path; what they compute is written
-down in `fusion.kernels.reference`. This module stays light: torch and triton load when a kernel is first used.
+down in `fusion.kernels.arithmetic`. This module stays light: torch and triton load when a kernel is first used.
 
 Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 """
@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fusion.kernels.confusion import confusion
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .reference import Fused
+    from fusion.kernels.arithmetic import Fused
 
 __all__ = ["confusion", "softmax_average", "upsample_softmax_average"]
 
@@ -47,16 +49,16 @@ def softmax_average(
     Raises:
         TypeError: a dtype that is not listed. ValueError: shapes, devices, groups, weights or names that do not fit.
     """
-    from . import arguments
+    from fusion.kernels import call as arguments
 
     logits = list(logits)
     given = arguments.check(logits, weights, groups, temperatures, values, outputs)
     arguments.check_pixels(logits)
     if logits[0].device.type == "cuda":
-        from .triton_average import softmax_average as average
+        from fusion.kernels.average.triton import softmax_average as average
     else:
         _on_cpu(logits[0])
-        from .cpu import softmax_average as average
+        from fusion.kernels.average.cpu import softmax_average as average
     return average(
         logits,
         given.weights,
@@ -95,16 +97,16 @@ def upsample_softmax_average(
     Raises:
         As `softmax_average`, and ValueError for a size, resize or rows that do not fit.
     """
-    from . import arguments
+    from fusion.kernels import call as arguments
 
     logits = list(logits)
     given = arguments.check(logits, weights, groups, temperatures, values, outputs)
     size, rows = arguments.check_resize(logits, size, resize, rows)
     if logits[0].device.type == "cuda":
-        from .triton_upsample import upsample_softmax_average as average
+        from fusion.kernels.upsample.triton import upsample_softmax_average as average
     else:
         _on_cpu(logits[0])
-        from .cpu_upsample import upsample_softmax_average as average
+        from fusion.kernels.upsample.cpu import upsample_softmax_average as average
     return average(
         logits,
         given.weights,
@@ -118,28 +120,8 @@ def upsample_softmax_average(
     )
 
 
-def confusion(targets: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
-    """Counts of (target, label) pairs: int64 [C, C] on the labels' device, rows targets, columns labels.
-
-    Args:
-        targets, labels: integer tensors of one shape, values 0..C-1.
-        classes: C.
-        ignore: pixels whose target has this value do not count, whatever their label.
-
-    Raises:
-        TypeError: tensors that are not integers. ValueError: shapes or devices that differ, or a counted value outside 0..C-1.
-    """
-    from . import arguments
-
-    arguments.check_labels(targets, labels, classes)
-    if labels.device.type == "cuda":
-        from .triton_confusion import confusion as count
-    else:
-        _on_cpu(labels)
-        from .cpu import confusion as count
-    return count(targets, labels, classes, ignore=ignore)
-
-
 def _on_cpu(values: Tensor) -> None:
     if values.device.type != "cpu":
-        raise ValueError(f"device: got {values.device}; fusion runs on cpu and cuda (ROCm included)")
+        raise ValueError(
+            f"device: got {values.device}; fusion runs on cpu and cuda (ROCm included)"
+        )

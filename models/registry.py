@@ -25,7 +25,9 @@ from torch import Tensor, nn
 
 from fusion.errors import InputError
 
-Criterion = Callable[[Tensor, Tensor], Tensor]  # logits [N, C, h, w], targets int64 [N, H, W], void >= C -> scalar
+Criterion = Callable[
+    [Tensor, Tensor], Tensor
+]  # logits [N, C, h, w], targets int64 [N, H, W], void >= C -> scalar
 
 
 class Network(nn.Module):
@@ -54,7 +56,11 @@ class Network(nn.Module):
 
 Built = TypeVar("Built", bound=type[Network])
 _NETWORKS: dict[str, type[Network]] = {}
-_HOMES = {"plain": "plain", "swin-upernet": "swin_upernet", "maskformer": "maskformer"}  # loaded when first asked for
+_HOMES = {
+    "plain": "plain",
+    "swin-upernet": "swin_upernet",
+    "maskformer": "maskformer",
+}  # loaded when first asked for
 
 
 def register(name: str) -> Callable[[Built], Built]:
@@ -63,7 +69,9 @@ def register(name: str) -> Callable[[Built], Built]:
     def add(network: Built) -> Built:
         there = _NETWORKS.setdefault(name, network)
         if (there.__module__, there.__qualname__) != (network.__module__, network.__qualname__):
-            raise InputError(f"network {name!r} is registered by {there.__module__}.{there.__qualname__}; choose another name")
+            raise InputError(
+                f"network {name!r} is registered by {there.__module__}.{there.__qualname__}; choose another name"
+            )
         return network
 
     return add
@@ -74,7 +82,9 @@ def names() -> list[str]:
     return sorted({*_HOMES, *_NETWORKS})
 
 
-def build(name: str, classes: int, options: Mapping[str, Any] | None = None, *, module: str | None = None) -> Network:
+def build(
+    name: str, classes: int, options: Mapping[str, Any] | None = None, *, module: str | None = None
+) -> Network:
     """A network with random weights.
 
     options: keyword arguments of the network's class. module: imported first, for networks of one's own. InputError: unknown name
@@ -83,20 +93,26 @@ def build(name: str, classes: int, options: Mapping[str, Any] | None = None, *, 
     if module:
         _load(module)
     if name not in _NETWORKS and name in _HOMES:
-        importlib.import_module(f".{_HOMES[name]}", __package__)
+        importlib.import_module(f".networks.{_HOMES[name]}", __package__)
     if name not in _NETWORKS:
-        raise InputError(f"network: no {name!r}{nearest(name, names())}; a network of your own needs its module too")
+        raise InputError(
+            f"network: no {name!r}{nearest(name, names())}; a network of your own needs its module too"
+        )
     try:
         return _NETWORKS[name](classes, **(options or {}))
     except TypeError as error:
-        raise InputError(f"network {name!r}: options {dict(options or {})} do not fit ({error})") from error
+        raise InputError(
+            f"network {name!r}: options {dict(options or {})} do not fit ({error})"
+        ) from error
 
 
 def _load(module: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise InputError(f"network module {module!r} cannot be imported ({error}); run from its folder, or set PYTHONPATH") from error
+        raise InputError(
+            f"network module {module!r} cannot be imported ({error}); run from its folder, or set PYTHONPATH"
+        ) from error
 
 
 def preset_of(presets: Mapping[str, Any], name: str, network: str) -> Any:
@@ -122,12 +138,18 @@ class Architecture:
     tau: float | None = None
     scale: float = 1.0
 
-    def build(self, log_prior: Tensor | None = None, *, module: str | None = None, pretrained: bool = False) -> Network:
+    def build(
+        self,
+        log_prior: Tensor | None = None,
+        *,
+        module: str | None = None,
+        pretrained: bool = False,
+    ) -> Network:
         """The network with random weights. log_prior: [C] log class frequencies; loading a weights file brings its own.
 
         pretrained: start from the published backbone that belongs to the network's preset, where it has one.
         """
-        from .losses import adjust
+        from fusion.models.training.losses import adjust
 
         options = {**self.options, **({"pretrained": True} if pretrained else {})}
         network = build(self.network, len(self.classes), options, module=module)
@@ -140,4 +162,10 @@ class Architecture:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Architecture:
-        return cls(document["network"], tuple(document["classes"]), dict(document["options"]), document["tau"], document["scale"])
+        return cls(
+            document["network"],
+            tuple(document["classes"]),
+            dict(document["options"]),
+            document["tau"],
+            document["scale"],
+        )

@@ -25,9 +25,8 @@ from torch import Tensor
 from fusion import cli
 from fusion.errors import InputError, StoreError
 from fusion.labels import Labels
-
-from .data import Clips
-from .locate import add_source, open_source
+from fusion.models.data.clips import Clips
+from fusion.models.data.source import add_source, open_source
 
 FILE, PICTURE = "statistics.json", "statistics.png"
 
@@ -48,7 +47,12 @@ class Statistics:
 
     def to_json(self) -> dict[str, object]:
         rows = zip(self.classes, self.videos.tolist(), self.pixels.tolist(), strict=True)
-        return {"digest": self.digest, "classes": [{"name": name, "videos": videos, "pixels": pixels} for name, videos, pixels in rows]}
+        return {
+            "digest": self.digest,
+            "classes": [
+                {"name": name, "videos": videos, "pixels": pixels} for name, videos, pixels in rows
+            ],
+        }
 
 
 def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
@@ -58,7 +62,9 @@ def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
     """
     labels = clips.labels
     if labels is None:
-        raise InputError(f"statistics: {clips.root} was opened without masks; they are what is counted")
+        raise InputError(
+            f"statistics: {clips.root} was opened without masks; they are what is counted"
+        )
     digest = labels.digest()
     if cache is not None and (known := _cached(cache, clips.classes, digest)):
         return known
@@ -90,7 +96,9 @@ def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | N
         rows = document["classes"]
         if document["digest"] != digest or tuple(row["name"] for row in rows) != classes:
             return None
-        videos, pixels = (np.array([row[key] for row in rows], np.int64) for key in ("videos", "pixels"))
+        videos, pixels = (
+            np.array([row[key] for row in rows], np.int64) for key in ("videos", "pixels")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Statistics(classes, videos, pixels, digest)
@@ -103,7 +111,9 @@ def _write(path: Path, content: bytes) -> None:
         scratch.write_bytes(content)
         scratch.replace(path)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror}); check the folder's rights and the disk") from error
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); check the folder's rights and the disk"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink()
@@ -112,15 +122,26 @@ def _write(path: Path, content: bytes) -> None:
 def picture(statistics: Statistics) -> Image.Image:
     """Figure 2: two bar charts on log axes, classes by falling count; above videos, below pixels."""
     bar, height, margin = max(2, 992 // len(statistics.classes)), 200, 40
-    canvas = Image.new("RGB", (2 * margin + bar * len(statistics.classes), 2 * (height + margin) + margin), "white")
+    canvas = Image.new(
+        "RGB", (2 * margin + bar * len(statistics.classes), 2 * (height + margin) + margin), "white"
+    )
     draw = ImageDraw.Draw(canvas)
-    for row, (title, counts) in enumerate((("videos", statistics.videos), ("pixels", statistics.pixels))):
+    for row, (title, counts) in enumerate(
+        (("videos", statistics.videos), ("pixels", statistics.pixels))
+    ):
         floor = margin + height + row * (height + margin)
         ordered, top = np.sort(counts)[::-1], np.log10(max(1, counts.max()) + 1)
-        draw.text((margin, floor - height - 16), f"{title} per class, most common first: {ordered[0]} to {ordered[-1]}", fill="black")
+        draw.text(
+            (margin, floor - height - 16),
+            f"{title} per class, most common first: {ordered[0]} to {ordered[-1]}",
+            fill="black",
+        )
         for place, count in enumerate(ordered):
             left = margin + place * bar
-            draw.rectangle((left, floor - height * np.log10(count + 1) / top, left + bar - 1, floor), fill=(70, 110, 170))
+            draw.rectangle(
+                (left, floor - height * np.log10(count + 1) / top, left + bar - 1, floor),
+                fill=(70, 110, 170),
+            )
         for power in range(int(top) + 1):
             level = floor - height * power / top
             draw.line((margin - 4, level, margin, level), fill="black")
@@ -131,7 +152,9 @@ def picture(statistics: Statistics) -> Image.Image:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.parser("fusion.models.statistics", "Count videos and pixels per class (figure 2).")
     add_source(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"where {FILE} and {PICTURE} go")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help=f"where {FILE} and {PICTURE} go"
+    )
     options: argparse.Namespace = parser.parse_args(arguments)
     found = class_statistics(open_source(options, labelled=True), options.out / FILE)
     picture(found).save(options.out / PICTURE)

@@ -29,25 +29,31 @@ from tqdm import tqdm
 
 from fusion import cli
 from fusion.errors import InputError
-
-from . import checkpoint, config, losses, swa
-from .config import Config
-from .data import Batches, Clips, Samples, folds
-from .distributed import World, connected, world
-from .locate import open_clips, read_names
-from .registry import Architecture, Criterion, Network
-from .statistics import FILE, class_statistics
+from fusion.models.data.clips import Batches, Clips, Samples, folds
+from fusion.models.data.source import open_clips, read_names
+from fusion.models.registry import Architecture, Criterion, Network
+from fusion.models.statistics import FILE, class_statistics
+from fusion.models.training import checkpoint, config, losses, swa
+from fusion.models.training.config import Config
+from fusion.models.training.distributed import World, connected, world
 
 # What may differ between a run and its continuation; the data are compared by their ids, not by their place.
 HARMLESS = frozenset(
-    {"out", "train.workers", "train.checkpoint_every", *(f"data.{key}" for key in ("vspw", "images", "labels", "classes"))}
+    {
+        "out",
+        "train.workers",
+        "train.checkpoint_every",
+        *(f"data.{key}" for key in ("vspw", "images", "labels", "classes")),
+    }
 )
 
 
 class Objective(nn.Module):
     """The training loss as one module, which is what data parallelism wraps."""
 
-    def __init__(self, network: Network, criterion: Criterion, teacher: Network | None, kl: float) -> None:
+    def __init__(
+        self, network: Network, criterion: Criterion, teacher: Network | None, kl: float
+    ) -> None:
         super().__init__()
         self.network, self.teacher, self._criterion, self._kl = network, teacher, criterion, kl
 
@@ -57,7 +63,9 @@ class Objective(nn.Module):
         outputs = self.network.logits(images)
         with torch.no_grad():
             reference = self.teacher.logits(images)
-        return self._criterion(outputs, targets) + self._kl * losses.distillation(outputs, reference)
+        return self._criterion(outputs, targets) + self._kl * losses.distillation(
+            outputs, reference
+        )
 
 
 class Run:
@@ -68,10 +76,21 @@ class Run:
         self.clips = training_clips(options)
         torch.manual_seed(options.seed)
         self.network, self.architecture, teacher = self._networks()
-        criterion = partial(losses.ohem_cross_entropy, threshold=options.loss.threshold, min_kept=options.loss.min_kept)
-        objective = Objective(self.network, criterion if options.loss.ohem else losses.cross_entropy, teacher, options.loss.kl)
+        criterion = partial(
+            losses.ohem_cross_entropy,
+            threshold=options.loss.threshold,
+            min_kept=options.loss.min_kept,
+        )
+        objective = Objective(
+            self.network,
+            criterion if options.loss.ohem else losses.cross_entropy,
+            teacher,
+            options.loss.kl,
+        )
         self.objective: nn.Module = objective.to(place.device)
-        self.optimiser = torch.optim.AdamW(parameter_groups(self.network, options.train.weight_decay))
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(self.network, options.train.weight_decay)
+        )
         self.samples = Samples(self.clips, options.augment, options.seed)
         self.step = self._resumed()
         if place.size > 1:
@@ -86,7 +105,15 @@ class Run:
         """Trains from the current step to the last."""
         accumulate = self.options.train.accumulate
         batches = iter(self.batches(self.step * accumulate, self.steps * accumulate))
-        bar = tqdm(total=self.steps, initial=self.step, desc=self.out.name, unit="step", file=sys.stderr, delay=0.5, mininterval=0.5)
+        bar = tqdm(
+            total=self.steps,
+            initial=self.step,
+            desc=self.out.name,
+            unit="step",
+            file=sys.stderr,
+            delay=0.5,
+            mininterval=0.5,
+        )
         with bar if self.place.first else contextlib.nullcontext():
             self.network.train()
             while self.step < self.steps:
@@ -105,7 +132,10 @@ class Run:
             torch.manual_seed(seed_of(self.options.seed, self.steps, 0))
             images = (images for images, _ in self.batches(0, self.options.swa.refresh))
             swa.averaged(
-                self.network, [self.file(f"swa_{k:02d}") for k in range(1, self.options.swa.cycles + 1)], images, self.place.device
+                self.network,
+                [self.file(f"swa_{k:02d}") for k in range(1, self.options.swa.cycles + 1)],
+                images,
+                self.place.device,
             )
             self._save("averaged")
         return self.file("averaged")
@@ -117,7 +147,12 @@ class Run:
         """Batches `first` <= b < `last` of this process: images [N, 3, c, c], targets [N, c, c]."""
         numbers = Batches(first, last, self.options.train.batch, self.place.rank, self.place.size)
         pinned = self.place.device.type == "cuda"
-        return DataLoader(self.samples, batch_sampler=numbers, num_workers=self.options.train.workers, pin_memory=pinned)
+        return DataLoader(
+            self.samples,
+            batch_sampler=numbers,
+            num_workers=self.options.train.workers,
+            pin_memory=pinned,
+        )
 
     def _update(self, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
         """One step of the optimiser; returns the mean loss. InputError where it is not finite."""
@@ -127,14 +162,21 @@ class Run:
             group["lr"] = learning_rate(self.options, self.step)
         self.optimiser.zero_grad()
         for number, (images, targets) in enumerate(batches):
-            wrapped, last = isinstance(self.objective, DistributedDataParallel), number == len(batches) - 1
+            wrapped, last = (
+                isinstance(self.objective, DistributedDataParallel),
+                number == len(batches) - 1,
+            )
             quiet = self.objective.no_sync() if wrapped and not last else contextlib.nullcontext()  # type: ignore[operator]
             with quiet, torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = self.objective(images.to(device, non_blocking=True), targets.to(device, non_blocking=True))
+                loss = self.objective(
+                    images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+                )
                 (loss / len(batches)).backward()
             total += loss.item() / len(batches)
         if not math.isfinite(total):
-            raise InputError(f"{self.out}: loss is {total} in step {self.step}; lower the learning rate or lengthen the warm-up")
+            raise InputError(
+                f"{self.out}: loss is {total} in step {self.step}; lower the learning rate or lengthen the warm-up"
+            )
         if self.options.train.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.options.train.clip)
         self.optimiser.step()
@@ -148,19 +190,36 @@ class Run:
             self._save("baseline")
         if beyond > 0 and beyond % average.every == 0:
             self._save(f"swa_{beyond // average.every:02d}")
-        if (self.step % train.checkpoint_every == 0 or self.step == self.steps) and self.place.first:
-            state = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if (
+            self.step % train.checkpoint_every == 0 or self.step == self.steps
+        ) and self.place.first:
+            state = {
+                f"network/{name}": tensor for name, tensor in self.network.state_dict().items()
+            }
             for name, parameter in self.network.named_parameters():
-                state |= {f"optimiser/{name}/{key}": value for key, value in self.optimiser.state.get(parameter, {}).items()}
-            checkpoint.save(self.file("checkpoint"), state, {"step": self.step, "config": self._identity()})
+                state |= {
+                    f"optimiser/{name}/{key}": value
+                    for key, value in self.optimiser.state.get(parameter, {}).items()
+                }
+            checkpoint.save(
+                self.file("checkpoint"), state, {"step": self.step, "config": self._identity()}
+            )
 
     def _save(self, name: str) -> None:
         if self.place.first:
-            checkpoint.save_network(self.file(name), self.network, self.architecture, step=self.step, config=self.options.to_json())
+            checkpoint.save_network(
+                self.file(name),
+                self.network,
+                self.architecture,
+                step=self.step,
+                config=self.options.to_json(),
+            )
 
     def _identity(self) -> dict[str, object]:
         """What a checkpoint must agree on: configuration, processes, and the frames and classes in their order."""
-        samples = hashlib.sha256(repr((self.samples.pairs, self.clips.classes)).encode()).hexdigest()
+        samples = hashlib.sha256(
+            repr((self.samples.pairs, self.clips.classes)).encode()
+        ).hexdigest()
         return {**self.options.to_json(), "processes": self.place.size, "samples": samples}
 
     def _resumed(self) -> int:
@@ -170,14 +229,20 @@ class Run:
             return 0
         tensors, document = checkpoint.load(path)
         checkpoint.check_same(path, document.get("config", {}), self._identity(), HARMLESS)
-        state = {name.removeprefix("network/"): tensor for name, tensor in tensors.items() if name.startswith("network/")}
+        state = {
+            name.removeprefix("network/"): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("network/")
+        }
         checkpoint.load_state(self.network, state, str(path))
         parameters = dict(self.network.named_parameters())
         for name, tensor in tensors.items():
             if name.startswith("optimiser/"):
                 owner, key = name.removeprefix("optimiser/").rsplit("/", 1)
                 parameter = parameters[owner]
-                self.optimiser.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
+                self.optimiser.state[parameter][key] = (
+                    tensor if key == "step" else tensor.to(parameter.device)
+                )
         return int(document["step"])
 
     def _networks(self) -> tuple[Network, Architecture, Network | None]:
@@ -187,22 +252,38 @@ class Run:
         pretrained = bool(options.pop("pretrained", False))
         adjustment = (loss.tau, loss.scale) if loss.adjust else ()
         architecture = Architecture(choice.name, self.clips.classes, options, *adjustment)
-        sources = [name for name, given in (("pretrained", pretrained), ("start", choice.start), ("teacher", loss.teacher)) if given]
+        sources = [
+            name
+            for name, given in (
+                ("pretrained", pretrained),
+                ("start", choice.start),
+                ("teacher", loss.teacher),
+            )
+            if given
+        ]
         if len(sources) > 1:
-            raise InputError(f"network: {' and '.join(sources)} each say what to start from; keep one")
+            raise InputError(
+                f"network: {' and '.join(sources)} each say what to start from; keep one"
+            )
         prior = class_statistics(self.clips, self.out / FILE).log_prior() if loss.adjust else None
         network = architecture.build(prior, module=module, pretrained=pretrained)
         if self.options.augment.crop % network.stride:
-            raise InputError(f"augment: crop is {self.options.augment.crop}; {choice.name!r} takes multiples of {network.stride}")
+            raise InputError(
+                f"augment: crop is {self.options.augment.crop}; {choice.name!r} takes multiples of {network.stride}"
+            )
         if (loss.ohem or loss.teacher) and type(network).loss is not Network.loss:
-            raise InputError(f"loss: {choice.name!r} trains by its own loss; ohem and teacher are for networks of per-pixel logits")
+            raise InputError(
+                f"loss: {choice.name!r} trains by its own loss; ohem and teacher are for networks of per-pixel logits"
+            )
         if choice.start:
             checkpoint.start_from(network, architecture, choice.start)
         if not loss.teacher:
             return network, architecture, None
         teacher, taught = checkpoint.load_network(loss.teacher, module=module)
         if taught != architecture:
-            raise InputError(f"loss: teacher {loss.teacher} is {taught.network} {taught.options}, not the student's architecture")
+            raise InputError(
+                f"loss: teacher {loss.teacher} is {taught.network} {taught.options}, not the student's architecture"
+            )
         network.load_state_dict(teacher.state_dict())
         return network, architecture, teacher.requires_grad_(False)
 
@@ -231,12 +312,17 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     """AdamW's groups: norms, biases and other vectors do not decay."""
     named = [parameter for parameter in network.parameters() if parameter.requires_grad]
     matrices, vectors = [p for p in named if p.ndim > 1], [p for p in named if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
 
 
 def seed_of(seed: int, step: int, rank: int) -> int:
     """Of everything random in a step: dropout and its kind."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(
+        np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    )
 
 
 def train(options: Config, device: str = "auto") -> Path:
@@ -249,8 +335,17 @@ def train(options: Config, device: str = "auto") -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = cli.parser("fusion.models.train", "Train one network; run the same command again to go on.", "several GPUs: torchrun -m ...")
-    parser.add_argument("--config", type=Path, required=True, help="TOML; keys and defaults: fusion/models/config.py")
+    parser = cli.parser(
+        "fusion.models.train",
+        "Train one network; run the same command again to go on.",
+        "several GPUs: torchrun -m ...",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        help="TOML; keys and defaults: fusion/models/config.py",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     given = parser.parse_args(arguments)
     print(f"final weights: {train(config.read(given.config), given.device)}")

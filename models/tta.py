@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fusion.errors import InputError
-
-from .registry import Network
+from fusion.models.registry import Network
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
@@ -41,7 +40,9 @@ def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """[N, K, H, W] to another (H, W), bilinear; smoothed first where it shrinks."""
     if tuple(images.shape[-2:]) == size:
         return images
-    return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    return functional.interpolate(
+        images, size, mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def to_probabilities(outputs: Tensor, values: str) -> Tensor:
@@ -52,7 +53,9 @@ def to_probabilities(outputs: Tensor, values: str) -> Tensor:
 
 
 @torch.no_grad()
-def predict(network: Network, images: Tensor, *, flip: bool = False, scales: Sequence[float] = (1.0,)) -> Tensor:
+def predict(
+    network: Network, images: Tensor, *, flip: bool = False, scales: Sequence[float] = (1.0,)
+) -> Tensor:
     """What is stored for standardised images [N, 3, H, W]: [N, C, h, w], at the network's resolution for scale 1.
 
     One view: the network's outputs, to be stored as `network.values`. Several: the mean of their class probabilities.
@@ -65,8 +68,17 @@ def predict(network: Network, images: Tensor, *, flip: bool = False, scales: Seq
     for scale in scales:
         part = network_size(size, scale, network.stride)
         fed = resized(images, part)
-        outputs = [network.logits(fed), network.logits(fed.flip(-1)).flip(-1)] if flip else [network.logits(fed)]
+        outputs = (
+            [network.logits(fed), network.logits(fed.flip(-1)).flip(-1)]
+            if flip
+            else [network.logits(fed)]
+        )
         for probabilities in (to_probabilities(output, network.values) for output in outputs):
-            grid = [cells * full // fed_side for cells, full, fed_side in zip(probabilities.shape[-2:], whole, part, strict=True)]
-            views.append(functional.interpolate(probabilities, grid, mode="bilinear", align_corners=False))
+            grid = [
+                cells * full // fed_side
+                for cells, full, fed_side in zip(probabilities.shape[-2:], whole, part, strict=True)
+            ]
+            views.append(
+                functional.interpolate(probabilities, grid, mode="bilinear", align_corners=False)
+            )
     return torch.stack(views).mean(dim=0)

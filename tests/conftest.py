@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["TQDM_DISABLE"] = "1"  # bars come by the clock; tests of what stderr says must not depend on how busy the machine is
+os.environ["TQDM_DISABLE"] = (
+    "1"  # bars come by the clock; tests of what stderr says must not depend on how busy the machine is
+)
 
 import hypothesis
 import numpy as np

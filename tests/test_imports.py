@@ -1,82 +1,146 @@
-"""The arrows of the architecture, and what a bare import may cost."""
+"""The arrows of the architecture: rooms in one order, no circle, and what a bare import may cost."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Reading order: a module may import from its own row's list only (and from inside its own package).
-MAY_IMPORT = {
-    "fusion/errors.py": set(),
-    "fusion/cli.py": {"errors"},
-    "fusion/plan.py": {"errors"},
-    "fusion/png.py": {"errors"},
-    "fusion/stores": {"errors"},
-    "fusion/stores/__main__.py": {"errors", "cli", "labels"},
-    "fusion/labels.py": {"errors", "png"},
-    "fusion/metrics": {"errors"},
-    "fusion/config.py": {"errors", "stores"},
-    "fusion/ensemble.py": {"errors", "stores", "plan", "kernels", "metrics", "config", "labels", "search"},
-    "fusion/contested.py": {"errors", "kernels", "metrics"},
-    "fusion/contested_cache.py": {"errors", "stores", "kernels", "contested"},
-    "fusion/search": {"__init__", "errors", "cli", "contested", "contested_cache", "stores", "metrics", "kernels", "config"}
-    | {"ensemble", "labels"},
-    "fusion/search/__main__.py": {"errors", "cli", "metrics", "ensemble", "labels", "config", "evaluate"},
-    "fusion/search/inputs.py": {"errors", "cli", "metrics", "ensemble", "labels", "demo", "stores"},
-    "fusion/demo.py": {"errors", "stores", "labels"},
-    "fusion/predict.py": {"errors", "cli", "ensemble", "labels"},
-    "fusion/evaluate.py": {"errors", "cli", "ensemble", "labels", "metrics", "kernels", "stores"},
-    "fusion/__init__.py": {"kernels", "ensemble", "errors", "labels", "metrics", "search", "stores"},
-    "kernels": set(),
-    "models": {"errors", "stores", "labels", "cli"},
-}
+# The order of the data is the order of reading and of imports: a room may import those before it, and its own files.
+ORDER = (
+    ["errors", "version"],
+    ["files", "text"],
+    ["progress"],
+    ["parallel"],
+    ["kernels"],
+    ["stores"],
+    ["labels"],
+    ["ensemble"],
+    ["metrics"],
+    ["contested"],
+    ["search"],
+    ["hierarchical"],
+    ["cli"],
+    ["demo", "predict", "evaluate", "models"],
+    ["__main__", "__init__"],
+)
+COMMANDS = {
+    "fusion.search.__main__": "demo",
+    "fusion.stores.__main__": "demo",
+}  # they live in their rooms
 
 
-def rule(path: Path) -> tuple[str, set[str]]:
-    """The most specific row of the table for a file."""
-    name = path.relative_to(ROOT).as_posix()
-    fits = [key for key in MAY_IMPORT if name == key or name.startswith(key + "/")]
-    assert fits, f"{name} has no row in MAY_IMPORT; give it a place in the architecture"
-    key = max(fits, key=len)
-    return key, MAY_IMPORT[key]
+def module_name(path: Path, root: Path = ROOT) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    parts = (
+        parts if parts[0] == "fusion" else ("fusion", *parts)
+    )  # kernels and models are linked into fusion
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
-def imported(path: Path) -> set[str]:
-    """Absolute names of the fusion modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def sources() -> dict[str, Path]:
+    files = [f for room in ("fusion", "kernels", "models") for f in (ROOT / room).rglob("*.py")]
+    linked = (ROOT / "fusion" / "kernels", ROOT / "fusion" / "models")
+    plain = [f for f in files if not any(f.is_relative_to(link) for link in linked)]
+    return {module_name(f): f for f in plain}
+
+
+def imported(text: str, module: str, package: bool) -> set[str]:
+    """Absolute names of all that a file imports: relative ones, inside functions, and for type checking only, too."""
+    found: set[str] = set()
+    here = module.split(".") if package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found |= {f"fusion.{a.name}" for a in node.names} if node.module == "fusion" else {node.module}
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{whole}.{alias.name}" for alias in node.names} | {whole}.difference(
+                {"fusion"}
+            )
     return {name for name in found if name.split(".")[0] in ("fusion", "kernels", "models")}
 
 
-def sources() -> list[Path]:
-    files = [*(ROOT / "fusion").glob("*.py"), *(ROOT / "kernels").glob("*.py"), *(ROOT / "models").glob("*.py")]
-    return files + [f for part in ("stores", "metrics", "search") for f in (ROOT / "fusion" / part).glob("*.py")]
+def graph() -> dict[str, set[str]]:
+    """Module -> the modules of the library that it imports."""
+    known = sources()
+    edges = {}
+    for module, path in known.items():
+        names = imported(path.read_text(), module, path.name == "__init__.py")
+        edges[module] = {name for name in names if name in known and name != module}
+        if any(
+            name.count(".") < 2 and name not in known for name in names
+        ):  # the package itself, or a name of it
+            edges[module].add("fusion.__init__")
+    return edges
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_arrows_point_one_way(path):
-    key, allowed = rule(path)
-    package = path.relative_to(ROOT).parts[1] if path.parts[-2] in ("stores", "metrics", "search") else path.stem
-    for name in imported(path):
-        assert name.split(".")[0] == "fusion", f"{path.name} imports the bare name {name}"
-        part = name.split(".")[1] if "." in name else "__init__"
-        assert part in allowed | {package}, f"{path.name} imports {name}; the row {key!r} of MAY_IMPORT does not allow it"
+def level(module: str) -> int:
+    room = COMMANDS.get(module, module.split(".")[1])
+    found = [k for k, rooms in enumerate(ORDER) if room in rooms]
+    assert found, f"{module} has no place in ORDER; give its room one"
+    return found[0]
 
 
-def test_the_walk_sees_imports_inside_functions(tmp_path):
-    file = tmp_path / "x.py"
-    file.write_text("def f():\n    from fusion.search import search\n    from fusion import kernels\n    import models.train\n")
-    assert imported(file) == {"fusion.search", "fusion.kernels", "models.train"}
+def test_rooms_import_only_what_comes_before():
+    wrong = [
+        f"{module} -> {other}"
+        for module, others in graph().items()
+        for other in others
+        if module.split(".")[1] != other.split(".")[1] and level(other) >= level(module)
+    ]
+    assert not wrong, "arrows that point back:\n" + "\n".join(sorted(wrong))
+
+
+def test_no_circle():
+    edges = {
+        module: {o for o in others if not module.startswith(f"{o}.")}
+        for module, others in graph().items()
+    }
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_nothing_is_imported_by_a_bare_name():
+    for module, path in sources().items():
+        names = imported(path.read_text(), module, path.name == "__init__.py")
+        assert all(name.split(".")[0] == "fusion" for name in names), f"{module} imports {names}"
+
+
+def test_no_module_shadows_a_library_that_it_uses():
+    for module, path in sources().items():
+        if module.split(".")[1] == "kernels" and path.stem == "triton":
+            continue  # kernels/<operation>/triton.py: the name says which backend it is
+        text = path.read_text()
+        libraries = {
+            node.names[0].name.split(".")[0]
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import)
+        }
+        assert path.stem not in libraries, f"{module} has the name of a library that it imports"
+
+
+def test_the_walk_sees_relative_and_hidden_imports():
+    text = (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from ..labels import Labels\n"
+        "def f():\n    from fusion.search import search\n    from . import sibling\n    import models.train\n"
+    )
+    found = imported(text, "fusion.stores.reader", package=False)
+    assert {
+        "fusion.labels.Labels",
+        "fusion.search",
+        "fusion.stores.sibling",
+        "models.train",
+    } <= found
 
 
 @pytest.mark.parametrize(
@@ -85,13 +149,18 @@ def test_the_walk_sees_imports_inside_functions(tmp_path):
         ("import fusion", "torch zarr dask optuna triton matplotlib transformers PIL"),
         ("import fusion.kernels", "torch triton"),
         ("from fusion import LogitStore, LogitWriter", "torch zarr dask optuna triton"),
-        ("from fusion import HierarchicalEnsemble", "dask optuna triton matplotlib transformers torch._dynamo torch._inductor"),
+        (
+            "from fusion import HierarchicalEnsemble",
+            "dask optuna triton matplotlib transformers torch._dynamo torch._inductor",
+        ),
         ("import fusion.search", "optuna triton matplotlib transformers"),
     ],
 )
 def test_imports_stay_light(statement, heavy):
     code = f"{statement}\nimport sys\nprint([m for m in {heavy.split()!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
     assert done.stdout.strip() == "[]"
 
 

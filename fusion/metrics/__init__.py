@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from fusion.metrics.confusion import CONVENTIONS, class_iou, confusion, miou, miou_of_counts
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
-from fusion.metrics.parallel import map_videos
 from fusion.metrics.scores import Scores
+from fusion.parallel import map_videos
 
 __all__ = [
     "CONVENTIONS",

@@ -15,7 +15,9 @@ from fusion.metrics.confusion import counts, miou_of_counts
 Interval = tuple[float, float]
 
 
-def resampled_miou(confusions: NDArray[np.int64], convention: str, samples: int, seed: int) -> NDArray[np.float64]:
+def resampled_miou(
+    confusions: NDArray[np.int64], convention: str, samples: int, seed: int
+) -> NDArray[np.float64]:
     """mIoU [S] of S draws from the matrices [V, C, C]; the draws depend on V, `samples` and `seed` only, which pairs two calls."""
     videos = len(confusions)
     draws = np.random.default_rng(seed).integers(0, videos, size=(samples, videos))

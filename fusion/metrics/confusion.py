@@ -23,10 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 from fusion.errors import InputError
 
 CONVENTIONS = ("vspw", "union", "all")
-_BLOCK = 1 << 22  # pixels counted at a time: bounds the int64 temporaries to some 100 MB whatever the video's length
+_BLOCK = (
+    1 << 22
+)  # pixels counted at a time: bounds the int64 temporaries to some 100 MB whatever the video's length
 
 
-def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255) -> NDArray[np.int64]:
+def confusion(
+    targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255
+) -> NDArray[np.int64]:
     """Pixel counts [C, C] of target class against predicted class.
 
     targets, labels: integer arrays of one shape, [H, W] or [T, H, W] or any other. Pixels whose target is `ignore` never count,
@@ -34,7 +38,9 @@ def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: in
     """
     targets, labels = np.asarray(targets), np.asarray(labels)
     if targets.shape != labels.shape:
-        raise InputError(f"confusion: targets {list(targets.shape)} and labels {list(labels.shape)}; give arrays of one shape")
+        raise InputError(
+            f"confusion: targets {list(targets.shape)} and labels {list(labels.shape)}; give arrays of one shape"
+        )
     for name, array in (("targets", targets), ("labels", labels)):
         if array.dtype.kind not in "iu":
             raise InputError(f"confusion: {name} are {array.dtype}; give integer class ids")
@@ -48,7 +54,9 @@ def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: in
         t, p = t[counted], p[counted]
         for name, values in (("targets", t), ("labels", p)):
             _check_range(name, values, classes, ignore)
-        counts += np.bincount(t.astype(np.int64) * classes + p.astype(np.int64), minlength=classes * classes)
+        counts += np.bincount(
+            t.astype(np.int64) * classes + p.astype(np.int64), minlength=classes * classes
+        )
     return counts.reshape(classes, classes)
 
 
@@ -56,7 +64,11 @@ def _check_range(name: str, values: NDArray[np.integer], classes: int, ignore: i
     if values.size and (int(values.max()) >= classes or int(values.min()) < 0):
         stray = np.unique(values[(values < 0) | (values >= classes)]).tolist()
         shown = ", ".join(map(str, stray[:10])) + (", ..." if len(stray) > 10 else "")
-        advice = f"set void targets to {ignore}" if name == "targets" else "every pixel whose target is not void needs a class"
+        advice = (
+            f"set void targets to {ignore}"
+            if name == "targets"
+            else "every pixel whose target is not void needs a class"
+        )
         raise InputError(f"confusion: {name} hold {shown} outside 0..{classes - 1}; {advice}")
 
 
@@ -83,13 +95,17 @@ def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
     return miou_of_counts(*counts(confusion), convention)
 
 
-def miou_of_counts(intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
+def miou_of_counts(
+    intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw"
+) -> NDArray[np.float64]:
     """mIoU [...] from the diagonals, row sums and column sums [..., C] of confusion matrices; the same bits as `miou`."""
     check_convention(convention)
     inter, rows, columns = (np.asarray(x) for x in (intersections, rows, columns))
     union = rows + columns - inter
     # into C order: NumPy's summation order over the classes, hence the last bit, must not depend on the layout of a batch
     iou = np.divide(inter, union, out=np.zeros(union.shape), where=union > 0)
-    members = {"vspw": rows > 0, "union": union > 0, "all": np.ones(union.shape, dtype=bool)}[convention].sum(axis=-1)
+    members = {"vspw": rows > 0, "union": union > 0, "all": np.ones(union.shape, dtype=bool)}[
+        convention
+    ].sum(axis=-1)
     scored = rows.sum(axis=-1) > 0
     return np.divide(iou.sum(axis=-1), members, out=np.full(scored.shape, np.nan), where=scored)

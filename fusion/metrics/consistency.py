@@ -75,7 +75,9 @@ class _Streaks:
         return int(np.count_nonzero(self.frames >= length))
 
 
-def stable_windows(targets: Iterable[ArrayLike], predictions: Iterable[ArrayLike], lengths: Sequence[int] = LENGTHS) -> VideoWindows:
+def stable_windows(
+    targets: Iterable[ArrayLike], predictions: Iterable[ArrayLike], lengths: Sequence[int] = LENGTHS
+) -> VideoWindows:
     """Count the stable pixels of every window of one video, in one pass that holds two frames.
 
     targets, predictions: integer maps [H, W] in time order, as many of each. InputError: sizes, types or numbers of frames differ.
@@ -87,13 +89,19 @@ def stable_windows(targets: Iterable[ArrayLike], predictions: Iterable[ArrayLike
     for frames, (target, prediction) in enumerate(zip_longest(targets, predictions), start=1):
         if target is None or prediction is None:
             short = "targets" if target is None else "predictions"
-            raise InputError(f"video consistency: the {short} end after {frames - 1} frames; give as many targets as predictions")
+            raise InputError(
+                f"video consistency: the {short} end after {frames - 1} frames; give as many targets as predictions"
+            )
         g, p = _map(target, "target", frames), _map(prediction, "prediction", frames)
         if frames == 1:
             last_g, last_p, still, both = g, p, _Streaks(g.shape), _Streaks(g.shape)
         if {g.shape, p.shape} != {last_g.shape}:
-            got = f"target {list(g.shape)} and prediction {list(p.shape)}, video {list(last_g.shape)}"
-            raise InputError(f"video consistency: sizes differ in frame number {frames}: {got}; use one size per video")
+            got = (
+                f"target {list(g.shape)} and prediction {list(p.shape)}, video {list(last_g.shape)}"
+            )
+            raise InputError(
+                f"video consistency: sizes differ in frame number {frames}: {got}; use one size per video"
+            )
         same = g == last_g
         still.push(same)
         both.push(same & (p == last_p))
@@ -101,10 +109,14 @@ def stable_windows(targets: Iterable[ArrayLike], predictions: Iterable[ArrayLike
         for n in lengths:
             if frames >= n:
                 rows[n].append((both.at_least(n), still.at_least(n)))
-    return VideoWindows(frames, {n: np.array(rows[n], dtype=np.int64).reshape(-1, 2) for n in lengths})
+    return VideoWindows(
+        frames, {n: np.array(rows[n], dtype=np.int64).reshape(-1, 2) for n in lengths}
+    )
 
 
-def video_consistency(videos: Iterable[VideoWindows], length: int = 8, variant: str = "official") -> float:
+def video_consistency(
+    videos: Iterable[VideoWindows], length: int = 8, variant: str = "official"
+) -> float:
     """VC_n as a fraction, pooled over the windows of all videos; nan where there is no window. The videos' order does not matter."""
     if variant not in VARIANTS:
         raise InputError(f"variant: got {variant!r}; choose one of {', '.join(VARIANTS)}")
@@ -112,7 +124,9 @@ def video_consistency(videos: Iterable[VideoWindows], length: int = 8, variant: 
     scores: list[float] = []
     for video in videos:
         if length not in video.counts:
-            raise InputError(f"length: got {length}, counted were {sorted(video.counts)}; pass lengths to stable_windows")
+            raise InputError(
+                f"length: got {length}, counted were {sorted(video.counts)}; pass lengths to stable_windows"
+            )
         if video.frames <= rule.skip_up_to:
             continue
         for n, pairs in video.counts.items():
@@ -125,5 +139,7 @@ def video_consistency(videos: Iterable[VideoWindows], length: int = 8, variant: 
 def _map(values: ArrayLike, name: str, frame: int) -> NDArray[np.integer]:
     array = np.array(values)  # a copy: a reader may hand out the same buffer again
     if array.dtype.kind not in "iu" or array.ndim != 2:
-        raise InputError(f"video consistency: {name} of frame number {frame} is {array.dtype} {list(array.shape)}; give integer [H, W]")
+        raise InputError(
+            f"video consistency: {name} of frame number {frame} is {array.dtype} {list(array.shape)}; give integer [H, W]"
+        )
     return array

@@ -45,12 +45,19 @@ class Scores:
         check_convention(self.convention)
         names = tuple(self.classes)
         if not names or len(set(names)) != len(names):
-            raise InputError(f"classes: got {len(names)} names, {len(set(names))} different; give each class a name of its own")
-        matrices = {video: _matrix(video, matrix, len(names)) for video, matrix in self.confusions.items()}
+            raise InputError(
+                f"classes: got {len(names)} names, {len(set(names))} different; give each class a name of its own"
+            )
+        matrices = {
+            video: _matrix(video, matrix, len(names)) for video, matrix in self.confusions.items()
+        }
         object.__setattr__(self, "classes", names)
         object.__setattr__(self, "confusions", matrices)
         if not any(matrix.any() for matrix in matrices.values()):
-            warnings.warn(f"no pixel was scored in {len(matrices)} videos: all targets are void, every score is nan", stacklevel=3)
+            warnings.warn(
+                f"no pixel was scored in {len(matrices)} videos: all targets are void, every score is nan",
+                stacklevel=3,
+            )
 
     def __repr__(self) -> str:
         return (
@@ -105,7 +112,9 @@ class Scores:
     @property
     def per_video(self) -> dict[str, float]:
         """mIoU of each video on its own; nan for a video without a scored pixel."""
-        return {video: float(miou(matrix, self.convention)) for video, matrix in self.confusions.items()}
+        return {
+            video: float(miou(matrix, self.convention)) for video, matrix in self.confusions.items()
+        }
 
     @property
     def video_miou(self) -> float:
@@ -124,7 +133,9 @@ class Scores:
         self._check_comparable(other)
         twice = sorted(self.confusions.keys() & other.confusions.keys())
         if twice:
-            raise InputError(f"scores: video {twice[0]!r} is in both ({len(twice)} such); add scores of different videos")
+            raise InputError(
+                f"scores: video {twice[0]!r} is in both ({len(twice)} such); add scores of different videos"
+            )
         return Scores({**self.confusions, **other.confusions}, self.classes, self.convention)
 
     def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
@@ -135,7 +146,9 @@ class Scores:
             return math.nan, math.nan
         return percentile_interval(resampled_miou(matrices, self.convention, samples, seed), level)
 
-    def difference_interval(self, other: Scores, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
+    def difference_interval(
+        self, other: Scores, level: float = 0.95, samples: int = 2000, seed: int = 0
+    ) -> Interval:
         """The same for ``self.miou - other.miou``, both resampled with the same draws of videos.
 
         InputError: other videos, classes or convention, or a video whose targets differ between the two.
@@ -144,14 +157,20 @@ class Scores:
         self._check_comparable(other)
         if self.confusions.keys() != other.confusions.keys():
             alone = sorted(self.confusions.keys() ^ other.confusions.keys())
-            raise InputError(f"scores: video {alone[0]!r} is in one of the two only ({len(alone)} such); compare on the same videos")
+            raise InputError(
+                f"scores: video {alone[0]!r} is in one of the two only ({len(alone)} such); compare on the same videos"
+            )
         for video, matrix in self.confusions.items():
             if not np.array_equal(matrix.sum(axis=1), other.confusions[video].sum(axis=1)):
-                raise InputError(f"scores: video {video!r} was scored against other targets in each; compare on the same labels")
+                raise InputError(
+                    f"scores: video {video!r} was scored against other targets in each; compare on the same labels"
+                )
         mine, theirs = self._scored(), other._scored()
         if len(mine) < 2:
             return math.nan, math.nan
-        drawn = [resampled_miou(matrices, self.convention, samples, seed) for matrices in (mine, theirs)]
+        drawn = [
+            resampled_miou(matrices, self.convention, samples, seed) for matrices in (mine, theirs)
+        ]
         return percentile_interval(drawn[0] - drawn[1], level)
 
     def to_json(self) -> dict[str, Any]:
@@ -160,30 +179,45 @@ class Scores:
             "convention": self.convention,
             "videos": len(self.confusions),
             "pixels": int(self.confusion.sum()),
-            **{name: _plain(getattr(self, name)) for name in ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")},
+            **{
+                name: _plain(getattr(self, name))
+                for name in ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
+            },
             "class_iou": dict(zip(self.classes, map(_plain, self.class_iou.tolist()), strict=True)),
-            "class_accuracy": dict(zip(self.classes, map(_plain, self.class_accuracy.tolist()), strict=True)),
+            "class_accuracy": dict(
+                zip(self.classes, map(_plain, self.class_accuracy.tolist()), strict=True)
+            ),
             "per_video": {video: _plain(value) for video, value in self.per_video.items()},
         }
 
     def _scored(self) -> NDArray[np.int64]:
         """[V, C, C] of the videos with scored pixels, by name: the order in which videos came must not change a draw."""
         size = len(self.classes)
-        matrices = [self.confusions[video] for video in sorted(self.confusions) if self.confusions[video].any()]
+        matrices = [
+            self.confusions[video]
+            for video in sorted(self.confusions)
+            if self.confusions[video].any()
+        ]
         return np.stack(matrices) if matrices else np.zeros((0, size, size), dtype=np.int64)
 
     def _check_comparable(self, other: Scores) -> None:
         if self.classes != other.classes:
-            raise InputError(f"scores: {len(self.classes)} and {len(other.classes)} classes that differ in name or order; use the same")
+            raise InputError(
+                f"scores: {len(self.classes)} and {len(other.classes)} classes that differ in name or order; use the same"
+            )
         if self.convention != other.convention:
-            raise InputError(f"scores: conventions {self.convention!r} and {other.convention!r}; use with_convention first")
+            raise InputError(
+                f"scores: conventions {self.convention!r} and {other.convention!r}; use with_convention first"
+            )
 
 
 def _matrix(video: str, matrix: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """A read-only int64 copy, checked."""
     array = np.asarray(matrix)
     if array.dtype.kind not in "iu" or array.shape != (classes, classes):
-        raise InputError(f"scores: video {video!r} has {array.dtype} {list(array.shape)}; give integer [{classes}, {classes}]")
+        raise InputError(
+            f"scores: video {video!r} has {array.dtype} {list(array.shape)}; give integer [{classes}, {classes}]"
+        )
     if array.size and int(array.min()) < 0:
         raise InputError(f"scores: video {video!r} has a negative count; give pixel counts")
     array = array.astype(np.int64)

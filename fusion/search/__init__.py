@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fusion.contested.build import condense_ensemble, data_digest
 from fusion.errors import InputError
-from fusion.search.condense import condense_ensemble, data_digest
 from fusion.search.result import SearchResult
-from fusion.search.validation import validated
+from fusion.search.verdict import validated
 
 if TYPE_CHECKING:
-    from fusion.ensemble import HierarchicalEnsemble
+    from fusion.ensemble import Ensemble
     from fusion.labels import Labels
 
 __all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
@@ -29,7 +29,12 @@ OVER = ("groups", "models")
 class _Methods(Mapping[str, Any]):
     """Name -> function, each loaded when it is first asked for: nobody pays for Optuna who does not use it."""
 
-    homes: ClassVar = {name: f"fusion.search.{name}" for name in ("grid", "optuna", "greedy", "exact")}
+    homes: ClassVar = {
+        "grid": "fusion.search.grid",
+        "optuna": "fusion.search.study",
+        "greedy": "fusion.search.greedy",
+        "exact": "fusion.search.exact",
+    }
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.homes:
@@ -47,7 +52,7 @@ METHODS: Mapping[str, Any] = _Methods()
 
 
 def search(
-    ensemble: HierarchicalEnsemble,
+    ensemble: Ensemble,
     truth: Labels,
     method: str = "grid",
     *,
@@ -74,20 +79,39 @@ def search(
     known = set(inspect.signature(run).parameters) - {"condensed", "progress"}
     unknown = sorted(set(options) - known)
     if unknown or over not in OVER:
-        raise InputError(f"search: over {over!r}, options {unknown} unknown to {method!r}; choose one of {OVER}, options {sorted(known)}")
+        raise InputError(
+            f"search: over {over!r}, options {unknown} unknown to {method!r}; choose one of {OVER}, options {sorted(known)}"
+        )
     searched = ensemble.singles() if over == "models" else ensemble
-    condensed = condense_ensemble(searched, truth, scheduler=scheduler, progress=progress, stride=stride, cache=cache)
+    condensed = condense_ensemble(
+        searched, truth, scheduler=scheduler, progress=progress, stride=stride, cache=cache
+    )
     if method == "optuna":
         options.setdefault("digest", data_digest(searched, truth, stride))
     found = run(condensed, convention=convention, seed=seed, **options)
-    found = validated(condensed, found, run if folds else None, folds=folds, seed=seed, **fold_options(method, options))
+    found = validated(
+        condensed,
+        found,
+        run if folds else None,
+        folds=folds,
+        seed=seed,
+        **fold_options(method, options),
+    )
     return replace(found, ensemble=searched.with_weights(found.weights))
 
 
 def fold_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A method's options inside a fold, where other data must neither resume the whole search's study or state nor be certified."""
     if method == "optuna":
-        return {name: value for name, value in options.items() if name not in ("storage", "study", "digest")}
+        return {
+            name: value
+            for name, value in options.items()
+            if name not in ("storage", "study", "digest")
+        }
     if method == "exact":
-        return {**{name: value for name, value in options.items() if name != "state"}, "gap": None, "climbs": 1}
+        return {
+            **{name: value for name, value in options.items() if name != "state"},
+            "gap": None,
+            "climbs": 1,
+        }
     return dict(options)

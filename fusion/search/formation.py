@@ -28,7 +28,9 @@ class Formation:
     miou: float
 
 
-def model_weights(groups: Mapping[str, Sequence[str]], weights: Mapping[str, float], models: Sequence[str]) -> list[float]:
+def model_weights(
+    groups: Mapping[str, Sequence[str]], weights: Mapping[str, float], models: Sequence[str]
+) -> list[float]:
     """Weight of each model when its group's weight is shared among the group's members; a model may be in several groups."""
     total = dict.fromkeys(models, 0.0)
     for group, members in groups.items():
@@ -38,7 +40,10 @@ def model_weights(groups: Mapping[str, Sequence[str]], weights: Mapping[str, flo
 
 
 def model_contributions(
-    condensed: Condensed, groups: Mapping[str, Sequence[str]], weights: Mapping[str, float], convention: str = "vspw"
+    condensed: Condensed,
+    groups: Mapping[str, Sequence[str]],
+    weights: Mapping[str, float],
+    convention: str = "vspw",
 ) -> dict[str, float]:
     """What each model adds: mIoU of the ensemble minus mIoU without the model, whose group then is the mean of the others.
 
@@ -49,7 +54,13 @@ def model_contributions(
     vectors = [model_weights(used, weights, condensed.groups)]
     for model in models:
         rest = {name: [m for m in members if m != model] for name, members in used.items()}
-        vectors.append(model_weights({name: members for name, members in rest.items() if members}, weights, condensed.groups))
+        vectors.append(
+            model_weights(
+                {name: members for name, members in rest.items() if members},
+                weights,
+                condensed.groups,
+            )
+        )
     scored = [index for index, vector in enumerate(vectors) if any(vector)]
     miou = np.full(len(vectors), np.nan)
     miou[scored] = condensed.miou([vectors[index] for index in scored], convention)
@@ -76,7 +87,10 @@ def choose_formation(
         filled = {name: members for name, members in groups.items() if members}
         axes = [(1.0,), *(COARSE if name in filled else (0.0,) for name in ("weak", "auxiliary"))]
         points = list(itertools.product(*axes))
-        vectors = [model_weights(filled, dict(zip(groups, point, strict=True)), condensed.groups) for point in points]
+        vectors = [
+            model_weights(filled, dict(zip(groups, point, strict=True)), condensed.groups)
+            for point in points
+        ]
         miou = np.nan_to_num(condensed.miou(vectors, convention), nan=-1.0)
         best = int(miou.argmax())
         table.append(Formation(strong, auxiliary, points[best], float(miou[best])))

@@ -17,7 +17,12 @@ PATIENCE = 10  # steps without a new best after which more copies only average w
 
 
 def greedy(
-    condensed: Condensed, *, convention: str = "vspw", progress: Progress | None = None, seed: int = 0, steps: int = 50
+    condensed: Condensed,
+    *,
+    convention: str = "vspw",
+    progress: Progress | None = None,
+    seed: int = 0,
+    steps: int = 50,
 ) -> SearchResult:
     """Counts of M models, each step choosing among all M additions; the first model wins ties.
 
@@ -38,4 +43,6 @@ def greedy(
         if trajectory.index(best_trial(trajectory)) + PATIENCE <= step:
             break
     best = best_trial(trajectory)
-    return SearchResult("greedy", condensed.groups, best.weights, best.miou, convention, tuple(trajectory))
+    return SearchResult(
+        "greedy", condensed.groups, best.weights, best.miou, convention, tuple(trajectory)
+    )

@@ -34,25 +34,43 @@ def grid(
     points = np.array(list(itertools.product(*axes)), np.float64)
     points = points[points.any(axis=1)]
     batches = [points[first : first + BATCH] for first in range(0, len(points), BATCH)]
-    miou = np.concatenate([condensed.miou(batch, convention) for batch in (progress or untracked)(batches, "grid", len(batches))])
-    history = [Trial(tuple(point), float(score)) for point, score in zip(points.tolist(), miou, strict=True)]
+    miou = np.concatenate(
+        [
+            condensed.miou(batch, convention)
+            for batch in (progress or untracked)(batches, "grid", len(batches))
+        ]
+    )
+    history = [
+        Trial(tuple(point), float(score))
+        for point, score in zip(points.tolist(), miou, strict=True)
+    ]
     best = best_trial(history)
-    return SearchResult("grid", condensed.groups, best.weights, best.miou, convention, tuple(history))
+    return SearchResult(
+        "grid", condensed.groups, best.weights, best.miou, convention, tuple(history)
+    )
 
 
-def grid_axes(groups: Sequence[str], ranges: Mapping[str, tuple[float, float, float]]) -> list[list[float]]:
+def grid_axes(
+    groups: Sequence[str], ranges: Mapping[str, tuple[float, float, float]]
+) -> list[list[float]]:
     """The values of every group's axis, in the order of the groups."""
     unknown = sorted(set(ranges) - set(groups))
     if unknown:
-        raise InputError(f"grid: range for unknown group {unknown[0]!r}; the groups are {list(groups)}")
+        raise InputError(
+            f"grid: range for unknown group {unknown[0]!r}; the groups are {list(groups)}"
+        )
     axes = []
     for position, name in enumerate(groups):
         first, last, step = ranges.get(name, RANGE if position else (1.0, 1.0, 1.0))
         if not (0 <= first <= last and step > 0 and math.isfinite(last)):
-            raise InputError(f"grid: range of {name!r} is {first}:{last}:{step}; give first:last:step with 0 <= first <= last, step > 0")
+            raise InputError(
+                f"grid: range of {name!r} is {first}:{last}:{step}; give first:last:step with 0 <= first <= last, step > 0"
+            )
         count = math.floor((last - first) / step + 1e-9) + 1
         axes.append([round(first + k * step, 12) for k in range(count)])  # 0.1 * 3 prints as 0.3
     points = math.prod(len(axis) for axis in axes)
     if points > MOST_POINTS:
-        raise InputError(f"grid: {points} points over {len(groups)} groups; use larger steps, or the method 'optuna' or 'exact'")
+        raise InputError(
+            f"grid: {points} points over {len(groups)} groups; use larger steps, or the method 'optuna' or 'exact'"
+        )
     return axes

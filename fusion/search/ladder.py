@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fusion.contested import Condensed
 from fusion.metrics import Scores
 from fusion.search.result import PAPER
-from fusion.search.validation import scores
+from fusion.search.verdict import scores
 
 MOST_ROWS = 6  # single models are no ladder
 
@@ -25,15 +25,25 @@ def formula(groups: Sequence[str], weights: Sequence[float]) -> str:
     """P_strong + 1.4 P_weak, groups of weight 0 left out; only their number where they are too many to read."""
     if len(groups) > MOST_ROWS:
         return f"weights found, {sum(weight > 0 for weight in weights)} of {len(groups)}"
-    terms = [f"P_{name}" if weight == 1 else f"{weight:.4g} P_{name}" for name, weight in zip(groups, weights, strict=True) if weight > 0]
+    terms = [
+        f"P_{name}" if weight == 1 else f"{weight:.4g} P_{name}"
+        for name, weight in zip(groups, weights, strict=True)
+        if weight > 0
+    ]
     return " + ".join(terms)
 
 
-def group_rungs(splits: Mapping[str, Condensed], weights: Sequence[float], convention: str) -> list[Rung]:
+def group_rungs(
+    splits: Mapping[str, Condensed], weights: Sequence[float], convention: str
+) -> list[Rung]:
     """Rows P_1, P_1 + w_2 P_2, ... on every split; groups of weight 0 add no row, references close the ladder: equal
     weights and, for three groups, the paper's."""
     groups = next(iter(splits.values())).groups
-    steps = [[*weights[:count], *[0.0] * (len(groups) - count)] for count in range(1, len(groups) + 1) if weights[count - 1] > 0]
+    steps = [
+        [*weights[:count], *[0.0] * (len(groups) - count)]
+        for count in range(1, len(groups) + 1)
+        if weights[count - 1] > 0
+    ]
     if len(groups) > MOST_ROWS:
         steps = [list(weights)]
     rungs = [Rung(formula(groups, step), _scores(splits, step, convention)) for step in steps]
@@ -46,5 +56,7 @@ def group_rungs(splits: Mapping[str, Condensed], weights: Sequence[float], conve
     return rungs
 
 
-def _scores(splits: Mapping[str, Condensed], weights: Sequence[float], convention: str) -> dict[str, Scores]:
+def _scores(
+    splits: Mapping[str, Condensed], weights: Sequence[float], convention: str
+) -> dict[str, Scores]:
     return {split: scores(condensed, weights, convention) for split, condensed in splits.items()}

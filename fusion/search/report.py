@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import fusion
 from fusion import cli
-from fusion.config import write_json
 from fusion.contested import Condensed
-from fusion.ensemble import HierarchicalEnsemble
+from fusion.ensemble import Ensemble
+from fusion.ensemble.file import write_json
 from fusion.errors import StoreError
 from fusion.metrics import Scores
 from fusion.search.ladder import Rung, formula, group_rungs
 from fusion.search.result import SearchResult, Trial
-from fusion.search.validation import gain, one_standard_error, scores
+from fusion.search.verdict import gain, one_standard_error, scores
+from fusion.version import __version__
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Report:
     """A search's result on the split it was made on, the first of `splits`, and on the others. ensemble: with the weights found.
     contributions: what each model adds, empty where it was not asked for."""
 
-    ensemble: HierarchicalEnsemble
+    ensemble: Ensemble
     splits: Sequence[Split]
     found: SearchResult
     contributions: Mapping[str, float]
@@ -48,7 +48,10 @@ class Report:
     def rungs(self) -> list[Rung]:
         """Rows of the ladder: best single model (on the first split), then the groups in turn, then uniform weights."""
         best = next(iter(self.splits[0].singles))
-        single = Rung(f"best single: {best}", {split.name: split.singles[best] for split in self.splits if best in split.singles})
+        single = Rung(
+            f"best single: {best}",
+            {split.name: split.singles[best] for split in self.splits if best in split.singles},
+        )
         condensed = {split.name: split.condensed for split in self.splits}
         return [single, *group_rungs(condensed, self.weights, self.found.convention)]
 
@@ -68,11 +71,20 @@ class Report:
         ensemble = self.ensemble
         names = [split.name for split in self.splits]
         rows = [
-            (rung.name, *(f"{100 * rung.scores[name].miou:.2f}" if name in rung.scores else "-" for name in names)) for rung in self.rungs
+            (
+                rung.name,
+                *(
+                    f"{100 * rung.scores[name].miou:.2f}" if name in rung.scores else "-"
+                    for name in names
+                ),
+            )
+            for rung in self.rungs
         ]
         sizes = {name: len(stores) for name, stores in ensemble.groups.items()}
         shown = [
-            f"{name} {weight:g}" + (f" ({sizes[name]} models)" if sizes[name] > 1 else "") for name, weight in self._pairs() if weight > 0
+            f"{name} {weight:g}" + (f" ({sizes[name]} models)" if sizes[name] > 1 else "")
+            for name, weight in self._pairs()
+            if weight > 0
         ]
         groups = ", ".join(shown)
         pixels, contested = condensed.scored, condensed.contested
@@ -104,7 +116,9 @@ class Report:
         if known is None:
             return []
         stage = "certified" if known["complete"] else "so far, stopped by the time limit"
-        return [f"no weighting of these groups is above {100 * known['upper_bound']:.4f} ({stage}, {known['boxes']} boxes)"]
+        return [
+            f"no weighting of these groups is above {100 * known['upper_bound']:.4f} ({stage}, {known['boxes']} boxes)"
+        ]
 
     def honesty(self) -> list[str]:
         """What the number is worth on other videos: interval, held-out score, gain over uniform weights, the simplest that will do."""
@@ -113,14 +127,22 @@ class Report:
         mine = found.scores
         uniform = scores(condensed, [1.0] * len(found.groups), found.convention)
         low, high = mine.interval(seed=self.seed)
-        lines = [f"95 % interval over {len(condensed.videos)} videos: {100 * low:.2f} to {100 * high:.2f}"]
+        lines = [
+            f"95 % interval over {len(condensed.videos)} videos: {100 * low:.2f} to {100 * high:.2f}"
+        ]
         if math.isnan(low):
             lines = ["one video: no interval and no held-out score; label more videos"]
         if found.held_out is not None:
-            lines.append(f"held-out mIoU, searched on the other folds' videos: {100 * found.held_out:.2f}")
+            lines.append(
+                f"held-out mIoU, searched on the other folds' videos: {100 * found.held_out:.2f}"
+            )
         best = Trial(found.vector, found.miou)
         rule = one_standard_error(condensed, best, convention=found.convention, seed=self.seed).rule
-        return [*lines, f"one-standard-error rule: {rule}", gain(mine, uniform, seed=self.seed).sentence()]
+        return [
+            *lines,
+            f"one-standard-error rule: {rule}",
+            gain(mine, uniform, seed=self.seed).sentence(),
+        ]
 
     def _pairs(self) -> list[tuple[str, float]]:
         return list(zip(self.found.groups, self.weights, strict=True))
@@ -128,14 +150,29 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Everything, scores as fractions, nan as null."""
         return {
-            "segfusion": fusion.__version__,
+            "segfusion": __version__,
             "result": self.found.to_json(),
             "honesty": self.honesty(),
             "contributions": {name: _plain(value) for name, value in self.contributions.items()},
-            "groups": {name: [store.model for store in stores] for name, stores in self.ensemble.groups.items()},
-            "ladder": [{"name": r.name, **{split: _plain(scores.miou) for split, scores in r.scores.items()}} for r in self.rungs],
-            "scores": {split: scores.to_json() for split, scores in self.rungs[self.found_rung].scores.items()},
-            "singles": {s.name: {name: _plain(scores.miou) for name, scores in s.singles.items()} for s in self.splits},
+            "groups": {
+                name: [store.model for store in stores]
+                for name, stores in self.ensemble.groups.items()
+            },
+            "ladder": [
+                {
+                    "name": r.name,
+                    **{split: _plain(scores.miou) for split, scores in r.scores.items()},
+                }
+                for r in self.rungs
+            ],
+            "scores": {
+                split: scores.to_json()
+                for split, scores in self.rungs[self.found_rung].scores.items()
+            },
+            "singles": {
+                s.name: {name: _plain(scores.miou) for name, scores in s.singles.items()}
+                for s in self.splits
+            },
             "splits": {s.name: _describe(s.condensed) for s in self.splits},
             "digest": self.splits[0].digest,
         }
@@ -153,7 +190,9 @@ class Report:
             scratch.replace(out / "trials.csv")
         except OSError as error:
             scratch.unlink(missing_ok=True)
-            raise StoreError(f"{out / 'trials.csv'}: cannot be written ({error.strerror}); check the folder's rights and space") from error
+            raise StoreError(
+                f"{out / 'trials.csv'}: cannot be written ({error.strerror}); check the folder's rights and space"
+            ) from error
 
 
 def _plain(value: float) -> float | None:

@@ -13,8 +13,14 @@ from typing import Any
 
 from fusion.metrics import Scores
 
-PAPER = (1.0, 1.4, 1.0)  # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, description, total) -> the same items, shown as they go by
+PAPER = (
+    1.0,
+    1.4,
+    1.0,
+)  # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
+Progress = Callable[
+    [Iterable[Any], str, int], Iterable[Any]
+]  # (items, description, total) -> the same items, shown as they go by
 
 
 def untracked(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
@@ -42,7 +48,7 @@ class SearchResult:
     method: its name. groups: G names. vector: G weights >= 0, only ratios matter. miou: of `vector` by `convention`, in the float32
     arithmetic of fusion. history: what was tried, in order. scores: of `vector`, per video. held_out: mIoU of every video under
     the weights searched without it. certificate: of a
-    certified global optimum, as `fusion.search.certify` describes it. notes: what else the method has to say. ensemble: the input
+    certified global optimum, as `fusion.search.exact.certify` describes it. notes: what else the method has to say. ensemble: the input
     ensemble with the found weights, where there was one.
     """
 
@@ -63,9 +69,15 @@ class SearchResult:
         """Group name to weight."""
         return dict(zip(self.groups, self.vector, strict=True))
 
-    def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    def interval(
+        self, level: float = 0.95, samples: int = 2000, seed: int = 0
+    ) -> tuple[float, float]:
         """Percentile bootstrap interval of `miou` over videos, as (low, high); (nan, nan) below two videos."""
-        return (math.nan, math.nan) if self.scores is None else self.scores.interval(level, samples, seed)
+        return (
+            (math.nan, math.nan)
+            if self.scores is None
+            else self.scores.interval(level, samples, seed)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`; None where a score is nan. The ensemble is not part of it."""

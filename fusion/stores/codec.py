@@ -29,7 +29,9 @@ class GapCodec(Codec):
 
     def __init__(self, range: float = GAP_RANGE, axis: int = -3) -> None:
         if range != GAP_RANGE or axis != -3:
-            raise InputError(f"GapCodec: got range {range}, axis {axis}; this version codes range {GAP_RANGE} over axis -3")
+            raise InputError(
+                f"GapCodec: got range {range}, axis {axis}; this version codes range {GAP_RANGE} over axis -3"
+            )
 
     def get_config(self) -> dict[str, Any]:
         return {"id": self.codec_id, "range": GAP_RANGE, "axis": -3}
@@ -38,7 +40,9 @@ class GapCodec(Codec):
         """uint8 codes of finite or -inf logits; raises InputError where the array has no class axis."""
         logits = np.asarray(buf, dtype=np.float32)
         if logits.ndim < 3:
-            raise InputError(f"GapCodec.encode: got shape {list(logits.shape)}; give [..., C, h, w]")
+            raise InputError(
+                f"GapCodec.encode: got shape {list(logits.shape)}; give [..., C, h, w]"
+            )
         top_class = logits.argmax(axis=-3, keepdims=True)
         with np.errstate(over="ignore"):  # a gap beyond float32 is beyond the range as well
             gap = np.take_along_axis(logits, top_class, axis=-3) - logits

@@ -78,28 +78,44 @@ class StoreInfo:
         """The group's zarr.json; InputError where the model's name or the provenance cannot stand in it."""
         body = {"format": FORMAT, "version": VERSION, **asdict(self), "codec": codec}
         try:
-            document = dump({"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTES: body}})
+            document = dump(
+                {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTES: body}}
+            )
         except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"provenance: not JSON ({error}); give a dict of strings, finite numbers, lists and dicts") from error
-        if not isinstance(self.model, str) or not isinstance(self.provenance, dict) or len(document) > MAX_METADATA_BYTES:
+            raise InputError(
+                f"provenance: not JSON ({error}); give a dict of strings, finite numbers, lists and dicts"
+            ) from error
+        if (
+            not isinstance(self.model, str)
+            or not isinstance(self.provenance, dict)
+            or len(document) > MAX_METADATA_BYTES
+        ):
             problem = f"model {self.model!r:.80}, provenance {type(self.provenance).__name__}, {len(document)} bytes in all"
-            raise InputError(f"{problem}; give a string and a dict, below {MAX_METADATA_BYTES} bytes")
+            raise InputError(
+                f"{problem}; give a string and a dict, below {MAX_METADATA_BYTES} bytes"
+            )
         return document
 
     @classmethod
     def parse(cls, document: bytes, path: Path) -> StoreInfo:
         body = _attributes(_json(document, path), path)
         if body.get("format") != FORMAT:
-            raise StoreError(f"{path}: not a logit store (format {body.get('format')!r}, expected {FORMAT!r}); give a store's folder")
+            raise StoreError(
+                f"{path}: not a logit store (format {body.get('format')!r}, expected {FORMAT!r}); give a store's folder"
+            )
         _check_version(body, path)
         try:
             classes = checked_ids(body.get("classes"))
         except ValueError as error:
             raise CorruptStoreError(f"{path}: classes: {error}, or restore the file") from error
         if body.get("profile") not in PROFILES or body.get("values") not in VALUES:
-            raise CorruptStoreError(f"{path}: profile {body.get('profile')!r}, values {body.get('values')!r} unknown; restore the file")
+            raise CorruptStoreError(
+                f"{path}: profile {body.get('profile')!r}, values {body.get('values')!r} unknown; restore the file"
+            )
         if not isinstance(body.get("model"), str) or not isinstance(body.get("provenance"), dict):
-            raise CorruptStoreError(f"{path}: model or provenance has the wrong type; restore the file or write the store again")
+            raise CorruptStoreError(
+                f"{path}: model or provenance has the wrong type; restore the file or write the store again"
+            )
         return cls(body["model"], classes, body["profile"], body["values"], body["provenance"])
 
 
@@ -120,11 +136,19 @@ class VideoInfo:
 
 
 def array_attributes(video: str, frames: tuple[str, ...], size: tuple[int, int]) -> dict[str, Any]:
-    body = {"video": video, "frames": list(frames), "height": size[0], "width": size[1], "resize": "bilinear, align_corners=False"}
+    body = {
+        "video": video,
+        "frames": list(frames),
+        "height": size[0],
+        "width": size[1],
+        "resize": "bilinear, align_corners=False",
+    }
     return {ATTRIBUTES: body}
 
 
-def commit_document(info: VideoInfo, dtype: np.dtype, metadata: bytes, group: bytes, writer: Mapping[str, Any]) -> bytes:
+def commit_document(
+    info: VideoInfo, dtype: np.dtype, metadata: bytes, group: bytes, writer: Mapping[str, Any]
+) -> bytes:
     body: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -143,7 +167,9 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     """Reads and cross-checks the two documents of a committed video; nothing of its pixels is allocated."""
     path, metadata_path = folder / COMMIT, folder / METADATA
     if folder.is_symlink():
-        raise CorruptStoreError(f"{folder}: a link; stores hold plain folders only, copy the video instead")
+        raise CorruptStoreError(
+            f"{folder}: a link; stores hold plain folders only, copy the video instead"
+        )
     document, metadata = read_document(path), read_document(metadata_path)
     commit = _json(document, path)
     body = {k: v for k, v in commit.items() if k != "checksum"}
@@ -152,21 +178,29 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     except (ValueError, RecursionError):  # NaN, or nested deeper than dump goes
         sound = False
     if not sound:
-        raise CorruptStoreError(f"{path}: checksum does not match its content (edited or damaged); write the video again")
+        raise CorruptStoreError(
+            f"{path}: checksum does not match its content (edited or damaged); write the video again"
+        )
     _check_version(body, path)
     for name, actual in (("metadata_sha256", metadata), ("group_sha256", group)):
         if body.get(name) != sha256(actual):
             changed = metadata_path if actual is metadata else folder.parent / METADATA
-            raise CorruptStoreError(f"{changed}: not the file that was committed with {folder.name}; restore it or write the video again")
+            raise CorruptStoreError(
+                f"{changed}: not the file that was committed with {folder.name}; restore it or write the video again"
+            )
     return _video_info(_json(metadata, metadata_path), body, store, metadata_path)
 
 
 def _check_version(body: dict[str, Any], path: Path) -> None:
     if body.get("version") != VERSION:
-        raise StoreError(f"{path}: format version {body.get('version')!r}, this release reads {VERSION}; update segfusion")
+        raise StoreError(
+            f"{path}: format version {body.get('version')!r}, this release reads {VERSION}; update segfusion"
+        )
 
 
-def _video_info(array: dict[str, Any], commit: dict[str, Any], store: StoreInfo, path: Path) -> VideoInfo:
+def _video_info(
+    array: dict[str, Any], commit: dict[str, Any], store: StoreInfo, path: Path
+) -> VideoInfo:
     """zarr.json is by now the committed one; this refuses what this library would not have written."""
     try:
         attributes = _attributes(array, path)
@@ -182,17 +216,36 @@ def _video_info(array: dict[str, Any], commit: dict[str, Any], store: StoreInfo,
         info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)  # type: ignore[arg-type]
         key, dtype = video_key(info.video), array["data_type"]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CorruptStoreError(f"{path}: not an array of a logit store ({error!r}); write the video again") from error
+        raise CorruptStoreError(
+            f"{path}: not an array of a logit store ({error!r}); write the video again"
+        ) from error
     if path.parent.name != key:
-        raise CorruptStoreError(f"{path}: holds video {info.video!r}, whose folder is {key}; rename or remove {path.parent.name}")
+        raise CorruptStoreError(
+            f"{path}: holds video {info.video!r}, whose folder is {key}; rename or remove {path.parent.name}"
+        )
     expected = (len(frames), len(store.classes), *shape[2:])
     if not known or dtype != PROFILES[store.profile].name:
-        raise CorruptStoreError(f"{path}: codecs {outer['name']} {inner} or dtype {dtype} are not this profile's; write the video again")
-    if len(shape) != 4 or shape != expected or list(shape) != commit.get("shape") or len(crc) != len(frames):
-        raise CorruptStoreError(f"{path}: shape {list(shape)}, expected {list(expected)} by frames and classes; write the video again")
-    shards = chunk == (1, *shape[1:]) and shard == (shard[0], *shape[1:]) and 1 <= shard[0] <= len(frames)
+        raise CorruptStoreError(
+            f"{path}: codecs {outer['name']} {inner} or dtype {dtype} are not this profile's; write the video again"
+        )
+    if (
+        len(shape) != 4
+        or shape != expected
+        or list(shape) != commit.get("shape")
+        or len(crc) != len(frames)
+    ):
+        raise CorruptStoreError(
+            f"{path}: shape {list(shape)}, expected {list(expected)} by frames and classes; write the video again"
+        )
+    shards = (
+        chunk == (1, *shape[1:])
+        and shard == (shard[0], *shape[1:])
+        and 1 <= shard[0] <= len(frames)
+    )
     if min(*shape, *size) < 1 or math.prod(shape[1:]) > MAX_FRAME_ELEMENTS or not shards:
-        raise CorruptStoreError(f"{path}: absurd shape {list(shape)} or chunks {list(chunk)}; write the video again")
+        raise CorruptStoreError(
+            f"{path}: absurd shape {list(shape)} or chunks {list(chunk)}; write the video again"
+        )
     return info
 
 
@@ -203,7 +256,9 @@ def read_document(path: Path) -> bytes:
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_METADATA_BYTES:
-                raise CorruptStoreError(f"{path}: {status.st_size} bytes or not a plain file; metadata stays below {MAX_METADATA_BYTES}")
+                raise CorruptStoreError(
+                    f"{path}: {status.st_size} bytes or not a plain file; metadata stays below {MAX_METADATA_BYTES}"
+                )
             return b"".join(iter(lambda: os.read(handle, status.st_size or 1), b""))
         finally:
             os.close(handle)
@@ -212,7 +267,9 @@ def read_document(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; give a complete store") from error
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); links inside a store are refused") from error
+        raise StoreError(
+            f"{path}: cannot be read ({error.strerror}); links inside a store are refused"
+        ) from error
 
 
 def dump(document: Mapping[str, Any]) -> bytes:
@@ -224,9 +281,13 @@ def _json(document: bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(document)
     except (ValueError, RecursionError) as error:
-        raise CorruptStoreError(f"{path}: not JSON ({error}); restore it or write it again") from error
+        raise CorruptStoreError(
+            f"{path}: not JSON ({error}); restore it or write it again"
+        ) from error
     if not isinstance(value, dict):
-        raise CorruptStoreError(f"{path}: holds {type(value).__name__}, expected a JSON object; restore it or write it again")
+        raise CorruptStoreError(
+            f"{path}: holds {type(value).__name__}, expected a JSON object; restore it or write it again"
+        )
     return value
 
 
@@ -234,7 +295,9 @@ def _attributes(document: dict[str, Any], path: Path) -> dict[str, Any]:
     attributes = document.get("attributes")
     body = attributes.get(ATTRIBUTES) if isinstance(attributes, dict) else None
     if document.get("zarr_format") != 3 or not isinstance(body, dict):
-        raise StoreError(f"{path}: not written by this library (no {ATTRIBUTES!r} attributes); give a logit store's folder")
+        raise StoreError(
+            f"{path}: not written by this library (no {ATTRIBUTES!r} attributes); give a logit store's folder"
+        )
     return body
 
 

@@ -33,7 +33,9 @@ def verify(path: str | Path) -> Iterator[Verdict]:
         try:
             video = parse_video(folder, info, group)
             for frame in video.frames:
-                LogitStore.opened(root, info, {video.video: (folder, video)}).codes(video.video, [frame])
+                LogitStore.opened(root, info, {video.video: (folder, video)}).codes(
+                    video.video, [frame]
+                )
             yield Verdict(folder.name, len(video.frames), None)
         except StoreError as error:
             yield Verdict(folder.name, 0, str(error))
@@ -49,9 +51,18 @@ def gc(path: str | Path, *, age: float = 3600.0, dry_run: bool = False) -> list[
     removed = []
     for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
         try:
-            if folder.is_symlink() or not folder.is_dir() or abs(time.time() - folder.stat().st_mtime) < age or _alive(folder):
+            if (
+                folder.is_symlink()
+                or not folder.is_dir()
+                or abs(time.time() - folder.stat().st_mtime) < age
+                or _alive(folder)
+            ):
                 continue
-            size = sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)
+            size = sum(
+                os.lstat(os.path.join(parent, name)).st_size
+                for parent, _, names in os.walk(folder)
+                for name in names
+            )
             if not dry_run:
                 shutil.rmtree(folder)
         except FileNotFoundError:  # its writer finished, or another gc was faster
@@ -67,7 +78,9 @@ def _alive(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreError(f"{folder}: cannot tell whether its writer lives ({error.strerror}); check the folder's rights") from error
+        raise StoreError(
+            f"{folder}: cannot tell whether its writer lives ({error.strerror}); check the folder's rights"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return False

@@ -19,7 +19,17 @@ from numcodecs import zstd
 
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.codec import DECODE_TABLE
-from fusion.stores.format import COMMIT, METADATA, PROFILES, StoreInfo, VideoInfo, crc32c, dump, parse_video, read_document
+from fusion.stores.format import (
+    COMMIT,
+    METADATA,
+    PROFILES,
+    StoreInfo,
+    VideoInfo,
+    crc32c,
+    dump,
+    parse_video,
+    read_document,
+)
 
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
@@ -41,7 +51,9 @@ class LogitStore:
             self._videos[info.video] = (folder, info)
 
     @classmethod
-    def opened(cls, path: Path, info: StoreInfo, videos: dict[str, tuple[Path, VideoInfo]]) -> LogitStore:
+    def opened(
+        cls, path: Path, info: StoreInfo, videos: dict[str, tuple[Path, VideoInfo]]
+    ) -> LogitStore:
         """A store of metadata that has been read and checked already."""
         store = cls.__new__(cls)
         store.path, store.info, store._videos = path, info, videos
@@ -75,7 +87,11 @@ class LogitStore:
         """Shape, frame ids and source size of a committed video; InputError with the closest name otherwise."""
         if video not in self._videos:
             close = difflib.get_close_matches(video, self._videos, n=1)
-            hint = f"; did you mean {close[0]!r}" if close else f"; it holds {len(self._videos)} videos"
+            hint = (
+                f"; did you mean {close[0]!r}"
+                if close
+                else f"; it holds {len(self._videos)} videos"
+            )
             raise InputError(f"{self.path}: no video {video!r}{hint}")
         return self._videos[video][1]
 
@@ -89,12 +105,16 @@ class LogitStore:
         order = {frame: index for index, frame in enumerate(info.frames)}
         missing = [frame for frame in frames or () if frame not in order]
         if missing:
-            raise InputError(f"{self.path}: video {video!r} has no frame {missing[0]!r} ({len(missing)} missing of {len(order)})")
+            raise InputError(
+                f"{self.path}: video {video!r} has no frame {missing[0]!r} ({len(missing)} missing of {len(order)})"
+            )
         wanted = list(range(len(order))) if frames is None else [order[frame] for frame in frames]
         try:
             out = np.empty((len(wanted), *info.frame_shape), PROFILES[self.profile])
         except (MemoryError, ValueError) as error:
-            raise StoreError(f"{self.path}: video {video!r}: {error}; read fewer frames at a time") from error
+            raise StoreError(
+                f"{self.path}: video {video!r}: {error}; read fewer frames at a time"
+            ) from error
         shards: dict[int, list[tuple[int, int]]] = {}
         for position, index in enumerate(wanted):
             shards.setdefault(index // info.shard_frames, []).append((position, index))
@@ -112,33 +132,50 @@ class LogitStore:
         parts: list[Any] = [self.info.model, list(self.classes), self.profile, self.values]
         for video in sorted(self.videos if videos is None else videos):
             info = self.describe(video)
-            parts.append([info.video, list(info.frames), list(info.size), list(info.shape), list(info.crc)])
+            parts.append(
+                [info.video, list(info.frames), list(info.size), list(info.shape), list(info.crc)]
+            )
         return hashlib.sha256(dump({"digest": parts})).hexdigest()
 
-    def _read_shard(self, folder: Path, info: VideoInfo, shard: int, members: list[tuple[int, int]], out: np.ndarray) -> None:
+    def _read_shard(
+        self,
+        folder: Path,
+        info: VideoInfo,
+        shard: int,
+        members: list[tuple[int, int]],
+        out: np.ndarray,
+    ) -> None:
         where = f"{self.path.name}: video {info.video!r}"
         path = folder / "c" / str(shard) / "0" / "0" / "0"
         _refuse_links(folder, path, where)
         try:
             # non-blocking: whoever puts a pipe in a chunk's place gets an error, not a reader that hangs
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            with os.fdopen(
+                os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb"
+            ) as file:
                 index = _shard_index(file.fileno(), info.shard_frames, where, path)
                 for position, frame in members:
                     offset, length = (int(n) for n in index[frame % info.shard_frames])
                     name = f"{where}, frame {info.frames[frame]!r}"
                     _read_frame(file.fileno(), offset, length, out[position], name)
                     if crc32c(out[position]) != info.crc[frame]:
-                        raise CorruptStoreError(f"{name}: crc32c differs from the committed one; delete {folder} and write the video again")
+                        raise CorruptStoreError(
+                            f"{name}: crc32c differs from the committed one; delete {folder} and write the video again"
+                        )
         except CorruptStoreError:
             raise
         except OSError as error:
-            raise CorruptStoreError(f"{where}: {path.relative_to(self.path)} cannot be read ({error.strerror}); write it again") from error
+            raise CorruptStoreError(
+                f"{where}: {path.relative_to(self.path)} cannot be read ({error.strerror}); write it again"
+            ) from error
 
 
 def read_group(root: Path) -> tuple[StoreInfo, bytes]:
     """What the store's zarr.json says, and its bytes; StoreError, with a hint at a misspelt name, where there is no store."""
     if not root.is_dir():
-        raise StoreError(f"{root}: no such logit store{_nearest(root)}; give the folder that LogitWriter made")
+        raise StoreError(
+            f"{root}: no such logit store{_nearest(root)}; give the folder that LogitWriter made"
+        )
     document = read_document(root / METADATA)
     return StoreInfo.parse(document, root / METADATA), document
 
@@ -148,14 +185,22 @@ def committed(root: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(root))
     except OSError as error:
-        raise StoreError(f"{root}: cannot be listed ({error.strerror}); check the folder's rights") from error
-    return [root / name for name in names if not name.startswith(".") and os.path.lexists(root / name / COMMIT)]
+        raise StoreError(
+            f"{root}: cannot be listed ({error.strerror}); check the folder's rights"
+        ) from error
+    return [
+        root / name
+        for name in names
+        if not name.startswith(".") and os.path.lexists(root / name / COMMIT)
+    ]
 
 
 def _refuse_links(folder: Path, path: Path, where: str) -> None:
     while path != folder:
         if path.is_symlink():
-            raise CorruptStoreError(f"{where}: {path} is a link; stores hold plain files only, copy it instead")
+            raise CorruptStoreError(
+                f"{where}: {path} is a link; stores hold plain files only, copy it instead"
+            )
         path = path.parent
 
 
@@ -165,20 +210,33 @@ def _shard_index(handle: int, chunks: int, where: str, path: Path) -> np.ndarray
     end = os.fstat(handle).st_size
     tail = os.pread(handle, size, max(0, end - size))
     if len(tail) != size or int.from_bytes(tail[-4:], "little") != google_crc32c.value(tail[:-4]):
-        raise CorruptStoreError(f"{where}: {path.name} has a damaged shard index ({end} bytes); write the video again")
+        raise CorruptStoreError(
+            f"{where}: {path.name} has a damaged shard index ({end} bytes); write the video again"
+        )
     return np.frombuffer(tail[:-4], "<u8").reshape(chunks, 2)
 
 
 def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: str) -> None:
-    if offset > MAX_OFFSET or length > out.nbytes + out.nbytes // 64 + 1024:  # zstd's bound for incompressible data
-        raise CorruptStoreError(f"{name}: missing or too long ({length} bytes for {out.nbytes}); write the video again")
+    if (
+        offset > MAX_OFFSET or length > out.nbytes + out.nbytes // 64 + 1024
+    ):  # zstd's bound for incompressible data
+        raise CorruptStoreError(
+            f"{name}: missing or too long ({length} bytes for {out.nbytes}); write the video again"
+        )
     packed = os.pread(handle, length, offset)
     if len(packed) != length or _content_size(packed) != out.nbytes:
-        raise CorruptStoreError(f"{name}: truncated, or unpacks to another size than {out.nbytes} bytes; write the video again")
+        raise CorruptStoreError(
+            f"{name}: truncated, or unpacks to another size than {out.nbytes} bytes; write the video again"
+        )
     try:
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
-    except (RuntimeError, ValueError) as error:  # ValueError: more than one frame, together larger than the picture
-        raise CorruptStoreError(f"{name}: damaged ({error}); delete the video's folder and write it again") from error
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # ValueError: more than one frame, together larger than the picture
+        raise CorruptStoreError(
+            f"{name}: damaged ({error}); delete the video's folder and write it again"
+        ) from error
 
 
 def _content_size(packed: bytes) -> int:

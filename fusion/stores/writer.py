@@ -71,10 +71,16 @@ class LogitWriter:
     ) -> None:
         self.path = Path(path)
         if profile not in PROFILES or values not in VALUES:
-            raise InputError(f"{path}: profile {profile!r}, values {values!r}; choose one of {tuple(PROFILES)} and one of {VALUES}")
+            raise InputError(
+                f"{path}: profile {profile!r}, values {values!r}; choose one of {tuple(PROFILES)} and one of {VALUES}"
+            )
         if values == "scores" and profile != "exact":
-            raise InputError(f"{path}: scores are averaged as they are, gap codes cannot keep them; use profile='exact'")
-        self.info = StoreInfo(model or self.path.stem, checked_classes(classes), profile, values, provenance or {})
+            raise InputError(
+                f"{path}: scores are averaged as they are, gap codes cannot keep them; use profile='exact'"
+            )
+        self.info = StoreInfo(
+            model or self.path.stem, checked_classes(classes), profile, values, provenance or {}
+        )
         self._document = _create(self.path, self.info)
 
     def __enter__(self) -> LogitWriter:
@@ -83,7 +89,9 @@ class LogitWriter:
     def __exit__(self, *_: object) -> None:
         """Videos commit themselves; there is nothing left to close."""
 
-    def video(self, video: str, *, frames: Sequence[str], size: tuple[int, int] | None = None) -> VideoWriter:
+    def video(
+        self, video: str, *, frames: Sequence[str], size: tuple[int, int] | None = None
+    ) -> VideoWriter:
         """A context in which each frame's [C, h, w] array is appended in order; leaving it commits, an exception discards.
 
         frames: ids, each once, in the order of the appends. size: (height, width) in pixels of the source images, the resolution
@@ -95,7 +103,9 @@ class LogitWriter:
 class VideoWriter:
     """The frames of one video on their way into a store; made by `LogitWriter.video`."""
 
-    def __init__(self, writer: LogitWriter, video: str, frames: tuple[str, ...], size: tuple[int, int] | None) -> None:
+    def __init__(
+        self, writer: LogitWriter, video: str, frames: tuple[str, ...], size: tuple[int, int] | None
+    ) -> None:
         self._writer, self.video, self.frames, self._size = writer, video, frames, size
         self._folder = writer.path / video_key(video)
         self._staging = writer.path / STAGING / uuid.uuid4().hex
@@ -103,7 +113,9 @@ class VideoWriter:
         self._pending: list[np.ndarray] = []
         self._crc: list[int] = []
         self._lock: int | None = None
-        self.committed = os.path.lexists(self._folder)  # True: appends are ignored, the video is there already
+        self.committed = os.path.lexists(
+            self._folder
+        )  # True: appends are ignored, the video is there already
         if self.committed:
             self._compare(None)
 
@@ -127,11 +139,21 @@ class VideoWriter:
             return
         where = f"{self._writer.path.name}: video {self.video!r}, frame {len(self._crc)}"
         if len(self._crc) == len(self.frames):
-            raise InputError(f"{where}: got more frames than the {len(self.frames)} announced; give every frame id to video()")
+            raise InputError(
+                f"{where}: got more frames than the {len(self.frames)} announced; give every frame id to video()"
+            )
         code = _encode(frame, self._writer.info, f"{where} ({self.frames[len(self._crc)]!r})")
-        first = self._pending[0].shape if self._pending else self._array.shape[1:] if self._array is not None else code.shape
+        first = (
+            self._pending[0].shape
+            if self._pending
+            else self._array.shape[1:]
+            if self._array is not None
+            else code.shape
+        )
         if code.shape != first:
-            raise InputError(f"{where}: got {list(code.shape)}, the first frame {list(first)}; all frames of a video have one size")
+            raise InputError(
+                f"{where}: got {list(code.shape)}, the first frame {list(first)}; all frames of a video have one size"
+            )
         self._pending.append(code)
         self._crc.append(crc32c(code))
         if len(self._pending) == self._shard_frames:
@@ -139,7 +161,11 @@ class VideoWriter:
 
     @property
     def _shard_frames(self) -> int:
-        return max(1, min(len(self.frames), MAX_SHARD_BYTES // self._pending[0].nbytes)) if self._array is None else self._array.shards[0]
+        return (
+            max(1, min(len(self.frames), MAX_SHARD_BYTES // self._pending[0].nbytes))
+            if self._array is None
+            else self._array.shards[0]
+        )
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Runs a step on the disk; its OSError becomes a StoreError that names the place."""
@@ -150,8 +176,14 @@ class VideoWriter:
                 raise
             need = sum(code.nbytes for code in self._pending)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            advice = f"free at least {need} bytes there" if full else "check the folder's rights and the disk"
-            raise StoreError(f"{self._writer.path}: video {self.video!r} not written ({error.strerror or error}); {advice}") from error
+            advice = (
+                f"free at least {need} bytes there"
+                if full
+                else "check the folder's rights and the disk"
+            )
+            raise StoreError(
+                f"{self._writer.path}: video {self.video!r} not written ({error.strerror or error}); {advice}"
+            ) from error
 
     def _flush(self) -> None:
         """Writes the pending frames as one shard, once."""
@@ -159,13 +191,17 @@ class VideoWriter:
         if self._array is None:
             self._stage(codes)
         free = shutil.disk_usage(self._staging).free
-        if free < codes.nbytes // 8:  # zstd rarely does better on codes; a disk that fills up all the same is caught above
+        if (
+            free < codes.nbytes // 8
+        ):  # zstd rarely does better on codes; a disk that fills up all the same is caught above
             raise OSError(errno.ENOSPC, f"{free} bytes free for a shard of {codes.nbytes}")
         first = len(self._crc) - len(codes)
         self._array[first : len(self._crc)] = codes
         written = self._array[first : len(self._crc)]
         if written.tobytes() != codes.tobytes():
-            raise StoreError(f"{self._staging}: read back other bytes than were written; check the disk and memory of this machine")
+            raise StoreError(
+                f"{self._staging}: read back other bytes than were written; check the disk and memory of this machine"
+            )
         self._pending = []
 
     def _stage(self, codes: np.ndarray) -> None:
@@ -174,7 +210,9 @@ class VideoWriter:
 
         self._staging.mkdir(parents=True)
         self._lock = os.open(self._staging / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while this writer lives: what gc goes by
+        fcntl.flock(
+            self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # held while this writer lives: what gc goes by
         frame = codes.shape[1:]
         self._array = zarr.create_array(
             store=str(self._staging / "video"),
@@ -197,9 +235,20 @@ class VideoWriter:
             self._flush()
         staged = self._staging / "video"
         shape, shard = self._array.shape, self._array.shards[0]
-        info = VideoInfo(self.video, self.frames, self._size or shape[2:], shape, shard, tuple(self._crc))
-        writer = {"writer": f"{socket.gethostname()}:{os.getpid()}", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        document = commit_document(info, self._array.dtype, read_document(staged / METADATA), self._writer._document, writer)
+        info = VideoInfo(
+            self.video, self.frames, self._size or shape[2:], shape, shard, tuple(self._crc)
+        )
+        writer = {
+            "writer": f"{socket.gethostname()}:{os.getpid()}",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        document = commit_document(
+            info,
+            self._array.dtype,
+            read_document(staged / METADATA),
+            self._writer._document,
+            writer,
+        )
         (staged / COMMIT).write_bytes(document)
         _sync_tree(staged)
         try:
@@ -213,10 +262,16 @@ class VideoWriter:
     def _compare(self, ours: VideoInfo | None) -> None:
         """What stands in our place must be a sound video of the same frames (and, where both were written, the same bytes)."""
         theirs = parse_video(self._folder, self._writer.info, self._writer._document)
-        same = theirs.frames == self.frames and theirs.video == self.video and self._size in (None, theirs.size)
+        same = (
+            theirs.frames == self.frames
+            and theirs.video == self.video
+            and self._size in (None, theirs.size)
+        )
         if not same or (ours is not None and theirs.crc != ours.crc):
             message = f"is committed already with other content ({len(theirs.frames)} frames, size {theirs.size})"
-            raise StoreConflictError(f"{self._writer.path}: video {self.video!r} {message}; delete {self._folder} to replace it")
+            raise StoreConflictError(
+                f"{self._writer.path}: video {self.video!r} {message}; delete {self._folder} to replace it"
+            )
 
     def _discard(self) -> None:
         if self._lock is not None:
@@ -240,7 +295,9 @@ def _create(root: Path, info: StoreInfo) -> bytes:
         except FileExistsError:
             pass
         except OSError as error:
-            raise StoreError(f"{root}: a store cannot be made here ({error.strerror}); check the path and its rights") from error
+            raise StoreError(
+                f"{root}: a store cannot be made here ({error.strerror}); check the path and its rights"
+            ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     there = read_document(path)
@@ -248,7 +305,9 @@ def _create(root: Path, info: StoreInfo) -> bytes:
     for name in ("model", "classes", "profile", "values"):
         if getattr(found, name) != getattr(info, name):
             got, have = f"{getattr(info, name)!r:.80}", f"{getattr(found, name)!r:.80}"
-            raise StoreConflictError(f"{root}: holds a store with {name} {have}, got {got}; write to another folder")
+            raise StoreConflictError(
+                f"{root}: holds a store with {name} {have}, got {got}; write to another folder"
+            )
     return there
 
 
@@ -256,34 +315,46 @@ def _encode(frame: Any, info: StoreInfo, where: str) -> np.ndarray:
     """One frame as the profile keeps it: contiguous, native order, checked."""
     values = to_numpy(frame, where)
     if values.ndim != 3 or values.shape[0] != len(info.classes) or 0 in values.shape:
-        raise InputError(f"{where}: got shape {list(values.shape)}, expected [{len(info.classes)}, h, w] by the store's classes")
+        raise InputError(
+            f"{where}: got shape {list(values.shape)}, expected [{len(info.classes)}, h, w] by the store's classes"
+        )
     if values.size > MAX_FRAME_ELEMENTS:
-        raise InputError(f"{where}: {values.size} numbers in a frame, at most {MAX_FRAME_ELEMENTS}; store a lower resolution")
+        raise InputError(
+            f"{where}: {values.size} numbers in a frame, at most {MAX_FRAME_ELEMENTS}; store a lower resolution"
+        )
     bad = np.isnan(values) | np.isposinf(values)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise InputError(f"{where}: {int(bad.sum())} NaN or +inf, the first at [class, y, x] = {list(first)}; repair the model's output")
+        raise InputError(
+            f"{where}: {int(bad.sum())} NaN or +inf, the first at [class, y, x] = {list(first)}; repair the model's output"
+        )
     if info.values == "probabilities":
         values = _logarithms(values, where)
     dead = np.isneginf(values).all(axis=0)
     if info.values != "scores" and dead.any():
         y, x = (int(i) for i in np.argwhere(dead)[0])
         message = "have no class with a finite logit (or a probability above 0)"
-        raise InputError(f"{where}: {int(dead.sum())} pixels {message}, the first at [y, x] = [{y}, {x}]; repair the model's output")
+        raise InputError(
+            f"{where}: {int(dead.sum())} pixels {message}, the first at [y, x] = [{y}, {x}]; repair the model's output"
+        )
     if info.profile == "compact":
         return np.ascontiguousarray(GapCodec().encode(values))
     with np.errstate(over="ignore"):
         halves = values.astype("<f2")
     beyond = np.isinf(halves) & np.isfinite(values)
     if beyond.any():
-        raise InputError(f"{where}: {int(beyond.sum())} values beyond float16's 65504; use profile='compact'")
+        raise InputError(
+            f"{where}: {int(beyond.sum())} values beyond float16's 65504; use profile='compact'"
+        )
     return np.ascontiguousarray(halves)
 
 
 def _logarithms(values: np.ndarray, where: str) -> np.ndarray:
     """log p. The softmax of it is p divided by its sum, so sources that do not sum to one are normalised."""
     if (values < 0).any():
-        raise InputError(f"{where}: {int((values < 0).sum())} negative probabilities; write logits with values='logits'")
+        raise InputError(
+            f"{where}: {int((values < 0).sum())} negative probabilities; write logits with values='logits'"
+        )
     with np.errstate(divide="ignore"):
         return np.log(values)
 
@@ -322,7 +393,9 @@ def _checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] |
     except (TypeError, ValueError):
         height = width = 0
     if height < 1 or width < 1:
-        raise InputError(f"video {video!r}: size {size!r}; give (height, width) in pixels, both at least 1")
+        raise InputError(
+            f"video {video!r}: size {size!r}; give (height, width) in pixels, both at least 1"
+        )
     return height, width
 
 

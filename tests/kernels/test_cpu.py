@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.simulated import agreeing, gap_codes
-from fusion.kernels import compiled, cpu, cpu_upsample, reference
-from fusion.kernels.reference import OUTPUTS, Fused
+from fusion.kernels import arithmetic as reference
+from fusion.kernels.arithmetic import OUTPUTS, Fused
+from fusion.kernels.average import cpu
+from fusion.kernels.native import build as compiled
+from fusion.kernels.upsample import cpu as cpu_upsample
 
 DTYPES = ("float16", "bfloat16", "float32", "codes", "mixed", "probabilities")
 SOME = ("labels", "probabilities", "group_means")
@@ -22,19 +25,29 @@ def a_compiler():
     assert compiled.library() is not None, "these tests need a C compiler"
 
 
-def make(kind: str, models: int, classes: int, shape: tuple[int, ...], seed: int = 0) -> tuple[list[torch.Tensor], list[str]]:
+def make(
+    kind: str, models: int, classes: int, shape: tuple[int, ...], seed: int = 0
+) -> tuple[list[torch.Tensor], list[str]]:
     """Logits around one common map, so that scores come close to each other and often agree."""
     generator = torch.Generator().manual_seed(seed)
     common = 6 * torch.randn(classes, *shape, generator=generator)
     logits, values = [], []
     for m in range(models):
         z = common + 3 * torch.randn(classes, *shape, generator=generator)
-        name = ("float16", "codes", "float32", "bfloat16", "probabilities")[m % 5] if kind == "mixed" else kind
+        name = (
+            ("float16", "codes", "float32", "bfloat16", "probabilities")[m % 5]
+            if kind == "mixed"
+            else kind
+        )
         values.append("probabilities" if name == "probabilities" else "logits")
         if name == "probabilities":
             z = z.softmax(0)
         logits.append(
-            gap_codes(z) if name == "codes" else z.to({"float16": torch.float16, "bfloat16": torch.bfloat16}.get(name, torch.float32))
+            gap_codes(z)
+            if name == "codes"
+            else z.to(
+                {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(name, torch.float32)
+            )
         )
     return logits, values
 
@@ -45,7 +58,14 @@ def assert_same(made: Fused, expected: Fused) -> None:
         assert (mine is None) == (theirs is None), name
         if mine is not None:
             tolerance = 2e-5 if name == "entropy" else 0
-            torch.testing.assert_close(mine, theirs, rtol=0, atol=tolerance, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                mine,
+                theirs,
+                rtol=0,
+                atol=tolerance,
+                equal_nan=True,
+                msg=lambda text, name=name: f"{name}: {text}",
+            )
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -67,22 +87,48 @@ def assert_same(made: Fused, expected: Fused) -> None:
 def test_every_output_equals_the_reference(kind, classes, pixels, models):
     logits, values = make(kind, models, classes, (pixels,))
     temperatures = [0.5 + 0.4 * (m % 4) for m in range(models)]
-    halves = [group for group in ([m for m in range(models) if m % 2 == k] for k in range(2)) if group]
+    halves = [
+        group for group in ([m for m in range(models) if m % 2 == k] for k in range(2)) if group
+    ]
     for groups, outputs in ((None, ("labels",)), (halves, OUTPUTS), (halves, ("group_means",))):
         weights = [0.0 if k == 1 else 1.0 + 0.4 * k for k in range(len(groups or logits))]
-        call = {"groups": groups, "temperatures": temperatures, "values": values, "outputs": outputs}
-        assert_same(cpu.softmax_average(logits, weights, **call), reference.softmax_average(logits, weights, **call))
+        call = {
+            "groups": groups,
+            "temperatures": temperatures,
+            "values": values,
+            "outputs": outputs,
+        }
+        assert_same(
+            cpu.softmax_average(logits, weights, **call),
+            reference.softmax_average(logits, weights, **call),
+        )
 
 
 def test_several_tiles_without_a_compiler(monkeypatch):
     monkeypatch.setattr(compiled, "library", lambda: None)
     logits, values = make("mixed", 5, 6, (3, 30, 100))
     call = {"groups": [[0, 3], [1], [4, 2]], "values": values, "outputs": OUTPUTS}
-    assert_same(cpu.softmax_average(logits, [1, 0, 2], **call), reference.softmax_average(logits, [1, 0, 2], **call))
+    assert_same(
+        cpu.softmax_average(logits, [1, 0, 2], **call),
+        reference.softmax_average(logits, [1, 0, 2], **call),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("value", ["constant", "ties", "extreme", "one -inf", "all but one -inf", "all -inf", "nan", "inf", "subnormal"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "constant",
+        "ties",
+        "extreme",
+        "one -inf",
+        "all but one -inf",
+        "all -inf",
+        "nan",
+        "inf",
+        "subnormal",
+    ],
+)
 def test_unusual_values(dtype, value):
     z = torch.randn(9, 200, generator=torch.Generator().manual_seed(1))
     if value == "constant":
@@ -98,7 +144,10 @@ def test_unusual_values(dtype, value):
         z[rows, 50:120] = {"nan": torch.nan, "inf": torch.inf}.get(value, -torch.inf)
     logits = [z.to(dtype), (z + 0.25).to(dtype)]
     for weights in ([1.0, 1.0], [1.0, 0.0], [1e-8, 1.0]):
-        assert_same(cpu.softmax_average(logits, weights, outputs=SOME), reference.softmax_average(logits, weights, outputs=SOME))
+        assert_same(
+            cpu.softmax_average(logits, weights, outputs=SOME),
+            reference.softmax_average(logits, weights, outputs=SOME),
+        )
         for resize in ("probabilities", "logits"):
             maps = [m.reshape(9, 10, 20) for m in logits]
             call = {"resize": resize, "outputs": ("labels",)}
@@ -122,13 +171,24 @@ def test_every_half_and_every_code():
     bits = torch.arange(65536, dtype=torch.int32).to(torch.int16)
     for dtype in (torch.float16, torch.bfloat16):
         logits = [torch.stack([bits.view(dtype), torch.zeros(65536, dtype=dtype)])]
-        assert_same(cpu.softmax_average(logits, [1], outputs=SOME), reference.softmax_average(logits, [1], outputs=SOME))
-    codes = torch.cartesian_prod(torch.arange(256), torch.arange(256)).T.to(torch.uint8).contiguous()
+        assert_same(
+            cpu.softmax_average(logits, [1], outputs=SOME),
+            reference.softmax_average(logits, [1], outputs=SOME),
+        )
+    codes = (
+        torch.cartesian_prod(torch.arange(256), torch.arange(256)).T.to(torch.uint8).contiguous()
+    )
     for temperature in (1.0, 0.6, 3.0):
         call = {"temperatures": [temperature], "outputs": SOME}
-        assert_same(cpu.softmax_average([codes], [1], **call), reference.softmax_average([codes], [1], **call))
+        assert_same(
+            cpu.softmax_average([codes], [1], **call),
+            reference.softmax_average([codes], [1], **call),
+        )
         with_zero = codes.index_fill(0, torch.tensor([1]), 0)
-        assert_same(cpu.softmax_average([with_zero], [1], **call), reference.softmax_average([with_zero], [1], **call))
+        assert_same(
+            cpu.softmax_average([with_zero], [1], **call),
+            reference.softmax_average([with_zero], [1], **call),
+        )
 
 
 def test_strided_inputs_and_untouched_surroundings():
@@ -145,13 +205,16 @@ def test_strided_inputs_and_untouched_surroundings():
         before = whole.clone()
         other = torch.randn(view.shape, generator=torch.Generator().manual_seed(3))
         assert_same(
-            cpu.softmax_average([view, other], [1, 2], outputs=SOME), reference.softmax_average([view, other], [1, 2], outputs=SOME)
+            cpu.softmax_average([view, other], [1, 2], outputs=SOME),
+            reference.softmax_average([view, other], [1, 2], outputs=SOME),
         )
         assert torch.equal(whole, before)
     maps = [whole[0][:, ::2, ::3], whole[1].transpose(1, 2)]
     for resize in ("probabilities", "logits"):
         assert_same(
-            cpu_upsample.upsample_softmax_average(maps, [1, 2], (13, 17), resize=resize, outputs=SOME),
+            cpu_upsample.upsample_softmax_average(
+                maps, [1, 2], (13, 17), resize=resize, outputs=SOME
+            ),
             reference.upsample_softmax_average(maps, [1, 2], (13, 17), resize=resize, outputs=SOME),
         )
 
@@ -177,7 +240,9 @@ def test_outputs_are_written_whole_and_nothing_beside_them(monkeypatch):
     values = ["logits"] * 4
     cpu.softmax_average(logits, [1, 2, 3, 4], values=values, outputs=OUTPUTS)
     for resize in ("probabilities", "logits"):
-        cpu_upsample.upsample_softmax_average(logits, [1, 2, 3, 4], (31, 40), values=values, resize=resize, outputs=OUTPUTS)
+        cpu_upsample.upsample_softmax_average(
+            logits, [1, 2, 3, 4], (31, 40), values=values, resize=resize, outputs=OUTPUTS
+        )
     cpu_upsample.upsample_softmax_average(logits, [1, 2, 3, 4], (31, 40), values=values)
     assert len(surroundings) > 10
     for room, inside, poison in surroundings:
@@ -186,7 +251,12 @@ def test_outputs_are_written_whole_and_nothing_beside_them(monkeypatch):
         assert not (room[256 : 256 + inside] == poison).any()
 
 
-SHAPES = [([(5, 7)] * 3, (20, 30)), ([(5, 7), (9, 4), (5, 7)], (37, 11)), ([(1, 1)] * 3, (6, 5)), ([(12, 9), (20, 9), (12, 30)], (12, 30))]
+SHAPES = [
+    ([(5, 7)] * 3, (20, 30)),
+    ([(5, 7), (9, 4), (5, 7)], (37, 11)),
+    ([(1, 1)] * 3, (6, 5)),
+    ([(12, 9), (20, 9), (12, 30)], (12, 30)),
+]
 
 
 @pytest.mark.parametrize("resize", ["probabilities", "logits"])
@@ -195,14 +265,24 @@ SHAPES = [([(5, 7)] * 3, (20, 30)), ([(5, 7), (9, 4), (5, 7)], (37, 11)), ([(1, 
 def test_upsampling_equals_the_reference(resize, kind, classes, cases):
     for shapes, size in cases:
         made = [make(kind, m + 1, classes, shape) for m, shape in enumerate(shapes)]
-        logits, values = [z[m] for m, (z, _) in enumerate(made)], [v[m] for m, (_, v) in enumerate(made)]
+        logits, values = (
+            [z[m] for m, (z, _) in enumerate(made)],
+            [v[m] for m, (_, v) in enumerate(made)],
+        )
         for groups, weights, rows, outputs in (
             (None, [1, 2, 0.5], None, ("labels",)),
             ([[0, 2], [1]], [1, 1.4], (3, 5), ("labels",)),
             ([[1], [2, 0]], [0, 1], None, ("group_means",)),
             ([[1], [2, 0]], [0, 1], (1, 6), OUTPUTS),
         ):
-            call = {"groups": groups, "temperatures": [1, 1.3, 0.7], "values": values, "resize": resize, "rows": rows, "outputs": outputs}
+            call = {
+                "groups": groups,
+                "temperatures": [1, 1.3, 0.7],
+                "values": values,
+                "resize": resize,
+                "rows": rows,
+                "outputs": outputs,
+            }
             assert_same(
                 cpu_upsample.upsample_softmax_average(logits, weights, size, **call),
                 reference.upsample_softmax_average(logits, weights, size, **call),
@@ -213,7 +293,13 @@ def test_upsampling_equals_the_reference(resize, kind, classes, cases):
 def test_several_bands_without_a_compiler(monkeypatch, resize):
     monkeypatch.setattr(compiled, "library", lambda: None)
     logits, values = make("mixed", 5, 4, (6, 8))
-    call = {"groups": [[0, 3], [1], [4, 2]], "values": values, "resize": resize, "rows": (2, 70), "outputs": OUTPUTS}
+    call = {
+        "groups": [[0, 3], [1], [4, 2]],
+        "values": values,
+        "resize": resize,
+        "rows": (2, 70),
+        "outputs": OUTPUTS,
+    }
     assert_same(
         cpu_upsample.upsample_softmax_average(logits, [1, 0, 2], (80, 9), **call),
         reference.upsample_softmax_average(logits, [1, 0, 2], (80, 9), **call),
@@ -228,7 +314,9 @@ def test_several_bands_without_a_compiler(monkeypatch, resize):
 def test_corner_candidates_never_lose_the_winner(levels, groups, classes, h, w, size, seed):
     """Scores of few distinct levels, exact ties and near ties: where pruning by corners would go wrong first."""
     generator = torch.Generator().manual_seed(seed)
-    logits = [torch.randint(levels, (classes, h, w), generator=generator).float() for _ in range(groups)]
+    logits = [
+        torch.randint(levels, (classes, h, w), generator=generator).float() for _ in range(groups)
+    ]
     logits[0] += 1e-7 * torch.randint(3, (classes, h, w), generator=generator)
     weights = torch.rand(groups, generator=generator).add(0.01).tolist()
     made, shortcuts = cpu_upsample.counted_upsample(logits, weights, size)
@@ -249,7 +337,10 @@ def test_scale_of_weights_and_cuts_do_not_matter(seed, scale, cut):
     logits, values = make("mixed", 3, 7, (300,), seed)
     call = {"values": values, "outputs": ("labels", "probabilities")}
     whole = cpu.softmax_average(logits, [1, 2, 4], **call)
-    parts = [cpu.softmax_average([z[:, s] for z in logits], [1, 2, 4], **call) for s in (slice(cut), slice(cut, None))]
+    parts = [
+        cpu.softmax_average([z[:, s] for z in logits], [1, 2, 4], **call)
+        for s in (slice(cut), slice(cut, None))
+    ]
     assert torch.equal(torch.cat([p.probabilities for p in parts], dim=1), whole.probabilities)
     assert torch.equal(torch.cat([p.labels for p in parts]), whole.labels)
     scaled = cpu.softmax_average(logits, [scale, 2 * scale, 4 * scale], **call)
@@ -257,17 +348,27 @@ def test_scale_of_weights_and_cuts_do_not_matter(seed, scale, cut):
 
 
 def test_many_callers_at_once_and_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(cpu_upsample, "BAND_BYTES", 1)  # one label row each, cut again into tiles of one vector:
+    monkeypatch.setattr(
+        cpu_upsample, "BAND_BYTES", 1
+    )  # one label row each, cut again into tiles of one vector:
     monkeypatch.setattr(cpu, "TILE_BYTES", 1)  # the pool's threads must not wait for the pool
     logits, values = make("mixed", 5, 11, (40, 50))
-    expected = reference.upsample_softmax_average(logits, [1] * 5, (80, 100), values=values, outputs=SOME)
+    expected = reference.upsample_softmax_average(
+        logits, [1] * 5, (80, 100), values=values, outputs=SOME
+    )
     results: list[Fused] = []
 
     def work() -> None:
         call = {"values": values, "outputs": SOME}
-        results.extend(cpu_upsample.upsample_softmax_average(logits, [1] * 5, (80, 100), **call) for _ in range(3))
+        results.extend(
+            cpu_upsample.upsample_softmax_average(logits, [1] * 5, (80, 100), **call)
+            for _ in range(3)
+        )
 
-    threads, before = [threading.Thread(target=work, daemon=True) for _ in range(4)], torch.get_num_threads()
+    threads, before = (
+        [threading.Thread(target=work, daemon=True) for _ in range(4)],
+        torch.get_num_threads(),
+    )
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -276,19 +377,28 @@ def test_many_callers_at_once_and_any_number_of_threads(monkeypatch):
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            results.append(cpu_upsample.upsample_softmax_average(logits, [1] * 5, (80, 100), values=values, outputs=SOME))
+            results.append(
+                cpu_upsample.upsample_softmax_average(
+                    logits, [1] * 5, (80, 100), values=values, outputs=SOME
+                )
+            )
     finally:
         torch.set_num_threads(before)
     for made in results:
         assert_same(made, expected)
 
 
-@pytest.mark.parametrize(("dtype", "compiles"), [(torch.uint8, True), (torch.int16, True), (torch.int64, True), (torch.uint8, False)])
+@pytest.mark.parametrize(
+    ("dtype", "compiles"),
+    [(torch.uint8, True), (torch.int16, True), (torch.int64, True), (torch.uint8, False)],
+)
 def test_confusion_equals_the_reference(monkeypatch, dtype, compiles):
     if not compiles:
         monkeypatch.setattr(compiled, "library", lambda: None)
     generator = torch.Generator().manual_seed(4)
-    targets, labels = (torch.randint(11, (3, 70_001), generator=generator).to(dtype) for _ in range(2))
+    targets, labels = (
+        torch.randint(11, (3, 70_001), generator=generator).to(dtype) for _ in range(2)
+    )
     targets[:, ::5] = 100
     labels[0, 5] = 90  # beside an ignored target: does not count
     counts = cpu.confusion(targets, labels, 11, ignore=100)

@@ -20,8 +20,16 @@ from fusion.kernels.compile_table import FLOAT16, SHARED_LIMITS, TARGETS, Compil
 def features(pair) -> set:
     row, target = pair
     config = (row.kernel, row["SEPARATE"], row["TILE"], row["STAGES"], row["BLOCK_P"], row.warps)
-    named = [config, ("kinds", row["KIND_SET"]), ("classes", row["CLASSES"]), ("target", str(target.arch))]
-    return {(named[0], other) for other in named[1:]} | {(named[2], named[3]), (row["SLOTS"], named[1])}
+    named = [
+        config,
+        ("kinds", row["KIND_SET"]),
+        ("classes", row["CLASSES"]),
+        ("target", str(target.arch)),
+    ]
+    return {(named[0], other) for other in named[1:]} | {
+        (named[2], named[3]),
+        (row["SLOTS"], named[1]),
+    }
 
 
 def covering(pairs: list) -> list:
@@ -48,8 +56,15 @@ def test_table_names_every_kernel_and_configuration():
     assert {row.kernel for row in rows} == set(compile_table.KERNELS)
     assert {row["CLASSES"] for row in rows} >= {11, 124, 150, 1000}
     for name, (_, module) in compile_table.KERNELS.items():
-        in_table = {(row["TILE"] or row["BLOCK_P"], row["STAGES"], row.warps) for row in rows if row.kernel == name}
-        configs = {(c.kwargs.get("TILE") or c.kwargs["BLOCK_P"], c.kwargs.get("STAGES"), c.num_warps) for c in module.configurations()}
+        in_table = {
+            (row["TILE"] or row["BLOCK_P"], row["STAGES"], row.warps)
+            for row in rows
+            if row.kernel == name
+        }
+        configs = {
+            (c.kwargs.get("TILE") or c.kwargs["BLOCK_P"], c.kwargs.get("STAGES"), c.num_warps)
+            for c in module.configurations()
+        }
         assert in_table == configs
 
 
@@ -69,13 +84,27 @@ def test_registers_let_a_program_start(compiled):
 
 def test_aligned_float16_logits_are_read_16_bytes_at_a_time(compiled):
     rows = [
-        made for made in compiled if made.row.kernel == "softmax_average" and made.row["KIND_SET"] == FLOAT16 and made.row["ALIGN"] == 16
+        made
+        for made in compiled
+        if made.row.kernel == "softmax_average"
+        and made.row["KIND_SET"] == FLOAT16
+        and made.row["ALIGN"] == 16
     ]
     assert {made.target.arch for made in rows} == {target.arch for target in TARGETS}
     for made in rows:
-        narrow = {name: count for name, count in made.memory.items() if name in ("ld.global.b16", "global_load_ushort", "cp.async.2")}
+        narrow = {
+            name: count
+            for name, count in made.memory.items()
+            if name in ("ld.global.b16", "global_load_ushort", "cp.async.2")
+        }
         assert not narrow, (made.row, made.target, narrow)
-        wide = ("ld.global.v4.b32", "ld.global.v2.b64", "cp.async.16", "global_load_dwordx4", "global_load_dwordx2")
+        wide = (
+            "ld.global.v4.b32",
+            "ld.global.v2.b64",
+            "cp.async.16",
+            "global_load_dwordx4",
+            "global_load_dwordx2",
+        )
         assert any(made.memory[name] for name in wide), (made.row, made.target, made.memory)
 
 
@@ -90,8 +119,11 @@ def test_offsets_are_64_bit():
     rows = compile_table.table()
     for kernel in ("softmax_average", "upsample_average"):
         text = compile_table.compile_row(
-            next(row for row in rows if row.kernel == kernel and row["KIND_SET"] == FLOAT16), TARGETS[1]
+            next(row for row in rows if row.kernel == kernel and row["KIND_SET"] == FLOAT16),
+            TARGETS[1],
         ).intermediate
-        offsets = re.findall(r"tt\.addptr .*: tensor<\d[^,]*!tt\.ptr<f16>>, tensor<[\dx]*x(i\d+)>", text)
+        offsets = re.findall(
+            r"tt\.addptr .*: tensor<\d[^,]*!tt\.ptr<f16>>, tensor<[\dx]*x(i\d+)>", text
+        )
         assert offsets
         assert set(offsets) == {"i64"}

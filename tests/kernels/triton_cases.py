@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-triton_average = pytest.importorskip("fusion.kernels.triton_average")
-from fusion.kernels import reference, triton_confusion, triton_terms, triton_upsample  # noqa: E402
-from fusion.kernels.reference import OUTPUTS, Fused  # noqa: E402
+triton_average = pytest.importorskip("fusion.kernels.average.triton")
+from fusion.kernels import arithmetic as reference
+from fusion.kernels import tiles as triton_terms
+from fusion.kernels.arithmetic import OUTPUTS, Fused  # noqa: E402
+from fusion.kernels.confusion import triton as triton_confusion
+from fusion.kernels.upsample import triton as triton_upsample
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
@@ -27,7 +30,9 @@ PIXELS = (1, 7, 63, 64, 65, 1023)
 CLOSE = 1e-6  # where the twin's best two scores are nearer than this, either label is right
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:All-NaN slice encountered:RuntimeWarning")  # NumPy's, where it interprets a maximum
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:All-NaN slice encountered:RuntimeWarning"
+)  # NumPy's, where it interprets a maximum
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +42,9 @@ def silent_nan():
         yield
 
 
-def made_logits(classes: int, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torch.Tensor:
+def made_logits(
+    classes: int, shape: tuple[int, ...], dtype: torch.dtype, seed: int
+) -> torch.Tensor:
     """Random logits; uint8: valid gap codes, 0 at the lowest best class and nowhere else."""
     z = torch.randn(classes, *shape, generator=torch.Generator().manual_seed(seed)) * 4
     if dtype != torch.uint8:
@@ -55,7 +62,11 @@ def assert_agree(got: Fused, expected: Fused, tolerance: float = 5e-7) -> None:
     scores = expected.probabilities.nan_to_num()
     if got.labels is not None:
         best = scores.sort(dim=0, descending=True).values
-        clear = best[0] - best[1] >= CLOSE if len(best) > 1 else torch.ones_like(best[0], dtype=torch.bool)
+        clear = (
+            best[0] - best[1] >= CLOSE
+            if len(best) > 1
+            else torch.ones_like(best[0], dtype=torch.bool)
+        )
         clear |= expected.probabilities.isnan().any(dim=0)
         assert got.labels.dtype == expected.labels.dtype
         differ = got.labels.to(torch.int64) != expected.labels.to(torch.int64)
@@ -77,17 +88,28 @@ def check(logits, weights, **options) -> Fused:
 # Shapes and dtypes
 
 
-@pytest.mark.parametrize(("classes", "pixels"), [(c, PIXELS[i % len(PIXELS)]) for i, c in enumerate(CLASSES)])
+@pytest.mark.parametrize(
+    ("classes", "pixels"), [(c, PIXELS[i % len(PIXELS)]) for i, c in enumerate(CLASSES)]
+)
 @pytest.mark.parametrize("together", [False, True], ids=["sum", "groups"])
 def test_every_class_count(classes, pixels, together):
     logits = models(5, classes, (pixels,))
-    check(logits[1:] + logits[:1], [0.5, 2.0, 1.0], groups=[[0, 3], [1], [2, 4]], outputs=OUTPUTS if together else OUTPUTS[:5])
+    check(
+        logits[1:] + logits[:1],
+        [0.5, 2.0, 1.0],
+        groups=[[0, 3], [1], [2, 4]],
+        outputs=OUTPUTS if together else OUTPUTS[:5],
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("count", "pixels"), [(1, 1023), (2, 65), (3, 64), (17, 63), (22, 7)])
 def test_every_dtype_and_model_count(dtype, count, pixels):
-    check(models(count, 19, (pixels,), [dtype]), [1.0 + m for m in range(count)], temperatures=[0.5 + 0.1 * m for m in range(count)])
+    check(
+        models(count, 19, (pixels,), [dtype]),
+        [1.0 + m for m in range(count)],
+        temperatures=[0.5 + 0.1 * m for m in range(count)],
+    )
 
 
 def test_a_whole_map_of_many_programs():
@@ -137,7 +159,9 @@ LAYOUTS = {
     "every second": lambda t: torch.stack([t, t + 1], dim=-1).flatten(-2)[..., ::2],
     "reversed classes": lambda t: torch.cat([t, t]).as_strided(t.shape, t.stride(), t.stride(0)),
     "expanded": lambda t: t[:, :1].expand(t.shape),
-    "permuted deep": lambda t: t.unflatten(3, (2, 4)).permute(0, 4, 2, 3, 1).contiguous().permute(0, 4, 2, 3, 1).flatten(3),
+    "permuted deep": lambda t: (
+        t.unflatten(3, (2, 4)).permute(0, 4, 2, 3, 1).contiguous().permute(0, 4, 2, 3, 1).flatten(3)
+    ),
 }
 
 
@@ -146,13 +170,18 @@ def test_any_strides_are_read_in_place(layout):
     plain = models(4, 12, (3, 6, 8))
     strided = [LAYOUTS[layout](t) for t in plain]
     got = check(strided, [1, 2, 3, 4], outputs=("labels", "probabilities"))
-    again = check([t.contiguous() for t in strided], [1, 2, 3, 4], outputs=("labels", "probabilities"))
+    again = check(
+        [t.contiguous() for t in strided], [1, 2, 3, 4], outputs=("labels", "probabilities")
+    )
     assert torch.equal(got.probabilities, again.probabilities)
     check([strided[0], plain[1], strided[2], plain[3]], [1, 2, 3, 4])
 
 
 def test_more_than_three_pixel_axes_are_copied():
-    check([t.unflatten(1, (2, 3, 4, 5)).permute(0, 4, 3, 2, 1) for t in models(3, 4, (120,))], [1, 1, 1])
+    check(
+        [t.unflatten(1, (2, 3, 4, 5)).permute(0, 4, 3, 2, 1) for t in models(3, 4, (120,))],
+        [1, 1, 1],
+    )
 
 
 def test_slices_at_odd_addresses():
@@ -177,10 +206,18 @@ VALUES = {
     "exact ties": lambda z: z.round().clamp(0, 1),
     "largest": lambda z: torch.where(z > 0, 65504.0, -65504.0).to(z.dtype),
     "one class dead": lambda z: z.index_fill(0, torch.tensor([2], device=z.device), -math.inf),
-    "all but one dead": lambda z: torch.full_like(z, -math.inf).index_copy(0, torch.tensor([4], device=z.device), z[4:5]),
-    "a tile dead": lambda z: z.masked_fill((torch.arange(z.shape[1], device=z.device) < 40)[None, :], -math.inf),
-    "a pixel dead": lambda z: z.masked_fill((torch.arange(z.shape[1], device=z.device) == 22)[None, :], -math.inf),
-    "a pixel NaN": lambda z: z.masked_fill((torch.arange(z.shape[1], device=z.device) == 3)[None, :], math.nan),
+    "all but one dead": lambda z: torch.full_like(z, -math.inf).index_copy(
+        0, torch.tensor([4], device=z.device), z[4:5]
+    ),
+    "a tile dead": lambda z: z.masked_fill(
+        (torch.arange(z.shape[1], device=z.device) < 40)[None, :], -math.inf
+    ),
+    "a pixel dead": lambda z: z.masked_fill(
+        (torch.arange(z.shape[1], device=z.device) == 22)[None, :], -math.inf
+    ),
+    "a pixel NaN": lambda z: z.masked_fill(
+        (torch.arange(z.shape[1], device=z.device) == 3)[None, :], math.nan
+    ),
     "one value NaN": lambda z: torch.cat([z[:2], z[2:3].masked_fill(z[2:3] > 3, math.nan), z[3:]]),
 }
 
@@ -197,7 +234,9 @@ def test_values(value, dtype):
 
 
 def test_constant_codes_are_the_lowest_class():
-    codes = torch.ones(5, 63, dtype=torch.uint8, device=DEVICE).index_fill(0, torch.tensor([0], device=DEVICE), 0)
+    codes = torch.ones(5, 63, dtype=torch.uint8, device=DEVICE).index_fill(
+        0, torch.tensor([0], device=DEVICE), 0
+    )
     assert not check([codes, codes], [1, 1]).labels.any()
 
 
@@ -265,13 +304,17 @@ def test_outputs_are_written_in_full_and_nothing_else(poisoned, classes, pixels)
 @pytest.mark.parametrize("resize", ["logits", "probabilities"])
 def test_upsampled_outputs_are_written_in_full_and_nothing_else(poisoned, resize):
     logits = models(3, 11, (5, 7))
-    triton_upsample.upsample_softmax_average(logits, [1, 2, 3], (13, 22), resize=resize, rows=(2, 11), outputs=OUTPUTS)
+    triton_upsample.upsample_softmax_average(
+        logits, [1, 2, 3], (13, 22), resize=resize, rows=(2, 11), outputs=OUTPUTS
+    )
     assert_canaries_live(poisoned)
 
 
 def test_ten_runs_are_bit_equal():
     logits = models(5, 19, (129,))
-    first, *others = [triton_average.softmax_average(logits, [1, 2, 3, 4, 5], outputs=OUTPUTS) for _ in range(10)]
+    first, *others = [
+        triton_average.softmax_average(logits, [1, 2, 3, 4, 5], outputs=OUTPUTS) for _ in range(10)
+    ]
     for other, name in itertools.product(others, OUTPUTS):
         assert torch.equal(getattr(first, name), getattr(other, name))
 
@@ -280,8 +323,19 @@ def test_ten_runs_are_bit_equal():
 def test_error_is_at_most_twice_that_of_torch(dtype):
     logits = models(7, 124, (257,), [dtype])
     exact = sum(torch.softmax(z.double(), 0) for z in logits) / 7
-    torch_error = (torch.stack([torch.softmax(z.float(), 0) for z in logits]).mean(0) - exact).abs().max()
-    error = (triton_average.softmax_average(logits, [1.0] * 7, outputs=("probabilities",)).probabilities - exact).abs().max()
+    torch_error = (
+        (torch.stack([torch.softmax(z.float(), 0) for z in logits]).mean(0) - exact).abs().max()
+    )
+    error = (
+        (
+            triton_average.softmax_average(
+                logits, [1.0] * 7, outputs=("probabilities",)
+            ).probabilities
+            - exact
+        )
+        .abs()
+        .max()
+    )
     assert error <= 2 * torch_error
 
 
@@ -289,7 +343,9 @@ def test_error_is_at_most_twice_that_of_torch(dtype):
 
 
 def check_upsampled(logits, weights, size, **options) -> Fused:
-    expected = reference.upsample_softmax_average(logits, weights, size, **{**options, "outputs": OUTPUTS})
+    expected = reference.upsample_softmax_average(
+        logits, weights, size, **{**options, "outputs": OUTPUTS}
+    )
     got = triton_upsample.upsample_softmax_average(logits, weights, size, **options)
     assert_agree(got, expected)
     return got
@@ -313,20 +369,45 @@ def test_upsampling(name, resize):
     logits = [made_logits(11, shapes[m % len(shapes)], DTYPES[m % 4], seed=m) for m in range(5)]
     groups = [[0, 4, 1], [2], [3]]
     temperatures = [1.0, 0.4, 2.0, 1.0, 3.0]
-    check_upsampled(logits, [1, 2, 0.5], size, groups=groups, temperatures=temperatures, resize=resize, outputs=OUTPUTS)
-    check_upsampled(logits, [1, 0, 0.5], size, groups=groups, temperatures=temperatures, resize=resize, rows=(1, size[0] - 1))
+    check_upsampled(
+        logits,
+        [1, 2, 0.5],
+        size,
+        groups=groups,
+        temperatures=temperatures,
+        resize=resize,
+        outputs=OUTPUTS,
+    )
+    check_upsampled(
+        logits,
+        [1, 0, 0.5],
+        size,
+        groups=groups,
+        temperatures=temperatures,
+        resize=resize,
+        rows=(1, size[0] - 1),
+    )
 
 
 @pytest.mark.parametrize("resize", ["logits", "probabilities"])
 @pytest.mark.parametrize("classes", [1, 2, 124, 256, 1000])
 def test_upsampling_class_counts(classes, resize):
-    check_upsampled(models(2, classes, (3, 4), [torch.float16, torch.uint8]), [1, 2], (7, 9), resize=resize, outputs=OUTPUTS[:5])
+    check_upsampled(
+        models(2, classes, (3, 4), [torch.float16, torch.uint8]),
+        [1, 2],
+        (7, 9),
+        resize=resize,
+        outputs=OUTPUTS[:5],
+    )
 
 
 @pytest.mark.parametrize("resize", ["logits", "probabilities"])
 @pytest.mark.parametrize("value", VALUES)
 def test_upsampling_values(value, resize):
-    logits = [VALUES[value](z.reshape(9, -1)).reshape(z.shape) for z in models(2, 9, (6, 9), [torch.float16])]
+    logits = [
+        VALUES[value](z.reshape(9, -1)).reshape(z.shape)
+        for z in models(2, 9, (6, 9), [torch.float16])
+    ]
     check_upsampled(logits, [1.0, 2.0], (10, 34), resize=resize, outputs=OUTPUTS)
 
 
@@ -335,7 +416,9 @@ def test_upsampling_probabilities_and_strides(resize):
     logits = models(3, 6, (5, 8), FLOATS)
     logits[2] = torch.softmax(logits[2], 0)
     logits = [t.movedim(0, -1).contiguous().movedim(-1, 0) for t in logits]
-    check_upsampled(logits, [1, 1, 1], (11, 32), values=["logits", "logits", "probabilities"], resize=resize)
+    check_upsampled(
+        logits, [1, 1, 1], (11, 32), values=["logits", "logits", "probabilities"], resize=resize
+    )
 
 
 @pytest.mark.parametrize("resize", ["logits", "probabilities"])
@@ -355,9 +438,13 @@ def test_bands_of_native_sums_are_the_whole(monkeypatch):
         return triton_average.softmax_average(logits, *arguments, **options)
 
     monkeypatch.setattr(triton_upsample, "softmax_average", recorded)
-    whole = triton_upsample.upsample_softmax_average(logits, [1, 2, 3, 4], (16, 22), outputs=OUTPUTS)
+    whole = triton_upsample.upsample_softmax_average(
+        logits, [1, 2, 3, 4], (16, 22), outputs=OUTPUTS
+    )
     monkeypatch.setattr(triton_upsample, "BAND_BYTES", 4 * 4 * 5 * 7 * 3)  # three native rows
-    banded = triton_upsample.upsample_softmax_average(logits, [1, 2, 3, 4], (16, 22), outputs=OUTPUTS)
+    banded = triton_upsample.upsample_softmax_average(
+        logits, [1, 2, 3, 4], (16, 22), outputs=OUTPUTS
+    )
     for name in OUTPUTS:
         assert torch.equal(getattr(whole, name), getattr(banded, name))
     assert max(heights) == 9
@@ -365,14 +452,18 @@ def test_bands_of_native_sums_are_the_whole(monkeypatch):
 
 
 def test_no_rows():
-    got = triton_upsample.upsample_softmax_average(models(1, 3, (4, 4)), [1], (8, 8), rows=(5, 5), outputs=OUTPUTS)
+    got = triton_upsample.upsample_softmax_average(
+        models(1, 3, (4, 4)), [1], (8, 8), rows=(5, 5), outputs=OUTPUTS
+    )
     assert got.labels.shape == (0, 8)
 
 
 # Confusion
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64]
+)
 @pytest.mark.parametrize(("classes", "pixels"), [(1, 1), (2, 4097), (11, 25920), (124, 1023)])
 def test_confusion(classes, pixels, dtype):
     generator = torch.Generator().manual_seed(pixels)
@@ -387,8 +478,13 @@ def test_confusion(classes, pixels, dtype):
 def test_confusion_many_classes_void_and_strides():
     targets = torch.arange(4000, dtype=torch.int32, device=DEVICE).reshape(50, 80).T % 1000
     labels = targets.flip(0)
-    assert torch.equal(triton_confusion.confusion(targets, labels, 1000, ignore=7), reference.confusion(targets, labels, 1000, ignore=7))
-    assert not triton_confusion.confusion(torch.full_like(labels, 7), labels + 5000, 1000, ignore=7).any()
+    assert torch.equal(
+        triton_confusion.confusion(targets, labels, 1000, ignore=7),
+        reference.confusion(targets, labels, 1000, ignore=7),
+    )
+    assert not triton_confusion.confusion(
+        torch.full_like(labels, 7), labels + 5000, 1000, ignore=7
+    ).any()
     assert triton_confusion.confusion(targets[:0], labels[:0], 3).shape == (3, 3)
 
 
@@ -405,6 +501,8 @@ def test_confusion_writes_nothing_for_what_is_outside():
     labels = torch.tensor([0, 1, 0, 7, 0, -3], dtype=torch.int16, device=DEVICE)
     counts = torch.zeros(3, 3, 3, dtype=torch.int64, device=DEVICE)
     outside = torch.zeros(1, dtype=torch.int32, device=DEVICE)
-    triton_confusion.confusion_kernel[(1,)](targets, labels, counts[1:2], outside, 6, 3, 255, COPIES=1, BLOCK_P=128)
+    triton_confusion.confusion_kernel[(1,)](
+        targets, labels, counts[1:2], outside, 6, 3, 255, COPIES=1, BLOCK_P=128
+    )
     assert counts.nonzero().tolist() == [[1, 0, 0], [1, 1, 1]]
     assert outside.item() == 1

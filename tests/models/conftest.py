@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import scenes
-from fusion.models import config
+from fusion.models.training import config
 
 SIZES = scenes.Sizes((64, 96), {"train": 6, "val": 3, "test": 2}, regions=5, frames=(2, 3))
 
@@ -39,10 +39,18 @@ def configure(vspw, tmp_path):
             "data": {"vspw": str(vspw)},
             "network": {"name": "plain", "preset": "micro"},
             "augment": {"crop": 32},
-            "train": {"steps": 4, "batch": 2, "learning_rate": 1e-3, "warmup": 2, "checkpoint_every": 1},
+            "train": {
+                "steps": 4,
+                "batch": 2,
+                "learning_rate": 1e-3,
+                "warmup": 2,
+                "checkpoint_every": 1,
+            },
         }
         for name, values in sections.items():
-            document[name] = {**document.get(name, {}), **values} if isinstance(values, dict) else values
+            document[name] = (
+                {**document.get(name, {}), **values} if isinstance(values, dict) else values
+            )
         return config.parse(document)
 
     return make

@@ -12,8 +12,18 @@ from PIL import Image
 from benchmarks import scenes
 from fusion.errors import InputError, StoreError
 from fusion.labels import write_labels
-from fusion.models.data import DEVIATION, MEAN, Augment, Batches, Clips, Samples, folds, read_image, standardised
-from fusion.models.locate import open_clips, read_names
+from fusion.models.data.clips import (
+    DEVIATION,
+    MEAN,
+    Augment,
+    Batches,
+    Clips,
+    Samples,
+    folds,
+    read_image,
+    standardised,
+)
+from fusion.models.data.source import open_clips, read_names
 
 PLAIN = Augment(crop=32, scale=(1.0, 1.0), flip=0.0, colour=0.0)
 
@@ -24,7 +34,9 @@ def folder(tmp_path):
     for t in range(2):
         path = tmp_path / "images" / "clip" / f"{t}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(t).integers(0, 256, (40, 50, 3)).astype(np.uint8)).save(path)
+        Image.fromarray(
+            np.random.default_rng(t).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+        ).save(path)
         mask = (np.indices((40, 50)).sum(axis=0) // 7 % 3).astype(np.uint8)
         mask[0] = 255
         write_labels(tmp_path / "labels" / "clip" / f"{t}.png", mask)
@@ -43,7 +55,9 @@ def test_vspw_is_read_as_its_masks_say(vspw):
     image, mask = clips.pair(video, frame)
     stored = np.array(Image.open(vspw / "data" / video / "mask" / f"{frame}.png"))
     assert image.size == mask.shape[::-1] == (96, 64)
-    np.testing.assert_array_equal(mask, np.where((stored == 0) | (stored == 255), 255, stored.astype(int) - 1))
+    np.testing.assert_array_equal(
+        mask, np.where((stored == 0) | (stored == 255), 255, stored.astype(int) - 1)
+    )
     assert Clips.vspw(vspw, "test", labelled=False).videos == Clips.vspw(vspw, "test").videos
 
 
@@ -63,7 +77,10 @@ def test_folders_read_the_same_as_vspw(vspw, tmp_path):
 
 def test_standardised_by_hand():
     found = standardised(Image.new("RGB", (2, 1), (255, 0, 51)))
-    expected = [(value - mean) / deviation for value, mean, deviation in zip((1.0, 0.0, 0.2), MEAN, DEVIATION, strict=True)]
+    expected = [
+        (value - mean) / deviation
+        for value, mean, deviation in zip((1.0, 0.0, 0.2), MEAN, DEVIATION, strict=True)
+    ]
     torch.testing.assert_close(found[:, 0, 1], torch.tensor(expected))
 
 
@@ -71,11 +88,18 @@ def test_standardised_by_hand():
 def test_image_and_mask_stay_together(folder, flip):
     """A view without scale and colour is a window of the pair, mirrored together."""
     image, mask = clips_of(folder).pair("clip", "0")
-    view, target = Augment(crop=32, scale=(1.0, 1.0), flip=flip, colour=0.0)(image, mask, np.random.default_rng(4))
+    view, target = Augment(crop=32, scale=(1.0, 1.0), flip=flip, colour=0.0)(
+        image, mask, np.random.default_rng(4)
+    )
     if flip:
         view, target = view.flip(-1), target.flip(-1)
     whole = standardised(image)
-    places = [(y, x) for y in range(9) for x in range(19) if torch.equal(whole[:, y : y + 32, x : x + 32], view)]
+    places = [
+        (y, x)
+        for y in range(9)
+        for x in range(19)
+        if torch.equal(whole[:, y : y + 32, x : x + 32], view)
+    ]
     assert len(places) == 1
     y, x = places[0]
     np.testing.assert_array_equal(target.numpy(), mask[y : y + 32, x : x + 32])
@@ -83,7 +107,9 @@ def test_image_and_mask_stay_together(folder, flip):
 
 def test_beyond_the_image_is_void(folder):
     image, mask = clips_of(folder).pair("clip", "0")
-    view, target = Augment(crop=64, scale=(1.0, 1.0), flip=0.0, colour=0.0)(image, mask, np.random.default_rng(0))
+    view, target = Augment(crop=64, scale=(1.0, 1.0), flip=0.0, colour=0.0)(
+        image, mask, np.random.default_rng(0)
+    )
     assert view.shape == (3, 64, 64)
     assert target[40:].eq(255).all()
     assert target[:, 50:].eq(255).all()
@@ -103,7 +129,9 @@ def test_scaled_masks_hold_their_own_values_only(folder):
 def test_colour_changes_the_image_only(folder):
     image, mask = clips_of(folder).pair("clip", "0")
     plain = PLAIN(image, mask, np.random.default_rng(1))
-    coloured = Augment(crop=32, scale=(1.0, 1.0), flip=0.0, colour=0.5)(image, mask, np.random.default_rng(1))
+    coloured = Augment(crop=32, scale=(1.0, 1.0), flip=0.0, colour=0.5)(
+        image, mask, np.random.default_rng(1)
+    )
     assert torch.equal(plain[1], coloured[1])
     assert not torch.equal(plain[0], coloured[0])
 
@@ -126,7 +154,9 @@ def test_every_sample_draws_its_own_view(vspw):
 
 def test_an_epoch_has_every_frame_once(vspw, monkeypatch):
     seen, original = [], Clips.pair
-    monkeypatch.setattr(Clips, "pair", lambda self, *names: seen.append(names) or original(self, *names))
+    monkeypatch.setattr(
+        Clips, "pair", lambda self, *names: seen.append(names) or original(self, *names)
+    )
     samples = Samples(Clips.vspw(vspw, "train"), PLAIN, 0)
     count = len(samples.pairs)
     for k in range(2 * count):
@@ -137,7 +167,9 @@ def test_an_epoch_has_every_frame_once(vspw, monkeypatch):
 
 def test_processes_share_the_numbers_out():
     parts = [list(Batches(2, 5, 3, rank, 2)) for rank in range(2)]
-    assert [numbers for pair in zip(*parts, strict=True) for batch in pair for numbers in batch] == list(range(12, 30))
+    assert [
+        numbers for pair in zip(*parts, strict=True) for batch in pair for numbers in batch
+    ] == list(range(12, 30))
     assert len(Batches(2, 5, 3)) == 3
 
 
@@ -154,7 +186,9 @@ def test_folds_partition_the_videos():
 
 def test_missing_image(folder):
     (folder / "images" / "clip" / "1.png").unlink()
-    with pytest.raises(InputError, match=r"video 'clip' has 1 masks without an image in .*, the first '1'"):
+    with pytest.raises(
+        InputError, match=r"video 'clip' has 1 masks without an image in .*, the first '1'"
+    ):
         clips_of(folder).labelled()
     with pytest.raises(InputError, match="has no frame '1'"):
         clips_of(folder).image("clip", "1")
@@ -182,8 +216,16 @@ def test_corrupted_jpeg(vspw, tmp_path, damage):
     video = Clips.vspw(vspw, "val").videos[0]
     content = next((vspw / "data" / video / "origin").glob("*.jpg")).read_bytes()
     path = tmp_path / "broken.jpg"
-    path.write_bytes({"truncated": content[: len(content) // 2], "garbage": b"\xff\xd8" + bytes(100), "empty": b""}[damage])
-    with pytest.raises(StoreError, match=r"images: .*broken\.jpg cannot be decoded .*; restore the file"):
+    path.write_bytes(
+        {
+            "truncated": content[: len(content) // 2],
+            "garbage": b"\xff\xd8" + bytes(100),
+            "empty": b"",
+        }[damage]
+    )
+    with pytest.raises(
+        StoreError, match=r"images: .*broken\.jpg cannot be decoded .*; restore the file"
+    ):
         read_image(path)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fusion.errors import FusionError, InputError, StoreError
-from fusion.models import checkpoint, config
 from fusion.models.registry import Architecture, Network, build, names, register
+from fusion.models.training import checkpoint, config
 
 OWN = """
 import torch
@@ -51,7 +51,9 @@ def test_wrong_names_and_options():
     with pytest.raises(InputError, match="module 'nowhere_to_be_found' cannot be imported"):
         build("plain", 3, module="nowhere_to_be_found")
     build("plain", 3, {"preset": "micro"})
-    with pytest.raises(InputError, match=r"network 'plain' is registered by fusion\.models\.plain\.Plain"):
+    with pytest.raises(
+        InputError, match=r"network 'plain' is registered by fusion\.models\.plain\.Plain"
+    ):
         register("plain")(Network)
 
 
@@ -72,14 +74,18 @@ def test_weights_round_trip(tmp_path, monkeypatch, suffix, tau):
     other, there = checkpoint.load_network(tmp_path / f"w{suffix}")
     assert there == architecture
     assert not other.training
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 def test_weights_of_another_architecture(tmp_path):
     path = tmp_path / "w.safetensors"
     network, _ = plain_weights(path)
     with pytest.raises(
-        InputError, match=r"is of another architecture than Plain: 'head\.weight' is \[2, 16, 1, 1\], expected \[3, 16, 1, 1\]"
+        InputError,
+        match=r"is of another architecture than Plain: 'head\.weight' is \[2, 16, 1, 1\], expected \[3, 16, 1, 1\]",
     ):
         checkpoint.load_state(build("plain", 3, {"preset": "micro"}), network.state_dict(), "w")
     adjusted = Architecture("plain", ("a", "b"), {"preset": "micro"}, 0.03).build()
@@ -100,19 +106,26 @@ def test_starting_from_other_classes_leaves_the_last_layer(tmp_path, name):
     checkpoint.start_from(network, here, tmp_path / "w")
     per_class = (network.classifier, "model.criterion.empty_weight")
     for key, tensor in network.state_dict().items():
-        assert torch.equal(tensor, before[key] if key.startswith(per_class) else source.state_dict()[key]), key
+        assert torch.equal(
+            tensor, before[key] if key.startswith(per_class) else source.state_dict()[key]
+        ), key
 
 
 def test_starting_with_the_same_classes(tmp_path):
     source, there = plain_weights(tmp_path / "w")
     network = there.build()
     checkpoint.start_from(network, there, tmp_path / "w")
-    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in network.state_dict().items())
+    assert all(
+        torch.equal(tensor, source.state_dict()[name])
+        for name, tensor in network.state_dict().items()
+    )
     adjusted = Architecture("plain", there.classes, there.options, 0.03)
     prior = torch.tensor([0.9, 0.1]).log()
     network = adjusted.build(prior)
     checkpoint.start_from(network, adjusted, tmp_path / "w")
-    assert torch.equal(network.get_parameter("head.weight"), source.get_parameter("head.weight")[:, :, 0, 0])
+    assert torch.equal(
+        network.get_parameter("head.weight"), source.get_parameter("head.weight")[:, :, 0, 0]
+    )
     checkpoint.save_network(tmp_path / "v", network, adjusted)
     other = adjusted.build(prior.flip(0))
     checkpoint.start_from(other, adjusted, tmp_path / "v")
@@ -123,14 +136,21 @@ def test_starting_with_the_same_classes(tmp_path):
 def test_starting_from_what_does_not_fit(tmp_path, monkeypatch):
     network, there = plain_weights(tmp_path / "w")
     other = Architecture("plain", there.classes, {"preset": "tiny"})
-    with pytest.raises(InputError, match=r"is plain \{'preset': 'micro'\}, not plain \{'preset': 'tiny'\}; give weights of the same"):
+    with pytest.raises(
+        InputError,
+        match=r"is plain \{'preset': 'micro'\}, not plain \{'preset': 'tiny'\}; give weights of the same",
+    ):
         checkpoint.start_from(other.build(), other, tmp_path / "w")
     monkeypatch.setattr(type(network), "classifier", "")
     more = Architecture("plain", ("a", "c"), there.options)
     with pytest.raises(InputError, match="has other classes, and 'plain' names no last layer"):
         checkpoint.start_from(more.build(), more, tmp_path / "w")
     tensors, document = checkpoint.load(tmp_path / "w")
-    checkpoint.save(tmp_path / "w", {name.replace("mix", "nix"): tensor for name, tensor in tensors.items()}, document)
+    checkpoint.save(
+        tmp_path / "w",
+        {name.replace("mix", "nix"): tensor for name, tensor in tensors.items()},
+        document,
+    )
     with pytest.raises(InputError, match="is of another architecture than Plain"):
         checkpoint.start_from(there.build(), there, tmp_path / "w")
 
@@ -152,7 +172,10 @@ def test_pickles_are_never_run(tmp_path, kind):
         torch.save({"tensors": {}, "document": Trap(trap)}, path)
     else:
         path.write_bytes(pickle.dumps(Trap(trap)))
-    with pytest.raises(FusionError, match=r"evil\.pt (is damaged, or (holds more than tensors|not of this)|needs the package)"):
+    with pytest.raises(
+        FusionError,
+        match=r"evil\.pt (is damaged, or (holds more than tensors|not of this)|needs the package)",
+    ):
         checkpoint.load(path)
     assert not trap.exists()
 
@@ -164,8 +187,16 @@ def test_damaged_weights(tmp_path, damage):
     content = path.read_bytes()
     path.unlink()
     if damage != "missing":
-        path.write_bytes({"truncated": content[:-100], "empty": b"", "text": b"hello there, this is no weights file"}[damage])
-    with pytest.raises(FusionError, match=r"give a file that training wrote|needs the package safetensors"):
+        path.write_bytes(
+            {
+                "truncated": content[:-100],
+                "empty": b"",
+                "text": b"hello there, this is no weights file",
+            }[damage]
+        )
+    with pytest.raises(
+        FusionError, match=r"give a file that training wrote|needs the package safetensors"
+    ):
         checkpoint.load_network(path)
 
 
@@ -186,7 +217,9 @@ def test_config_defaults_and_sections(tmp_path):
     found = config.read(write(tmp_path / "run.toml", text))
     assert found.out == str(tmp_path / "runs/a")
     assert found.data.vspw == str(tmp_path / "V")
-    assert found.network == config.NetworkChoice("plain", start=str(tmp_path / "w.pt"), options={"preset": "micro"})
+    assert found.network == config.NetworkChoice(
+        "plain", start=str(tmp_path / "w.pt"), options={"preset": "micro"}
+    )
     assert found.augment.scale == (1.0, 2.0)
     assert (found.swa.cycles, found.swa.every) == (10, 2000)  # section 2.2
     assert (found.loss.threshold, found.loss.min_kept, found.loss.tau) == (0.7, 200_000, 0.03)
@@ -196,7 +229,10 @@ def test_config_defaults_and_sections(tmp_path):
     ("text", "message"),
     [
         ('out = "a"\n[trian]\nsteps = 1', "no section has no key 'trian'; did you mean 'train'?"),
-        ('out = "a"\n[train]\nlearning_rat = 1', r"\[train\] has no key 'learning_rat'; did you mean 'learning_rate'?"),
+        (
+            'out = "a"\n[train]\nlearning_rat = 1',
+            r"\[train\] has no key 'learning_rat'; did you mean 'learning_rate'?",
+        ),
         ('out = "a"\n[train]\nsteps = "many"', "train.steps is 'many'; give a value of type int"),
         ('out = "a"\n[train]\nsteps = true', "train.steps is True; give a value of type int"),
         ('out = "a"\n[train]\nbatch = 1', "batch norm needs 2 images"),

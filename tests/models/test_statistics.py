@@ -11,7 +11,7 @@ from PIL import Image
 from fusion.errors import InputError
 from fusion.labels import write_labels
 from fusion.models import statistics
-from fusion.models.data import Clips
+from fusion.models.data.clips import Clips
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def test_counts_by_hand(clips):
     found = statistics.class_statistics(clips)
     assert found.videos.tolist() == [2, 1, 0]
     assert found.pixels.tolist() == [57, 3, 0]
-    np.testing.assert_allclose(found.log_prior().numpy(), np.log(np.array([57, 3, 1]) / 61), rtol=1e-6)
+    np.testing.assert_allclose(
+        found.log_prior().numpy(), np.log(np.array([57, 3, 1]) / 61), rtol=1e-6
+    )
 
 
 def test_the_cache_is_used_and_not_believed_blindly(clips, tmp_path, monkeypatch):
@@ -66,7 +68,9 @@ def test_masks_are_needed(clips):
 
 
 def test_command(vspw, tmp_path, capsys):
-    assert statistics.main(["--vspw", str(vspw), "--split", "val", "--out", str(tmp_path / "s")]) == 0
+    assert (
+        statistics.main(["--vspw", str(vspw), "--split", "val", "--out", str(tmp_path / "s")]) == 0
+    )
     assert len(capsys.readouterr().out.splitlines()) == 126
     with Image.open(tmp_path / "s" / "statistics.png") as picture:
         assert picture.size[0] > 900

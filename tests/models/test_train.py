@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from fusion.errors import InputError, StoreError
-from fusion.models import checkpoint, losses, swa, train
-from fusion.models.plain import Plain
+from fusion.models import train
+from fusion.models.networks.plain import Plain
+from fusion.models.training import checkpoint, losses, swa
 
 ROOT = Path(__file__).parents[2]
 SWA = {"cycles": 2, "every": 2, "highest": 1e-3, "lowest": 1e-4, "refresh": 2}
@@ -63,7 +64,13 @@ def test_killed_at_any_step_and_resumed(configure, uninterrupted, monkeypatch, e
 
 def test_randomness_inside_the_network_is_resumed(configure, monkeypatch):
     original = Plain.logits
-    monkeypatch.setattr(Plain, "logits", lambda self, images: torch.nn.functional.dropout(original(self, images), 0.5, self.training))
+    monkeypatch.setattr(
+        Plain,
+        "logits",
+        lambda self, images: torch.nn.functional.dropout(
+            original(self, images), 0.5, self.training
+        ),
+    )
     whole = train.train(configure("whole"), "cpu")
     with monkeypatch.context() as patch:
         killed_before(2, patch)
@@ -80,15 +87,32 @@ def test_a_run_that_is_done_changes_nothing(configure, uninterrupted):
 
 def in_its_own_process(options, folder: Path, **environment: str) -> subprocess.Popen:
     """The training command on the configuration's data, writing to folder/run.out."""
-    train_keys = "".join(f"{key} = {value!r}\n" for key, value in options.to_json()["train"].items())
+    train_keys = "".join(
+        f"{key} = {value!r}\n" for key, value in options.to_json()["train"].items()
+    )
     file = folder / "run.toml"
     file.write_text(
         f'out = "run.out"\nseed = {options.seed}\n[data]\nvspw = "{options.data.vspw}"\n[network]\nname = "plain"\npreset = "micro"\n'
         f"[augment]\ncrop = {options.augment.crop}\n[train]\n{train_keys}"
     )
-    command = [sys.executable, "-m", "fusion.models.train", "--config", str(file), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "fusion.models.train",
+        "--config",
+        str(file),
+        "--device",
+        "cpu",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_killed_as_a_process(configure, tmp_path):
@@ -100,7 +124,10 @@ def test_killed_as_a_process(configure, tmp_path):
             time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
         child.wait(timeout=60)
-    resumed, fresh = (train.Run(other, train.world("cpu")) for other in (options, replace(options, out=str(tmp_path / "fresh"))))
+    resumed, fresh = (
+        train.Run(other, train.world("cpu"))
+        for other in (options, replace(options, out=str(tmp_path / "fresh")))
+    )
     assert fresh.step == 0 < resumed.step < 400
     last = resumed.step + 3
     for run in (resumed, fresh):
@@ -108,7 +135,12 @@ def test_killed_as_a_process(configure, tmp_path):
         while run.step < last:
             run._update(list(run.batches(run.step, run.step + 1)))
             run.step += 1
-    assert all(torch.equal(a, b) for a, b in zip(resumed.network.state_dict().values(), fresh.network.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            resumed.network.state_dict().values(), fresh.network.state_dict().values(), strict=True
+        )
+    )
 
 
 def test_the_average_is_of_the_saved_checkpoints(configure, uninterrupted):
@@ -120,7 +152,10 @@ def test_the_average_is_of_the_saved_checkpoints(configure, uninterrupted):
 
 
 def test_schedule(configure):
-    options = configure(train={"steps": 10, "warmup": 4, "learning_rate": 1.0, "power": 2.0}, swa={**SWA, "highest": 0.5, "lowest": 0.1})
+    options = configure(
+        train={"steps": 10, "warmup": 4, "learning_rate": 1.0, "power": 2.0},
+        swa={**SWA, "highest": 0.5, "lowest": 0.1},
+    )
     rates = [train.learning_rate(options, step) for step in range(14)]
     expected = [min(1, (i + 1) / 4) * (1 - i / 10) ** 2 for i in range(10)]
     assert rates == pytest.approx([*expected, 0.3, 0.1, 0.3, 0.1])
@@ -137,7 +172,9 @@ def test_a_step_is_adamw_on_the_mean_gradient(configure):
     for images, targets in batches:
         (losses.cross_entropy(twin.network.logits(images), targets) / 2).backward()
     rate, (a, b) = train.learning_rate(options, 0), (0.9, 0.999)
-    for (name, parameter), found in zip(twin.network.named_parameters(), run.network.parameters(), strict=True):
+    for (name, parameter), found in zip(
+        twin.network.named_parameters(), run.network.parameters(), strict=True
+    ):
         gradient, decay = parameter.grad, 0.1 if parameter.ndim > 1 else 0.0
         mean, square = (1 - a) * gradient / (1 - a), (1 - b) * gradient**2 / (1 - b)
         expected = parameter.detach() * (1 - rate * decay) - rate * mean / (square.sqrt() + 1e-8)
@@ -154,7 +191,9 @@ def test_ohem_is_what_the_configuration_says(configure):
 
 
 def test_folds_leave_videos_out(configure):
-    left = [set(train.training_clips(configure(data={"folds": 3, "fold": k})).videos) for k in range(3)]
+    left = [
+        set(train.training_clips(configure(data={"folds": 3, "fold": k})).videos) for k in range(3)
+    ]
     everything = set(train.training_clips(configure()).videos)
     assert all(len(videos) == 4 for videos in left)
     held = [everything - videos for videos in left]
@@ -166,28 +205,44 @@ def test_student_starts_as_its_teacher(configure):
     options = configure("student", loss={"teacher": str(teacher), "kl": 2.0})
     run = train.Run(options, train.world("cpu"))
     taught = checkpoint.load(teacher)[0]
-    assert all(torch.equal(taught[name], tensor) for name, tensor in run.network.state_dict().items())
+    assert all(
+        torch.equal(taught[name], tensor) for name, tensor in run.network.state_dict().items()
+    )
     images, targets = next(iter(run.batches(0, 1)))
     run.network.train()
     outputs, reference = run.network.logits(images), run.objective.teacher.logits(images)
     expected = losses.cross_entropy(outputs, targets) + 2 * losses.distillation(outputs, reference)
     assert run.objective(images, targets).item() == pytest.approx(expected.item(), rel=1e-4)
     run.fit()
-    assert all(torch.equal(taught[name], tensor) for name, tensor in run.objective.teacher.state_dict().items())
-    with pytest.raises(InputError, match=r"teacher .* is plain \{'preset': 'micro'\}, not the student's architecture"):
-        train.Run(configure("other", network={"preset": "tiny"}, loss={"teacher": str(teacher)}), train.world("cpu"))
+    assert all(
+        torch.equal(taught[name], tensor)
+        for name, tensor in run.objective.teacher.state_dict().items()
+    )
+    with pytest.raises(
+        InputError,
+        match=r"teacher .* is plain \{'preset': 'micro'\}, not the student's architecture",
+    ):
+        train.Run(
+            configure("other", network={"preset": "tiny"}, loss={"teacher": str(teacher)}),
+            train.world("cpu"),
+        )
 
 
 def test_training_starts_from_given_weights(configure):
     first = train.train(configure("first"), "cpu")
     options = configure("second", network={"start": str(first)})
     run, there = train.Run(options, train.world("cpu")), checkpoint.load(first)[0]
-    assert all(torch.equal(there[name], tensor) for name, tensor in run.network.state_dict().items())
+    assert all(
+        torch.equal(there[name], tensor) for name, tensor in run.network.state_dict().items()
+    )
     final = train.train(options, "cpu")
     assert not same(final, first)
     assert same(train.train(options, "cpu"), final)  # what was trained is not started again
     with pytest.raises(InputError, match="start and teacher each say what to start from; keep one"):
-        train.Run(configure("third", network={"start": str(first)}, loss={"teacher": str(first)}), train.world("cpu"))
+        train.Run(
+            configure("third", network={"start": str(first)}, loss={"teacher": str(first)}),
+            train.world("cpu"),
+        )
 
 
 def test_the_gradient_is_clipped_to_its_norm(configure):
@@ -196,13 +251,18 @@ def test_the_gradient_is_clipped_to_its_norm(configure):
     for one in (run, free):
         one.network.train()
         one._update([next(iter(one.batches(0, 1)))])
-    norms = [torch.cat([p.grad.flatten() for p in one.network.parameters()]).norm().item() for one in (run, free)]
+    norms = [
+        torch.cat([p.grad.flatten() for p in one.network.parameters()]).norm().item()
+        for one in (run, free)
+    ]
     assert norms[0] == pytest.approx(0.01, rel=1e-4)
     assert norms[1] > 0.1
 
 
 def test_adjustment_takes_the_prior_of_the_training_videos(configure, vspw):
-    options = configure("adjusted", loss={"adjust": True, "scale": 30.0}, data={"folds": 3, "fold": 1})
+    options = configure(
+        "adjusted", loss={"adjust": True, "scale": 30.0}, data={"folds": 3, "fold": 1}
+    )
     run = train.Run(options, train.world("cpu"))
     pixels = torch.zeros(124)
     for video, frame in run.clips.labelled():
@@ -218,9 +278,15 @@ def test_adjustment_takes_the_prior_of_the_training_videos(configure, vspw):
 
 def test_another_configuration_is_refused(configure):
     train.train(configure(), "cpu")
-    with pytest.raises(InputError, match=r"another configuration \(train\.learning_rate = 0\.001 there, 0\.002 here\)"):
+    with pytest.raises(
+        InputError,
+        match=r"another configuration \(train\.learning_rate = 0\.001 there, 0\.002 here\)",
+    ):
         train.train(configure(train={"learning_rate": 2e-3}), "cpu")
-    with pytest.raises(InputError, match=r"another configuration \(network\.options\.preset = 'micro' there, 'tiny' here\)"):
+    with pytest.raises(
+        InputError,
+        match=r"another configuration \(network\.options\.preset = 'micro' there, 'tiny' here\)",
+    ):
         train.train(configure(network={"preset": "tiny"}), "cpu")
     train.train(configure(train={"checkpoint_every": 3, "workers": 1}), "cpu")
 
@@ -229,7 +295,9 @@ def test_a_checkpoint_of_another_network(configure, tmp_path):
     train.train(configure(), "cpu")
     path = tmp_path / "run" / f"checkpoint{checkpoint.SUFFIX}"
     tensors, document = checkpoint.load(path)
-    checkpoint.save(path, {name.replace("head", "tail"): tensor for name, tensor in tensors.items()}, document)
+    checkpoint.save(
+        path, {name.replace("head", "tail"): tensor for name, tensor in tensors.items()}, document
+    )
     with pytest.raises(InputError, match="is of another architecture than Plain"):
         train.train(configure(), "cpu")
     path.write_bytes(b"PK" + bytes(100))
@@ -239,7 +307,9 @@ def test_a_checkpoint_of_another_network(configure, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops(configure, tmp_path):
     with pytest.raises(InputError, match=r"loss is (nan|inf) in step \d+; lower the learning rate"):
-        train.train(configure(train={"learning_rate": 1e30, "steps": 8, "checkpoint_every": 100}), "cpu")
+        train.train(
+            configure(train={"learning_rate": 1e30, "steps": 8, "checkpoint_every": 100}), "cpu"
+        )
     assert not list((tmp_path / "run").glob("baseline*"))
 
 
@@ -260,12 +330,21 @@ def test_two_processes_do_what_accumulation_does(configure, tmp_path):
     single = train.train(configure("single", train={"accumulate": 2, "steps": 2}), "cpu")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        meeting = {
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(probe.getsockname()[1]),
+        }
     options = configure(train={"steps": 2})
-    ranks = [in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
+    ranks = [
+        in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank in range(2)
+    ]
     errors = [rank.communicate(timeout=120)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
-    (a, _), (b, _) = (checkpoint.load(path) for path in (single, tmp_path / "run.out" / single.name))
+    (a, _), (b, _) = (
+        checkpoint.load(path) for path in (single, tmp_path / "run.out" / single.name)
+    )
     for name in a:
         if "running" not in name and "num_batches" not in name:
             # AdamW's first steps are sign-like: where gradients are rounding noise they may differ by a step

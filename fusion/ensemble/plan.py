@@ -1,0 +1,88 @@
+"""How a video is fused within a memory budget: pure arithmetic, no store, no torch.
+
+    M stores' frames, as kept -> G group means at store resolution -> a band of label rows
+
+Shape letters: M stores, G groups, C classes, h w store pixels, H W label pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusion.errors import InputError
+
+MOST_FRAMES = 16  # a read of more frames amortises nothing further
+
+
+@dataclass(frozen=True)
+class Plan:
+    """frames: read together from every store. bands: rows (first, end) of the label map fused together. bytes: the peak of it all.
+
+    The repr reads source -> intermediate -> target.
+    """
+
+    stores: int
+    groups: int
+    source: str
+    target: str
+    frames: int
+    bands: tuple[tuple[int, int], ...]
+    bytes: int
+
+    def __repr__(self) -> str:
+        rows = self.bands[0][1] - self.bands[0][0]
+        steps = (
+            f"{self.stores} stores ({self.source}) -> {self.groups} group means -> {self.target}"
+        )
+        return f"Plan({steps}; {self.frames} frames a read, {rows} rows a band, {self.bytes / 1e6:.0f} MB)"
+
+
+def make_plan(
+    frame_shapes: Sequence[tuple[int, int, int]],
+    item_bytes: Sequence[int],
+    groups: int,
+    size: tuple[int, int],
+    outputs: Sequence[str],
+    memory: int,
+    workers: int = 1,
+) -> Plan:
+    """Largest reads and bands that fit into each worker's share of `memory` bytes.
+
+    frame_shapes: [C, h, w] of each of the M stores. item_bytes: bytes per number in each. size: (H, W) of the labels. outputs:
+    as in `fusion.kernels.softmax_average`. workers: how many videos are under way at
+    once. Raises InputError, saying what would do, where one frame and one row do not fit.
+    """
+    height, width = size
+    classes = frame_shapes[0][0]
+    frame = sum(
+        math.prod(shape) * item for shape, item in zip(frame_shapes, item_bytes, strict=True)
+    )
+    means = (
+        groups * classes * 4 * sum({shape[1] * shape[2] for shape in frame_shapes})
+    )  # a mean per group and resolution
+    planes = sum(
+        {"group_means": groups * classes, "probabilities": classes}.get(name, 1) for name in outputs
+    )
+    row = 2 * planes * width * 4  # the output and one temporary of its size
+    least = frame + means + row
+    if least * workers > memory:
+        need = f"one frame of {len(frame_shapes)} stores needs {least}" + (
+            f" in each of {workers} workers" if workers > 1 else ""
+        )
+        raise InputError(f"memory: {memory} bytes given, {need}; give at least {least * workers}")
+    memory //= workers
+    rows = min(height, (memory - frame - means) // (2 * row) or 1)
+    frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
+    bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
+    source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
+    return Plan(
+        len(frame_shapes),
+        groups,
+        source,
+        f"{'+'.join(outputs)} {height}x{width}",
+        frames,
+        bands,
+        frames * frame + means + rows * row,
+    )

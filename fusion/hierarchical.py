@@ -1,0 +1,54 @@
+"""HierarchicalEnsemble: the public ensemble, which also scores itself and searches its weights.
+
+`fusion.ensemble.Ensemble` is what metrics, contested pixels and search are made of; this class stands after them all, so that
+no arrow of the architecture points back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fusion.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    from fusion.labels import Labels
+    from fusion.metrics import Scores
+    from fusion.search import SearchResult
+
+
+class HierarchicalEnsemble(Ensemble):
+    """Groups of logit stores with a weight each; the constructor's arguments are those of `Ensemble`."""
+
+    __doc__ = Ensemble.__doc__
+
+    def evaluate(
+        self,
+        truth: Labels,
+        *,
+        videos: Sequence[str] | None = None,
+        convention: str = "vspw",
+        scheduler: str = "threads",
+        progress: str | None = None,
+    ) -> Scores:
+        """Scores against ground truth: one int64 confusion matrix a video, then what `Scores` derives from them.
+
+        videos: default all of the labels (with align="intersect", those that the stores have). Frames without labels are not
+        scored. convention: which classes the mean is over (docs of `Scores`). scheduler: Dask's, "threads", "processes",
+        "synchronous", or a cluster's address; the result is the same bit for bit. progress: title of a bar on stderr.
+        """
+        from fusion.metrics import Scores
+        from fusion.metrics.evaluation import VideoConfusion
+        from fusion.parallel import map_videos
+
+        task = VideoConfusion(self.sharing(scheduler), truth)
+        matrices = map_videos(
+            task, self.scored_videos(truth, videos), scheduler=scheduler, progress=progress
+        )
+        return Scores(matrices, self.classes, convention)
+
+    def search(self, truth: Labels, method: str = "grid", **options: Any) -> SearchResult:
+        """Group weights that maximise mIoU on `truth`; methods and options in `fusion.search.search`."""
+        from fusion.search import search
+
+        return search(self, truth, method, **options)

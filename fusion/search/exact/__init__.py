@@ -1,0 +1,5 @@
+"""Exact line search over weights, and how far its best can be from the best there is."""
+
+from fusion.search.exact.climb import exact
+
+__all__ = ["exact"]

@@ -1,0 +1,1 @@
+"""What others wrote, as stores: one file per kind of source."""

@@ -1,0 +1,87 @@
+"""Words and numbers as people and machines read them: hints, orders, sizes, tables, NaN."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fusion.errors import InputError
+
+UNITS = {"": 1} | {
+    f"{prefix}{middle}B": base**power
+    for middle, base in (("", 1000), ("I", 1024))
+    for power, prefix in enumerate("KMGT", start=1)
+}
+
+
+def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The name that `name` was probably meant to be."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?', else the first of what there is, to put behind an error."""
+    known = list(known)
+    close = closest(name, known)
+    if close is not None:
+        return f"; did you mean {close!r}?"
+    return f"; choose one of {listed(known)}" if known else "; there are none"
+
+
+def listed(values: Iterable[Any], most: int = 10) -> str:
+    """The first of many, with commas."""
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
+
+
+def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Sort key that puts frame_2 before frame_10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), name
+
+
+def parse_bytes(text: str | int) -> int:
+    """ "4GB", "512MiB" or a plain number to bytes; InputError otherwise."""
+    if isinstance(text, int):
+        return text
+    number = text.strip().rstrip("KMGTIBkmgtib ")
+    unit = text.strip()[len(number) :].strip().upper()
+    try:
+        value = float(number) * UNITS[unit]
+    except (ValueError, KeyError):
+        raise InputError(f"memory: got {text!r}; give a size such as 4GB or 512MiB") from None
+    if not 0 < value < math.inf:
+        raise InputError(f"memory: got {text!r}; give a size above zero, such as 4GB")
+    return int(value)
+
+
+def say_bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def percent(fraction: float) -> str:
+    """A score as tables show it."""
+    return f"{100 * fraction:.2f}"
+
+
+def or_none(value: float) -> float | None:
+    """NaN as null, which is what JSON has for it."""
+    return None if math.isnan(value) else float(value)
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Columns of text, the first flush left, the others flush right."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = zip(row, widths, strict=True)
+        sides = [str(c).rjust(w) if i else str(c).ljust(w) for i, (c, w) in enumerate(cells)]
+        lines.append("  ".join(sides).rstrip())
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

@@ -1,0 +1,1 @@
+"""Weighted mean over groups of the mean softmax of their models."""

@@ -1,0 +1,78 @@
+"""Confusion counts on a GPU: int64 [C, C], rows targets, columns labels, exact for any number of pixels.
+
+P pixels, C classes. Every program adds its pixels to one of several copies of the matrix with int64 atomics; the copies keep programs that
+count the same frequent pair out of each other's way and are summed at the end. Integer sums have one result in any order. A counted pair
+outside 0..C-1 raises a flag and touches no count; the twin in kernels/reference.py then says which values they were.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton import knobs
+
+from fusion.kernels import arithmetic as reference
+
+MOST_COPIES = 32
+COPY_BYTES = 32 << 20  # for all copies together, but at least one
+
+
+@triton.jit
+def confusion_kernel(
+    targets_ptr: tl.tensor,  # [P] any integer dtype
+    labels_ptr: tl.tensor,  # [P] any integer dtype
+    counts_ptr: tl.tensor,  # int64 [COPIES, C, C], zeros
+    outside_ptr: tl.tensor,  # int32 [1], zero; not zero afterwards where a counted value is outside 0..C-1
+    pixels: tl.tensor,  # P
+    classes: tl.tensor,  # C
+    ignore: tl.tensor,
+    COPIES: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+) -> None:
+    pixel = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    inside = pixel < pixels
+    target = tl.load(targets_ptr + pixel, mask=inside, other=0).to(tl.int64)
+    label = tl.load(labels_ptr + pixel, mask=inside, other=0).to(tl.int64)
+    counted = inside & (target != ignore)
+    sound = (target >= 0) & (target < classes) & (label >= 0) & (label < classes)
+    wrong = tl.max(tl.where(counted & ~sound, 1, 0), axis=0)
+    tl.atomic_max(outside_ptr, wrong, mask=wrong > 0, sem="relaxed")
+    copy = (tl.program_id(0) % COPIES).to(tl.int64)
+    place = (copy * classes + target) * classes + label
+    tl.atomic_add(
+        counts_ptr + place, tl.full([BLOCK_P], 1, tl.int64), mask=counted & sound, sem="relaxed"
+    )
+
+
+def configurations() -> list[triton.Config]:
+    """1 to 8 pixels per thread."""
+    if knobs.runtime.interpret:
+        return [triton.Config({"BLOCK_P": 4096})]
+    return [triton.Config({"BLOCK_P": block}, num_warps=4) for block in (128, 512, 1024)]
+
+
+# A configuration is timed on the real arrays, so its counts must not stay.
+tuned_confusion = triton.autotune(
+    configurations(), key=["classes"], reset_to_zero=["counts_ptr", "outside_ptr"]
+)(confusion_kernel)
+
+
+def confusion(targets: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
+    """int64 [C, C] on the tensors' device; parameters and ValueError as `fusion.kernels.confusion`."""
+    targets, labels = targets.reshape(-1), labels.reshape(-1)
+    pixels, device = len(targets), labels.device
+    copies = max(1, min(MOST_COPIES, COPY_BYTES // (8 * classes * classes)))
+    counts = torch.zeros(copies, classes, classes, dtype=torch.int64, device=device)
+    if pixels == 0:
+        return counts[0]
+    outside = torch.zeros(1, dtype=torch.int32, device=device)
+    tuned_confusion[lambda meta: (triton.cdiv(pixels, meta["BLOCK_P"]),)](
+        targets, labels, counts, outside, pixels, classes, ignore, COPIES=copies
+    )
+    return (
+        reference.confusion(targets, labels, classes, ignore=ignore)
+        if outside.item()
+        else counts.sum(dim=0)
+    )

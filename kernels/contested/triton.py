@@ -1,0 +1,253 @@
+"""Labels of contested pixels under many weight vectors on a GPU: the very counts of kernels/contested.py, cell for cell.
+
+    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight of 0 adds +0 and changes nothing
+    winner  = lowest j with score_j = max score
+
+The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so winners are those of the CPU. A program
+takes one block of pixels with equally many candidates through a share of the weight vectors. Neighbouring vectors disagree on few pixels,
+so counts are written as differences between consecutive vectors with int64 atomics, and summed up afterwards: integer sums have one result
+in any order.
+
+Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight vectors, V videos, R blocks. Candidates lie in
+bundles of LANES pixels, as described in kernels/contested.py, which holds the twins `count` and `count_slowly`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from numpy.typing import NDArray
+from torch import Tensor
+from triton import knobs
+
+from fusion.kernels.contested import cpu as contested
+from fusion.kernels.contested.cpu import Parts
+from fusion.kernels.tiles import compiler_options
+
+BLOCK_P = 128  # pixels of a block, whole bundles
+SHARE = 32  # weight vectors of a program; it looks at one more, the vector before its first
+MOST_SHARES = 65535  # the longest second axis of a launch
+LANES = tl.constexpr(contested.LANES)
+COLUMNS = tl.constexpr(5)  # of the table of blocks
+
+
+@triton.jit
+def winners(
+    pointer: tl.tensor,  # [BLOCK_P] into values: each pixel's first candidate, first group
+    weights_ptr: tl.tensor,  # float32 [G]
+    inside: tl.tensor,  # [BLOCK_P] whether the pixel exists
+    width: tl.tensor,  # k
+    GROUPS: tl.constexpr,
+) -> tl.tensor:
+    """int32 [BLOCK_P]: the first candidate with the highest score."""
+    best = tl.full(inside.shape, -1.0, tl.float32)  # scores are not negative
+    winner = tl.full(inside.shape, 0, tl.int32)
+    for j in range(0, width):
+        score = tl.full(inside.shape, 0.0, tl.float32)
+        for g in range(0, GROUPS):
+            score += tl.load(weights_ptr + g) * tl.load(pointer, mask=inside, other=0.0)
+            pointer += LANES
+        higher = score > best
+        best = tl.where(higher, score, best)
+        winner = tl.where(higher, tl.cast(j, tl.int32), winner)
+    return winner
+
+
+@triton.jit
+def add(
+    counts_ptr: tl.tensor,  # int64 [C, C] or [2, C], of one weight vector
+    candidate_ptr: tl.tensor,  # [BLOCK_P] into the classes: each pixel's first candidate
+    winner: tl.tensor,  # [BLOCK_P]
+    target: tl.tensor,  # [BLOCK_P] int64
+    counted: tl.tensor,  # [BLOCK_P]
+    classes: tl.tensor,  # C
+    AMOUNT: tl.constexpr,
+    MATRIX: tl.constexpr,
+) -> None:
+    """Adds AMOUNT for every counted pixel: to the cell of its target and label, or to its label's intersection and prediction."""
+    label = tl.load(candidate_ptr + winner * LANES, mask=counted, other=0).to(tl.int64)
+    amount = tl.full(winner.shape, AMOUNT, tl.int64)
+    if MATRIX:
+        tl.atomic_add(counts_ptr + target * classes + label, amount, mask=counted, sem="relaxed")
+    else:
+        tl.atomic_add(counts_ptr + label, amount, mask=counted & (label == target), sem="relaxed")
+        tl.atomic_add(counts_ptr + classes + label, amount, mask=counted, sem="relaxed")
+
+
+@triton.jit
+def contested_kernel(
+    values_ptr: tl.tensor,  # float32 [K * G], in bundles
+    candidates_ptr: tl.tensor,  # uint16 [K], classes in bundles
+    targets_ptr: tl.tensor,  # uint16, pixel by pixel
+    blocks_ptr: tl.tensor,  # int64 [R, 5]: first place in candidates and in targets, k, number of pixels, video
+    weights_ptr: tl.tensor,  # float32 [B, G]
+    counts_ptr: tl.tensor,  # int64 [V, B, C, C] or [V, B, 2, C], zeros; differences between consecutive vectors afterwards
+    vectors: tl.tensor,  # B
+    classes: tl.tensor,  # C
+    per_vector: tl.tensor,  # counts of a vector: C * C or 2 * C
+    per_video: tl.tensor,  # counts of a video, or 0 to add all videos up
+    share: tl.tensor,  # weight vectors of a program
+    GROUPS: tl.constexpr,
+    MATRIX: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+) -> None:
+    entry = blocks_ptr + tl.program_id(0).to(tl.int64) * COLUMNS
+    place, width = tl.load(entry), tl.load(entry + 2)
+    pixel = tl.arange(0, BLOCK_P)
+    inside = pixel < tl.load(entry + 3)
+    target = tl.load(targets_ptr + tl.load(entry + 1) + pixel, mask=inside, other=0).to(tl.int64)
+    bundle, lane = (pixel // LANES).to(tl.int64) * LANES, pixel % LANES
+    candidate_ptr = candidates_ptr + place + bundle * width + lane
+    value_ptr = values_ptr + place * GROUPS + bundle * width * GROUPS + lane
+    counts_ptr += tl.load(entry + 4) * per_video
+
+    first = tl.program_id(1) * share
+    before = winners(
+        value_ptr,
+        weights_ptr + tl.maximum(first - 1, 0).to(tl.int64) * GROUPS,
+        inside,
+        width,
+        GROUPS,
+    )
+    if first == 0:
+        add(counts_ptr, candidate_ptr, before, target, inside, classes, 1, MATRIX)
+    for b in range(tl.maximum(first, 1), tl.minimum(first + share, vectors)):
+        vector = tl.cast(b, tl.int64)
+        now = winners(value_ptr, weights_ptr + vector * GROUPS, inside, width, GROUPS)
+        changed = (
+            now != before
+        )  # never beyond the last pixel: zeros choose candidate 0 under every vector
+        add(
+            counts_ptr + vector * per_vector,
+            candidate_ptr,
+            before,
+            target,
+            changed,
+            classes,
+            -1,
+            MATRIX,
+        )
+        add(
+            counts_ptr + vector * per_vector,
+            candidate_ptr,
+            now,
+            target,
+            changed,
+            classes,
+            1,
+            MATRIX,
+        )
+        before = now
+
+
+def configurations() -> list[triton.Config]:
+    """1, 2 or 4 pixels per thread: the block is part of the table of blocks, so only the warps are left to choose."""
+    warps = (4,) if knobs.runtime.interpret else (1, 2, 4)
+    return [triton.Config({"BLOCK_P": BLOCK_P}, num_warps=number, num_stages=1) for number in warps]
+
+
+# A configuration is timed on the real arrays, so its counts must not stay.
+tuned_contested = triton.autotune(
+    configurations(), key=["GROUPS", "MATRIX"], reset_to_zero=["counts_ptr"]
+)(contested_kernel)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceParts:
+    """`Parts` on a device: all runs one after the other, and the table of their blocks, as the kernel takes them."""
+
+    values: Tensor
+    candidates: Tensor
+    targets: Tensor
+    blocks: Tensor
+
+
+def _blocks(parts: Parts) -> NDArray[np.int64]:
+    """int64 [R, 5]: the runs cut into blocks of at most BLOCK_P pixels."""
+    rows = [np.zeros((0, COLUMNS.value), np.int64)]
+    candidates = targets = 0
+    for video, run in parts.runs:
+        first = np.arange(0, run.pixels, BLOCK_P, dtype=np.int64)
+        pixels = np.minimum(run.pixels - first, BLOCK_P)
+        same = np.ones_like(first)
+        rows.append(
+            np.stack(
+                [
+                    candidates + first * run.width,
+                    targets + first,
+                    same * run.width,
+                    pixels,
+                    same * video,
+                ],
+                axis=1,
+            )
+        )
+        candidates, targets = candidates + len(run.classes), targets + len(run.targets)
+    return np.concatenate(rows)
+
+
+def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Flat arrays one after the other on a device, with no second copy of all of them on the host."""
+    joined = torch.empty(sum(len(array) for array in arrays), dtype=dtype, device=device)
+    first = 0
+    for array in arrays:
+        joined[first : first + len(array)] = torch.tensor(
+            array
+        )  # a copy: torch takes no read-only array as it is
+        first += len(array)
+    return joined
+
+
+def moved(parts: Parts, device: torch.device | str) -> DeviceParts:
+    """Copies contested pixels to a device, for any number of calls of `count`."""
+    device, runs = torch.device(device), [run for _, run in parts.runs]
+    return DeviceParts(
+        _joined([run.values for run in runs], torch.float32, device),
+        _joined([run.classes for run in runs], torch.uint16, device),
+        _joined([run.targets for run in runs], torch.uint16, device),
+        torch.from_numpy(_blocks(parts)).to(device),
+    )
+
+
+def count(
+    parts: DeviceParts,
+    weights: NDArray[np.float32],
+    classes: int,
+    *,
+    videos: int = 1,
+    matrix: bool = True,
+) -> NDArray[np.int64]:
+    """As `kernels.contested.count`: int64 [videos, B, C, C] or [videos, B, 2, C] under normalised weights [B, G]; with one video the
+    pixels of all are added up."""
+    vectors, groups = weights.shape
+    counts = torch.zeros(
+        videos,
+        vectors,
+        classes if matrix else 2,
+        classes,
+        dtype=torch.int64,
+        device=parts.blocks.device,
+    )
+    if vectors and len(parts.blocks):
+        share = max(SHARE, triton.cdiv(vectors, MOST_SHARES))
+        tuned_contested[(len(parts.blocks), triton.cdiv(vectors, share))](
+            parts.values,
+            parts.candidates,
+            parts.targets,
+            parts.blocks,
+            torch.tensor(weights).to(counts.device),
+            counts,
+            vectors,
+            classes,
+            counts[0, 0].numel(),
+            counts[0].numel() if videos > 1 else 0,
+            share,
+            GROUPS=groups,
+            MATRIX=matrix,
+            **compiler_options(roomy=False),
+        )
+    return counts.cumsum(dim=1).cpu().numpy()

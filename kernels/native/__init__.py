@@ -1,0 +1,1 @@
+"""The compiled loops: one build, one table of their signatures, one pool of threads."""

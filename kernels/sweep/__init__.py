@@ -1,0 +1,1 @@
+"""Weights that move: flips along a segment, the best interval, bounds over a simplex."""

@@ -1,0 +1,1 @@
+"""The average at label resolution, from maps at their own."""

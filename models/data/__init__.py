@@ -1,0 +1,1 @@
+"""Images and masks, and the random views of them that training sees."""

@@ -1,0 +1,126 @@
+"""Swin backbones of the transformers library: sizes, and the published weights of each (Liu et al., "Swin Transformer", 2021)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fusion.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import SwinConfig
+
+
+@dataclass(frozen=True)
+class Size:
+    """width: channels of the first stage; blocks, heads: per stage; decoder: channels of the segmentation head.
+
+    published: weights on the Hugging Face hub; "" where there are none.
+    """
+
+    width: int
+    blocks: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int
+    decoder: int
+    published: str = ""
+
+
+# micro is for tests and the paper in miniature, three stages because images of 100 pixels have nothing to say at 1/32; large with
+# ImageNet-22k weights is the paper's backbone
+SIZES = {
+    "micro": Size(16, (1, 1, 1), (1, 2, 4), 4, 64),
+    "tiny": Size(
+        96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 256, "microsoft/swin-tiny-patch4-window7-224"
+    ),
+    "small": Size(
+        96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 256, "microsoft/swin-small-patch4-window7-224"
+    ),
+    "base": Size(
+        128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512, "microsoft/swin-base-patch4-window12-384-in22k"
+    ),
+    "large": Size(
+        192,
+        (2, 2, 18, 2),
+        (6, 12, 24, 48),
+        12,
+        512,
+        "microsoft/swin-large-patch4-window12-384-in22k",
+    ),
+}
+
+
+def library() -> Any:
+    """The transformers module; InputError where the extra is not installed."""
+    try:
+        import scipy.optimize  # noqa: F401  # MaskFormer's matcher needs it, and says so late
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"this network needs the extra 'models' ({error}); pip install 'segfusion[models]', or use 'plain'"
+        ) from error
+    return transformers
+
+
+def backbone_config(size: Size) -> SwinConfig:
+    stages = [f"stage{k}" for k in range(1, len(size.blocks) + 1)]
+    return library().SwinConfig(
+        embed_dim=size.width,
+        depths=list(size.blocks),
+        num_heads=list(size.heads),
+        window_size=size.window,
+        drop_path_rate=0.1 if size.width < 96 else 0.3,
+        out_features=stages,
+    )
+
+
+def maskformer_backbone_config(size: Size) -> Any:
+    """The same backbone for the library's MaskFormer, which has a Swin of its own."""
+    config = backbone_config(size)
+    own = library().MaskFormerSwinConfig.from_dict(
+        {k: v for k, v in config.to_dict().items() if k != "model_type"}
+    )
+    own.out_features = config.out_features
+    return own
+
+
+def published_backbone(size: Size, preset: str) -> Any:
+    """A Swin backbone with the published weights of its size. StoreError: they cannot be had here."""
+    if not size.published:
+        raise InputError(
+            f"pretrained: there are no published weights for preset {preset!r}; choose a larger preset or pretrained = false"
+        )
+    try:
+        return library().SwinBackbone.from_pretrained(size.published, config=backbone_config(size))
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            f"pretrained: {size.published} cannot be loaded ({reason}); connect, or fill the local Hugging Face cache"
+        ) from error
+
+
+# The library has two Swins, the second inside MaskFormer; their tensors are the same ones under other names.
+_NAMES = (
+    (r"^swin\.", "model."),
+    (r"attention\.q_proj", "attention.self.query"),
+    (r"attention\.k_proj", "attention.self.key"),
+    (r"attention\.v_proj", "attention.self.value"),
+    (r"attention\.o_proj", "attention.output.dense"),
+    (r"attention\.relative_position_bias\.", "attention.self."),
+    (r"mlp\.fc1", "intermediate.dense"),
+    (r"mlp\.fc2", "output.dense"),
+    *((rf"^hidden_states_norms\.stage{k + 1}", f"hidden_states_norms.{k}") for k in range(4)),
+)
+
+
+def renamed_for_maskformer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Swin backbone's state under the names of MaskFormer's encoder."""
+    renamed = {}
+    for name, tensor in state.items():
+        for pattern, other in _NAMES:
+            name = re.sub(pattern, other, name)
+        renamed[name] = tensor
+    return renamed

@@ -1,0 +1,144 @@
+"""Losses of the paper: hard example mining, logit adjustment, self distillation.
+
+N images, C classes, h w network pixels, H W target pixels. Logits [N, C, h, w] are interpolated to the targets' [N, H, W] (bilinear,
+half-pixel centres); a target of C or more is void and counts nowhere. A batch of void pixels only has loss 0, not NaN.
+
+    OHEM              mean of -log p_target over the hard pixels: p_target < 0.7, at least 200,000 of them     section 2.1
+    logit adjustment  logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training, without tau's term after   section 3.1, eq. 2, 3
+    self distillation cross-entropy + KL(teacher || student)                                                   section 3.2
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusion.errors import InputError
+from fusion.models.registry import Network
+
+OHEM_THRESHOLD, OHEM_MIN_KEPT, TAU = 0.7, 200_000, 0.03
+_VOID = -100  # cross_entropy's own default
+
+
+def pixel_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p_target of every pixel, [N, H, W] float32, 0 where void; and which pixels count, [N, H, W] bool."""
+    counted = targets < logits.shape[1]
+    if logits.shape[-2:] != targets.shape[-2:]:
+        logits = functional.interpolate(
+            logits.float(), targets.shape[-2:], mode="bilinear", align_corners=False
+        )
+    return functional.cross_entropy(
+        logits.float(), targets.masked_fill(~counted, _VOID), reduction="none", ignore_index=_VOID
+    ), counted
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -log p_target over the pixels that are not void."""
+    losses, counted = pixel_losses(logits, targets)
+    return losses.sum() / counted.sum().clamp(min=1)
+
+
+def hard_pixels(
+    losses: Tensor,
+    counted: Tensor,
+    threshold: float = OHEM_THRESHOLD,
+    min_kept: int = OHEM_MIN_KEPT,
+) -> Tensor:
+    """Which pixels OHEM keeps, bool of the losses' shape.
+
+    Those that count and have p_target < threshold; where these are fewer than min_kept, the min_kept largest losses (earlier pixels
+    first among equals), or all that count.
+    """
+    hard = counted & (losses > -math.log(threshold))
+    if int(hard.sum()) >= min_kept:
+        return hard
+    order = torch.argsort(
+        losses.masked_fill(~counted, -1.0).flatten(), descending=True, stable=True
+    )
+    kept = torch.zeros_like(counted).flatten()
+    kept[order[:min_kept]] = True
+    return kept.view_as(counted) & counted
+
+
+def ohem_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    threshold: float = OHEM_THRESHOLD,
+    min_kept: int = OHEM_MIN_KEPT,
+) -> Tensor:
+    """Mean of -log p_target over `hard_pixels` of the whole batch."""
+    losses, counted = pixel_losses(logits, targets)
+    hard = hard_pixels(losses.detach(), counted, threshold, min_kept)
+    return (losses * hard).sum() / hard.sum().clamp(min=1)
+
+
+def distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of the class probabilities, mean over all pixels of logits [N, C, h, w]; no gradient to the teacher."""
+    p, q = (
+        functional.log_softmax(student.float(), dim=1),
+        functional.log_softmax(teacher.detach().float(), dim=1),
+    )
+    return (q.exp() * (q - p)).sum(dim=1).mean()
+
+
+class CosineClassifier(nn.Module):
+    """Equation 2: cosine of feature and class weight, plus tau log pi while training; equation 3 (the cosine alone) afterwards.
+
+    log_prior: [C] log of each class's share of the training pixels. outputs: rows of the layer, C or more (MaskFormer's "no object"
+    comes after the classes and has no prior). axis: of the D features in what comes in, 1 for [N, D, h, w], -1 for [..., Q, D].
+    scale: factor s of all of it. The equations have none (s = 1), and their probabilities are nearly flat: no class can be more than
+    e^2 times as probable as another. s = 1 / tau is the adjustment of Menon et al., "Long-tail learning via logit adjustment" (2021).
+    """
+
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        log_prior: Tensor,
+        tau: float = TAU,
+        scale: float = 1.0,
+        axis: int = 1,
+    ) -> None:
+        super().__init__()
+        self.tau, self.scale, self.axis = tau, scale, axis
+        self.weight = nn.Parameter(torch.empty(outputs, features))
+        nn.init.normal_(self.weight, std=features**-0.5)
+        self.register_buffer(
+            "log_prior", functional.pad(log_prior.float(), (0, outputs - len(log_prior)))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        unit = functional.normalize(features, dim=self.axis).movedim(self.axis, -1)
+        logits = functional.linear(unit, functional.normalize(self.weight, dim=1))
+        if self.training:
+            logits = logits + self.tau * self.log_prior
+        return self.scale * logits.movedim(-1, self.axis)
+
+
+def adjust(
+    network: Network,
+    classes: int,
+    tau: float = TAU,
+    log_prior: Tensor | None = None,
+    scale: float = 1.0,
+) -> None:
+    """Replaces the network's last layer by a `CosineClassifier`, in place. log_prior: default uniform.
+
+    InputError: the network does not name its last layer.
+    """
+    if not network.classifier:
+        raise InputError(
+            f"logit adjustment: {type(network).__name__} names no last layer; set its `classifier` to the layer's path"
+        )
+    weight = network.get_parameter(f"{network.classifier}.weight")
+    outputs, features = weight.shape[:2]
+    prior = torch.full((classes,), -math.log(classes)) if log_prior is None else log_prior
+    network.set_submodule(
+        network.classifier,
+        CosineClassifier(features, outputs, prior, tau, scale, 1 if weight.ndim == 4 else -1),
+    )

@@ -1,0 +1,87 @@
+"""Greedy selection against a loop over full probabilities, and its edge cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.contested import Builder, Condensed, condense
+from fusion.errors import InputError
+from fusion.kernels import arithmetic as reference
+from fusion.metrics import miou
+from fusion.search.greedy import PATIENCE, greedy
+
+
+def models(
+    count: int, seed: int = 0, pixels: int = 400, classes: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [M, C, P] of models of mixed quality, and targets."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, classes, pixels).astype(np.uint8)
+    logits = rng.normal(size=(count, classes, pixels)) * 2
+    logits[:, targets, np.arange(pixels)] += rng.uniform(0.0, 2.5, count)[:, None]
+    return torch.softmax(torch.tensor(logits, dtype=torch.float32), dim=1).numpy(), targets
+
+
+def condensed_of(means: np.ndarray, targets: np.ndarray) -> Condensed:
+    builder = Builder(
+        [f"m{m}" for m in range(len(means))], [f"c{c}" for c in range(means.shape[1])]
+    )
+    builder.append("v", condense(means, targets, means.shape[1], ignore=255))
+    return builder.finish()
+
+
+def score(means: np.ndarray, targets: np.ndarray, counts: list[float]) -> float:
+    labels = reference.argmax(reference.combine(torch.tensor(means), counts))
+    return float(miou(reference.confusion(torch.tensor(targets), labels, means.shape[1]).numpy()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_a_plain_loop(seed):
+    means, targets = models(5, seed)
+    counts, trajectory = [0.0] * 5, []
+    for _ in range(8):
+        tried = []
+        for model in range(5):
+            more = [count + (index == model) for index, count in enumerate(counts)]
+            tried.append((score(means, targets, more), more))
+        best, counts = max(tried, key=lambda pair: pair[0])  # the first of equals
+        trajectory.append((tuple(counts), best))
+    found = greedy(condensed_of(means, targets), steps=8)
+    assert [(trial.weights, trial.miou) for trial in found.history] == trajectory
+    assert found.miou == max(best for _, best in trajectory)
+    assert found.vector == next(weights for weights, best in trajectory if best == found.miou)
+    assert found.miou >= max(score(means, targets, row) for row in np.eye(5).tolist())
+
+
+def test_equal_models_choose_the_first_and_stop():
+    means, targets = models(1)
+    found = greedy(condensed_of(np.repeat(means, 3, axis=0), targets))
+    assert found.vector == (1.0, 0.0, 0.0)
+    assert len(found.history) == PATIENCE + 1
+
+
+def test_one_model():
+    means, targets = models(1)
+    assert greedy(condensed_of(means, targets)).weights == {"m0": 1.0}
+
+
+def test_all_void_has_no_score():
+    means, targets = models(2)
+    found = greedy(condensed_of(means, np.full_like(targets, 255)), steps=2)
+    assert np.isnan(found.miou)
+
+
+def test_progress_and_bad_steps():
+    means, targets = models(2)
+    seen = []
+
+    def progress(items, description, total):
+        seen.append((description, total))
+        return items
+
+    greedy(condensed_of(means, targets), steps=3, progress=progress)
+    assert seen == [("greedy", 3)]
+    with pytest.raises(InputError, match="steps is 0"):
+        greedy(condensed_of(means, targets), steps=0)
