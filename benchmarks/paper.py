@@ -37,6 +37,7 @@ from fusion.models.train import train
 from fusion.models.training import config
 from fusion.models.training.checkpoint import SUFFIX
 from fusion.models.training.losses import TAU
+from fusion.progress import progress
 from fusion.search import condense_ensemble
 from fusion.search.grid import grid
 from fusion.search.models import auto_groups, score_models
@@ -423,7 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size, out, began = SIZES[options.size], options.out, time.perf_counter()
     scenes.write(out / "scenes", size.scenes)
     members = roster(size)
-    for name in cli.progress(
+    for name in progress(
         produce_all(members, size, out, options.jobs), "networks", len(members), "network"
     ):
         print(f"{name} is ready", file=sys.stderr)

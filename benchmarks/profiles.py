@@ -22,6 +22,7 @@ from fusion import cli
 from fusion.errors import InputError
 from fusion.search.models import auto_groups, score_models
 from fusion.stores.codec import DECODE_TABLE
+from fusion.text import say_bytes, table
 
 
 def read_data(folder: Path) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def text(result: dict[str, Any]) -> str:
         rows.append(
             (
                 profile,
-                cli.say_bytes(row["bytes"]),
+                say_bytes(row["bytes"]),
                 *share,
                 *flips,
                 f"{100 * row['uniform_miou']:.4f}",
@@ -184,12 +185,12 @@ def text(result: dict[str, Any]) -> str:
     search = result["search"]
     return "\n".join(
         [
-            cli.table(rows, header),
+            table(rows, header),
             "",
-            cli.table(modes, ("resize", "fused mIoU %", "seconds")),
+            table(modes, ("resize", "fused mIoU %", "seconds")),
             "",
             f"441-point grid, condensation included: {search['seconds']:.1f} s, val mIoU {100 * search['miou']:.2f} at {search['weights']}",
-            f"peak memory {cli.say_bytes(result['peak_memory'])}",
+            f"peak memory {say_bytes(result['peak_memory'])}",
         ]
     )
 

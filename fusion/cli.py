@@ -1,18 +1,29 @@
-"""What every command shares: one line and exit code 2 for the caller's mistakes, 130 or 143 when stopped, progress on stderr."""
+"""What every command shares: exit codes, the words of errors, options that several commands take.
+
+Exit code 0 is success, 2 the caller's mistake or a damaged input (one line on stderr), 130 and 143 a stopped run, 141 a
+reader that left. A bar and all remarks go to stderr, results to stdout.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from fusion.errors import FusionError
+from fusion.errors import FusionError, InputError
+from fusion.labels import Labels
 
-Item = TypeVar("Item")
+STOPPED = "what was committed stays, run the same command to go on"
+_known_options: set[str] = set()  # of every parser made so far, without their dashes
+_called_as: dict[
+    str, str
+] = {}  # module of a command -> how it was called, where that is not `python -m`
 
 
 def run(
@@ -23,10 +34,10 @@ def run(
     try:
         return main(arguments) or 0
     except FusionError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_options(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what was committed stays, run the same command to go on", file=sys.stderr)
+        print(f"stopped; {STOPPED}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -35,55 +46,101 @@ def run(
 
 def _terminate(*_: object) -> None:
     """SIGTERM unwinds like Ctrl-C, so that staging folders are removed."""
-    print("terminated; what was committed stays, run the same command to go on", file=sys.stderr)
+    print(f"terminated; {STOPPED}", file=sys.stderr)
     raise SystemExit(143)
 
 
-def parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+def in_options(text: str) -> str:
+    """An error in the words of the command line: where a command has --align, align='x' reads --align x."""
+
+    def option(match: re.Match[str]) -> str:
+        name = match.group(1).replace("_", "-")
+        if name not in _known_options:
+            return match.group(0)
+        return f"--{name} {match.group(3)}".rstrip()
+
+    return re.sub(r"\b(?<!-)([a-z_]+)=('?)([\w./-]*)\2(?=[\s,;.)]|$)", option, text)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose options are remembered for `in_options`."""
+
+    def _add_action(self, action: argparse.Action) -> argparse.Action:
+        _known_options.update(name.lstrip("-") for name in action.option_strings)
+        return super()._add_action(action)
+
+
+def parser(module: str, description: str, epilog: str | None = None) -> Parser:
+    """The parser of a command that `python -m MODULE` runs, or `segfusion` under a name of its own."""
+    program = _called_as.get(module, f"python -m {module}")
+    text = epilog.replace(f"python -m {module}", program) if epilog else None
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(
-        prog=f"python -m {prog}", description=description, epilog=epilog, formatter_class=formatter
+    return Parser(prog=program, description=description, epilog=text, formatter_class=formatter)
+
+
+def called_as(module: str, name: str) -> None:
+    """Makes help and examples of a module's command say `name`."""
+    _called_as[module] = name
+
+
+Options = argparse._ActionsContainer  # a parser, or a group of its options
+
+
+def add_truth(options: Options) -> None:
+    """Where the ground truth is."""
+    options.add_argument(
+        "--labels", type=Path, metavar="DIR", help="ground truth <video>/<frame>.png, void 255"
+    )
+    options.add_argument(
+        "--vspw",
+        type=Path,
+        metavar="ROOT",
+        help="ground truth of a VSPW release instead of --labels",
+    )
+    options.add_argument("--split", default="val", help="split of --vspw (default val)")
+    options.add_argument(
+        "--stray",
+        choices=("error", "void"),
+        default="error",
+        help="label values outside the classes (default error)",
     )
 
 
-def progress(
-    items: Iterable[Item], description: str, total: int | None = None, unit: str = "it"
-) -> Iterable[Item]:
-    """A bar on stderr, shown once half a second has passed."""
-    from tqdm import tqdm
+def read_truth(options: argparse.Namespace) -> Labels:
+    """The labels that `add_truth`'s options name."""
+    if (options.labels is None) == (options.vspw is None):
+        raise InputError("ground truth: give either --labels DIR or --vspw ROOT")
+    if options.vspw:
+        return Labels.vspw(options.vspw, split=options.split, stray=options.stray)
+    return Labels.folder(options.labels, stray=options.stray)
 
-    return tqdm(
-        items,
-        desc=description,
-        total=total,
-        unit=unit,
-        file=sys.stderr,
-        delay=0.5,
-        mininterval=0.5,
-        dynamic_ncols=True,
+
+def add_memory(options: Options) -> None:
+    options.add_argument("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
+
+
+def add_device(options: Options) -> None:
+    options.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_scheduler(options: Options) -> None:
+    options.add_argument(
+        "--scheduler",
+        default="threads",
+        help="threads, processes, synchronous or tcp://host:port (default threads)",
     )
 
 
-def say_bytes(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+def add_json(options: Options) -> None:
+    options.add_argument(
+        "--json", action="store_true", help="machine-readable result on stdout, scores as fractions"
+    )
 
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Columns of text, the first flush left, the others flush right."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        cells = [
-            str(c).ljust(w) if i == 0 else str(c).rjust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+def remark(text: str) -> None:
+    """A line that is no result, on stderr."""
+    print(text, file=sys.stderr)

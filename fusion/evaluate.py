@@ -19,6 +19,7 @@ from fusion.metrics import Scores, confusion
 from fusion.metrics.confusion import CONVENTIONS
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
 from fusion.parallel import map_videos
+from fusion.text import table
 
 EPILOG = """examples:
   python -m fusion.evaluate --ensemble results/best.json --labels labels/val
@@ -86,7 +87,7 @@ class VideoReport:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    truth, source = read_truth(options), read_source(options)
+    truth, source = cli.read_truth(options), read_source(options)
     videos = source.scored_videos(truth)
     task = VideoReport(source, truth, VARIANTS[options.variant].raw_targets)
     found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
@@ -129,7 +130,7 @@ def report(scores: Scores, consistency: dict[str, float], options: argparse.Name
         ),
     ]
     text = (
-        cli.table(rows, ("score", "%", ""))
+        table(rows, ("score", "%", ""))
         + f"\n{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
     )
     return f"{text}\n\n{class_table(scores)}" if options.per_class else text
@@ -147,7 +148,7 @@ def class_table(scores: Scores) -> str:
         (name, f"{100 * iou:.2f}", f"{100 * accuracy:.2f}", str(pixels))
         for name, iou, accuracy, pixels in cells
     ]
-    return cli.table(rows, ("class", "IoU %", "accuracy %", "pixels"))
+    return table(rows, ("class", "IoU %", "accuracy %", "pixels"))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -173,7 +174,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list"
     )
-    add_truth(parser)
+    cli.add_truth(parser)
     parser.add_argument(
         "--convention",
         choices=tuple(CONVENTIONS),
@@ -197,34 +198,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="machine-readable result on stdout, scores as fractions"
     )
     return parser
-
-
-def add_truth(parser: argparse._ActionsContainer) -> None:
-    """The options that say where the ground truth is; shared with fusion.search."""
-    parser.add_argument(
-        "--labels", type=Path, metavar="DIR", help="ground truth <video>/<frame>.png, void 255"
-    )
-    parser.add_argument(
-        "--vspw",
-        type=Path,
-        metavar="ROOT",
-        help="ground truth of a VSPW release instead of --labels",
-    )
-    parser.add_argument("--split", default="val", help="split of --vspw (default val)")
-    parser.add_argument(
-        "--stray",
-        choices=("error", "void"),
-        default="error",
-        help="label values outside the classes (default error)",
-    )
-
-
-def read_truth(options: argparse.Namespace) -> Labels:
-    if (options.labels is None) == (options.vspw is None):
-        raise InputError("ground truth: give either --labels DIR or --vspw ROOT")
-    if options.vspw:
-        return Labels.vspw(options.vspw, split=options.split, stray=options.stray)
-    return Labels.folder(options.labels, stray=options.stray)
 
 
 def read_source(options: argparse.Namespace) -> PredictedLabels:

@@ -13,6 +13,7 @@ from fusion import cli
 from fusion.errors import InputError, StoreError
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import write_labels
+from fusion.progress import progress
 
 EPILOG = """examples:
   python -m fusion.predict --ensemble results/best.json --out labels/
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     videos = options.videos or list(ensemble.videos)
     written = skipped = 0
-    for video in cli.progress(videos, "predicting"):
+    for video in progress(videos, "predicting"):
         done, there = predict_video(
             ensemble, video, options.out, options.palette, options.overwrite, options.resume
         )

@@ -23,6 +23,7 @@ from fusion.models.registry import Network
 from fusion.models.training.checkpoint import load_network
 from fusion.models.training.distributed import World, world
 from fusion.models.tta import check_scales, is_plain, predict
+from fusion.progress import progress
 from fusion.stores import LogitStore, LogitWriter
 
 EPILOG = """examples:
@@ -122,7 +123,7 @@ def fill(
         )
     network.eval().to(place.device)
     mine = clips.videos[place.rank :: place.size]
-    for video in cli.progress(mine, out.stem) if place.first else mine:
+    for video in progress(mine, out.stem) if place.first else mine:
         _predict_video(network, clips, writer, video, place.device, flip, scales, batch)
 
 

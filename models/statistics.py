@@ -27,6 +27,8 @@ from fusion.errors import InputError, StoreError
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
 from fusion.models.data.source import add_source, open_source
+from fusion.progress import progress
+from fusion.text import table
 
 FILE, PICTURE = "statistics.json", "statistics.png"
 
@@ -70,7 +72,7 @@ def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
         return known
     videos = np.zeros(len(clips.classes), np.int64)
     pixels = np.zeros(len(clips.classes), np.int64)
-    for video in cli.progress(clips.videos, "counting classes"):
+    for video in progress(clips.videos, "counting classes"):
         counts = _count(labels, video, len(clips.classes))
         videos += counts > 0
         pixels += counts
@@ -160,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     picture(found).save(options.out / PICTURE)
     order = np.argsort(-found.pixels, kind="stable")
     rows = [(found.classes[c], str(found.videos[c]), str(found.pixels[c])) for c in order]
-    print(cli.table(rows, ("class", "videos", "pixels")))
+    print(table(rows, ("class", "videos", "pixels")))
     return 0
 
 

@@ -86,3 +86,39 @@ def make_plan(
         bands,
         frames * frame + means + rows * row,
     )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes for pixels, and what each part of the work may take of them; the rest is room for copies and for the caller.
+
+    total: of the process. workers: how many videos are under way at once.
+    """
+
+    total: int
+    workers: int = 1
+
+    @property
+    def resident(self) -> int:
+        """Contested pixels that are kept in memory; beyond it they are streamed."""
+        return self.total // 2
+
+    @property
+    def batch(self) -> int:
+        """Streamed pixels at a time: beside them are decoded chunks, and counts per thread."""
+        return self.total // 4
+
+    @property
+    def open_parts(self) -> int:
+        """Undecided pixels that the parts of a certificate keep."""
+        return self.total // 4
+
+    @property
+    def flips(self) -> int:
+        """Label flips along a segment, all threads together."""
+        return self.total // 8
+
+    @property
+    def block(self) -> int:
+        """Condensed pixels of a video before they are written: merging and writing take a few copies of them."""
+        return self.total // self.workers // 16

@@ -11,9 +11,10 @@ from typing import Any
 from fusion import cli
 from fusion.ensemble.file import parse_assignments
 from fusion.errors import InputError
-from fusion.evaluate import add_truth, class_table, read_truth
+from fusion.evaluate import class_table
 from fusion.labels import Labels, write_labels
 from fusion.metrics import CONVENTIONS
+from fusion.progress import progress
 from fusion.search import METHODS, fold_options
 from fusion.search.report import Report, Split
 from fusion.search.run import contributions, measure, on_test_stores, open_ensemble, prepare_demo
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_demo(options)
     options.out = options.out or Path("results")
     options.over = options.over or ("models" if options.method == "greedy" else "groups")
-    truth = read_truth(options)
+    truth = cli.read_truth(options)
     ensemble, singles = open_ensemble(options, truth)
     if options.over == "models":
         ensemble = ensemble.singles()
@@ -69,7 +70,7 @@ def search_split(split: Split, options: argparse.Namespace) -> Any:
     found = method(
         split.condensed,
         convention=options.convention,
-        progress=cli.progress,
+        progress=progress,
         seed=options.seed,
         **extra,
     )
@@ -78,7 +79,7 @@ def search_split(split: Split, options: argparse.Namespace) -> Any:
         if options.folds is None
         else options.folds
     )
-    again = {**fold_options(options.method, extra), "progress": cli.progress} if folds else {}
+    again = {**fold_options(options.method, extra), "progress": progress} if folds else {}
     return validated(
         split.condensed, found, method if folds else None, folds=folds, seed=options.seed, **again
     )
@@ -192,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="size of the auxiliary group, or auto to search it (default 6)",
     )
-    add_truth(parser.add_argument_group("ground truth"))
+    cli.add_truth(parser.add_argument_group("ground truth"))
     test = parser.add_argument_group("a second split, to see what the weights are worth elsewhere")
     test.add_argument("--test-labels", type=Path, metavar="DIR", help="its ground truth")
     test.add_argument(

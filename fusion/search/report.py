@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fusion import cli
 from fusion.contested import Condensed
 from fusion.ensemble import Ensemble
 from fusion.ensemble.file import write_json
@@ -20,6 +19,7 @@ from fusion.metrics import Scores
 from fusion.search.ladder import Rung, formula, group_rungs
 from fusion.search.result import SearchResult, Trial
 from fusion.search.verdict import gain, one_standard_error, scores
+from fusion.text import table
 from fusion.version import __version__
 
 
@@ -93,7 +93,7 @@ class Report:
                 f"{len(condensed.videos)} videos, {pixels} labelled pixels, {contested} contested ({100 * condensed.fraction:.1f} %), "
                 f"{condensed.candidates / max(1, contested):.2f} candidates each",
                 "",
-                cli.table(rows, (f"mIoU % ({self.found.convention})", *names)),
+                table(rows, (f"mIoU % ({self.found.convention})", *names)),
                 "",
                 f"best weights by {self.found.method}: {groups}",
                 f"{names[0]} mIoU {100 * self.found.miou:.2f} after {len(self.found.history)} weightings",
@@ -108,7 +108,7 @@ class Report:
         """A table of what each model adds, the most valuable first; empty where it was not asked for."""
         ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
         rows = [(name, f"{100 * value:+.3f}") for name, value in ranked]
-        return ["", cli.table(rows, ("mIoU lost without this model", "%"))] if rows else []
+        return ["", table(rows, ("mIoU lost without this model", "%"))] if rows else []
 
     def certificate(self) -> list[str]:
         """What is known about weightings that were not tried."""

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fusion import cli
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import single_groups
 from fusion.errors import InputError
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels
 from fusion.metrics import Scores
+from fusion.progress import progress
 from fusion.search.formation import choose_formation, model_contributions
 from fusion.search.models import auto_groups, score_models
 from fusion.search.report import Split
@@ -30,7 +30,7 @@ def prepare_demo(options: argparse.Namespace) -> None:
         file=sys.stderr,
     )
     for split in ("val", "test"):
-        for _ in cli.progress(
+        for _ in progress(
             demo.write(options.out, split),
             f"simulating {split}",
             sum(demo.FAMILIES.values()),
@@ -94,7 +94,7 @@ def form_groups(
             family["basic"],
             family["other"],
             convention=options.convention,
-            progress=cli.progress,
+            progress=progress,
         )
         strong, auxiliary = (
             strong or best.strong,

@@ -11,6 +11,7 @@ from typing import Any
 
 from fusion import cli
 from fusion.errors import InputError
+from fusion.progress import progress
 from fusion.stores.format import PROFILES, VALUES
 from fusion.stores.importers.arrays import (
     AXES,
@@ -23,6 +24,7 @@ from fusion.stores.importers.arrays import (
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
 from fusion.stores.writer import LogitWriter
+from fusion.text import say_bytes, table
 
 EPILOG = """examples:
   python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt --labels labels/
@@ -150,7 +152,7 @@ def bring(options: argparse.Namespace) -> int:
     written = skipped = 0
     provenance = {"command": "python -m fusion.stores import", "source": "files"}
     writers: dict[Path, LogitWriter] = {}
-    bar = cli.progress(work, "importing")
+    bar = progress(work, "importing")
     for path, source in bar:
         if path not in writers:
             extra: dict[str, Any] = {
@@ -244,10 +246,10 @@ def info(options: argparse.Namespace) -> int:
         for r in rows
     ]
     sizes = [
-        (cli.say_bytes(r["bytes"]), f"{r['bytes'] / max(1, r['float16_bytes']):.1%}") for r in rows
+        (say_bytes(r["bytes"]), f"{r['bytes'] / max(1, r['float16_bytes']):.1%}") for r in rows
     ]
     print(
-        cli.table(
+        table(
             [(*(str(c) for c in cell), *size) for cell, size in zip(cells, sizes, strict=True)],
             header,
         )
@@ -283,7 +285,7 @@ def check(options: argparse.Namespace) -> int:
     rows = [
         (path, verdict)
         for path in options.stores
-        for verdict in cli.progress(verify(path), f"verifying {path.name}")
+        for verdict in progress(verify(path), f"verifying {path.name}")
     ]
     bad = [(path, verdict) for path, verdict in rows if verdict.problem]
     if options.json:
@@ -306,7 +308,7 @@ def collect(options: argparse.Namespace) -> int:
     for path in options.stores:
         for name, size in gc(path, age=options.age, dry_run=options.dry_run):
             print(
-                f"{path}: {'would remove' if options.dry_run else 'removed'} {name} ({cli.say_bytes(size)})"
+                f"{path}: {'would remove' if options.dry_run else 'removed'} {name} ({say_bytes(size)})"
             )
     return 0
 
