@@ -1,7 +1,7 @@
 """What every command shares: exit codes, the words of errors, options that several commands take.
 
-Exit code 0 is success, 2 the caller's mistake or a damaged input (one line on stderr), 130 and 143 a stopped run, 141 a
-reader that left. A bar and all remarks go to stderr, results to stdout.
+Exit code 0 is success, 2 the caller's mistake or a damaged input (one line on stderr), 130 and 143
+a stopped run, 141 a reader that left. A bar and all remarks go to stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _terminate(*_: object) -> None:
 
 
 def in_options(text: str) -> str:
-    """An error in the words of the command line: where a command has --align, align='x' reads --align x."""
+    """An error in the words of the command line: where a command has --align, align='x' reads
+    --align x."""
 
     def option(match: re.Match[str]) -> str:
         name = match.group(1).replace("_", "-")
@@ -71,7 +72,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(module: str, description: str, epilog: str | None = None) -> Parser:
-    """The parser of a command that `python -m MODULE` runs, or `segfusion` under a name of its own."""
+    """The parser of a command that `python -m MODULE` runs, or `segfusion` under a name of its
+    own."""
     program = _called_as.get(module, f"python -m {module}")
     text = epilog.replace(f"python -m {module}", program) if epilog else None
     formatter = argparse.RawDescriptionHelpFormatter

@@ -1,7 +1,7 @@
 """HierarchicalEnsemble: the public ensemble, which also scores itself and searches its weights.
 
-`fusion.ensemble.Ensemble` is what metrics, contested pixels and search are made of; this class stands after them all, so that
-no arrow of the architecture points back.
+`fusion.ensemble.Ensemble` is what metrics, contested pixels and search are made of; this class
+stands after them all, so that no arrow of the architecture points back.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 class HierarchicalEnsemble(Ensemble):
-    """Groups of logit stores with a weight each; the constructor's arguments are those of `Ensemble`."""
-
-    __doc__ = Ensemble.__doc__
+    __doc__ = Ensemble.__doc__  # the same arguments
 
     def evaluate(
         self,
@@ -31,11 +29,15 @@ class HierarchicalEnsemble(Ensemble):
         scheduler: str = "threads",
         progress: str | None = None,
     ) -> Scores:
-        """Scores against ground truth: one int64 confusion matrix a video, then what `Scores` derives from them.
+        """Scores against ground truth: one int64 confusion matrix a video, and what follows from it.
 
-        videos: default all of the labels (with align="intersect", those that the stores have). Frames without labels are not
-        scored. convention: which classes the mean is over (docs of `Scores`). scheduler: Dask's, "threads", "processes",
-        "synchronous", or a cluster's address; the result is the same bit for bit. progress: title of a bar on stderr.
+        Args:
+            truth: frames without labels are not scored.
+            videos: default all of the labels (with align="intersect", those that the stores have).
+            convention: which classes the mean is over, see `fusion.metrics.objectives`.
+            scheduler: Dask's "threads", "processes", "synchronous", or a cluster's address; the
+                result is the same bit for bit.
+            progress: title of a bar on stderr.
         """
         from fusion.metrics import Scores
         from fusion.metrics.evaluation import VideoConfusion
@@ -48,7 +50,7 @@ class HierarchicalEnsemble(Ensemble):
         return Scores(matrices, self.classes, convention)
 
     def search(self, truth: Labels, method: str = "grid", **options: Any) -> SearchResult:
-        """Group weights that maximise mIoU on `truth`; methods and options in `fusion.search.search`."""
+        """Weights that maximise mIoU on `truth`; methods and options: `fusion.search.search`."""
         from fusion.search import search
 
         return search(self, truth, method, **options)

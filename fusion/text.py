@@ -58,6 +58,17 @@ def parse_bytes(text: str | int) -> int:
     return int(value)
 
 
+def parse_assignments(pairs: Iterable[str], what: str) -> dict[str, str]:
+    """name=value arguments of the command line."""
+    found = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name or not value:
+            raise InputError(f"{what}: got {pair!r}; give NAME=VALUE")
+        found[name] = value
+    return found
+
+
 def say_bytes(count: float) -> str:
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1000:

@@ -18,9 +18,10 @@ MOST_FRAMES = 16  # a read of more frames amortises nothing further
 
 @dataclass(frozen=True)
 class Plan:
-    """frames: read together from every store. bands: rows (first, end) of the label map fused together. bytes: the peak of it all.
+    """Reads and bands of one video; the repr reads source -> intermediate -> target.
 
-    The repr reads source -> intermediate -> target.
+    frames: read together from every store. bands: rows (first, end) of the label map that are fused
+    together. bytes: the peak of it all.
     """
 
     stores: int
@@ -33,10 +34,9 @@ class Plan:
 
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
-        steps = (
-            f"{self.stores} stores ({self.source}) -> {self.groups} group means -> {self.target}"
-        )
-        return f"Plan({steps}; {self.frames} frames a read, {rows} rows a band, {self.bytes / 1e6:.0f} MB)"
+        steps = f"{self.stores} stores ({self.source}) -> {self.groups} group means"
+        sizes = f"{self.frames} frames a read, {rows} rows a band, {self.bytes / 1e6:.0f} MB"
+        return f"Plan({steps} -> {self.target}; {sizes})"
 
 
 def make_plan(
@@ -50,47 +50,44 @@ def make_plan(
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
-    frame_shapes: [C, h, w] of each of the M stores. item_bytes: bytes per number in each. size: (H, W) of the labels. outputs:
-    as in `fusion.kernels.softmax_average`. workers: how many videos are under way at
-    once. Raises InputError, saying what would do, where one frame and one row do not fit.
+    Args:
+        frame_shapes: [C, h, w] of each of the M stores.
+        item_bytes: bytes per number in each.
+        groups: G.
+        size: (H, W) of the labels.
+        outputs: as in `fusion.kernels.softmax_average`.
+        memory: bytes of all workers together.
+        workers: how many videos are under way at once.
+
+    Raises:
+        InputError: one frame and one row do not fit; it says what would do.
     """
-    height, width = size
-    classes = frame_shapes[0][0]
-    frame = sum(
-        math.prod(shape) * item for shape, item in zip(frame_shapes, item_bytes, strict=True)
-    )
-    means = (
-        groups * classes * 4 * sum({shape[1] * shape[2] for shape in frame_shapes})
-    )  # a mean per group and resolution
-    planes = sum(
-        {"group_means": groups * classes, "probabilities": classes}.get(name, 1) for name in outputs
-    )
-    row = 2 * planes * width * 4  # the output and one temporary of its size
+    (height, width), classes = size, frame_shapes[0][0]
+    pairs = zip(frame_shapes, item_bytes, strict=True)
+    frame = sum(math.prod(shape) * item for shape, item in pairs)
+    # a mean per group and resolution
+    means = groups * classes * 4 * sum({h * w for _, h, w in frame_shapes})
+    planes = {"group_means": groups * classes, "probabilities": classes}
+    row = (
+        2 * sum(planes.get(name, 1) for name in outputs) * width * 4
+    )  # and a temporary of its size
     least = frame + means + row
     if least * workers > memory:
-        need = f"one frame of {len(frame_shapes)} stores needs {least}" + (
-            f" in each of {workers} workers" if workers > 1 else ""
-        )
+        each = f" in each of {workers} workers" if workers > 1 else ""
+        need = f"one frame of {len(frame_shapes)} stores needs {least}{each}"
         raise InputError(f"memory: {memory} bytes given, {need}; give at least {least * workers}")
     memory //= workers
     rows = min(height, (memory - frame - means) // (2 * row) or 1)
     frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    return Plan(
-        len(frame_shapes),
-        groups,
-        source,
-        f"{'+'.join(outputs)} {height}x{width}",
-        frames,
-        bands,
-        frames * frame + means + rows * row,
-    )
+    target, peak = f"{'+'.join(outputs)} {height}x{width}", frames * frame + means + rows * row
+    return Plan(len(frame_shapes), groups, source, target, frames, bands, peak)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes for pixels, and what each part of the work may take of them; the rest is room for copies and for the caller.
+    """Bytes for pixels, and what each step may take of them; the rest is room for copies.
 
     total: of the process. workers: how many videos are under way at once.
     """
@@ -120,5 +117,5 @@ class Budget:
 
     @property
     def block(self) -> int:
-        """Condensed pixels of a video before they are written: merging and writing take a few copies of them."""
+        """Condensed pixels of a video before they are written, which takes a few copies of them."""
         return self.total // self.workers // 16

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion import cli
-from fusion.ensemble.file import parse_assignments
+from fusion.text import parse_assignments
 from fusion.errors import InputError
 from fusion.evaluate import class_table
 from fusion.labels import Labels, write_labels

@@ -80,6 +80,11 @@ class LogitStore:
         return self.info.values
 
     @property
+    def kernel_values(self) -> str:
+        """How `fusion.kernels` takes this store's numbers: as they are, or through a softmax."""
+        return "probabilities" if self.info.values == "scores" else "logits"
+
+    @property
     def videos(self) -> tuple[str, ...]:
         return tuple(sorted(self._videos))
 

@@ -1,48 +1,19 @@
-"""HierarchicalEnsemble against a plain float64 NumPy ensemble, and the properties that users rely on."""
+"""HierarchicalEnsemble against a plain float64 NumPy ensemble, and what users rely on."""
 
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusion
-from fusion.errors import InputError, StoreError
+from fusion.errors import InputError
 from fusion.labels import write_labels
-
-CLASSES = [f"class {k}" for k in range(5)]
-SIZE = (24, 32)
-NATIVE = (6, 8)
-VIDEOS = {"a": ["f1", "f2", "f10"], "b/../b": ["x", "y"]}
-
-
-def make_store(
-    path: Path, seed: int, native: tuple[int, int] = NATIVE, classes: list[str] = CLASSES, **options
-) -> Path:
-    """A store of smooth random logits; the same seed gives the same numbers."""
-    draw = np.random.default_rng(seed)
-    with fusion.LogitWriter(path, classes, **options) as writer:
-        for video, frames in VIDEOS.items():
-            with writer.video(video, frames=frames, size=SIZE) as out:
-                for _ in frames:
-                    logits = draw.normal(0, 3, (len(classes), *native))
-                    if options.get("values") in ("probabilities", "scores"):
-                        logits = (
-                            np.exp(logits) / np.exp(logits).sum(axis=0) * 0.7
-                        )  # sums to less than one, as MaskFormer's do
-                    out.append(logits)
-    return path
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stores")
-    return [make_store(folder / f"m{k}.zarr", k) for k in range(5)]
+from tests.ensemble.simulated import CLASSES, NATIVE, SIZE, VIDEOS, make_store
 
 
 def softmax64(logits: np.ndarray) -> np.ndarray:
@@ -182,21 +153,6 @@ def test_memory_changes_the_plan_and_nothing_else(stores, resize):
         fusion.HierarchicalEnsemble(groups, memory=2000).predict("a")
 
 
-def test_frames_are_aligned_by_id_not_by_position(tmp_path):
-    for name, frames in (("one", ["f1", "f2"]), ("two", ["f2", "f1"])):
-        with (
-            fusion.LogitWriter(tmp_path / f"{name}.zarr", ["a", "b"]) as writer,
-            writer.video("v", frames=frames) as out,
-        ):
-            for frame in frames:
-                out.append(
-                    np.full((2, 1, 1), [[[3.0]], [[0.0]]] if frame == "f1" else [[[0.0]], [[3.0]]])
-                )
-    ensemble = fusion.HierarchicalEnsemble({"g": [tmp_path / "one.zarr", tmp_path / "two.zarr"]})
-    assert ensemble.predict("v", ["f1", "f2"]).ravel().tolist() == [0, 1]
-    assert ensemble.predict("v", ["f2"]).ravel().tolist() == [1]
-
-
 def test_ties_go_to_the_lowest_class_and_300_classes_work(tmp_path):
     names = [str(k) for k in range(300)]
     with (
@@ -236,167 +192,33 @@ def test_evaluate_counts_what_a_loop_counts(stores, tmp_path):
     assert scores.miou == pytest.approx(iou.mean(), abs=1e-15)
 
 
-def test_saves_and_loads(stores, tmp_path):
-    ensemble = fusion.HierarchicalEnsemble(
-        {"s": stores[:2], "w": stores[2:]}, {"w": 1.4}, resize="logits", temperatures={"m1": 1.5}
-    )
-    ensemble.save(tmp_path / "deep" / "best.json")
-    again = fusion.HierarchicalEnsemble.load(tmp_path / "deep" / "best.json")
-    assert again.weights == {"s": 1.0, "w": 1.4}
-    assert np.array_equal(again.predict_proba("a"), ensemble.predict_proba("a"))
-    assert np.array_equal(pickle.loads(pickle.dumps(ensemble)).predict("a"), ensemble.predict("a"))
-    assert np.array_equal(
-        ensemble.with_weights({"s": 0.0}).predict("a"),
-        fusion.HierarchicalEnsemble({"w": stores[2:]}, resize="logits").predict("a"),
-    )
+def test_a_store_may_be_in_two_groups(stores, tmp_path):
+    """The paper's groups may share a model; every path works, each with the numbers of two copies."""
+    groups = {"strong": stores[:2], "auxiliary": [stores[1], stores[2]]}
+    twin = tmp_path / "twin" / "m1.zarr"
+    shutil.copytree(stores[1], twin)
+    shared = fusion.HierarchicalEnsemble(groups, {"auxiliary": 0.4})
+    apart = fusion.HierarchicalEnsemble({**groups, "auxiliary": [twin, stores[2]]}, shared.weights)
+    assert (len(shared.stores), len(apart.stores)) == (3, 4)
+    for resize in ("probabilities", "logits"):
+        one, two = (e.regrouped(e.groups, e.weights, resize=resize) for e in (shared, apart))
+        assert np.array_equal(one.predict_proba("a"), two.predict_proba("a"))
+    for _, _, fused in shared.stream("a", outputs=("group_means",)):
+        assert fused.group_means.shape[0] == 2
+    shared.save(tmp_path / "best.json")
+    again = fusion.HierarchicalEnsemble.load(tmp_path / "best.json")
+    assert np.array_equal(again.predict("a"), shared.predict("a"))
+    assert np.array_equal(pickle.loads(pickle.dumps(shared)).predict("a"), shared.predict("a"))
+    labels = tmp_path / "labels"
+    for video in VIDEOS:
+        for frame in VIDEOS[video] if video == "a" else ():
+            write_labels(labels / video / f"{frame}.png", shared.predict(video, [frame])[0])
+    found = shared.search(fusion.Labels.folder(labels), method="grid")
+    assert found.miou == found.ensemble.evaluate(fusion.Labels.folder(labels)).miou
 
 
-def test_load_refuses_stores_that_changed(tmp_path):
-    make_store(tmp_path / "val" / "m.zarr", 0)
-    make_store(tmp_path / "test" / "m.zarr", 1)
-    fusion.HierarchicalEnsemble({"g": [tmp_path / "val" / "m.zarr"]}).save(tmp_path / "best.json")
-    other = fusion.HierarchicalEnsemble.load(tmp_path / "best.json", stores=tmp_path / "test")
-    assert other.stores[0].path == tmp_path / "test" / "m.zarr"
-    (tmp_path / "val").rename(tmp_path / "old")
-    (tmp_path / "test").rename(tmp_path / "val")
-    with pytest.raises(StoreError, match="not the content the weights"):
-        fusion.HierarchicalEnsemble.load(tmp_path / "best.json")
-    assert fusion.HierarchicalEnsemble.load(tmp_path / "best.json", check=False).videos
-
-
-def test_toml(stores, tmp_path):
-    folder = stores[0].parent
-    (folder / "ensemble.toml").write_text(
-        'resize = "logits"\n[groups]\ns = ["m[01].zarr"]\nw = ["m2.zarr", "m*.zarr"]\n[weights]\nw = 1.4\n[temperatures]\n"m0.zarr" = 2\n'
-    )
-    ensemble = fusion.HierarchicalEnsemble.load(folder / "ensemble.toml")
-    assert [s.model for s in ensemble.groups["s"]] == ["m0", "m1"]
-    assert len(ensemble.groups["w"]) == 5
-    assert ensemble.weights == {"s": 1.0, "w": 1.4}
-    assert ensemble.resize == "logits"
-    assert ensemble.temperatures == (2.0, 1.0, 1.0, 1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[group]\na = ['x']", "did you mean 'groups'"),
-        ("[groups]\n", r"no \[groups\] table"),
-        ("[groups]\na = 'x'", "list of paths"),
-        ("[groups]\na = ['nothing*.zarr']", "no store matches 'nothing"),
-        ("groups = 3", "make it a table"),
-        ("[groups", "cannot be read"),
-    ],
-)
-def test_bad_toml(tmp_path, text, message):
-    (tmp_path / "e.toml").write_text(text)
-    with pytest.raises(InputError, match=message):
-        fusion.HierarchicalEnsemble.load(tmp_path / "e.toml")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "null",
-        "{}",
-        '{"format": "segfusion.ensemble", "version": 99}',
-        '{"format": "x", "version": 1}',
-    ],
-)
-def test_bad_saved_ensembles(tmp_path, text):
-    (tmp_path / "best.json").write_text(text)
-    with pytest.raises(InputError, match=r"best\.json"):
-        fusion.HierarchicalEnsemble.load(tmp_path / "best.json")
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ({"s": -1}, "finite numbers >= 0"),
-        ({"s": float("nan")}, "finite numbers >= 0"),
-        ({"s": float("inf")}, "finite numbers >= 0"),
-        ({"s": 0}, "at least one of them above 0"),
-        ({"t": 1}, "unknown group 't'"),
-        ({"s": "much"}, "a number per group"),
-        ([1.0], "give a dict"),
-    ],
-)
-def test_bad_weights_are_refused_before_anything_is_opened(weights, message):
-    with pytest.raises(InputError, match=message):
-        fusion.HierarchicalEnsemble({"s": ["/nowhere.zarr"]}, weights)
-
-
-def test_stores_that_do_not_fit_together(stores, tmp_path):
-    make_store(tmp_path / "z4.zarr", 0, classes=CLASSES[:4])
-    make_store(tmp_path / "z_swapped.zarr", 0, classes=[CLASSES[1], CLASSES[0], *CLASSES[2:]])
-    with pytest.raises(InputError, match=r"z4\.zarr: 4 classes, .*m0\.zarr has 5"):
-        fusion.HierarchicalEnsemble({"g": [stores[0], tmp_path / "z4.zarr"]}).predict("a")
-    with pytest.raises(InputError, match=r"class 0 is 'class [01]', in"):
-        fusion.HierarchicalEnsemble({"g": [stores[0], tmp_path / "z_swapped.zarr"]})
-    with pytest.raises(InputError, match="stands in it twice"):
-        fusion.HierarchicalEnsemble({"g": [stores[0], stores[0]]})
-    with pytest.raises(StoreError, match=r"no such logit store \(did you mean 'm0\.zarr'\?\)"):
-        fusion.HierarchicalEnsemble({"g": [stores[0].with_name("m0.zar")]})
-    with pytest.raises(InputError, match="at least one store"):
-        fusion.HierarchicalEnsemble({"g": []})
-    with pytest.raises(InputError, match="names no store"):
-        fusion.HierarchicalEnsemble({"g": stores[:1]}, temperatures={"m9": 1.0})
-    with pytest.raises(InputError, match="finite number above 0"):
-        fusion.HierarchicalEnsemble({"g": stores[:1]}, temperatures={"m0": 0.0})
-
-
-def test_missing_videos_and_frames_are_refused_or_reported(stores, tmp_path):
-    with (
-        fusion.LogitWriter(tmp_path / "partial.zarr", CLASSES) as writer,
-        writer.video("a", frames=["f1", "f2"], size=SIZE) as out,
-    ):
-        out.append(np.zeros((5, *NATIVE)))
-        out.append(np.zeros((5, *NATIVE)))
-    members = [stores[0], tmp_path / "partial.zarr"]
-    with pytest.raises(
-        InputError, match=r"partial\.zarr: video 'a' lacks frame 'f10' that .*m0\.zarr has"
-    ):
-        fusion.HierarchicalEnsemble({"g": members})
-    ensemble = fusion.HierarchicalEnsemble({"g": members}, align="intersect")
-    assert ensemble.videos == ("a",)
-    assert ensemble.frames("a") == ("f1", "f2")
-    assert ensemble.left_out == {
-        "a (1 frames)": [str(stores[0])],
-        "b/../b": [str(tmp_path / "partial.zarr")],
-    }
-
-
-def test_sizes_must_agree(stores, tmp_path):
-    with fusion.LogitWriter(tmp_path / "other.zarr", CLASSES) as writer:
-        for video, frames in VIDEOS.items():
-            with writer.video(video, frames=frames, size=(48, 64)) as out:
-                for _ in frames:
-                    out.append(np.zeros((5, *NATIVE)))
-    with pytest.raises(InputError, match=r"of 48x64 images, in .* of 24x32"):
-        fusion.HierarchicalEnsemble({"g": [stores[0], tmp_path / "other.zarr"]})
-
-
-def test_labels_that_do_not_belong_to_the_stores(stores, tmp_path):
-    ensemble = fusion.HierarchicalEnsemble({"g": stores[:1]})
-    labels = {"video": ("z", "f1", SIZE), "frame": ("a", "f3", SIZE), "size": ("a", "f1", (4, 4))}
-    messages = {
-        "video": "no store has, the first 'z'",
-        "frame": "stores lack, the first 'f3'",
-        "size": "labels are 4x4, the stores say 24x32",
-    }
-    for name, (video, frame, size) in labels.items():
-        write_labels(tmp_path / name / video / f"{frame}.png", np.zeros(size, np.uint8))
-        with pytest.raises(InputError, match=messages[name]):
-            ensemble.evaluate(fusion.Labels.folder(tmp_path / name))
-
-
-def test_gpu_request_without_gpu(stores):
-    if torch.cuda.is_available():
-        assert fusion.HierarchicalEnsemble({"g": stores[:1]}, device="cuda").predict("a").shape == (
-            3,
-            *SIZE,
-        )
-    else:
-        with pytest.raises(InputError, match="torch sees no GPU"):
-            fusion.HierarchicalEnsemble({"g": stores[:1]}, device="cuda")
+def test_no_frames_are_no_frames(stores):
+    ensemble = fusion.HierarchicalEnsemble({"g": stores})
+    labels, probabilities = ensemble.predict("a", []), ensemble.predict_proba("a", frames=[])
+    assert (labels.shape, labels.dtype) == ((0, *SIZE), np.uint8)
+    assert (probabilities.shape, probabilities.dtype) == ((0, len(CLASSES), *SIZE), np.float32)
