@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     videos = source.scored_videos(truth)
     found = map_videos(task, videos, scheduler=scheduler, progress="evaluating")
     scores = Scores({v: f.confusion for v, f in found.items()}, source.classes, options.convention)
-    outside = outside_values(truth, videos, len(source.classes), scheduler=scheduler)
+    outside = outside_values(truth, videos, len(source.classes))
     cli.remark(census(found, scores, outside).text())
     windows = [f.windows for f in found.values()]
     consistency = {f"vc{n}": video_consistency(windows, n, options.variant) for n in (8, 16)}

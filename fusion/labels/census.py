@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,24 +79,23 @@ class Census:
         return "\n".join([self.line(), *self.warnings()])
 
 
-def outside_values(
-    truth: Labels, videos: Sequence[str], classes: int, *, scheduler: str = "threads"
-) -> dict[int, int]:
+def outside_values(truth: Labels, videos: Sequence[str], classes: int) -> dict[int, int]:
     """Pixels by stored value that `truth` reads as void though the value is not; reads every file.
 
     Nothing is read, and nothing found, where such values are errors.
     """
+    void = void_label(classes)
+
+    def count(video: str) -> Counter[int]:
+        total: Counter[int] = Counter()
+        for frame in truth.frames(video):
+            raw, ids = truth.raw(video, frame, classes=classes), truth.rule.ids
+            read = truth.read(video, frame, classes=classes)
+            values = np.unique(raw[(read == void) & (ids(raw, void) != void)], return_counts=True)
+            total.update(dict(zip(*(v.tolist() for v in values), strict=True)))
+        return total
+
     if truth.stray != "void":
         return {}
-    task, title = partial(_outside_of_video, truth, classes), "counting values outside the classes"
-    total: Counter[int] = Counter()
-    for found in map_videos(task, videos, scheduler=scheduler, progress=title).values():
-        total.update(found)
-    return dict(total)
-
-
-def _outside_of_video(truth: Labels, classes: int, video: str) -> Counter[int]:
-    total: Counter[int] = Counter()
-    for frame in truth.frames(video):
-        total.update(truth.outside(video, frame, classes))
-    return total
+    found = map_videos(count, videos, progress="counting values outside the classes")
+    return dict(sum(found.values(), Counter()))

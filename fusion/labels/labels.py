@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import InputError, StoreError
 from fusion.kernels.numbers import void_label
-from fusion.labels.layouts import LAYOUTS
+from fusion.labels.layouts import LAYOUTS, Layout
 from fusion.labels.layouts.base import directory, stems
 from fusion.labels.png import read_png, read_size
 from fusion.text import did_you_mean, listed
@@ -98,6 +98,11 @@ class Labels:
         return cls.open("vspw", root, split, stray=stray)
 
     @property
+    def rule(self) -> Layout:
+        """The layout itself."""
+        return LAYOUTS[self.layout]
+
+    @property
     def void(self) -> int:
         """The label of pixels that never count."""
         return void_label(self.classes)
@@ -146,27 +151,22 @@ class Labels:
             InputError: values that are no labels, other size.
             StoreError: a file that is not a whole label PNG.
         """
-        raw, labels, outside = self._read(video, frame, classes)
         path, known = self.path(video, frame), self.classes if classes is None else classes
+        raw, void, rule = self.raw(video, frame, classes=known), void_label(known), self.rule
         if size is not None and raw.shape != tuple(size):
             got = f"is {list(raw.shape)} [H, W], expected {list(size)}"
             raise InputError(f"labels: {path} {got}; use labels of the videos' own size")
-        if known is None or outside is None:
+        labels = rule.ids(raw, void)
+        if known is None:
             return labels
-        void = void_label(known)
+        outside = (labels >= known) & (labels != void)
+        if not outside.any():
+            return labels
         if self.stray == "void":
             return np.where(outside, labels.dtype.type(void), labels)
-        values, allowed = listed(np.unique(raw[outside])), LAYOUTS[self.layout].allowed(known, void)
+        wrong = f"holds {listed(np.unique(raw[outside]))} outside {rule.allowed(known, void)}"
         advice = "correct the file, or read with stray='void'"
-        raise InputError(f"labels: {path} holds {values} outside {allowed}; {advice}")
-
-    def outside(self, video: str, frame: str, classes: int | None = None) -> dict[int, int]:
-        """Pixels by stored value, of the values that are neither a class of C nor void."""
-        raw, _, outside = self._read(video, frame, classes)
-        if outside is None:
-            return {}
-        values, pixels = np.unique(raw[outside], return_counts=True)
-        return dict(zip(values.tolist(), pixels.tolist(), strict=True))
+        raise InputError(f"labels: {path} {wrong}; {advice}")
 
     def digest(
         self, videos: Iterable[str] | None = None, frames: Mapping[str, Sequence[str]] | None = None
@@ -183,18 +183,8 @@ class Labels:
                 total.update(f"{video!r} {frame!r} {content}\n".encode())
         return total.hexdigest()
 
-    def _read(
-        self, video: str, frame: str, classes: int | None
-    ) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.bool_] | None]:
-        """Values as stored, class ids, and where those are no labels (None: nowhere)."""
-        known = self.classes if classes is None else classes
-        raw, void = self.raw(video, frame, classes=known), void_label(known)
-        labels = LAYOUTS[self.layout].ids(raw, void)
-        outside = None if known is None else (labels >= known) & (labels != void)
-        return raw, labels, outside if outside is not None and outside.any() else None
-
     def _masks(self, video: str) -> Path:
         if video not in self.videos:
             near = did_you_mean(video, self.videos, cutoff=0.5)
             raise InputError(f"labels: no video {video!r} in {self.root}{near}")
-        return LAYOUTS[self.layout].masks(self.root, video)
+        return self.rule.masks(self.root, video)

@@ -25,28 +25,19 @@ Matrix = NDArray[np.int64]
 
 
 class Predictions(Protocol):
-    """What can be scored: an ensemble, or label maps on disk."""
+    """What can be scored: an ensemble, or label maps on disk.
+
+    `label_maps` gives (frame id, labels [H, W]) of these frames, in this order; `scored_videos` and
+    `labelled_frames` say what is scored against `truth`, in order of time; `target` is the ground
+    truth [H, W] of a frame, checked against classes and size.
+    """
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The C names, in the order of the label ids."""
-        ...
-
-    def label_maps(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """(frame id, labels [H, W]) of these frames, in this order."""
-        ...
-
-    def scored_videos(self, truth: Labels) -> tuple[str, ...]:
-        """The videos that are scored against `truth`."""
-        ...
-
-    def labelled_frames(self, truth: Labels, video: str) -> list[str]:
-        """The frames of a video that are scored, in order of time."""
-        ...
-
-    def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        """Ground truth [H, W] of a frame, checked against classes and size."""
-        ...
+    def classes(self) -> tuple[str, ...]: ...
+    def label_maps(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]: ...
+    def scored_videos(self, truth: Labels) -> tuple[str, ...]: ...
+    def labelled_frames(self, truth: Labels, video: str) -> list[str]: ...
+    def target(self, truth: Labels, video: str, frame: str) -> np.ndarray: ...
 
 
 def beside_truth(

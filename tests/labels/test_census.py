@@ -66,15 +66,14 @@ def test_void_is_65535_beyond_255_classes():
     assert "65535 is void" in line
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
-def test_values_outside_the_classes_are_counted(tmp_path, scheduler):
+def test_values_outside_the_classes_are_counted(tmp_path):
     write_labels(tmp_path / "a" / "1.png", np.array([[0, 1, 9, 255]], np.uint8))
     write_labels(tmp_path / "a" / "2.png", np.array([[200, 9, 9, 1]], np.uint8))
     write_labels(tmp_path / "b" / "1.png", np.array([[9, 0]], np.uint8))
     write_labels(tmp_path / "c" / "1.png", np.array([[77, 0]], np.uint8))
     loose, strict = (Labels.folder(tmp_path, stray=rule) for rule in ("void", "error"))
-    found = outside_values(loose, ["a", "b"], 2, scheduler=scheduler)
+    found = outside_values(loose, ["a", "b"], 2)
     assert found == {9: 4, 200: 1}
-    assert outside_values(strict, ["a", "b"], 2, scheduler=scheduler) == {}
+    assert outside_values(strict, ["a", "b"], 2) == {}
     (line,) = Census(2, 3, 10, [3, 2], BINARY, found).warnings()
     assert line.endswith("were read as void: 9 (4 pixels), 200 (1 pixels)")

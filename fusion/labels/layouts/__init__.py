@@ -7,9 +7,8 @@ A new layout is a class in a file of its own and its name here; its tests are `L
 """
 
 from fusion.labels.layouts.base import Layout
-from fusion.labels.layouts.folder import Folder
 from fusion.labels.layouts.vspw import Vspw
 
-LAYOUTS: dict[str, Layout] = {"folder": Folder(), "vspw": Vspw()}
+LAYOUTS: dict[str, Layout] = {"folder": Layout(), "vspw": Vspw()}
 
 __all__ = ["LAYOUTS", "Layout"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,30 +12,34 @@ from fusion.errors import StoreError
 from fusion.text import did_you_mean, natural_order
 
 
-class Layout(Protocol):
+class Layout:
     """Where the masks and images of a data set lie, and what the values in its masks mean.
 
-    Objects hold nothing but rules: `Labels` keeps a layout's name only. `classes` is C where the
-    data set fixes it.
+    As it stands: a folder a video, ids as stored, one split. Another layout overrides what differs.
+    Objects hold nothing but rules: `Labels` keeps a layout's name only.
     """
 
-    classes: int | None = None
+    classes: int | None = None  # C where the data set fixes it
 
     def videos(self, root: Path, split: str | None) -> tuple[str, ...]:
-        """Ids of the videos of a split, in order; StoreError where the data set is not there."""
-        ...
+        """Ids of a split's videos, in order; StoreError where the data set is not there."""
+        return tuple(name for name in names_in(directory(root)) if (root / name).is_dir())
 
     def labelled(self, root: Path, split: str | None) -> tuple[str, ...]:
         """Those of `videos` that have masks; StoreError: none, or a needed one is missing."""
-        ...
+        found = tuple(v for v in self.videos(root, split) if stems(self.masks(root, v), ".png"))
+        if not found:
+            advice = "give the folder that holds one folder of PNGs per video"
+            raise StoreError(f"labels: {root} has no <video>/<frame>.png; {advice}")
+        return found
 
     def masks(self, root: Path, video: str) -> Path:
         """The folder of a video's masks <frame>.png."""
-        ...
+        return root / video
 
     def images(self, root: Path, video: str) -> Path:
         """The folder of a video's images, whose stems are the frame ids."""
-        ...
+        return root / video
 
     def ids(self, stored: NDArray[np.integer], void: int) -> NDArray[np.integer]:
         """Class ids and void [H, W] of the values as stored, of the same type."""
