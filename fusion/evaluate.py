@@ -169,9 +169,10 @@ def build_parser() -> argparse.ArgumentParser:
 def read_source(options: argparse.Namespace) -> Predictions:
     """The ensemble, or the label maps, that the options name."""
     if options.ensemble:
-        return HierarchicalEnsemble.load(
+        ensemble = HierarchicalEnsemble.load(
             options.ensemble, stores=options.stores, memory=options.memory, device=options.device
         )
+        return ensemble.sharing(options.scheduler)
     if options.classes is None:
         advice = "the names in the order of the label ids"
         raise InputError(f"--predictions needs --classes FILE, {advice}")

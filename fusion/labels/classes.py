@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from fusion.errors import InputError
+from fusion.labels.png import PathLike
 
 
-def read_classes(path: str | os.PathLike[str]) -> list[str]:
+def read_classes(path: PathLike) -> list[str]:
     """Class names in the order of their ids: a JSON list or one name a line, whatever the suffix.
 
     Raises:

@@ -12,7 +12,6 @@ size is an error that names the file, never a guess.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from fusion.errors import InputError, StoreError
 from fusion.kernels.numbers import void_label
 from fusion.labels.layouts import LAYOUTS, Layout
 from fusion.labels.layouts.base import directory, stems
-from fusion.labels.png import read_png, read_size
+from fusion.labels.png import PathLike, Size, read_png, read_size
 from fusion.text import did_you_mean, listed
 
 STRAY = ("error", "void")
@@ -55,7 +54,7 @@ class Labels:
     def open(
         cls,
         layout: str,
-        root: str | os.PathLike[str],
+        root: PathLike,
         split: str | None = None,
         *,
         classes: int | None = None,
@@ -64,7 +63,7 @@ class Labels:
         """The labels of a data set that lies as `layout` says.
 
         Raises:
-            StoreError: the data set is not there, or not whole.
+            StoreError: no such directory or list, no masks, or a listed video without them.
             InputError: an unknown layout or stray rule.
         """
         if layout not in LAYOUTS:
@@ -76,25 +75,13 @@ class Labels:
         return cls(place, videos, rule.classes or classes, stray, layout)
 
     @classmethod
-    def folder(
-        cls, path: str | os.PathLike[str], *, classes: int | None = None, stray: str = "error"
-    ) -> Labels:
-        """Labels as ``<video>/<frame>.png``. Beyond 255 classes the files must be 16-bit.
-
-        Raises:
-            StoreError: no such directory, or none of its folders has a PNG.
-        """
+    def folder(cls, path: PathLike, *, classes: int | None = None, stray: str = "error") -> Labels:
+        """Labels as ``<video>/<frame>.png``, 16-bit beyond 255 classes; raises as `open`."""
         return cls.open("folder", path, classes=classes, stray=stray)
 
     @classmethod
-    def vspw(
-        cls, root: str | os.PathLike[str], split: str = "val", *, stray: str = "error"
-    ) -> Labels:
-        """Labels of a VSPW release (480p or original), in the order of ``<root>/<split>.txt``.
-
-        Raises:
-            StoreError: no such directory or list, or a listed video without masks.
-        """
+    def vspw(cls, root: PathLike, split: str = "val", *, stray: str = "error") -> Labels:
+        """Labels of a VSPW release, 480p or original, as ``<split>.txt`` lists; raises as `open`."""
         return cls.open("vspw", root, split, stray=stray)
 
     @property
@@ -124,7 +111,7 @@ class Labels:
             raise InputError(f"labels: video {video!r} has no frame {frame!r} in {folder}{near}")
         return path
 
-    def size(self, video: str, frame: str | None = None) -> tuple[int, int]:
+    def size(self, video: str, frame: str | None = None) -> Size:
         """(H, W) of a frame, of the video's first one by default; reads the file's header only."""
         return read_size(self.path(video, self.frames(video)[0] if frame is None else frame))
 
@@ -134,12 +121,7 @@ class Labels:
         return read_png(self.path(video, frame), wide=known is not None and known > 255)
 
     def read(
-        self,
-        video: str,
-        frame: str,
-        *,
-        classes: int | None = None,
-        size: tuple[int, int] | None = None,
+        self, video: str, frame: str, *, classes: int | None = None, size: Size | None = None
     ) -> NDArray[np.integer]:
         """Class ids [H, W], uint8 with void 255 (uint16 with void 65535 beyond 255 classes).
 

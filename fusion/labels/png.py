@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from fusion.errors import InputError, StoreError
 from fusion.files import replacing
 
+PathLike = str | os.PathLike[str]
+Size = tuple[int, int]  # (H, W)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb
 _GREY, _PALETTE = 0, 3
@@ -33,7 +35,7 @@ _PASSES = [  # of Adam7: x, y, dx, dy
 _COLOURS = {_GREY: "greyscale", 2: "RGB", _PALETTE: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path) -> Size:
     """(H, W) from the first 33 bytes of a file."""
     with _reading(path), path.open("rb") as file:
         head = file.read(33)
@@ -77,7 +79,7 @@ def _undecodable(path: Path, reason: object) -> StoreError:
     return StoreError(f"labels: {path} cannot be decoded ({reason}); restore the file")
 
 
-def _header(path: Path, content: bytes) -> tuple[tuple[int, int], int, int, bool]:
+def _header(path: Path, content: bytes) -> tuple[Size, int, int, bool]:
     """((H, W), bit depth, colour type, interlaced) of a PNG's first chunk."""
     if content[:8] != SIGNATURE:
         advice = "convert it, class ids unchanged (JPEG would change them)"
@@ -106,10 +108,7 @@ def _check_kind(path: Path, depth: int, colour: int, *, wide: bool) -> None:
 
 
 def _image_data(path: Path, content: bytes) -> bytes:
-    """The compressed pixels, once every chunk up to IEND was found whole.
-
-    Decoders skip the checksums of image data.
-    """
+    """The compressed pixels of whole chunks up to IEND; decoders skip these checksums."""
     at, kind, data = 8, b"", []
     while kind != b"IEND":
         head = content[at : at + 8] if at + 12 <= len(content) else b"\xff" * 8
@@ -118,8 +117,7 @@ def _image_data(path: Path, content: bytes) -> bytes:
         if end > len(content):
             raise StoreError(f"labels: {path} is truncated; restore the file")
         if struct.unpack(">I", content[end - 4 : end])[0] != zlib.crc32(content[at + 4 : end - 4]):
-            name = kind.decode("ascii", "replace")
-            damage = f"its {name} chunk has a wrong checksum"
+            damage = f"its {kind.decode('ascii', 'replace')} chunk has a wrong checksum"
             raise StoreError(f"labels: {path} is damaged: {damage}; restore it")
         if kind == b"IDAT":
             data.append(content[at + 8 : end - 4])
@@ -127,13 +125,8 @@ def _image_data(path: Path, content: bytes) -> bytes:
     return b"".join(data)
 
 
-def _check_pixels(
-    path: Path, data: bytes, size: tuple[int, int], depth: int, interlaced: bool
-) -> None:
-    """That the stream holds every row, each with its filter byte.
-
-    Decoders may fill what is missing with zeros, a valid class.
-    """
+def _check_pixels(path: Path, data: bytes, size: Size, depth: int, interlaced: bool) -> None:
+    """That every row is there, with its filter byte; decoders may fill in zeros, a valid class."""
     (height, width), expected = size, 0
     for x, y, dx, dy in _PASSES if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
@@ -157,21 +150,15 @@ def colour_map() -> NDArray[np.uint8]:
 
 
 def write_labels(
-    path: str | os.PathLike[str],
-    labels: ArrayLike,
-    *,
-    palette: str | ArrayLike = "vspw",
-    overwrite: bool = False,
+    path: PathLike, labels: ArrayLike, *, palette: str | ArrayLike = "vspw", overwrite: bool = False
 ) -> None:
     """Write labels [H, W] as a PNG that reads back equal; it appears whole or not at all.
 
     Args:
         path: the file; folders on the way are made.
         labels: uint8, written as indices into the palette, or uint16, as 16-bit greyscale.
-        palette: "vspw" for `colour_map`, or uint8 colours [n, 3], n <= 256; the rest keeps
-            `colour_map`'s.
-        overwrite: whether a file that is there is replaced (a link, not what it points to; a
-            directory never).
+        palette: "vspw" for `colour_map`, or uint8 colours [n, 3], n <= 256, of the first n ids.
+        overwrite: replace a file that is there (a link, not its target; a directory never).
 
     Raises:
         StoreError: something is there already, or the disk refuses.

@@ -141,10 +141,7 @@ class Scores:
         return Scores({**self.confusions, **other.confusions}, self.classes, self.convention)
 
     def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
-        """Percentile bootstrap interval of `miou` over videos, as (low, high).
-
-        (nan, nan) below 2 videos with scored pixels.
-        """
+        """Percentile bootstrap interval (low, high) of `miou`; nan below 2 videos with pixels."""
         check_options(level, samples)
         matrices = self._scored()
         if len(matrices) < 2:
@@ -185,15 +182,16 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`: fractions, None where a score is nan."""
         totals = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
+        by_class = {"class_iou": self.class_iou, "class_accuracy": self.class_accuracy}
         return {
             "convention": self.convention,
             "videos": len(self.confusions),
             "pixels": int(self.confusion.sum()),
             **{name: or_none(getattr(self, name)) for name in totals},
-            "class_iou": dict(zip(self.classes, map(or_none, self.class_iou), strict=True)),
-            "class_accuracy": dict(
-                zip(self.classes, map(or_none, self.class_accuracy), strict=True)
-            ),
+            **{
+                name: dict(zip(self.classes, map(or_none, values), strict=True))
+                for name, values in by_class.items()
+            },
             "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }
 
