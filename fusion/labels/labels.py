@@ -81,7 +81,7 @@ class Labels:
 
     @classmethod
     def vspw(cls, root: PathLike, split: str = "val", *, stray: str = "error") -> Labels:
-        """Labels of a VSPW release, 480p or original, as ``<split>.txt`` lists; raises as `open`."""
+        """Labels of a VSPW tree, 480p or original, as ``<split>.txt`` lists; raises as `open`."""
         return cls.open("vspw", root, split, stray=stray)
 
     @property
