@@ -94,6 +94,33 @@ def test_video_consistency_of_a_long_video(tmp_path, capsys, variant):
     assert document["vc_variant"] == variant
 
 
+@pytest.mark.parametrize(("variant", "expected"), [("official", 1.0), ("cffm", 0.75)])
+def test_official_consistency_tells_the_two_voids_of_vspw_apart(
+    tmp_path, capsys, variant, expected
+):
+    for k in range(20):  # the first of four columns flickers, in the masks from one void to another
+        mask, labels = np.full((3, 4), 7, np.uint8), np.full((3, 4), 6, np.uint8)
+        mask[:, 0], labels[:, 0] = 255 * (k % 2), k % 2
+        write_labels(tmp_path / "data" / "v" / "mask" / f"{k}.png", mask)
+        write_labels(tmp_path / "maps" / "v" / f"{k}.png", labels)
+    (tmp_path / "val.txt").write_text("v\n")
+    (tmp_path / "classes.txt").write_text("\n".join(f"class_{c}" for c in range(124)))
+    arguments = [*of_maps(tmp_path)[:-2], "--vspw", str(tmp_path), "--variant", variant]
+    document, err = run_json(arguments, capsys)
+    assert (document["vc8"], document["miou"]) == (expected, 1.0)
+    assert "1 videos, 20 frames, 240 pixels: 1 of 124 classes occur, 25.00 % void" in err
+
+
+def test_videos_under_way_at_once_share_the_memory(data):
+    import dask
+
+    for scheduler, videos in (("threads", 3), ("synchronous", 1)):
+        arguments = [*of_ensemble(data), "--scheduler", scheduler]
+        with dask.config.set(num_workers=3):
+            source = evaluate.read_source(evaluate.build_parser().parse_args(arguments))
+        assert source.workers == videos
+
+
 def test_the_command_says_what_the_labels_hold(data):
     """As a process: results alone on stdout, though there is more to say."""
     command = [sys.executable, "-m", "fusion.evaluate", *of_ensemble(data), "--json"]
