@@ -1,29 +1,31 @@
-"""python -m fusion.evaluate: scores of an ensemble, or of label maps on disk, against ground truth."""
+"""python -m fusion.evaluate: scores of an ensemble, or of label maps, against ground truth."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusion import cli
 from fusion.errors import InputError
-from fusion.kernels.arithmetic import ignore_label
-from fusion.labels import Labels
-from fusion.metrics import Scores, confusion
-from fusion.metrics.confusion import CONVENTIONS
-from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
+from fusion.hierarchical import HierarchicalEnsemble
+from fusion.labels import Labels, read_classes
+from fusion.labels.census import Census, outside_values
+from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
+from fusion.metrics.consistency import VideoWindows
+from fusion.metrics.evaluation import Matrix, Predictions, VideoConfusion
 from fusion.parallel import map_videos
-from fusion.text import table
+from fusion.text import or_none, percent, table
 
 EPILOG = """examples:
   python -m fusion.evaluate --ensemble results/best.json --labels labels/val
-  python -m fusion.evaluate --predictions out/ --classes classes.txt --vspw VSPW_480p --split val --json
+  python -m fusion.evaluate --predictions out/ --classes names.txt --vspw VSPW_480p --json
 """
 
 
@@ -38,188 +40,144 @@ class PredictedLabels:
         for frame in frames:
             yield frame, self.folder.read(video, frame, classes=len(self.classes))
 
+    def scored_videos(self, truth: Labels) -> tuple[str, ...]:
+        return truth.videos
+
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
         frames = truth.frames(video)
         lacking = sorted(set(frames) - set(self.folder.frames(video)))
         if lacking:
-            raise InputError(
-                f"video {video!r}: no prediction for {len(lacking)} labelled frames, first {lacking[0]!r}; predict them"
-            )
+            got = f"no prediction for {len(lacking)} labelled frames, first {lacking[0]!r}"
+            raise InputError(f"video {video!r}: {got}; predict them")
         return frames
 
-    def scored_videos(self, truth: Labels) -> tuple[str, ...]:
-        return truth.videos
-
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        return truth.read(
-            video, frame, classes=len(self.classes), size=self.folder.size(video, frame)
-        )
+        size = self.folder.size(video, frame)
+        return truth.read(video, frame, classes=len(self.classes), size=size)
+
+
+class VideoReport(NamedTuple):
+    """What one video says: its confusion matrix, its stable windows, its pixels with void ones."""
+
+    confusion: Matrix
+    windows: VideoWindows
+    pixels: int
 
 
 @dataclass(frozen=True)
-class VideoReport:
-    """The task of one video: its confusion matrix and its stable windows, in one pass over the predictions."""
+class ReportVideo:
+    """The task of one video: a `VideoReport` in one pass over the predictions."""
 
-    source: PredictedLabels
-    truth: Labels
+    counts: VideoConfusion
     raw_targets: bool
 
-    def __call__(self, video: str) -> tuple[np.ndarray, VideoWindows]:
-        classes, void = len(self.source.classes), ignore_label(len(self.source.classes))
-        total = np.zeros((classes, classes), np.int64)
+    def __call__(self, video: str) -> VideoReport:
+        source, truth = self.counts.source, self.counts.truth
+        classes = len(source.classes)
+        total, pixels = np.zeros((classes, classes), np.int64), 0
 
         def predictions() -> Iterator[np.ndarray]:
-            for frame, labels in self.source.label_maps(video, frames):
-                np.add(
-                    total,
-                    confusion(
-                        self.source.target(self.truth, video, frame), labels, classes, ignore=void
-                    ),
-                    out=total,
-                )
+            nonlocal pixels
+            for target, labels in self.counts.counted(video, total):
+                pixels += target.size
                 yield labels
 
-        frames = self.source.labelled_frames(self.truth, video)
-        read = self.truth.raw if self.raw_targets else self.truth.read
+        read = truth.raw if self.raw_targets else truth.read
+        frames = source.labelled_frames(truth, video)
         targets = (read(video, frame, classes=classes) for frame in frames)
-        return total, stable_windows(targets, predictions())
+        windows = stable_windows(targets, predictions())
+        return VideoReport(total, windows, pixels)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    truth, source = cli.read_truth(options), read_source(options)
+    truth, source, scheduler = cli.read_truth(options), read_source(options), options.scheduler
+    task = ReportVideo(VideoConfusion(source, truth), VARIANTS[options.variant].raw_targets)
     videos = source.scored_videos(truth)
-    task = VideoReport(source, truth, VARIANTS[options.variant].raw_targets)
-    found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
-    scores = Scores(
-        {video: matrix for video, (matrix, _) in found.items()}, source.classes, options.convention
-    )
-    windows = [w for _, w in found.values()]
+    found = map_videos(task, videos, scheduler=scheduler, progress="evaluating")
+    scores = Scores({v: f.confusion for v, f in found.items()}, source.classes, options.convention)
+    outside = outside_values(truth, videos, len(source.classes))
+    cli.remark(census(found, scores, outside).text())
+    windows = [f.windows for f in found.values()]
     consistency = {f"vc{n}": video_consistency(windows, n, options.variant) for n in (8, 16)}
     if options.json:
-        plain = {name: None if math.isnan(value) else value for name, value in consistency.items()}
-        cli.print_json(
-            {
-                **scores.to_json(),
-                **plain,
-                "vc_variant": options.variant,
-                "interval": _interval(scores),
-            }
-        )
+        cli.print_json(document(scores, consistency, options.variant))
     else:
-        print(report(scores, consistency, options))
+        print(report(scores, consistency, options.variant))
+        if options.per_class:
+            print(f"\n{scores.class_table()}")
     return 0
 
 
-def report(scores: Scores, consistency: dict[str, float], options: argparse.Namespace) -> str:
+def census(found: Mapping[str, VideoReport], scores: Scores, outside: Mapping[int, int]) -> Census:
+    """What the labels hold, from what scoring them counted."""
+    frames = sum(video.windows.frames for video in found.values())
+    pixels = sum(video.pixels for video in found.values())
+    classes = scores.confusion.sum(axis=1)
+    return Census(len(found), frames, pixels, classes, scores.classes, outside)
+
+
+def document(scores: Scores, consistency: Mapping[str, float], variant: str) -> dict[str, Any]:
+    """The scores as programs read them: fractions, null where a score does not exist."""
+    interval = scores.interval()
+    return {
+        **scores.to_json(),
+        **{name: or_none(value) for name, value in consistency.items()},
+        "vc_variant": variant,
+        "interval": None if math.isnan(interval[0]) else list(interval),
+    }
+
+
+def report(scores: Scores, consistency: Mapping[str, float], variant: str) -> str:
     """The scores as people read them: percent, nan where a score does not exist."""
-    low, high = scores.interval()
-    rows = [
-        (
-            f"mIoU ({options.convention})",
-            f"{100 * scores.miou:.2f}",
-            f"95 % interval over videos {100 * low:.2f} to {100 * high:.2f}",
-        ),
-        ("fwIoU", f"{100 * scores.fwiou:.2f}", ""),
-        ("pixel accuracy", f"{100 * scores.pixel_accuracy:.2f}", ""),
-        ("mean accuracy", f"{100 * scores.mean_accuracy:.2f}", ""),
-        ("video mIoU", f"{100 * scores.video_miou:.2f}", "plain mean over videos"),
-        *(
-            (name.upper(), f"{100 * value:.2f}", f"{options.variant} variant")
-            for name, value in consistency.items()
-        ),
+    low, high = map(percent, scores.interval())
+    lines = [
+        (f"mIoU ({scores.convention})", scores.miou, f"95 % interval over videos {low} to {high}"),
+        ("fwIoU", scores.fwiou, ""),
+        ("pixel accuracy", scores.pixel_accuracy, ""),
+        ("mean accuracy", scores.mean_accuracy, ""),
+        ("video mIoU", scores.video_miou, "plain mean over videos"),
+        *((name.upper(), value, f"{variant} variant") for name, value in consistency.items()),
     ]
-    text = (
-        table(rows, ("score", "%", ""))
-        + f"\n{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
-    )
-    return f"{text}\n\n{class_table(scores)}" if options.per_class else text
-
-
-def class_table(scores: Scores) -> str:
-    cells = zip(
-        scores.classes,
-        scores.class_iou.tolist(),
-        scores.class_accuracy.tolist(),
-        scores.confusion.sum(axis=1).tolist(),
-        strict=True,
-    )
-    rows = [
-        (name, f"{100 * iou:.2f}", f"{100 * accuracy:.2f}", str(pixels))
-        for name, iou, accuracy, pixels in cells
-    ]
-    return table(rows, ("class", "IoU %", "accuracy %", "pixels"))
+    rows = [(name, percent(value), note) for name, value, note in lines]
+    counted = f"{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
+    return f"{table(rows, ('score', '%', ''))}\n{counted}"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(
-        "fusion.evaluate",
-        "mIoU, fwIoU, accuracies and video consistency against ground truth.",
-        EPILOG,
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
+    purpose = "mIoU, fwIoU, accuracies and video consistency against ground truth."
+    parser = cli.parser("fusion.evaluate", purpose, EPILOG)
+    source, add = parser.add_mutually_exclusive_group(required=True), parser.add_argument
     source.add_argument("--ensemble", type=Path, help="ensemble.toml or best.json")
-    source.add_argument(
-        "--predictions",
-        type=Path,
-        metavar="DIR",
-        help="label maps <video>/<frame>.png; needs --classes",
-    )
-    parser.add_argument(
-        "--stores",
-        type=Path,
-        metavar="DIR",
-        help="take stores of the same names from here (another split)",
-    )
-    parser.add_argument(
-        "--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list"
-    )
+    maps = "label maps <video>/<frame>.png; needs --classes"
+    source.add_argument("--predictions", type=Path, metavar="DIR", help=maps)
+    stores = "take stores of the same names from here (another split)"
+    add("--stores", type=Path, metavar="DIR", help=stores)
+    names = "class names, one a line or a JSON list"
+    add("--classes", type=Path, metavar="FILE", help=names)
     cli.add_truth(parser)
-    parser.add_argument(
-        "--convention",
-        choices=tuple(CONVENTIONS),
-        default="vspw",
-        help="classes in the mean (default vspw)",
-    )
-    parser.add_argument(
-        "--variant",
-        choices=tuple(VARIANTS),
-        default="official",
-        help="of video consistency (default official)",
-    )
-    parser.add_argument("--per-class", action="store_true", help="IoU of every class")
-    parser.add_argument(
-        "--scheduler",
-        default="threads",
-        help="threads, processes, synchronous or tcp://host:port (default threads)",
-    )
-    parser.add_argument("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
-    parser.add_argument(
-        "--json", action="store_true", help="machine-readable result on stdout, scores as fractions"
-    )
+    mean = "classes in the mean (default vspw)"
+    add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    windows = "of video consistency (default official)"
+    add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
+    add("--per-class", action="store_true", help="IoU of every class")
+    for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device, cli.add_json):
+        add_shared(parser)
     return parser
 
 
-def read_source(options: argparse.Namespace) -> PredictedLabels:
+def read_source(options: argparse.Namespace) -> Predictions:
+    """The ensemble, or the label maps, that the options name."""
     if options.ensemble:
-        from fusion.hierarchical import HierarchicalEnsemble
-
-        return HierarchicalEnsemble.load(
-            options.ensemble, stores=options.stores, memory=options.memory
-        )  # type: ignore[return-value]
-    if options.classes is None:
-        raise InputError(
-            "--predictions needs --classes FILE, the names in the order of the label ids"
+        ensemble = HierarchicalEnsemble.load(
+            options.ensemble, stores=options.stores, memory=options.memory, device=options.device
         )
-    from fusion.stores.importers.arrays import read_classes
-
+        return ensemble.sharing(options.scheduler)
+    if options.classes is None:
+        advice = "the names in the order of the label ids"
+        raise InputError(f"--predictions needs --classes FILE, {advice}")
     classes = tuple(read_classes(options.classes))
     return PredictedLabels(Labels.folder(options.predictions, classes=len(classes)), classes)
-
-
-def _interval(scores: Scores) -> list[float] | None:
-    low, high = scores.interval()
-    return None if math.isnan(low) else [low, high]
 
 
 if __name__ == "__main__":

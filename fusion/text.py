@@ -22,10 +22,10 @@ def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return next(iter(difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)), None)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """'; did you mean ...?', else the first of what there is, to put behind an error."""
     known = list(known)
-    close = closest(name, known)
+    close = closest(name, known, cutoff=cutoff)
     if close is not None:
         return f"; did you mean {close!r}?"
     return f"; choose one of {listed(known)}" if known else "; there are none"

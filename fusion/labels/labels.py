@@ -1,21 +1,17 @@
-"""Label maps on disk: ground truth and predictions in, indexed PNGs out.
+"""Label maps on disk: ground truth and predictions in.
 
-H W pixels, C classes. A label map is an array [H, W] of class ids 0..C-1 and void: uint8 with void 255, or, beyond 255 classes,
-uint16 with void 65535 (16-bit greyscale PNG). Two layouts are read:
+H W pixels, C classes. A label map is an array [H, W] of class ids 0..C-1 and void: uint8 with void
+255, or, beyond 255 classes, uint16 with void 65535 (16-bit greyscale PNG). Where the files lie and
+what their values mean is a layout's to say: `fusion.labels.layouts`.
 
-    folder    <root>/<video>/<frame>.png              ids as stored
-    vspw      <root>/data/<video>/mask/<frame>.png    124 classes; stored 0 ("others") and 255 are void, ids are stored values - 1;
-              <root>/<split>.txt lists the videos
-
-A frame's id is its file's stem. A video may have labels for some of its frames only. PNGs with a palette are read as indices; what
-is not a whole greyscale or indexed PNG of the right depth and size is an error that names the file, never a guess.
+A frame's id is its file's stem. A video may have labels for some of its frames only. PNGs with a
+palette are read as indices; what is not a whole greyscale or indexed PNG of the right depth and
+size is an error that names the file, never a guess.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import InputError, StoreError
-from fusion.labels.png import read_png, read_size
-from fusion.text import natural_order
+from fusion.kernels.numbers import void_label
+from fusion.labels.layouts import LAYOUTS, Layout
+from fusion.labels.layouts.base import directory, stems
+from fusion.labels.png import PathLike, Size, read_png, read_size
+from fusion.text import did_you_mean, listed
 
-VSPW_CLASSES = 124
-_STRAY = ("error", "void")
+STRAY = ("error", "void")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The label maps of a set of videos; made by `Labels.folder` or `Labels.vspw`. Holds paths only, so it is cheap to pickle.
+    """The label maps of a set of videos. Holds paths only, so it is cheap to pickle.
 
-    videos: ids in order. classes: C if it is known here; else any id is taken until `read` is told. stray: what becomes of ids
-    outside 0..C-1 that are not void: an error that names file and values, or void.
+    Made by `Labels.folder`, `Labels.vspw`, or `Labels.open` for any layout.
+
+    Args:
+        root: where the data set lies.
+        videos: ids in order.
+        classes: C if it is known here; else any id is taken until `read` is told.
+        stray: what becomes of ids outside 0..C-1 that are not void: "error", which names file and
+            values, or "void".
+        layout: a name in `LAYOUTS`.
     """
 
     root: Path
@@ -46,88 +51,67 @@ class Labels:
     layout: str = "folder"
 
     @classmethod
-    def folder(
-        cls, path: str | os.PathLike[str], *, classes: int | None = None, stray: str = "error"
+    def open(
+        cls,
+        layout: str,
+        root: PathLike,
+        split: str | None = None,
+        *,
+        classes: int | None = None,
+        stray: str = "error",
     ) -> Labels:
-        """Labels as ``<video>/<frame>.png``. Beyond 255 classes the files must be 16-bit.
+        """The labels of a data set that lies as `layout` says.
 
-        StoreError: no such directory, or none of its folders has a PNG.
+        Raises:
+            StoreError: no such directory or list, no masks, or a listed video without them.
+            InputError: an unknown layout or stray rule.
         """
-        root = _directory(Path(path))
-        videos = tuple(
-            name for name in _names(root) if (root / name).is_dir() and _frames(root / name)
-        )
-        if not videos:
-            raise StoreError(
-                f"labels: {root} has no <video>/<frame>.png; give the folder that holds one folder of PNGs per video"
-            )
-        return cls(root, videos, classes, _checked_stray(stray))
+        if layout not in LAYOUTS:
+            raise InputError(f"layout: got {layout!r}{did_you_mean(layout, LAYOUTS)}")
+        rule, place = LAYOUTS[layout], directory(Path(root))
+        videos = rule.labelled(place, split)
+        if stray not in STRAY:
+            raise InputError(f"stray: got {stray!r}; choose one of {', '.join(STRAY)}")
+        return cls(place, videos, rule.classes or classes, stray, layout)
 
     @classmethod
-    def vspw(
-        cls, root: str | os.PathLike[str], split: str = "val", *, stray: str = "error"
-    ) -> Labels:
-        """Labels of a VSPW release (480p or original); videos in the order of ``<root>/<split>.txt``.
+    def folder(cls, path: PathLike, *, classes: int | None = None, stray: str = "error") -> Labels:
+        """Labels as ``<video>/<frame>.png``, 16-bit beyond 255 classes; raises as `open`."""
+        return cls.open("folder", path, classes=classes, stray=stray)
 
-        StoreError: no such directory or list, or a listed video without masks.
-        """
-        root = _directory(Path(root))
-        known = [name.removesuffix(".txt") for name in _names(root) if name.endswith(".txt")]
-        if split not in known:
-            raise StoreError(f"labels: {root} has no list {split}.txt{_near(split, known)}")
-        lines = [
-            line.strip()
-            for line in (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()
-        ]
-        labels = cls(
-            root,
-            tuple(line for line in lines if line and not line.startswith(".")),
-            VSPW_CLASSES,
-            _checked_stray(stray),
-            "vspw",
-        )
-        if len(set(labels.videos)) != len(labels.videos):
-            raise StoreError(
-                f"labels: {root / split}.txt lists a video twice; each would count twice"
-            )
-        missing = [
-            video
-            for video in labels.videos
-            if Path(video).name != video or not labels._folder(video).is_dir()
-        ]
-        if missing or not labels.videos:
-            got = f"lists {len(labels.videos)} videos, {len(missing)} without data/<video>/mask" + (
-                f", first {missing[0]!r}" if missing else ""
-            )
-            raise StoreError(f"labels: {root / split}.txt {got}; is the release unpacked whole?")
-        return labels
+    @classmethod
+    def vspw(cls, root: PathLike, split: str = "val", *, stray: str = "error") -> Labels:
+        """Labels of a VSPW tree, 480p or original, as ``<split>.txt`` lists; raises as `open`."""
+        return cls.open("vspw", root, split, stray=stray)
+
+    @property
+    def rule(self) -> Layout:
+        """The layout itself."""
+        return LAYOUTS[self.layout]
 
     @property
     def void(self) -> int:
         """The label of pixels that never count."""
-        return _void(self.classes)
+        return void_label(self.classes)
 
     def frames(self, video: str) -> list[str]:
         """Ids of the frames that have labels, in natural order (2 before 10)."""
-        self._check_video(video)
-        frames = _frames(self._folder(video))
+        folder = self._masks(video)
+        frames = stems(folder, ".png")
         if not frames:
-            raise StoreError(
-                f"labels: {self._folder(video)} has no PNG; remove the folder or restore its files"
-            )
+            raise StoreError(f"labels: {folder} has no PNG; remove the folder or restore its files")
         return frames
 
     def path(self, video: str, frame: str) -> Path:
-        """The file of one frame. InputError: no such video or frame, with the names that come near."""
-        self._check_video(video)
-        path = self._folder(video) / f"{frame}.png"
+        """The file of one frame. InputError: no such video or frame, and what comes near."""
+        folder = self._masks(video)
+        path = folder / f"{frame}.png"
         if path.name != f"{frame}.png" or not path.is_file():
-            raise InputError(
-                f"labels: video {video!r} has no frame {frame!r} in {self._folder(video)}{_near(frame, self.frames(video))}"
-            )
+            near = did_you_mean(frame, self.frames(video), cutoff=0.5)
+            raise InputError(f"labels: video {video!r} has no frame {frame!r} in {folder}{near}")
         return path
 
-    def size(self, video: str, frame: str | None = None) -> tuple[int, int]:
+    def size(self, video: str, frame: str | None = None) -> Size:
         """(H, W) of a frame, of the video's first one by default; reads the file's header only."""
         return read_size(self.path(video, self.frames(video)[0] if frame is None else frame))
 
@@ -137,52 +121,42 @@ class Labels:
         return read_png(self.path(video, frame), wide=known is not None and known > 255)
 
     def read(
-        self,
-        video: str,
-        frame: str,
-        *,
-        classes: int | None = None,
-        size: tuple[int, int] | None = None,
+        self, video: str, frame: str, *, classes: int | None = None, size: Size | None = None
     ) -> NDArray[np.integer]:
         """Class ids [H, W], uint8 with void 255 (uint16 with void 65535 beyond 255 classes).
 
-        classes: C, where it was not given before; ids at or above it are stray. size: the (H, W) that the file must have.
-        InputError: stray values, other size. StoreError: a file that is not a whole label PNG.
+        Args:
+            classes: C, where it was not given before; ids at or above it are no labels.
+            size: the (H, W) that the file must have.
+
+        Raises:
+            InputError: values that are no labels, other size.
+            StoreError: a file that is not a whole label PNG.
         """
         path, known = self.path(video, frame), self.classes if classes is None else classes
-        raw = self.raw(video, frame, classes=known)
+        raw, void, rule = self.raw(video, frame, classes=known), void_label(known), self.rule
         if size is not None and raw.shape != tuple(size):
-            raise InputError(
-                f"labels: {path} is {list(raw.shape)} [H, W], expected {list(size)}; use labels of the videos' own size"
-            )
-        void = _void(known)
-        labels = raw
-        if self.layout == "vspw":
-            labels = np.where(raw == void, raw, raw - 1)  # 0 wraps around to void
+            got = f"is {list(raw.shape)} [H, W], expected {list(size)}"
+            raise InputError(f"labels: {path} {got}; use labels of the videos' own size")
+        labels = rule.ids(raw, void)
         if known is None:
             return labels
-        stray = (labels >= known) & (labels != void)
-        if not stray.any():
+        outside = (labels >= known) & (labels != void)
+        if not outside.any():
             return labels
         if self.stray == "void":
-            return np.where(stray, labels.dtype.type(void), labels)
-        values = np.unique(raw[stray]).tolist()
-        shown = ", ".join(map(str, values[:10])) + (", ..." if len(values) > 10 else "")
-        allowed = (
-            f"1..{known} (0 and 255 are void)"
-            if self.layout == "vspw"
-            else f"0..{known - 1} (void is {void})"
-        )
-        raise InputError(
-            f"labels: {path} holds {shown} outside {allowed}; correct the file, or read with stray='void'"
-        )
+            return np.where(outside, labels.dtype.type(void), labels)
+        wrong = f"holds {listed(np.unique(raw[outside]))} outside {rule.allowed(known, void)}"
+        advice = "correct the file, or read with stray='void'"
+        raise InputError(f"labels: {path} {wrong}; {advice}")
 
     def digest(
         self, videos: Iterable[str] | None = None, frames: Mapping[str, Sequence[str]] | None = None
     ) -> str:
-        """sha256 (hex) of the ids and file bytes of these videos (default: all) and frames (default: all of each video).
+        """sha256 (hex) of the ids and file bytes of these videos and frames (default: all).
 
-        Changes with anything that could change a score: layout, classes, stray rule, a file. Orders do not matter.
+        Changes with anything that could change a score: layout, classes, stray rule, a file.
+        Orders do not matter.
         """
         total = hashlib.sha256(repr((self.layout, self.classes, self.stray)).encode())
         for video in sorted(self.videos if videos is None else videos):
@@ -191,54 +165,8 @@ class Labels:
                 total.update(f"{video!r} {frame!r} {content}\n".encode())
         return total.hexdigest()
 
-    def _folder(self, video: str) -> Path:
-        return self.root / "data" / video / "mask" if self.layout == "vspw" else self.root / video
-
-    def _check_video(self, video: str) -> None:
+    def _masks(self, video: str) -> Path:
         if video not in self.videos:
-            raise InputError(
-                f"labels: no video {video!r} in {self.root}{_near(video, self.videos)}"
-            )
-
-
-def _void(classes: int | None) -> int:
-    return 255 if classes is None or classes <= 255 else 65535
-
-
-def _checked_stray(stray: str) -> str:
-    if stray not in _STRAY:
-        raise InputError(f"stray: got {stray!r}; choose one of {', '.join(_STRAY)}")
-    return stray
-
-
-def _directory(path: Path) -> Path:
-    if not path.is_dir():
-        state = "is no directory" if path.exists() else "does not exist"
-        parent = path.parent
-        raise StoreError(
-            f"labels: {path} {state}{_near(path.name, _names(parent) if parent.is_dir() else [])}"
-        )
-    return path
-
-
-def _names(folder: Path) -> list[str]:
-    """What is in a folder, without hidden files, in natural order."""
-    return sorted(
-        (name for name in os.listdir(folder) if not name.startswith(".")), key=natural_order
-    )
-
-
-def _frames(folder: Path) -> list[str]:
-    return [name.removesuffix(".png") for name in _names(folder) if name.endswith(".png")]
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    """'; did you mean ...', or the first of what there is."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return f"; did you mean {' or '.join(map(repr, close))}?"
-    return (
-        f"; there are {', '.join(map(repr, known[:5]))}{', ...' if len(known) > 5 else ''}"
-        if known
-        else "; nothing is there"
-    )
+            near = did_you_mean(video, self.videos, cutoff=0.5)
+            raise InputError(f"labels: no video {video!r} in {self.root}{near}")
+        return self.rule.masks(self.root, video)

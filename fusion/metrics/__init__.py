@@ -1,7 +1,8 @@
-"""Scores of label maps. One engine: an int64 confusion matrix [C, C] per video, rows targets, columns predictions.
+"""Scores of label maps from one engine: an int64 confusion matrix [C, C] per video, rows targets.
 
-Every score follows from those matrices, so they can be summed, bootstrapped and cross-validated without touching a pixel again.
-Importing this package loads NumPy only; `map_videos` loads Dask when it is called.
+Every score follows from those matrices, so they can be summed, bootstrapped and cross-validated
+without touching a pixel again. Importing this package loads NumPy only; `map_videos` loads Dask
+when it is called, `confusion` torch.
 """
 
 from __future__ import annotations

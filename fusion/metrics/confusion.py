@@ -1,7 +1,7 @@
 """Confusion matrices and the mean intersection over union that follows from them.
 
-C classes, [...] any leading axes (candidates, videos). With r the row sums (pixels of each target class), c the column sums (pixels
-predicted as each class) and d the diagonal:
+C classes, [...] any leading axes (candidates, videos). With r the row sums (pixels of each target
+class), c the column sums (pixels predicted as each class) and d the diagonal:
 
     IoU_k = d_k / (r_k + c_k - d_k)                       nan where the union is empty
     mIoU  = mean of IoU_k over the classes of a convention
@@ -9,7 +9,7 @@ predicted as each class) and d the diagonal:
 | convention | classes in the mean | who computes it so |
 |---|---|---|
 | ``vspw`` | r_k > 0 | the VSPW challenge's script, detectron2 |
-| ``union`` | r_k + c_k > 0 | mmsegmentation, Hugging Face evaluate, Cityscapes, torchmetrics JaccardIndex (macro) |
+| ``union`` | r_k + c_k > 0 | mmsegmentation, Hugging Face evaluate, Cityscapes, torchmetrics |
 | ``all`` | all C, an absent class counts 0 | segmentation_models_pytorch (macro) |
 
 A matrix without a pixel has no score: nan under every convention.
@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
+from fusion.text import listed
 
 CONVENTIONS = ("vspw", "union", "all")
-_BLOCK = (
-    1 << 22
-)  # pixels counted at a time: bounds the int64 temporaries to some 100 MB whatever the video's length
+_BLOCK = 1 << 22  # pixels at a time: bounds the int64 copies of other types than uint8
 
 
 def confusion(
@@ -33,43 +32,54 @@ def confusion(
 ) -> NDArray[np.int64]:
     """Pixel counts [C, C] of target class against predicted class.
 
-    targets, labels: integer arrays of one shape, [H, W] or [T, H, W] or any other. Pixels whose target is `ignore` never count,
-    whatever is predicted there. InputError: shapes differ, no integers, or a counted pixel's target or label is outside 0..C-1.
+    Args:
+        targets, labels: integer arrays of one shape, [H, W] or [T, H, W] or any other.
+        classes: C.
+        ignore: pixels with this target never count, whatever is predicted there.
+
+    Raises:
+        InputError: shapes differ, no integers, or a counted target or label outside 0..C-1.
     """
+    import torch  # here, so that whoever only reads scores waits for NumPy alone
+
+    from fusion.kernels import confusion as count
+
     targets, labels = np.asarray(targets), np.asarray(labels)
     if targets.shape != labels.shape:
-        raise InputError(
-            f"confusion: targets {list(targets.shape)} and labels {list(labels.shape)}; give arrays of one shape"
-        )
+        got = f"targets {list(targets.shape)} and labels {list(labels.shape)}"
+        raise InputError(f"confusion: {got}; give arrays of one shape")
     for name, array in (("targets", targets), ("labels", labels)):
         if array.dtype.kind not in "iu":
             raise InputError(f"confusion: {name} are {array.dtype}; give integer class ids")
     if classes < 1:
         raise InputError(f"confusion: classes is {classes}; give the number of classes, at least 1")
     targets, labels = targets.reshape(-1), labels.reshape(-1)
-    counts = np.zeros(classes * classes, dtype=np.int64)
+    narrow = np.uint8 if targets.dtype == labels.dtype == np.uint8 else np.int64
+    counts = np.zeros((classes, classes), dtype=np.int64)
     for start in range(0, len(targets), _BLOCK):
-        t, p = targets[start : start + _BLOCK], labels[start : start + _BLOCK]
-        counted = t != ignore
-        t, p = t[counted], p[counted]
-        for name, values in (("targets", t), ("labels", p)):
-            _check_range(name, values, classes, ignore)
-        counts += np.bincount(
-            t.astype(np.int64) * classes + p.astype(np.int64), minlength=classes * classes
-        )
-    return counts.reshape(classes, classes)
+        pair = targets[start : start + _BLOCK], labels[start : start + _BLOCK]
+        # torch takes no arrays that are read-only, strided backwards or of foreign byte order
+        t, p = (torch.from_numpy(np.require(x, narrow, ("C", "W"))) for x in pair)
+        try:
+            counts += count(t, p, classes, ignore=ignore).numpy()
+        except ValueError:
+            _refuse_outside(*pair, classes, ignore)
+            raise
+    return counts
 
 
-def _check_range(name: str, values: NDArray[np.integer], classes: int, ignore: int) -> None:
-    if values.size and (int(values.max()) >= classes or int(values.min()) < 0):
-        stray = np.unique(values[(values < 0) | (values >= classes)]).tolist()
-        shown = ", ".join(map(str, stray[:10])) + (", ..." if len(stray) > 10 else "")
-        advice = (
-            f"set void targets to {ignore}"
-            if name == "targets"
-            else "every pixel whose target is not void needs a class"
-        )
-        raise InputError(f"confusion: {name} hold {shown} outside 0..{classes - 1}; {advice}")
+def _refuse_outside(
+    targets: NDArray[np.integer], labels: NDArray[np.integer], classes: int, ignore: int
+) -> None:
+    """Names the counted values [P] that are no classes."""
+    counted, void = targets != ignore, f"set void targets to {ignore}"
+    every = "every pixel whose target is not void needs a class"
+    for name, found, advice in (("targets", targets, void), ("labels", labels, every)):
+        ids = found[counted]
+        outside = np.unique(ids[(ids < 0) | (ids >= classes)])
+        if outside.size:
+            got = f"{name} hold {listed(outside)} outside 0..{classes - 1}"
+            raise InputError(f"confusion: {got}; {advice}")
 
 
 def check_convention(convention: str) -> None:
@@ -78,7 +88,7 @@ def check_convention(convention: str) -> None:
 
 
 def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
-    """IoU [..., C] of confusion matrices [..., C, C], fractions; nan for a class that is neither in the targets nor predicted."""
+    """IoU [..., C], fractions, of confusion matrices [..., C, C]; nan for absent classes."""
     inter, rows, columns = counts(confusion)
     union = rows + columns - inter
     return np.divide(inter, union, out=np.full(union.shape, np.nan), where=union > 0)
@@ -91,18 +101,19 @@ def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 
 def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-    """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty. Conventions as in the module's table."""
+    """mIoU [...], fractions, of confusion matrices [..., C, C]; nan where a matrix is empty."""
     return miou_of_counts(*counts(confusion), convention)
 
 
 def miou_of_counts(
     intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw"
 ) -> NDArray[np.float64]:
-    """mIoU [...] from the diagonals, row sums and column sums [..., C] of confusion matrices; the same bits as `miou`."""
+    """The same bits as `miou`, from diagonals, row sums and column sums [..., C] of matrices."""
     check_convention(convention)
     inter, rows, columns = (np.asarray(x) for x in (intersections, rows, columns))
     union = rows + columns - inter
-    # into C order: NumPy's summation order over the classes, hence the last bit, must not depend on the layout of a batch
+    # into C order: NumPy's summation order over the classes, hence the last bit, must not depend
+    # on the layout of a batch
     iou = np.divide(inter, union, out=np.zeros(union.shape), where=union > 0)
     members = {"vspw": rows > 0, "union": union > 0, "all": np.ones(union.shape, dtype=bool)}[
         convention

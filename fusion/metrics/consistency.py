@@ -2,19 +2,20 @@
 
 L frames, targets G and predictions P [H, W]. For a window of n frames from frame i on,
 
-    Cg = pixels with G_i = G_{i+j} for all j in 1..n-1,    Cp the same for P,    score = |Cg and Cp| / |Cg|,   0/0 = nan
+    Cg = pixels with G_i = G_{i+j} for all j in 1..n-1,    Cp the same for P
+    score = |Cg and Cp| / |Cg|,    0/0 = nan
 
-and VC_n is the mean, without nan, over *all windows of all videos pooled*. P is never compared to G: a constant wrong prediction
-scores 1. Void pixels count. The field computes it in four ways:
+and VC_n is the mean, without nan, over *all windows of all videos pooled*. P is never compared to
+G: a constant wrong prediction scores 1. Void pixels count. The field computes it in four ways:
 
 | variant | targets | windows of a video | pooled into VC_n |
 |---|---|---|---|
-| ``official`` (VSPW's script) | raw masks: 0 and 255 differ | L - n: the last one is never used | length n |
+| ``official`` (VSPW's script) | raw masks: 0 and 255 differ | L - n: never the last | length n |
 | ``cffm`` | shifted labels: one void | L - n; none where L <= 16, for every n | length n |
 | ``dvis`` (as published) | raw masks | L - n | every length up to n |
 | ``corrected`` | raw masks | L - n + 1 | length n |
 
-Miao et al., "VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild", CVPR 2021, section 5.1.
+Miao et al., "VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild", CVPR 2021, sec. 5.1.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LENGTHS = (8, 16)
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the module's table. `raw_targets` tells the caller what to read: `Labels.raw` or `Labels.read`."""
+    """One row of the module's table. `raw_targets`: what to read, `Labels.raw` or `Labels.read`."""
 
     raw_targets: bool = True
     last_window: bool = False
@@ -52,9 +53,12 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class VideoWindows:
-    """The windows of one video, enough for every variant that reads the same targets; small, and picklable for workers.
+    """The windows of one video, enough for every variant that reads the same targets; small.
 
-    frames: L. counts: per window length n, int64 [max(0, L-n+1), 2] with |Cg and Cp| and |Cg| of each window, in order.
+    Args:
+        frames: L.
+        counts: per window length n, int64 [max(0, L-n+1), 2]: |Cg and Cp| and |Cg| of each window,
+            in order.
     """
 
     frames: int
@@ -80,53 +84,52 @@ def stable_windows(
 ) -> VideoWindows:
     """Count the stable pixels of every window of one video, in one pass that holds two frames.
 
-    targets, predictions: integer maps [H, W] in time order, as many of each. InputError: sizes, types or numbers of frames differ.
+    Args:
+        targets, predictions: integer maps [H, W] in time order, as many of each.
+        lengths: of the windows, in frames.
+
+    Raises:
+        InputError: sizes, types or numbers of frames differ.
     """
     if not lengths or min(lengths) < 2:
         raise InputError(f"lengths: got {list(lengths)}; a window needs at least 2 frames")
-    rows: dict[int, list[tuple[int, int]]] = {n: [] for n in lengths}
+    found: dict[int, list[tuple[int, int]]] = {n: [] for n in lengths}
     frames = 0
     for frames, (target, prediction) in enumerate(zip_longest(targets, predictions), start=1):
         if target is None or prediction is None:
             short = "targets" if target is None else "predictions"
-            raise InputError(
-                f"video consistency: the {short} end after {frames - 1} frames; give as many targets as predictions"
-            )
+            got = f"the {short} end after {frames - 1} frames"
+            raise InputError(f"video consistency: {got}; give as many targets as predictions")
         g, p = _map(target, "target", frames), _map(prediction, "prediction", frames)
         if frames == 1:
             last_g, last_p, still, both = g, p, _Streaks(g.shape), _Streaks(g.shape)
         if {g.shape, p.shape} != {last_g.shape}:
-            got = (
-                f"target {list(g.shape)} and prediction {list(p.shape)}, video {list(last_g.shape)}"
-            )
-            raise InputError(
-                f"video consistency: sizes differ in frame number {frames}: {got}; use one size per video"
-            )
+            got = f"target {list(g.shape)}, prediction {list(p.shape)}, video {list(last_g.shape)}"
+            where = f"sizes differ in frame number {frames}"
+            raise InputError(f"video consistency: {where}: {got}; use one size per video")
         same = g == last_g
         still.push(same)
         both.push(same & (p == last_p))
         last_g, last_p = g, p
         for n in lengths:
             if frames >= n:
-                rows[n].append((both.at_least(n), still.at_least(n)))
-    return VideoWindows(
-        frames, {n: np.array(rows[n], dtype=np.int64).reshape(-1, 2) for n in lengths}
-    )
+                found[n].append((both.at_least(n), still.at_least(n)))
+    counts = {n: np.array(found[n], dtype=np.int64).reshape(-1, 2) for n in lengths}
+    return VideoWindows(frames, counts)
 
 
 def video_consistency(
     videos: Iterable[VideoWindows], length: int = 8, variant: str = "official"
 ) -> float:
-    """VC_n as a fraction, pooled over the windows of all videos; nan where there is no window. The videos' order does not matter."""
+    """VC_n as a fraction, pooled over the windows of all videos, in any order; nan without one."""
     if variant not in VARIANTS:
         raise InputError(f"variant: got {variant!r}; choose one of {', '.join(VARIANTS)}")
     rule = VARIANTS[variant]
     scores: list[float] = []
     for video in videos:
         if length not in video.counts:
-            raise InputError(
-                f"length: got {length}, counted were {sorted(video.counts)}; pass lengths to stable_windows"
-            )
+            got = f"got {length}, counted were {sorted(video.counts)}"
+            raise InputError(f"length: {got}; pass lengths to stable_windows")
         if video.frames <= rule.skip_up_to:
             continue
         for n, pairs in video.counts.items():
@@ -139,7 +142,6 @@ def video_consistency(
 def _map(values: ArrayLike, name: str, frame: int) -> NDArray[np.integer]:
     array = np.array(values)  # a copy: a reader may hand out the same buffer again
     if array.dtype.kind not in "iu" or array.ndim != 2:
-        raise InputError(
-            f"video consistency: {name} of frame number {frame} is {array.dtype} {list(array.shape)}; give integer [H, W]"
-        )
+        got = f"{name} of frame number {frame} is {array.dtype} {list(array.shape)}"
+        raise InputError(f"video consistency: {got}; give integer [H, W]")
     return array

@@ -1,43 +1,81 @@
-"""Predictions beside ground truth, frame by frame: the one loop that every task of a video is made of."""
+"""Predictions beside ground truth, frame by frame: the one loop of every task of a video.
+
+`beside_truth` walks a video's labelled frames. A task of `fusion.parallel.map_videos` is a small
+picklable object whose call consumes that walk: `VideoConfusion` counts, others look at more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fusion.kernels.arithmetic import ignore_label
+from fusion.kernels.numbers import void_label
 from fusion.metrics.confusion import confusion
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
 
+Predicted = TypeVar("Predicted")
+Matrix = NDArray[np.int64]
+
 
 class Predictions(Protocol):
-    """What can be scored: an ensemble, or label maps on disk."""
+    """What can be scored: an ensemble, or label maps on disk.
 
-    classes: tuple[str, ...]
+    `label_maps` gives (frame id, labels [H, W]) of these frames, in this order; `scored_videos` and
+    `labelled_frames` say what is scored against `truth`, in order of time; `target` is the ground
+    truth [H, W] of a frame, checked against classes and size.
+    """
 
+    @property
+    def classes(self) -> tuple[str, ...]: ...
     def label_maps(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]: ...
+    def scored_videos(self, truth: Labels) -> tuple[str, ...]: ...
     def labelled_frames(self, truth: Labels, video: str) -> list[str]: ...
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray: ...
 
 
+def beside_truth(
+    source: Predictions,
+    truth: Labels,
+    video: str,
+    predict: Callable[[list[str]], Iterable[tuple[str, Predicted]]],
+) -> Iterator[tuple[NDArray[np.integer], Predicted]]:
+    """(ground truth [H, W], what `predict` made) for each labelled frame of a video, one at a time.
+
+    Args:
+        source: says which frames count, and reads and checks their ground truth.
+        predict: from frame ids to (frame id, anything), in the order of the ids; a frame may come
+            several times in a row (bands of it): its ground truth is then read once.
+    """
+    known, target = None, np.empty(0, np.uint8)
+    for frame, made in predict(source.labelled_frames(truth, video)):
+        if frame != known:
+            known, target = frame, source.target(truth, video, frame)
+        yield target, made
+
+
 @dataclass(frozen=True)
 class VideoConfusion:
-    """The task of one video, for any Dask scheduler: [C, C] int64, rows ground truth, columns predictions."""
+    """The task of one video: [C, C] int64, rows ground truth, columns predictions."""
 
     source: Predictions
     truth: Labels
 
-    def __call__(self, video: str) -> np.ndarray:
-        classes = len(self.source.classes)
-        total = np.zeros((classes, classes), np.int64)
-        for frame, labels in self.source.label_maps(
-            video, self.source.labelled_frames(self.truth, video)
-        ):
-            target = self.source.target(self.truth, video, frame)
-            total += confusion(target, labels, classes, ignore=ignore_label(classes))
+    def __call__(self, video: str) -> Matrix:
+        total = np.zeros((len(self.source.classes),) * 2, np.int64)
+        for _ in self.counted(video, total):
+            pass
         return total
+
+    def counted(self, video: str, total: Matrix) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(ground truth, labels) of each frame, once its counts were added to `total` [C, C]."""
+        classes, predict = len(total), partial(self.source.label_maps, video)
+        for target, labels in beside_truth(self.source, self.truth, video, predict):
+            total += confusion(target, labels, classes, ignore=void_label(classes))
+            yield target, labels

@@ -1,13 +1,13 @@
 """`Scores`: what one confusion matrix per video says, under a named convention.
 
-C classes, V videos; r row sums, c column sums and d diagonal of the sum of all matrices. All scores are fractions:
+C classes; r row sums, c column sums and d diagonal of the sum of all matrices; fractions:
 
     IoU_k             d_k / (r_k + c_k - d_k)
     class accuracy    d_k / r_k                        mean accuracy: its mean over r_k > 0
     pixel accuracy    sum d / sum r
     fwIoU             sum over r_k > 0 of (r_k / sum r) IoU_k
     mIoU              the dataset's, from the summed matrix: never a mean of per-frame values
-    video mIoU        plain mean over videos of each video's mIoU (reported by the VSPW baseline's test script only)
+    video mIoU        plain mean over videos of each one's mIoU (the VSPW baseline's script only)
 """
 
 from __future__ import annotations
@@ -26,15 +26,22 @@ from numpy.typing import NDArray
 from fusion.errors import InputError
 from fusion.metrics.bootstrap import Interval, check_options, percentile_interval, resampled_miou
 from fusion.metrics.confusion import check_convention, class_iou, counts, miou
+from fusion.text import or_none, percent, table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
-    """Scores of a set of videos.
+    """Scores of a set of videos; those of different videos add up with ``+``.
 
-    confusions: video id to integer matrix [C, C], rows targets. classes: the C names. convention: see `fusion.metrics.confusion`.
-    InputError: a matrix is not square, of other size, negative or not integer; names do not fit. Warns where no pixel was scored:
-    every score is then nan. Scores of different videos add up with ``+``.
+    Warns where no pixel was scored: every score is then nan.
+
+    Args:
+        confusions: video id to integer matrix [C, C], rows targets.
+        classes: the C names.
+        convention: which classes the mean is over, a name in `fusion.metrics.CONVENTIONS`.
+
+    Raises:
+        InputError: a matrix is not square integer counts of the names' size, or names do not fit.
     """
 
     confusions: Mapping[str, NDArray[np.int64]]
@@ -45,25 +52,19 @@ class Scores:
         check_convention(self.convention)
         names = tuple(self.classes)
         if not names or len(set(names)) != len(names):
-            raise InputError(
-                f"classes: got {len(names)} names, {len(set(names))} different; give each class a name of its own"
-            )
-        matrices = {
-            video: _matrix(video, matrix, len(names)) for video, matrix in self.confusions.items()
-        }
+            got = f"got {len(names)} names, {len(set(names))} different"
+            raise InputError(f"classes: {got}; give each class a name of its own")
+        matrices = {v: _matrix(v, matrix, len(names)) for v, matrix in self.confusions.items()}
         object.__setattr__(self, "classes", names)
         object.__setattr__(self, "confusions", matrices)
         if not any(matrix.any() for matrix in matrices.values()):
-            warnings.warn(
-                f"no pixel was scored in {len(matrices)} videos: all targets are void, every score is nan",
-                stacklevel=3,
-            )
+            got = f"no pixel was scored in {len(matrices)} videos"
+            warnings.warn(f"{got}: all targets are void, every score is nan", stacklevel=3)
 
     def __repr__(self) -> str:
-        return (
-            f"Scores(miou={self.miou:.4f} by {self.convention!r}, fwiou={self.fwiou:.4f}, pixel_accuracy={self.pixel_accuracy:.4f}; "
-            f"{len(self.confusions)} videos, {len(self.classes)} classes)"
-        )
+        by = f"miou={self.miou:.4f} by {self.convention!r}, fwiou={self.fwiou:.4f}"
+        size = f"{len(self.confusions)} videos, {len(self.classes)} classes"
+        return f"Scores({by}, pixel_accuracy={self.pixel_accuracy:.4f}; {size})"
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -85,7 +86,7 @@ class Scores:
 
     @property
     def class_accuracy(self) -> NDArray[np.float64]:
-        """float64 [C]: the share of each class's pixels that were found; nan for a class without pixels."""
+        """float64 [C]: which fraction of each class's pixels was found; nan for one without."""
         inter, rows, _ = counts(self.confusion)
         return np.divide(inter, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
 
@@ -96,13 +97,13 @@ class Scores:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of scored pixels whose label is right."""
+        """Fraction of the scored pixels whose label is right."""
         total = int(self.confusion.sum())
         return int(np.trace(self.confusion)) / total if total else math.nan
 
     @property
     def fwiou(self) -> float:
-        """IoU weighted by each class's share of the targets."""
+        """IoU weighted by each class's fraction of the targets."""
         rows = self.confusion.sum(axis=1)
         if not rows.any():
             return math.nan
@@ -112,9 +113,7 @@ class Scores:
     @property
     def per_video(self) -> dict[str, float]:
         """mIoU of each video on its own; nan for a video without a scored pixel."""
-        return {
-            video: float(miou(matrix, self.convention)) for video, matrix in self.confusions.items()
-        }
+        return {v: float(miou(cm, self.convention)) for v, cm in self.confusions.items()}
 
     @property
     def video_miou(self) -> float:
@@ -129,17 +128,20 @@ class Scores:
         return other
 
     def __add__(self, other: Scores) -> Scores:
-        """Scores of the videos of both. InputError: other classes or convention, or a video in both (it would count twice)."""
+        """Scores of the videos of both.
+
+        Raises:
+            InputError: other classes or convention, or a video in both (it would count twice).
+        """
         self._check_comparable(other)
         twice = sorted(self.confusions.keys() & other.confusions.keys())
         if twice:
-            raise InputError(
-                f"scores: video {twice[0]!r} is in both ({len(twice)} such); add scores of different videos"
-            )
+            got = f"video {twice[0]!r} is in both ({len(twice)} such)"
+            raise InputError(f"scores: {got}; add scores of different videos")
         return Scores({**self.confusions, **other.confusions}, self.classes, self.convention)
 
     def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
-        """Percentile bootstrap interval of `miou` over videos, as (low, high); (nan, nan) below 2 videos with scored pixels."""
+        """Percentile bootstrap interval (low, high) of `miou`; nan below 2 videos with pixels."""
         check_options(level, samples)
         matrices = self._scored()
         if len(matrices) < 2:
@@ -151,73 +153,68 @@ class Scores:
     ) -> Interval:
         """The same for ``self.miou - other.miou``, both resampled with the same draws of videos.
 
-        InputError: other videos, classes or convention, or a video whose targets differ between the two.
+        Raises:
+            InputError: other videos, classes or convention, or targets that differ between the two.
         """
         check_options(level, samples)
         self._check_comparable(other)
-        if self.confusions.keys() != other.confusions.keys():
-            alone = sorted(self.confusions.keys() ^ other.confusions.keys())
-            raise InputError(
-                f"scores: video {alone[0]!r} is in one of the two only ({len(alone)} such); compare on the same videos"
-            )
+        alone = sorted(self.confusions.keys() ^ other.confusions.keys())
+        if alone:
+            got = f"video {alone[0]!r} is in one of the two only ({len(alone)} such)"
+            raise InputError(f"scores: {got}; compare on the same videos")
         for video, matrix in self.confusions.items():
             if not np.array_equal(matrix.sum(axis=1), other.confusions[video].sum(axis=1)):
-                raise InputError(
-                    f"scores: video {video!r} was scored against other targets in each; compare on the same labels"
-                )
-        mine, theirs = self._scored(), other._scored()
-        if len(mine) < 2:
+                got = f"video {video!r} was scored against other targets in each"
+                raise InputError(f"scores: {got}; compare on the same labels")
+        both = self._scored(), other._scored()
+        if len(both[0]) < 2:
             return math.nan, math.nan
-        drawn = [
-            resampled_miou(matrices, self.convention, samples, seed) for matrices in (mine, theirs)
-        ]
-        return percentile_interval(drawn[0] - drawn[1], level)
+        mine, theirs = (resampled_miou(cms, self.convention, samples, seed) for cms in both)
+        return percentile_interval(mine - theirs, level)
+
+    def class_table(self) -> str:
+        """A table for people: IoU, accuracy (percent) and pixels of every class."""
+        iou, accuracy = map(percent, self.class_iou), map(percent, self.class_accuracy)
+        pixels = map(str, self.confusion.sum(axis=1))
+        rows = list(zip(self.classes, iou, accuracy, pixels, strict=True))
+        return table(rows, ("class", "IoU %", "accuracy %", "pixels"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`: fractions, None where a score is nan."""
+        totals = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
+        by_class = {"class_iou": self.class_iou, "class_accuracy": self.class_accuracy}
         return {
             "convention": self.convention,
             "videos": len(self.confusions),
             "pixels": int(self.confusion.sum()),
+            **{name: or_none(getattr(self, name)) for name in totals},
             **{
-                name: _plain(getattr(self, name))
-                for name in ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
+                name: dict(zip(self.classes, map(or_none, values), strict=True))
+                for name, values in by_class.items()
             },
-            "class_iou": dict(zip(self.classes, map(_plain, self.class_iou.tolist()), strict=True)),
-            "class_accuracy": dict(
-                zip(self.classes, map(_plain, self.class_accuracy.tolist()), strict=True)
-            ),
-            "per_video": {video: _plain(value) for video, value in self.per_video.items()},
+            "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }
 
     def _scored(self) -> NDArray[np.int64]:
-        """[V, C, C] of the videos with scored pixels, by name: the order in which videos came must not change a draw."""
-        size = len(self.classes)
-        matrices = [
-            self.confusions[video]
-            for video in sorted(self.confusions)
-            if self.confusions[video].any()
-        ]
-        return np.stack(matrices) if matrices else np.zeros((0, size, size), dtype=np.int64)
+        """[V, C, C] of the videos with scored pixels, by name: order must not change a draw."""
+        found = [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
+        return np.stack(found) if found else np.zeros((0, *self.confusion.shape), dtype=np.int64)
 
     def _check_comparable(self, other: Scores) -> None:
         if self.classes != other.classes:
-            raise InputError(
-                f"scores: {len(self.classes)} and {len(other.classes)} classes that differ in name or order; use the same"
-            )
+            got = f"{len(self.classes)} and {len(other.classes)} classes"
+            raise InputError(f"scores: {got} that differ in name or order; use the same")
         if self.convention != other.convention:
-            raise InputError(
-                f"scores: conventions {self.convention!r} and {other.convention!r}; use with_convention first"
-            )
+            got = f"conventions {self.convention!r} and {other.convention!r}"
+            raise InputError(f"scores: {got}; use with_convention first")
 
 
 def _matrix(video: str, matrix: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """A read-only int64 copy, checked."""
     array = np.asarray(matrix)
     if array.dtype.kind not in "iu" or array.shape != (classes, classes):
-        raise InputError(
-            f"scores: video {video!r} has {array.dtype} {list(array.shape)}; give integer [{classes}, {classes}]"
-        )
+        got = f"video {video!r} has {array.dtype} {list(array.shape)}"
+        raise InputError(f"scores: {got}; give integer [{classes}, {classes}]")
     if array.size and int(array.min()) < 0:
         raise InputError(f"scores: video {video!r} has a negative count; give pixel counts")
     array = array.astype(np.int64)
@@ -229,7 +226,3 @@ def _mean(values: Any) -> float:
     """Mean without nan, correctly rounded and so independent of order; nan of nothing."""
     known = [float(value) for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -11,7 +11,6 @@ from typing import Any
 from fusion import cli
 from fusion.text import parse_assignments
 from fusion.errors import InputError
-from fusion.evaluate import class_table
 from fusion.labels import Labels, write_labels
 from fusion.metrics import CONVENTIONS
 from fusion.progress import progress
@@ -91,7 +90,8 @@ def show(report: Report, options: argparse.Namespace) -> None:
         return
     print(report.text())
     if options.per_class:
-        print("\n" + class_table(report.rungs[report.found_rung].scores[report.splits[0].name]))
+        scores = report.rungs[report.found_rung].scores[report.splits[0].name]
+        print("\n" + scores.class_table())
     print(
         f"\nwrote best.json, trials.csv and search.json to {options.out}{', label maps to pictures/' if options.demo else ''}"
     )

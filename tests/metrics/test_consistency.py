@@ -89,7 +89,8 @@ def test_cffm_skips_videos_of_16_frames():
 
 
 def test_windows_are_counted_by_hand():
-    # one row of three pixels over four frames, n = 2: the first never moves, the second moves in G, the third in P
+    # one row of three pixels over four frames, n = 2: the first never moves, the second moves in
+    # G, the third in P
     g = np.array([[[0, 0, 1]], [[0, 1, 1]], [[0, 1, 1]], [[0, 0, 1]]])
     p = np.array([[[2, 2, 2]], [[2, 2, 0]], [[2, 2, 0]], [[2, 2, 0]]])
     windows = stable_windows(g, p, lengths=(2, 3))

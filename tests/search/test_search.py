@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import fusion
-from fusion import cli, evaluate, predict
+from fusion import cli
 from fusion.errors import InputError
 from fusion.labels import write_labels
 from fusion.search import METHODS, condense_ensemble, data_digest
@@ -302,31 +301,6 @@ def test_command_line_end_to_end(data, tmp_path, capsys):
     assert len(rows) == 3 * 21
     assert max(float(row["miou"]) for row in rows) == document["result"]["miou"]
 
-    pngs = tmp_path / "pngs"
-    assert predict.main(["--ensemble", str(out / "best.json"), "--out", str(pngs), "--zip"]) == 0
-    with Image.open(pngs / "a" / "1.png") as image:
-        assert np.array_equal(np.asarray(image), best.predict("a", ["1"])[0])
-    assert (tmp_path / "pngs.zip").is_file()
-    capsys.readouterr()
-    assert evaluate.main(["--ensemble", str(out / "best.json"), "--labels", labels, "--json"]) == 0
-    of_ensemble = json.loads(capsys.readouterr().out)
-    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
-    arguments = [
-        "--predictions",
-        str(pngs),
-        "--classes",
-        str(tmp_path / "classes.txt"),
-        "--labels",
-        labels,
-        "--json",
-    ]
-    assert evaluate.main(arguments) == 0
-    assert json.loads(capsys.readouterr().out) == of_ensemble
-    assert of_ensemble["miou"] == document["result"]["miou"]
-    assert of_ensemble["vc8"] is None  # two frames a video
-    assert evaluate.main([*arguments[:-1], "--per-class"]) == 0
-    assert "VC16" in capsys.readouterr().out
-
 
 def test_auto_groups_on_the_command_line(data, tmp_path, capsys):
     basic, other = (
@@ -411,24 +385,6 @@ def test_mistakes_are_one_line_and_code_2(data, tmp_path, capsys, arguments, mes
     assert not (tmp_path / "out" / "best.json").exists()
 
 
-def test_predict_refuses_then_resumes(data, tmp_path, capsys):
-    arguments = ["--ensemble", str(write_toml(data, tmp_path)), "--out", str(tmp_path / "pngs")]
-    assert cli.run(predict.main, [*arguments, "--videos", "a"]) == 0
-    assert cli.run(predict.main, arguments) == 2
-    assert "is taken" in capsys.readouterr().err
-    assert cli.run(predict.main, [*arguments, "--resume"]) == 0
-    assert "4 label maps written, 2 were there already" in capsys.readouterr().out
-    assert cli.run(predict.main, [*arguments, "--overwrite"]) == 0
-    assert cli.run(predict.main, [*arguments, "--videos", "aa"]) == 2
-    assert "did you mean 'a'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["../x", "", ".", "a/b", "a\0b", "x" * 300])
-def test_ids_that_cannot_be_file_names(name):
-    with pytest.raises(InputError, match="cannot be a file name"):
-        predict.safe_name(name)
-
-
 def test_interrupt_leaves_no_half_written_result(data, tmp_path, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -447,9 +403,7 @@ def test_interrupt_leaves_no_half_written_result(data, tmp_path, monkeypatch, ca
     assert "run the same command to go on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "module", ["fusion.search", "fusion.stores", "fusion.predict", "fusion.evaluate"]
-)
+@pytest.mark.parametrize("module", ["fusion.search", "fusion.stores"])
 def test_help_teaches(module):
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True

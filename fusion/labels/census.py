@@ -1,0 +1,101 @@
+"""What labels hold: one line, and warnings where scores on them would mislead."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.kernels.numbers import void_label
+from fusion.labels.labels import Labels
+from fusion.parallel import map_videos
+from fusion.text import listed, percent
+
+SHOWN = 5  # names or values in one warning
+
+
+@dataclass(frozen=True)
+class Census:
+    """Pixel counts of the labels that scores come from; costs nothing, since scoring counted them.
+
+    Args:
+        videos: how many were scored.
+        frames: how many labelled frames they have.
+        pixels: of all these frames, void ones included.
+        class_pixels: those of each class, [C]: the row sums of a confusion matrix.
+        classes: the C names.
+        outside: pixels by stored value that were no label and were read as void.
+    """
+
+    videos: int
+    frames: int
+    pixels: int
+    class_pixels: Sequence[int] | NDArray[np.int64]
+    classes: Sequence[str]
+    outside: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def void_fraction(self) -> float:
+        """Void pixels among all; nan where there is no pixel."""
+        return 1 - int(sum(self.class_pixels)) / self.pixels if self.pixels else float("nan")
+
+    @property
+    def present(self) -> list[str]:
+        """Names of the classes that have pixels."""
+        return [n for n, p in zip(self.classes, self.class_pixels, strict=True) if p]
+
+    def line(self) -> str:
+        found = f"{len(self.present)} of {len(self.classes)} classes occur"
+        amount = f"{self.videos:,} videos, {self.frames:,} frames, {self.pixels:,} pixels"
+        return f"labels: {amount}: {found}, {percent(self.void_fraction)} % void"
+
+    def warnings(self) -> list[str]:
+        """What makes scores on these labels doubtful, a line each."""
+        void, found = void_label(len(self.classes)), []
+        absent = [name for name in self.classes if name not in set(self.present)]
+        if absent:
+            of_all = f"{len(absent)} of {len(self.classes)} classes never occur"
+            found.append(f"{of_all}: {listed(absent, SHOWN)}; no score can tell how they do")
+        doubts = []
+        if self.void_fraction > 0.5:
+            doubts.append(f"{percent(self.void_fraction)} % of the pixels are void and never count")
+        if len(self.present) == 1 < len(self.classes):
+            alone = f"every pixel that is not void is {self.present[0]!r}"
+            doubts.append(f"{alone}, so predicting it everywhere scores 100 %")
+        if doubts and self.void_fraction:
+            doubts.append(f"{void} is void: masks of 0 and {void} need another foreground value")
+        found += ["; ".join(doubts)] if doubts else []
+        if self.outside:
+            most = sorted(self.outside.items(), key=lambda item: (-item[1], item[0]))
+            values = listed((f"{value} ({pixels:,} pixels)" for value, pixels in most), SHOWN)
+            found.append(f"values outside the classes were read as void: {values}")
+        return [f"warning: labels: {text}" for text in found]
+
+    def text(self) -> str:
+        """The line and the warnings below it."""
+        return "\n".join([self.line(), *self.warnings()])
+
+
+def outside_values(truth: Labels, videos: Sequence[str], classes: int) -> dict[int, int]:
+    """Pixels by stored value that `truth` reads as void though the value is not; reads every file.
+
+    Nothing is read, and nothing found, where such values are errors.
+    """
+    void = void_label(classes)
+
+    def count(video: str) -> Counter[int]:
+        total: Counter[int] = Counter()
+        for frame in truth.frames(video):
+            raw, ids = truth.raw(video, frame, classes=classes), truth.rule.ids
+            read = truth.read(video, frame, classes=classes)
+            values = np.unique(raw[(read == void) & (ids(raw, void) != void)], return_counts=True)
+            total.update(dict(zip(*(v.tolist() for v in values), strict=True)))
+        return total
+
+    if truth.stray != "void":
+        return {}
+    found = map_videos(count, videos, progress="counting values outside the classes")
+    return dict(sum(found.values(), Counter()))

@@ -1,0 +1,59 @@
+"""A VSPW release, 480p or original: <root>/data/<video>/{mask,origin}, <root>/<split>.txt.
+
+Stored 0 ("others") and 255 are void, and class ids are stored values - 1.
+Miao et al., "VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild", CVPR 2021.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import StoreError
+from fusion.labels.layouts.base import Layout, directory, stems
+from fusion.text import did_you_mean
+
+VSPW_CLASSES = 124
+
+
+class Vspw(Layout):
+    """Videos in the order of the split's list; every one of them must have masks to be labels."""
+
+    classes = VSPW_CLASSES
+
+    def videos(self, root: Path, split: str | None) -> tuple[str, ...]:
+        lists, split = stems(directory(root), ".txt"), split or "val"
+        if split not in lists:
+            near = did_you_mean(split, lists)
+            raise StoreError(f"labels: {root} has no list {split}.txt{near}")
+        lines = (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        found = tuple(x for x in map(str.strip, lines) if x and not x.startswith("."))
+        if len(set(found)) != len(found):
+            path = root / f"{split}.txt"
+            raise StoreError(f"labels: {path} lists a video twice; each would count twice")
+        return found
+
+    def labelled(self, root: Path, split: str | None) -> tuple[str, ...]:
+        found = self.videos(root, split)
+        # a name with a slash would read files from elsewhere
+        lost = [v for v in found if Path(v).name != v or not self.masks(root, v).is_dir()]
+        if lost or not found:
+            first = f", first {lost[0]!r}" if lost else ""
+            got = f"lists {len(found)} videos, {len(lost)} without data/<video>/mask{first}"
+            path = root / f"{split or 'val'}.txt"
+            raise StoreError(f"labels: {path} {got}; is the release unpacked whole?")
+        return found
+
+    def masks(self, root: Path, video: str) -> Path:
+        return root / "data" / video / "mask"
+
+    def images(self, root: Path, video: str) -> Path:
+        return root / "data" / video / "origin"
+
+    def ids(self, stored: NDArray[np.integer], void: int) -> NDArray[np.integer]:
+        return np.where(stored == void, stored, stored - 1)  # 0 wraps around to void
+
+    def allowed(self, classes: int, void: int) -> str:
+        return f"1..{classes} (0 and {void} are void)"
