@@ -210,7 +210,7 @@ def test_cosine_gradient_by_finite_differences():
 def test_adjusted_networks_ignore_the_prior_at_test_time():
     images = torch.randn(2, 3, 32, 32)
     network = build("plain", 3, {"preset": "micro"}).eval()
-    losses.adjust(network, 3, 1.0, torch.tensor([0.98, 0.01, 0.01]).log())
+    losses.adjust(network, torch.tensor([0.98, 0.01, 0.01]).log(), 1.0)
     network.eval()
     before = network.logits(images)
     network.head.log_prior.zero_()
@@ -220,4 +220,4 @@ def test_adjusted_networks_ignore_the_prior_at_test_time():
 
 def test_adjustment_needs_to_know_the_last_layer():
     with pytest.raises(InputError, match="names no last layer; set its `classifier`"):
-        losses.adjust(Network(), 3)
+        losses.adjust(Network(), torch.zeros(3))

@@ -1,4 +1,4 @@
-"""Class statistics beside a loop over the masks, and their cache."""
+"""Class statistics beside a loop over the masks, their cache, and the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from PIL import Image
 
 from fusion.errors import InputError
 from fusion.labels import write_labels
-from fusion.models import statistics
+from fusion.models import statistics as command
+from fusion.models.data import statistics
 from fusion.models.data.clips import Clips
 
 
@@ -68,9 +69,7 @@ def test_masks_are_needed(clips):
 
 
 def test_command(vspw, tmp_path, capsys):
-    assert (
-        statistics.main(["--vspw", str(vspw), "--split", "val", "--out", str(tmp_path / "s")]) == 0
-    )
+    assert command.main(["--vspw", str(vspw), "--split", "val", "--out", str(tmp_path / "s")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 126
     with Image.open(tmp_path / "s" / "statistics.png") as picture:
         assert picture.size[0] > 900
