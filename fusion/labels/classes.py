@@ -1,4 +1,4 @@
-"""Names of classes."""
+"""Class names: the one reader of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 import os
 from pathlib import Path
 
-from fusion.errors import InputError, StoreError
+from fusion.errors import InputError
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
-    """Class names in label order: a JSON list (``.json``), or one name a line.
+    """Class names in the order of their ids: a JSON list or one name a line, whatever the suffix.
 
-    StoreError: the file cannot be read. InputError: no list of names, none, or one twice.
+    Raises:
+        InputError: no such file, neither text nor a list of names, no name, or a name twice.
     """
-    path = Path(path)
-    advice = "give one name a line, or a JSON list"
     try:
-        text = path.read_text(encoding="utf-8")
-        lines = (line.strip() for line in text.splitlines())
-        names = json.loads(text) if path.suffix == ".json" else [line for line in lines if line]
+        text = Path(path).read_text(encoding="utf-8-sig").strip()
+        is_json = text[:1] + text[-1:] in ("[]", "{}") or Path(path).suffix == ".json"
+        names = json.loads(text) if is_json else [*filter(None, map(str.strip, text.splitlines()))]
     except (OSError, ValueError) as error:
-        raise StoreError(f"classes: {path} cannot be read ({error}); {advice}") from error
+        advice = "give one name a line, or a JSON list"
+        raise InputError(f"classes: {path} cannot be read ({error}); {advice}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"classes: {path} holds no list of names; {advice}")
+        raise InputError(f"classes: {path} holds other JSON; give a list of class names")
     if not names or len(set(names)) != len(names):
         got = f"{len(names)} names, {len(set(names))} different"
         raise InputError(f"classes: {path} has {got}; give each class a name of its own")

@@ -31,16 +31,7 @@ from typing import Any
 from fusion.errors import InputError, StoreError
 from fusion.models.data.augment import Augment
 from fusion.models.data.source import Source
-from fusion.models.section import (
-    COUNT,
-    FINITE,
-    NATURAL,
-    POSITIVE,
-    Rule,
-    Section,
-    parsed,
-    within,
-)
+from fusion.models.section import COUNT, FINITE, NATURAL, POSITIVE, Rule, Section, parsed, within
 from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
 
 # relative ones count from the configuration's folder

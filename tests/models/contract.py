@@ -6,6 +6,8 @@ class TestMyNet(NetworkContract):
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ class NetworkContract:
     """
 
     name: str
-    options: dict = {"preset": "micro"}  # noqa: RUF012
+    options: ClassVar[dict] = {"preset": "micro"}
     module: str | None = None
     values, cell = "logits", 4
     per_class: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fusion.errors import InputError
 from fusion.models import tta
@@ -21,11 +22,8 @@ class Constant(Network):
         self.level = torch.tensor([0.5, 2.0, 1.5])
 
     def logits(self, images: Tensor) -> Tensor:
-        return (
-            self.level.view(1, 3, 1, 1)
-            .expand(len(images), 3, images.shape[-2] // 4, images.shape[-1] // 4)
-            .clone()
-        )
+        rows, columns = (side // 4 for side in images.shape[-2:])
+        return self.level.view(1, 3, 1, 1).expand(len(images), 3, rows, columns).clone()
 
 
 class Local(Network):
@@ -53,37 +51,27 @@ def test_one_view_is_the_network_itself():
 
 def test_flips_undo_themselves():
     network, images = Local(), torch.randn(1, 3, 64, 96)
-    torch.testing.assert_close(
-        Views(flip=True).predict(network, images), network.logits(images).softmax(dim=1)
-    )
+    found = Views(flip=True).predict(network, images)
+    torch.testing.assert_close(found, network.logits(images).softmax(dim=1))
     mirrored = Views(True, (1.0, 0.5)).predict(network, images.flip(-1))
     torch.testing.assert_close(mirrored.flip(-1), Views(True, (1.0, 0.5)).predict(network, images))
 
 
 def test_tta_is_the_mean_over_views_written_out():
     network, images = Local(), torch.randn(1, 3, 32, 64)
-    larger = torch.nn.functional.interpolate(
-        images, (64, 128), mode="bilinear", align_corners=False, antialias=True
-    )
-    views = [network.logits(images).softmax(1)]
-    views.append(
-        torch.nn.functional.interpolate(
-            network.logits(larger).softmax(1), (8, 16), mode="bilinear", align_corners=False
-        )
-    )
-    torch.testing.assert_close(
-        Views(scales=(1.0, 2.0)).predict(network, images), (views[0] + views[1]) / 2
-    )
+    bilinear = {"mode": "bilinear", "align_corners": False}
+    larger = interpolate(images, (64, 128), antialias=True, **bilinear)
+    plain = network.logits(images).softmax(1)
+    other = interpolate(network.logits(larger).softmax(1), (8, 16), **bilinear)
+    found = Views(scales=(1.0, 2.0)).predict(network, images)
+    torch.testing.assert_close(found, (plain + other) / 2)
 
 
 def test_resolution_is_that_of_scale_one():
     images = torch.randn(1, 3, 48, 85)
     assert tta.network_size(images, 1.0, 32) == (64, 96)
-    assert (
-        Views(scales=(0.5, 2.0)).predict(Local(), images).shape
-        == tta.ONE_VIEW.predict(Local(), images).shape
-        == (1, 3, 16, 24)
-    )
+    for views in (Views(scales=(0.5, 2.0)), tta.ONE_VIEW):
+        assert views.predict(Local(), images).shape == (1, 3, 16, 24)
 
 
 @pytest.mark.parametrize("scales", [[], [0.0], [float("nan")], [-1.0]])

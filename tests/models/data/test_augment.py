@@ -24,12 +24,8 @@ def test_image_and_mask_stay_together(clips, flip):
     if flip:
         view, target = view.flip(-1), target.flip(-1)
     whole = standardised(image)
-    places = [
-        (y, x)
-        for y in range(9)
-        for x in range(19)
-        if torch.equal(whole[:, y : y + 32, x : x + 32], view)
-    ]
+    windows = ((y, x, whole[:, y : y + 32, x : x + 32]) for y in range(9) for x in range(19))
+    places = [(y, x) for y, x, window in windows if torch.equal(window, view)]
     assert len(places) == 1
     y, x = places[0]
     np.testing.assert_array_equal(target.numpy(), mask[y : y + 32, x : x + 32])

@@ -23,9 +23,8 @@ def test_vspw_is_read_as_its_masks_say(vspw):
     image, mask = clips.pair(video, frame)
     stored = np.array(Image.open(vspw / "data" / video / "mask" / f"{frame}.png"))
     assert image.size == mask.shape[::-1] == (96, 64)
-    np.testing.assert_array_equal(
-        mask, np.where((stored == 0) | (stored == 255), 255, stored.astype(int) - 1)
-    )
+    void = (stored == 0) | (stored == 255)
+    np.testing.assert_array_equal(mask, np.where(void, 255, stored.astype(int) - 1))
     assert Clips.vspw(vspw, "test", labelled=False).videos == Clips.vspw(vspw, "test").videos
 
 
@@ -45,18 +44,14 @@ def test_folders_read_the_same_as_vspw(vspw, tmp_path):
 
 def test_standardised_by_hand():
     found = standardised(Image.new("RGB", (2, 1), (255, 0, 51)))
-    expected = [
-        (value - mean) / deviation
-        for value, mean, deviation in zip((1.0, 0.0, 0.2), MEAN, DEVIATION, strict=True)
-    ]
-    torch.testing.assert_close(found[:, 0, 1], torch.tensor(expected))
+    expected = (torch.tensor([1.0, 0.0, 0.2]) - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
+    torch.testing.assert_close(found[:, 0, 1], expected)
 
 
 def test_missing_image(folder, clips):
     (folder / "images" / "clip" / "1.png").unlink()
-    with pytest.raises(
-        InputError, match=r"video 'clip' has 1 masks without an image in .*, the first '1'"
-    ):
+    got = r"video 'clip' has 1 masks without an image in .*, the first '1'"
+    with pytest.raises(InputError, match=got):
         clips.labelled()
     with pytest.raises(InputError, match="has no frame '1'"):
         clips.image("clip", "1")
@@ -84,16 +79,11 @@ def test_corrupted_jpeg(vspw, tmp_path, damage):
     video = Clips.vspw(vspw, "val").videos[0]
     content = next((vspw / "data" / video / "origin").glob("*.jpg")).read_bytes()
     path = tmp_path / "broken.jpg"
-    path.write_bytes(
-        {
-            "truncated": content[: len(content) // 2],
-            "garbage": b"\xff\xd8" + bytes(100),
-            "empty": b"",
-        }[damage]
-    )
-    with pytest.raises(
-        StoreError, match=r"images: .*broken\.jpg cannot be decoded .*; restore the file"
-    ):
+    garbage = b"\xff\xd8" + bytes(100)
+    damaged = {"truncated": content[: len(content) // 2], "garbage": garbage, "empty": b""}
+    path.write_bytes(damaged[damage])
+    got = r"images: .*broken\.jpg cannot be decoded .*; restore the file"
+    with pytest.raises(StoreError, match=got):
         read_image(path)
 
 

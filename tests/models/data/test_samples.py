@@ -31,9 +31,12 @@ def test_every_sample_draws_its_own_view(vspw):
 
 def test_an_epoch_has_every_frame_once(vspw, monkeypatch):
     seen, original = [], Clips.pair
-    monkeypatch.setattr(
-        Clips, "pair", lambda self, *names: seen.append(names) or original(self, *names)
-    )
+
+    def noted(self, *names):
+        seen.append(names)
+        return original(self, *names)
+
+    monkeypatch.setattr(Clips, "pair", noted)
     samples = Samples(Clips.vspw(vspw, "train"), STILL, 0)
     count = len(samples.pairs)
     for k in range(2 * count):
@@ -43,10 +46,9 @@ def test_an_epoch_has_every_frame_once(vspw, monkeypatch):
 
 
 def test_processes_share_the_numbers_out():
-    parts = [list(Batches(2, 5, 3, rank, 2)) for rank in range(2)]
-    assert [
-        numbers for pair in zip(*parts, strict=True) for batch in pair for numbers in batch
-    ] == list(range(12, 30))
+    pairs = zip(*(Batches(2, 5, 3, rank, 2) for rank in range(2)), strict=True)
+    numbers = [number for pair in pairs for batch in pair for number in batch]
+    assert numbers == list(range(12, 30))
     assert len(Batches(2, 5, 3)) == 3
 
 

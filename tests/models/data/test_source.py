@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from fusion.errors import FusionError, InputError
+from fusion.errors import InputError
 from fusion.models.data.source import Source, add_source, source_of
 
 
@@ -33,6 +33,7 @@ def opened(folder, name, content):
     [
         ("names.txt", "wall\n\n floor \n"),
         ("names.json", '["wall", "floor"]'),
+        ("names.txt", '["wall", "floor"]'),
         ("names.json", json.dumps(["wall", "floor"], indent=1)),
     ],
 )
@@ -47,9 +48,9 @@ def test_bad_class_names(folder):
     for content in ('{"wall": 0}', "[1, 2]", '"wall"'):
         with pytest.raises(InputError, match="names"):
             opened(folder, "names.json", content)
-    with pytest.raises(FusionError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         opened(folder, "names.json", "[")
-    with pytest.raises(FusionError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         Source(images="somewhere", classes=str(folder / "none.txt")).open(labelled=False)
 
 

@@ -32,9 +32,8 @@ def test_counts_by_hand(clips):
     found = statistics.class_statistics(clips)
     assert found.videos.tolist() == [2, 1, 0]
     assert found.pixels.tolist() == [57, 3, 0]
-    np.testing.assert_allclose(
-        found.log_prior().numpy(), np.log(np.array([57, 3, 1]) / 61), rtol=1e-6
-    )
+    expected = np.log(np.array([57, 3, 1]) / 61)
+    np.testing.assert_allclose(found.log_prior().numpy(), expected, rtol=1e-6)
 
 
 def test_the_cache_is_used_and_not_believed_blindly(clips, tmp_path, monkeypatch):

@@ -21,16 +21,10 @@ def test_maskformer_scores_are_the_sum_over_queries(transformers):
     score = np.zeros((3, 16, 16))
     for query in range(20):
         classes = found.class_queries_logits[0, query].softmax(0)[:3].detach().double().numpy()
-        score += (
-            classes[:, None, None]
-            * found.masks_queries_logits[0, query].sigmoid().detach().double().numpy()
-        )
-    expected = score / score.sum(axis=0)
-    np.testing.assert_allclose(
-        to_probabilities(network.logits(images), "probabilities")[0].detach().numpy(),
-        expected,
-        rtol=1e-4,
-    )
+        mask = found.masks_queries_logits[0, query].sigmoid().detach().double().numpy()
+        score += classes[:, None, None] * mask
+    outputs = to_probabilities(network.logits(images), "probabilities")[0].detach().numpy()
+    np.testing.assert_allclose(outputs, score / score.sum(axis=0), rtol=1e-4)
 
 
 def test_scores_do_not_vanish_where_no_query_claims_a_pixel(transformers, monkeypatch):
@@ -40,12 +34,10 @@ def test_scores_do_not_vanish_where_no_query_claims_a_pixel(transformers, monkey
         masks_queries_logits=torch.tensor([-300.0, -302.0]).view(1, 2, 1, 1),
     )
     monkeypatch.setattr(network.model, "forward", lambda images, **_: found)
-    probabilities = to_probabilities(network.logits(torch.zeros(1, 3, 32, 32)), network.values)[
-        0, :, 0, 0
-    ]
+    outputs = to_probabilities(network.logits(torch.zeros(1, 3, 32, 32)), network.values)
     one, other = found.class_queries_logits[0].softmax(dim=1)[:, :3]
     expected = one + other * np.exp(-2.0)
-    torch.testing.assert_close(probabilities, expected / expected.sum())
+    torch.testing.assert_close(outputs[0, :, 0, 0], expected / expected.sum())
 
 
 def test_maskformer_trains_on_the_classes_that_are_there(transformers, monkeypatch):
@@ -53,13 +45,13 @@ def test_maskformer_trains_on_the_classes_that_are_there(transformers, monkeypat
     targets = torch.full((3, 64, 64), 255)
     targets[0, :32], targets[0, 32:] = 2, 0
     targets[2, 5:9, 7] = 1
-    given = {}
-    original = network.model.forward
-    monkeypatch.setattr(
-        network.model,
-        "forward",
-        lambda images, **labels: given.update(labels, images=images) or original(images, **labels),
-    )
+    given, original = {}, network.model.forward
+
+    def forward(images, **labels):
+        given.update(labels, images=images)
+        return original(images, **labels)
+
+    monkeypatch.setattr(network.model, "forward", forward)
     assert network.loss(torch.randn(3, 3, 64, 64), targets, None).ndim == 0
     assert [labels.tolist() for labels in given["class_labels"]] == [[0, 2], [1]]
     assert [int(mask.sum()) for mask in given["mask_labels"][1]] == [4]

@@ -23,9 +23,8 @@ def test_starting_with_the_same_classes(tmp_path):
     prior = torch.tensor([0.9, 0.1]).log()
     network = adjusted.build(prior)
     start_from(network, adjusted, tmp_path / "w")
-    assert torch.equal(
-        network.get_parameter("head.weight"), source.get_parameter("head.weight")[:, :, 0, 0]
-    )
+    head = source.get_parameter("head.weight")[:, :, 0, 0]
+    assert torch.equal(network.get_parameter("head.weight"), head)
     checkpoint.save_network(tmp_path / "v", network, adjusted)
     other = adjusted.build(prior.flip(0))
     start_from(other, adjusted, tmp_path / "v")
@@ -36,9 +35,7 @@ def test_starting_with_the_same_classes(tmp_path):
 def test_starting_from_what_does_not_fit(tmp_path, monkeypatch):
     network, there = plain_weights(tmp_path / "w")
     other = Architecture("plain", there.classes, {"preset": "tiny"})
-    got = (
-        r"is plain \{'preset': 'micro'\}, not plain \{'preset': 'tiny'\}; give weights of the same"
-    )
+    got = r"is plain \{'preset': 'micro'\}, not plain \{'preset': 'tiny'\}; give weights of the"
     with pytest.raises(InputError, match=got):
         start_from(other.build(), other, tmp_path / "w")
     monkeypatch.setattr(type(network), "classifier", "")

@@ -25,12 +25,9 @@ def test_the_average_is_the_mean_of_the_files(tmp_path):
         paths.append(tmp_path / f"{k}{checkpoint.SUFFIX}")
         checkpoint.save(paths[-1], states[-1], {})
     found = swa.average(paths)
-    expected = np.mean([state["a"].numpy().astype(np.float64) for state in states], axis=0).astype(
-        np.float32
-    )
-    np.testing.assert_array_max_ulp(
-        found["a"].numpy(), expected, 1
-    )  # NumPy adds the seven in another order
+    expected = np.mean([state["a"].double().numpy() for state in states], axis=0)
+    # NumPy adds the seven in another order
+    np.testing.assert_array_max_ulp(found["a"].numpy(), expected.astype(np.float32), 1)
     assert found["b.count"] == 6
     assert torch.equal(swa.average(paths[:1])["a"], states[0]["a"])
 
@@ -53,11 +50,8 @@ def test_batch_norm_is_counted_anew(tmp_path):
     swa.averaged(network, [path], images, torch.device("cpu"))
     norm = network.stem[1]
     entering = [network.stem[0](batch) for batch in images]
-    torch.testing.assert_close(
-        norm.running_mean, torch.stack([x.mean(dim=(0, 2, 3)) for x in entering]).mean(dim=0)
-    )
-    torch.testing.assert_close(
-        norm.running_var, torch.stack([x.var(dim=(0, 2, 3)) for x in entering]).mean(dim=0)
-    )
+    means, variances = zip(*((x.mean((0, 2, 3)), x.var((0, 2, 3))) for x in entering), strict=True)
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(dim=0))
+    torch.testing.assert_close(norm.running_var, torch.stack(variances).mean(dim=0))
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.momentum == 0.1
