@@ -38,7 +38,8 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    place, views = world(options.device), Views(options.flip, tuple(options.scales))
+    place = world(options.device)
+    views = Views(flip=options.flip, scales=tuple(options.scales))
     network, architecture = load_network(options.weights, module=options.module)
     clips = source_of(options).open(labelled=False, classes=architecture.classes)
     if clips.classes != architecture.classes:

@@ -23,7 +23,7 @@ from fusion.models.registry import Network
 _bilinear = partial(functional.interpolate, mode="bilinear", align_corners=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Views:
     """An image's views. flip: each mirrored, too. InputError: a scale is no number above 0."""
 

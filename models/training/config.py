@@ -58,6 +58,7 @@ class Data(Source):
     fold_seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.folds and not 0 <= self.fold < self.folds:
             raise InputError(f"data: fold is {self.fold} of {self.folds}; folds count from 0")
 

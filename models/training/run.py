@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -190,16 +190,19 @@ class Run:
             return 0
         tensors, document = checkpoint.load(path)
         checkpoint.check_same(path, document.get("config", {}), self._identity(), HARMLESS)
-        names = [name for name in tensors if name.startswith(_NETWORK)]
-        state = {name.removeprefix(_NETWORK): tensors[name] for name in names}
-        checkpoint.load_state(self.network, state, path)
+        checkpoint.load_state(self.network, _below(_NETWORK, tensors), path)
         parameters = dict(self.network.named_parameters())
-        for name in tensors.keys() - names:
-            owner, key = name.removeprefix(_OPTIMISER).rsplit("/", 1)
-            parameter, tensor = parameters[owner], tensors[name]
+        for name, tensor in _below(_OPTIMISER, tensors).items():
+            owner, key = name.rsplit("/", 1)
+            parameter = parameters[owner]
             place = tensor.device if key == "step" else parameter.device  # AdamW counts on the CPU
             self.optimiser.state[parameter][key] = tensor.to(place)
         return int(document["step"])
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def training_clips(config: Config) -> Clips:

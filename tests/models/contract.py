@@ -1,7 +1,9 @@
-"""What every network must do; a network's tests inherit this and name it:
+"""What every network must do.
 
-class TestMyNet(NetworkContract):
-    name, options = "my-net", {"width": 8}
+    class TestMyNet(NetworkContract):
+        name, options = "my-net", {"width": 8}
+
+is what the tests of a network need, one of one's own (`module`) too.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_views_are_stored_as_probabilities(weights, vspw, tmp_path):
     assert store.info.provenance["scales"] == [0.75, 1.0]
     video = clips.videos[0]
     image = standardised(clips.image(video, clips.frames(video)[0]))[None]
-    expected = Views(True, (0.75, 1.0)).predict(network, image)[0]
+    expected = Views(flip=True, scales=(0.75, 1.0)).predict(network, image)[0]
     found = torch.from_numpy(store.read(video)[0]).softmax(dim=0)
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.1)
 

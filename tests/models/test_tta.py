@@ -39,7 +39,7 @@ def test_tta_of_a_constant_is_that_constant(values):
     level = network.level
     expected = level.softmax(0) if values == "logits" else level / level.sum()
     for size in ((64, 96), (50, 77)):
-        found = Views(True, (0.75, 1.0, 1.5)).predict(network, torch.randn(2, 3, *size))
+        found = Views(flip=True, scales=(0.75, 1.0, 1.5)).predict(network, torch.randn(2, 3, *size))
         assert found.shape[:2] == (2, 3)
         torch.testing.assert_close(found, expected.view(1, 3, 1, 1).expand_as(found))
 
@@ -53,8 +53,10 @@ def test_flips_undo_themselves():
     network, images = Local(), torch.randn(1, 3, 64, 96)
     found = Views(flip=True).predict(network, images)
     torch.testing.assert_close(found, network.logits(images).softmax(dim=1))
-    mirrored = Views(True, (1.0, 0.5)).predict(network, images.flip(-1))
-    torch.testing.assert_close(mirrored.flip(-1), Views(True, (1.0, 0.5)).predict(network, images))
+    mirrored = Views(flip=True, scales=(1.0, 0.5)).predict(network, images.flip(-1))
+    torch.testing.assert_close(
+        mirrored.flip(-1), Views(flip=True, scales=(1.0, 0.5)).predict(network, images)
+    )
 
 
 def test_tta_is_the_mean_over_views_written_out():
