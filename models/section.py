@@ -77,8 +77,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(one, item, where) for one, item in zip(kinds, value, strict=True))
     if isinstance(kind, types.GenericAlias):
         return dict(value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int:  # TOML's 1 where 1.0 is meant
         return float(value)
-    if type(value) is not kind:
+    if type(value) is not kind:  # isinstance would take true for a number
         raise InputError(f"config: {where} is {value!r}; give a value of type {kind.__name__}")
     return value

@@ -64,6 +64,7 @@ class Views:
                 outputs.append(network.logits(view.flip(-1)).flip(-1))
             for output in outputs:
                 sides = zip(output.shape[-2:], whole, fed, strict=True)
+                # the outputs' own grid where the image is fed whole
                 grid = [cells * full // side for cells, full, side in sides]
                 yield _bilinear(to_probabilities(output, network.values), grid)
 

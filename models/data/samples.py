@@ -29,11 +29,12 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, clips: Clips, augment: Augment, seed: int) -> None:
         self.clips, self.augment, self.seed = clips, augment, seed
         self.pairs = clips.labelled()
-        self._order: tuple[int, Any] = (-1, None)
+        self._order: tuple[int, Any] = (-1, None)  # of the last epoch asked for: they come in turn
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         epoch, place = divmod(number, len(self.pairs))
         if self._order[0] != epoch:
+            # 0 and 1 keep apart what epoch k and sample k draw
             shuffle = np.random.default_rng([self.seed, 0, epoch])
             self._order = epoch, shuffle.permutation(len(self.pairs))
         image, mask = self.clips.pair(*self.pairs[self._order[1][place]])
