@@ -2,6 +2,12 @@
 
     data (VSPW or folders) -> train (TOML) -> weights -> predict -> logit store
 
-Reading order: registry, plain, losses, data, statistics, config, checkpoint, swa, train, tta, predict. ``python -m fusion.models.train``
-and ``python -m fusion.models.predict`` are the two commands; networks of one's own: see `registry`.
+    registry    what a network is, and the names of all
+    networks    one network per file
+    data        clips (images and masks), augment (views), samples, source (options), statistics
+    training    config, losses, architecture, checkpoint, start, swa, distributed, run
+    tta         test-time augmentation
+
+``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of
+one's own see `registry`.
 """

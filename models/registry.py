@@ -1,41 +1,42 @@
-"""Networks by name: the protocol, the decorator, and what a weights file must say to build its network again.
+"""What a network is, and networks by name.
 
 A network is one class in one file:
 
     @register("my-net")
     class MyNet(Network):
-        classifier = "head"                                # its last layer, only needed for logit adjustment
+        classifier = "head"                                # its last layer, for logit adjustment
         def __init__(self, classes: int, width: int = 64) -> None: ...
         def logits(self, images: Tensor) -> Tensor: ...    # [N, 3, H, W] -> [N, C, h, w]
 
-`[network] name = "my-net"`, `module = "my_file"` in a training configuration is all that using it takes; further keys of that section
-are keyword arguments of the class. N images, C classes, H W image pixels (multiples of `stride`), h w the network's own resolution,
-whose grid covers the image exactly.
+`[network] name = "my-net"`, `module = "my_file"` in a training configuration is all that using it
+takes; further keys of that section are keyword arguments of the class. N images, C classes, H W
+image pixels (multiples of `stride`), h w the network's own resolution, whose grid covers the image
+exactly.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from fusion.errors import InputError
+from fusion.text import did_you_mean
 
-Criterion = Callable[
-    [Tensor, Tensor], Tensor
-]  # logits [N, C, h, w], targets int64 [N, H, W], void >= C -> scalar
+# logits [N, C, h, w], targets int64 [N, H, W] with void >= C -> scalar
+Criterion = Callable[[Tensor, Tensor], Tensor]
+Entry = TypeVar("Entry")
 
 
 class Network(nn.Module):
     """What training and prediction ask of a network.
 
-    values: what `logits` returns: "logits", or "probabilities" for non-negative scores that are proportional to class probabilities
-    (the store then says so, and each pixel's scores are normalised there). stride: H and W of the input are multiples of it.
-    classifier: path of the last layer, a Linear or a 1 x 1 Conv2d, which logit adjustment replaces.
+    values: what `logits` returns: "logits", or "probabilities" for non-negative scores proportional
+    to class probabilities (the store then says so, and each pixel's scores are normalised there).
+    stride: H and W of the input are multiples of it. classifier: path of the last layer, a Linear
+    or 1 x 1 Conv2d, which logit adjustment replaces.
     """
 
     values: ClassVar[str] = "logits"
@@ -56,11 +57,8 @@ class Network(nn.Module):
 
 Built = TypeVar("Built", bound=type[Network])
 _NETWORKS: dict[str, type[Network]] = {}
-_HOMES = {
-    "plain": "plain",
-    "swin-upernet": "swin_upernet",
-    "maskformer": "maskformer",
-}  # loaded when first asked for
+# name -> file in networks/, imported when first asked for
+_HOMES = {"plain": "plain", "swin-upernet": "swin_upernet", "maskformer": "maskformer"}
 
 
 def register(name: str) -> Callable[[Built], Built]:
@@ -69,9 +67,8 @@ def register(name: str) -> Callable[[Built], Built]:
     def add(network: Built) -> Built:
         there = _NETWORKS.setdefault(name, network)
         if (there.__module__, there.__qualname__) != (network.__module__, network.__qualname__):
-            raise InputError(
-                f"network {name!r} is registered by {there.__module__}.{there.__qualname__}; choose another name"
-            )
+            owner = f"{there.__module__}.{there.__qualname__}"
+            raise InputError(f"network {name!r} is registered by {owner}; choose another name")
         return network
 
     return add
@@ -87,85 +84,40 @@ def build(
 ) -> Network:
     """A network with random weights.
 
-    options: keyword arguments of the network's class. module: imported first, for networks of one's own. InputError: unknown name
-    (names the closest), an option that the network does not have, a module that cannot be imported.
+    Args:
+        options: keyword arguments of the network's class.
+        module: imported first, for networks of one's own.
+    Raises:
+        InputError: unknown name (names the closest), an option that the network does not have, a
+            module that cannot be imported.
     """
     if module:
         _load(module)
     if name not in _NETWORKS and name in _HOMES:
         importlib.import_module(f".networks.{_HOMES[name]}", __package__)
     if name not in _NETWORKS:
-        raise InputError(
-            f"network: no {name!r}{nearest(name, names())}; a network of your own needs its module too"
-        )
+        hint = did_you_mean(name, names())
+        raise InputError(f"network: no {name!r}{hint}; a network of your own needs its module too")
+    options = dict(options or {})
     try:
-        return _NETWORKS[name](classes, **(options or {}))
+        return _NETWORKS[name](classes, **options)
     except TypeError as error:
-        raise InputError(
-            f"network {name!r}: options {dict(options or {})} do not fit ({error})"
-        ) from error
+        raise InputError(f"network {name!r}: options {options} do not fit ({error})") from error
 
 
 def _load(module: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
+        advice = "run from its folder, or set PYTHONPATH"
         raise InputError(
-            f"network module {module!r} cannot be imported ({error}); run from its folder, or set PYTHONPATH"
+            f"network module {module!r} cannot be imported ({error}); {advice}"
         ) from error
 
 
-def preset_of(presets: Mapping[str, Any], name: str, network: str) -> Any:
+def preset_of(presets: Mapping[str, Entry], name: str, network: str) -> Entry:
     """The entry of a network's table of sizes; InputError with the choices otherwise."""
     if name not in presets:
-        raise InputError(f"network {network!r}: no preset {name!r}{nearest(name, list(presets))}")
+        hint = did_you_mean(name, presets)
+        raise InputError(f"network {network!r}: no preset {name!r}{hint}")
     return presets[name]
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """'; did you mean ...?', or the choices."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choose one of {', '.join(known)}"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a weights file says about its network. tau, scale: of logit adjustment (equation 2), tau None without it."""
-
-    network: str
-    classes: tuple[str, ...]
-    options: dict[str, Any] = field(default_factory=dict)
-    tau: float | None = None
-    scale: float = 1.0
-
-    def build(
-        self,
-        log_prior: Tensor | None = None,
-        *,
-        module: str | None = None,
-        pretrained: bool = False,
-    ) -> Network:
-        """The network with random weights. log_prior: [C] log class frequencies; loading a weights file brings its own.
-
-        pretrained: start from the published backbone that belongs to the network's preset, where it has one.
-        """
-        from fusion.models.training.losses import adjust
-
-        options = {**self.options, **({"pretrained": True} if pretrained else {})}
-        network = build(self.network, len(self.classes), options, module=module)
-        if self.tau is not None:
-            adjust(network, len(self.classes), self.tau, log_prior, self.scale)
-        return network
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Architecture:
-        return cls(
-            document["network"],
-            tuple(document["classes"]),
-            dict(document["options"]),
-            document["tau"],
-            document["scale"],
-        )

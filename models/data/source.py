@@ -1,76 +1,57 @@
-"""Which clips a command works on: the arguments that `predict` and `statistics` share."""
+"""Where clips are: what a configuration's [data] says, and the options that commands share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, fields
 
-from fusion.errors import InputError, StoreError
+from fusion.errors import InputError
+from fusion.labels.classes import read_classes
 from fusion.models.data.clips import Clips
+from fusion.models.section import Section
+
+
+@dataclass(frozen=True)
+class Source(Section):
+    """A VSPW release and its split, or folders of images and labels and a file of class names."""
+
+    vspw: str = ""
+    split: str = "train"
+    images: str = ""
+    labels: str = ""
+    classes: str = ""
+
+    def open(self, *, labelled: bool, classes: Sequence[str] | None = None) -> Clips:
+        """The clips. classes: names that hold where no file of names is given.
+
+        InputError: both layouts named or none, no class names for a folder, no masks where they are
+        needed.
+        """
+        if bool(self.vspw) == bool(self.images):
+            either = "a VSPW release (vspw) or a folder of images (images)"
+            raise InputError(f"clips: give {either}, one of the two")
+        names = read_classes(self.classes) if self.classes else classes
+        if self.vspw:
+            return Clips.vspw(self.vspw, self.split, classes=names, labelled=labelled)
+        if names is None:
+            advice = "give a file with one a line, or a JSON list (classes)"
+            raise InputError(f"clips: a folder of images needs class names; {advice}")
+        if labelled and not self.labels:
+            raise InputError("clips: masks are needed here; give their folder (labels)")
+        return Clips.folder(self.images, self.labels if labelled else None, classes=names)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_argument_group("clips (one of --vspw, --images)")
-    source.add_argument("--vspw", type=Path, metavar="DIR", help="a VSPW release")
-    source.add_argument("--split", default="train", help="its split (default train)")
-    source.add_argument("--images", type=Path, metavar="DIR", help="<video>/<frame>.jpg or .png")
-    source.add_argument(
-        "--labels", type=Path, metavar="DIR", help="with --images: <video>/<frame>.png"
-    )
-    source.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line")
+    """The options that `source_of` reads."""
+    group = parser.add_argument_group("clips (one of --vspw, --images)")
+    add, names = group.add_argument, "class names, one a line or a JSON list"
+    add("--vspw", default="", metavar="DIR", help="a VSPW release")
+    add("--split", default="train", help="its split (default train)")
+    add("--images", default="", metavar="DIR", help="<video>/<frame>.jpg or .png")
+    add("--labels", default="", metavar="DIR", help="with --images: <video>/<frame>.png")
+    add("--classes", default="", metavar="FILE", help=names)
 
 
-def open_source(
-    options: argparse.Namespace, *, labelled: bool, classes: Sequence[str] | None = None
-) -> Clips:
-    """The clips that the arguments name. classes: instead of a file of names."""
-    names = read_names(options.classes) if options.classes else classes
-    return open_clips(
-        options.vspw, options.split, options.images, options.labels, names, labelled=labelled
-    )
-
-
-def open_clips(
-    vspw: str | Path | None,
-    split: str,
-    images: str | Path | None,
-    labels: str | Path | None,
-    classes: Sequence[str] | None,
-    *,
-    labelled: bool,
-) -> Clips:
-    """Clips of either layout. InputError: both or none named, no class names for a folder, no masks where they are needed."""
-    if bool(vspw) == bool(images):
-        raise InputError(
-            "clips: give a VSPW release (vspw) or a folder of images (images), one of the two"
-        )
-    if vspw:
-        return Clips.vspw(vspw, split, classes=classes, labelled=labelled)
-    if classes is None:
-        raise InputError(
-            "clips: a folder of images needs class names; give a file with one a line (classes)"
-        )
-    if labelled and not labels:
-        raise InputError("clips: masks are needed here; give their folder (labels)")
-    assert images is not None
-    return Clips.folder(images, labels if labelled else None, classes=classes)
-
-
-def read_names(path: str | Path) -> tuple[str, ...]:
-    """Class names, one a line. StoreError: no such file; InputError: none, or one twice."""
-    try:
-        names = tuple(
-            line.strip()
-            for line in Path(path).read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"classes: {path} cannot be read ({error}); give a text file with one class name a line"
-        ) from error
-    if not names or len(set(names)) != len(names):
-        raise InputError(
-            f"classes: {path} has {len(names)} names, {len(set(names))} different; give each class a name of its own"
-        )
-    return names
+def source_of(options: argparse.Namespace) -> Source:
+    return Source(**{key.name: getattr(options, key.name) for key in fields(Source)})

@@ -1,6 +1,7 @@
 """A small plain convolutional network, so that the training layer works with torch alone.
 
-Four stages of convolutions at strides 4, 8, 16, 32; their maps are interpolated to stride 4, concatenated and classified.
+Four stages of convolutions at strides 4, 8, 16, 32; their maps are interpolated to stride 4,
+concatenated and classified.
 """
 
 from __future__ import annotations
@@ -11,13 +12,8 @@ from torch.nn import functional
 
 from fusion.models.registry import Network, preset_of, register
 
-PRESETS = {
-    "micro": 8,
-    "tiny": 16,
-    "small": 32,
-    "base": 64,
-    "large": 96,
-}  # channels of the first stage
+# channels of the first stage
+PRESETS = {"micro": 8, "tiny": 16, "small": 32, "base": 64, "large": 96}
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -1,4 +1,7 @@
-"""Swin backbones of the transformers library: sizes, and the published weights of each (Liu et al., "Swin Transformer", 2021)."""
+"""Swin backbones of the transformers library: sizes, and the published weights of each.
+
+Liu et al., "Swin Transformer" (2021).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Size:
-    """width: channels of the first stage; blocks, heads: per stage; decoder: channels of the segmentation head.
+    """One size of a backbone and its head.
 
-    published: weights on the Hugging Face hub; "" where there are none.
+    width: channels of the first stage. blocks, heads: per stage. decoder: channels of the
+    segmentation head. published: weights on the Hugging Face hub; "" where there are none.
     """
 
     width: int
@@ -29,26 +33,18 @@ class Size:
     published: str = ""
 
 
-# micro is for tests and the paper in miniature, three stages because images of 100 pixels have nothing to say at 1/32; large with
-# ImageNet-22k weights is the paper's backbone
+_HUB = "microsoft/swin-"
+# micro is for tests and the paper in miniature, three stages because images of 100 pixels have
+# nothing to say at 1/32; large with ImageNet-22k weights is the paper's backbone
 SIZES = {
     "micro": Size(16, (1, 1, 1), (1, 2, 4), 4, 64),
-    "tiny": Size(
-        96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 256, "microsoft/swin-tiny-patch4-window7-224"
-    ),
-    "small": Size(
-        96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 256, "microsoft/swin-small-patch4-window7-224"
-    ),
+    "tiny": Size(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 256, f"{_HUB}tiny-patch4-window7-224"),
+    "small": Size(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 256, f"{_HUB}small-patch4-window7-224"),
     "base": Size(
-        128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512, "microsoft/swin-base-patch4-window12-384-in22k"
+        128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512, f"{_HUB}base-patch4-window12-384-in22k"
     ),
     "large": Size(
-        192,
-        (2, 2, 18, 2),
-        (6, 12, 24, 48),
-        12,
-        512,
-        "microsoft/swin-large-patch4-window12-384-in22k",
+        192, (2, 2, 18, 2), (6, 12, 24, 48), 12, 512, f"{_HUB}large-patch4-window12-384-in22k"
     ),
 }
 
@@ -59,9 +55,8 @@ def library() -> Any:
         import scipy.optimize  # noqa: F401  # MaskFormer's matcher needs it, and says so late
         import transformers
     except ImportError as error:
-        raise InputError(
-            f"this network needs the extra 'models' ({error}); pip install 'segfusion[models]', or use 'plain'"
-        ) from error
+        advice = "pip install 'segfusion[models]', or use 'plain'"
+        raise InputError(f"this network needs the extra 'models' ({error}); {advice}") from error
     return transformers
 
 
@@ -80,29 +75,29 @@ def backbone_config(size: Size) -> SwinConfig:
 def maskformer_backbone_config(size: Size) -> Any:
     """The same backbone for the library's MaskFormer, which has a Swin of its own."""
     config = backbone_config(size)
-    own = library().MaskFormerSwinConfig.from_dict(
-        {k: v for k, v in config.to_dict().items() if k != "model_type"}
-    )
+    options = {key: value for key, value in config.to_dict().items() if key != "model_type"}
+    own = library().MaskFormerSwinConfig.from_dict(options)
     own.out_features = config.out_features
     return own
 
 
 def published_backbone(size: Size, preset: str) -> Any:
-    """A Swin backbone with the published weights of its size. StoreError: they cannot be had here."""
+    """A Swin backbone with the published weights of its size.
+
+    InputError: the size has none. StoreError: they cannot be had here.
+    """
     if not size.published:
-        raise InputError(
-            f"pretrained: there are no published weights for preset {preset!r}; choose a larger preset or pretrained = false"
-        )
+        got = f"there are no published weights for preset {preset!r}"
+        raise InputError(f"pretrained: {got}; choose a larger preset or pretrained = false")
     try:
         return library().SwinBackbone.from_pretrained(size.published, config=backbone_config(size))
     except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(
-            f"pretrained: {size.published} cannot be loaded ({reason}); connect, or fill the local Hugging Face cache"
-        ) from error
+        got = f"{size.published} cannot be loaded ({str(error).splitlines()[0]})"
+        advice = "connect, or fill the local Hugging Face cache"
+        raise StoreError(f"pretrained: {got}; {advice}") from error
 
 
-# The library has two Swins, the second inside MaskFormer; their tensors are the same ones under other names.
+# The library has two Swins, the second inside MaskFormer, with the same tensors under other names.
 _NAMES = (
     (r"^swin\.", "model."),
     (r"attention\.q_proj", "attention.self.query"),

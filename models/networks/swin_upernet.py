@@ -1,7 +1,8 @@
 """Swin + UPerNet, the paper's auxiliary family (section 2.1); needs the extra 'models'.
 
-Xiao et al., "Unified Perceptual Parsing for Scene Understanding" (2018), on a Swin backbone, from the transformers library. The
-library's model interpolates its logits to the image; here they stay at a quarter of its resolution, where stores keep them.
+Xiao et al., "Unified Perceptual Parsing for Scene Understanding" (2018), on a Swin backbone, from
+the transformers library. The library's model interpolates its logits to the image; here they stay
+at a quarter of its resolution, where stores keep them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from fusion.models.registry import Network, preset_of, register
 
 @register("swin-upernet")
 class SwinUPerNet(Network):
-    """preset: one of `swin.SIZES`. pretrained: the backbone's published weights. Output: logits [N, C, H / 4, W / 4]."""
+    """preset: one of `swin.SIZES`. pretrained: the backbone's published weights.
+
+    Output: logits [N, C, H / 4, W / 4].
+    """
 
     classifier = "model.decode_head.classifier"
 

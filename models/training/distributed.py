@@ -1,4 +1,7 @@
-"""The processes of one run: one by itself, or those that ``torchrun`` started (it sets RANK, WORLD_SIZE and LOCAL_RANK)."""
+"""The processes of one run: one by itself, or those that ``torchrun`` started.
+
+It sets RANK, WORLD_SIZE and LOCAL_RANK.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,17 @@ class World:
 
 
 def world(device: str = "auto") -> World:
-    """This process's place, without any connection to the others. device: "auto" takes a GPU where there is one, each process its own."""
-    local, rank, size = (
-        int(os.environ.get(name, default))
-        for name, default in (("LOCAL_RANK", 0), ("RANK", 0), ("WORLD_SIZE", 1))
-    )
+    """This process's place, without any connection to the others.
+
+    device: "auto" takes a GPU where there is one, each process its own.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"device: got {device!r}; choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device: cuda is not available here; use device cpu, or a torch build for this machine's GPU"
-        )
+        advice = "use device cpu, or a torch build for this machine's GPU"
+        raise InputError(f"device: cuda is not available here; {advice}")
+    defaults = {"LOCAL_RANK": 0, "RANK": 0, "WORLD_SIZE": 1}
+    local, rank, size = (int(os.environ.get(name, number)) for name, number in defaults.items())
     graphics = device != "cpu" and torch.cuda.is_available()
     return World(rank, size, torch.device("cuda", local) if graphics else torch.device("cpu"))
 

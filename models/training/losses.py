@@ -1,11 +1,14 @@
 """Losses of the paper: hard example mining, logit adjustment, self distillation.
 
-N images, C classes, h w network pixels, H W target pixels. Logits [N, C, h, w] are interpolated to the targets' [N, H, W] (bilinear,
-half-pixel centres); a target of C or more is void and counts nowhere. A batch of void pixels only has loss 0, not NaN.
+N images, C classes, h w network pixels, H W target pixels. Logits [N, C, h, w] are interpolated to
+the targets' [N, H, W] (bilinear, half-pixel centres); a target of C or more is void and counts
+nowhere. A batch of void pixels only has loss 0, not NaN.
 
-    OHEM              mean of -log p_target over the hard pixels: p_target < 0.7, at least 200,000 of them     section 2.1
-    logit adjustment  logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training, without tau's term after   section 3.1, eq. 2, 3
-    self distillation cross-entropy + KL(teacher || student)                                                   section 3.2
+    OHEM (section 2.1)        mean of -log p_target over the hard pixels: p_target < 0.7, at least
+                              200,000 of them
+    logit adjustment (3.1,    logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training, without
+    equations 2 and 3)        tau's term after it
+    self distillation (3.2)   cross-entropy + KL(teacher || student)
 """
 
 from __future__ import annotations
@@ -17,22 +20,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fusion.errors import InputError
-from fusion.models.registry import Network
+from fusion.models.registry import Criterion, Network
 
 OHEM_THRESHOLD, OHEM_MIN_KEPT, TAU = 0.7, 200_000, 0.03
 _VOID = -100  # cross_entropy's own default
 
 
 def pixel_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """-log p_target of every pixel, [N, H, W] float32, 0 where void; and which pixels count, [N, H, W] bool."""
-    counted = targets < logits.shape[1]
-    if logits.shape[-2:] != targets.shape[-2:]:
-        logits = functional.interpolate(
-            logits.float(), targets.shape[-2:], mode="bilinear", align_corners=False
-        )
-    return functional.cross_entropy(
-        logits.float(), targets.masked_fill(~counted, _VOID), reduction="none", ignore_index=_VOID
-    ), counted
+    """Losses and which pixels count.
+
+    Returns:
+        -log p_target of every pixel, [N, H, W] float32, 0 where void.
+        Whether it counts, [N, H, W] bool.
+    """
+    counted, size = targets < logits.shape[1], targets.shape[-2:]
+    logits, targets = logits.float(), targets.masked_fill(~counted, _VOID)
+    if logits.shape[-2:] != size:
+        logits = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+    cross = functional.cross_entropy(logits, targets, reduction="none", ignore_index=_VOID)
+    return cross, counted
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -41,23 +47,17 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.sum() / counted.sum().clamp(min=1)
 
 
-def hard_pixels(
-    losses: Tensor,
-    counted: Tensor,
-    threshold: float = OHEM_THRESHOLD,
-    min_kept: int = OHEM_MIN_KEPT,
-) -> Tensor:
+def hard_pixels(losses: Tensor, counted: Tensor, threshold: float, min_kept: int) -> Tensor:
     """Which pixels OHEM keeps, bool of the losses' shape.
 
-    Those that count and have p_target < threshold; where these are fewer than min_kept, the min_kept largest losses (earlier pixels
-    first among equals), or all that count.
+    Those that count and have p_target < threshold; where these are fewer than min_kept, the
+    min_kept largest losses (earlier pixels first among equals), or all that count.
     """
     hard = counted & (losses > -math.log(threshold))
     if int(hard.sum()) >= min_kept:
         return hard
-    order = torch.argsort(
-        losses.masked_fill(~counted, -1.0).flatten(), descending=True, stable=True
-    )
+    ranked = losses.masked_fill(~counted, -1.0).flatten()
+    order = torch.argsort(ranked, descending=True, stable=True)
     kept = torch.zeros_like(counted).flatten()
     kept[order[:min_kept]] = True
     return kept.view_as(counted) & counted
@@ -76,21 +76,53 @@ def ohem_cross_entropy(
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of the class probabilities, mean over all pixels of logits [N, C, h, w]; no gradient to the teacher."""
-    p, q = (
-        functional.log_softmax(student.float(), dim=1),
-        functional.log_softmax(teacher.detach().float(), dim=1),
-    )
+    """KL(teacher || student) of the class probabilities, mean over all pixels of logits [N, C, h,
+    w].
+
+    No gradient goes to the teacher.
+    """
+    p = functional.log_softmax(student.float(), dim=1)
+    q = functional.log_softmax(teacher.detach().float(), dim=1)
     return (q.exp() * (q - p)).sum(dim=1).mean()
 
 
-class CosineClassifier(nn.Module):
-    """Equation 2: cosine of feature and class weight, plus tau log pi while training; equation 3 (the cosine alone) afterwards.
+class Objective(nn.Module):
+    """The training loss as one module, which is what data parallelism wraps.
 
-    log_prior: [C] log of each class's share of the training pixels. outputs: rows of the layer, C or more (MaskFormer's "no object"
-    comes after the classes and has no prior). axis: of the D features in what comes in, 1 for [N, D, h, w], -1 for [..., Q, D].
-    scale: factor s of all of it. The equations have none (s = 1), and their probabilities are nearly flat: no class can be more than
-    e^2 times as probable as another. s = 1 / tau is the adjustment of Menon et al., "Long-tail learning via logit adjustment" (2021).
+    Without a teacher the network's own; else criterion + kl x `distillation`.
+    """
+
+    def __init__(
+        self, network: Network, criterion: Criterion, teacher: Network | None, kl: float
+    ) -> None:
+        super().__init__()
+        self.network, self.teacher, self._criterion, self._kl = network, teacher, criterion, kl
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        if self.teacher is None:
+            return self.network.loss(images, targets, self._criterion)
+        outputs = self.network.logits(images)
+        with torch.no_grad():
+            taught = self.teacher.logits(images)
+        return self._criterion(outputs, targets) + self._kl * distillation(outputs, taught)
+
+
+class CosineClassifier(nn.Module):
+    """A last layer: equation 2 in training (cosine of feature and class weight, plus tau log pi).
+
+    Equation 3, the cosine alone, afterwards.
+
+    Args:
+        features: their number D.
+        outputs: rows of the layer, C or more (MaskFormer's "no object" comes after the classes and
+        has
+            no prior).
+        log_prior: [C] log of each class's share of the training pixels.
+        tau: factor of the prior.
+        scale: factor s of all of it. The equations have none (s = 1), and their probabilities are
+            nearly flat: no class can be more than e^2 times as probable as another. s = 1 / tau is
+            the adjustment of Menon et al., "Long-tail learning via logit adjustment" (2021).
+        axis: of the features in what comes in, 1 for [N, D, h, w], -1 for [..., Q, D].
     """
 
     log_prior: Tensor
@@ -108,9 +140,8 @@ class CosineClassifier(nn.Module):
         self.tau, self.scale, self.axis = tau, scale, axis
         self.weight = nn.Parameter(torch.empty(outputs, features))
         nn.init.normal_(self.weight, std=features**-0.5)
-        self.register_buffer(
-            "log_prior", functional.pad(log_prior.float(), (0, outputs - len(log_prior)))
-        )
+        prior = functional.pad(log_prior.float(), (0, outputs - len(log_prior)))
+        self.register_buffer("log_prior", prior)
 
     def forward(self, features: Tensor) -> Tensor:
         unit = functional.normalize(features, dim=self.axis).movedim(self.axis, -1)
@@ -120,25 +151,16 @@ class CosineClassifier(nn.Module):
         return self.scale * logits.movedim(-1, self.axis)
 
 
-def adjust(
-    network: Network,
-    classes: int,
-    tau: float = TAU,
-    log_prior: Tensor | None = None,
-    scale: float = 1.0,
-) -> None:
-    """Replaces the network's last layer by a `CosineClassifier`, in place. log_prior: default uniform.
+def adjust(network: Network, log_prior: Tensor, tau: float = TAU, scale: float = 1.0) -> None:
+    """Replaces the network's last layer by a `CosineClassifier`, in place.
 
     InputError: the network does not name its last layer.
     """
     if not network.classifier:
-        raise InputError(
-            f"logit adjustment: {type(network).__name__} names no last layer; set its `classifier` to the layer's path"
-        )
+        got = f"{type(network).__name__} names no last layer"
+        raise InputError(f"logit adjustment: {got}; set its `classifier` to the layer's path")
     weight = network.get_parameter(f"{network.classifier}.weight")
     outputs, features = weight.shape[:2]
-    prior = torch.full((classes,), -math.log(classes)) if log_prior is None else log_prior
-    network.set_submodule(
-        network.classifier,
-        CosineClassifier(features, outputs, prior, tau, scale, 1 if weight.ndim == 4 else -1),
-    )
+    axis = 1 if weight.ndim == 4 else -1
+    layer = CosineClassifier(features, outputs, log_prior, tau, scale, axis)
+    network.set_submodule(network.classifier, layer)

@@ -1,7 +1,12 @@
-"""Stochastic weight averaging (section 2.2, Table 2; Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
+"""Stochastic weight averaging (section 2.2, Table 2).
 
-learning rate    in step i = 0, 1, ... of a cycle of c steps:  (1 - t) highest + t lowest,  t = (i + 1) / c
-weights          mean over the cycles of the weights at the end of each, taken in float64 and rounded once
+Izmailov et al., "Averaging Weights Leads to Wider Optima" (2018).
+
+learning rate    in step i = 0, 1, ... of a cycle of c steps:
+                 (1 - t) highest + t lowest,  t = (i + 1) / c
+weights          mean over the cycles of the weights at the end of each, taken in float64 and
+rounded
+                 once
 batch norm       means and variances counted anew under the averaged weights
 """
 
@@ -20,7 +25,7 @@ from fusion.models.training.checkpoint import load, load_state
 
 
 def cyclical(step: int, every: int, highest: float, lowest: float) -> float:
-    """Learning rate of a step, counted from the end of the baseline; `lowest` is reached where a cycle ends."""
+    """Learning rate of a step, counted from the end of the baseline; a cycle ends with `lowest`."""
     t = (step % every + 1) / every
     return (1 - t) * highest + t * lowest
 
@@ -36,24 +41,27 @@ def average(paths: Sequence[Path]) -> dict[str, Tensor]:
     last: dict[str, Tensor] = {}
     for path in paths:
         last, _ = load(path)
-        shapes = {name: tensor.shape for name, tensor in last.items()}
-        if total and shapes != {name: tensor.shape for name, tensor in total.items()}:
-            raise InputError(
-                f"swa: {path} is of another network than {paths[0]}; average checkpoints of one run"
-            )
-        total = {
-            name: tensor.double() + total[name] if total else tensor.double()
-            for name, tensor in last.items()
-        }
+        doubles = {name: tensor.double() for name, tensor in last.items()}
+        if total and _shapes(doubles) != _shapes(total):
+            got = f"{path} is of another network than {paths[0]}"
+            raise InputError(f"swa: {got}; average checkpoints of one run")
+        total = {name: doubles[name] + total[name] for name in doubles} if total else doubles
     return {
         name: (total[name] / len(paths)).to(tensor.dtype) if tensor.is_floating_point() else tensor
         for name, tensor in last.items()
     }
 
 
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
 def averaged(
     network: Network, paths: Sequence[Path], batches: Iterable[Tensor], device: torch.device
 ) -> None:
-    """Puts the average of the files into `network` and refreshes its batch norm statistics on batches of images [N, 3, H, W]."""
-    load_state(network, average(paths), str(paths[0]))
+    """Puts the average of the files into `network`.
+
+    Its batch norm statistics are refreshed on batches of images [N, 3, H, W].
+    """
+    load_state(network, average(paths), paths[0])
     update_bn(batches, network, device)

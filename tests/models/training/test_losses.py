@@ -29,18 +29,16 @@ def negative_log(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     for n, y, x in np.ndindex(*targets.shape):
         if targets[n, y, x] < logits.shape[1]:
             z = logits[n, :, y, x].astype(np.float64)
-            out[n, y, x] = (
-                math.log(sum(math.exp(v - z.max()) for v in z)) + z.max() - z[targets[n, y, x]]
-            )
+            total = sum(math.exp(v - z.max()) for v in z)
+            out[n, y, x] = math.log(total) + z.max() - z[targets[n, y, x]]
     return out
 
 
 @given(st.integers(0, 10_000))
 def test_cross_entropy_is_the_mean_over_labelled_pixels(seed):
     logits, targets = draw(seed)
-    assert losses.cross_entropy(logits, targets).item() == pytest.approx(
-        np.nanmean(negative_log(logits.numpy(), targets.numpy())), rel=1e-5
-    )
+    expected = np.nanmean(negative_log(logits.numpy(), targets.numpy()))
+    assert losses.cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_logits_are_interpolated_to_the_targets():
@@ -68,16 +66,13 @@ def test_ohem_keeps_the_pixels_it_should(seed, threshold, min_kept):
     probability = np.exp(-negative_log(logits.numpy(), targets.numpy()))
     hard = probability < threshold  # nan at void: False
     if hard.sum() < min_kept:
-        ranked = sorted(
-            np.argwhere(counted.numpy().ravel()).ravel(),
-            key=lambda i: (-values.flatten()[i].item(), i),
-        )
+        pixels = np.argwhere(counted.numpy().ravel()).ravel()
+        ranked = sorted(pixels, key=lambda i: (-values.flatten()[i].item(), i))
         hard = np.isin(np.arange(hard.size), ranked[:min_kept]).reshape(hard.shape)
     np.testing.assert_array_equal(kept, hard)
     expected = negative_log(logits.numpy(), targets.numpy())[hard].mean() if hard.any() else 0.0
-    assert losses.ohem_cross_entropy(logits, targets, threshold, min_kept).item() == pytest.approx(
-        expected, rel=1e-5, abs=1e-7
-    )
+    found = losses.ohem_cross_entropy(logits, targets, threshold, min_kept).item()
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_ohem_by_hand():
@@ -86,31 +81,11 @@ def test_ohem_by_hand():
     logits = torch.stack([probability.log(), (1 - probability).log()])[None, :, None]
     targets = torch.tensor([[[0, 0, 0, 0, 255]]])
     values, counted = losses.pixel_losses(logits, targets)
-    assert losses.hard_pixels(values, counted, 0.7, 1).flatten().tolist() == [
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
-    assert losses.hard_pixels(values, counted, 0.7, 3).flatten().tolist() == [
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
-    assert losses.hard_pixels(values, counted, 0.7, 9).flatten().tolist() == [
-        True,
-        True,
-        True,
-        True,
-        False,
-    ]
-    expected = -(math.log(0.6) + math.log(0.2)) / 2
-    assert losses.ohem_cross_entropy(logits, targets, 0.7, 1).item() == pytest.approx(
-        expected, rel=1e-6
-    )
+    for min_kept, expected in ((1, [0, 0, 1, 1, 0]), (3, [0, 1, 1, 1, 0]), (9, [1, 1, 1, 1, 0])):
+        kept = losses.hard_pixels(values, counted, 0.7, min_kept)
+        assert kept.flatten().int().tolist() == expected
+    found = losses.ohem_cross_entropy(logits, targets, 0.7, 1).item()
+    assert found == pytest.approx(-(math.log(0.6) + math.log(0.2)) / 2, rel=1e-6)
 
 
 def test_the_paper_s_numbers_are_the_defaults():
@@ -124,9 +99,8 @@ def test_distillation_is_kl_from_teacher_to_student(seed):
     for n, y, x in np.ndindex(2, 4, 6):
         q, p = (torch.softmax(z[n, :, y, x].double(), 0).numpy() for z in (teacher, student))
         total += float(np.sum(q * np.log(q / p)))
-    assert losses.distillation(student, teacher).item() == pytest.approx(
-        total / 48, rel=1e-4, abs=1e-6
-    )
+    found = losses.distillation(student, teacher).item()
+    assert found == pytest.approx(total / 48, rel=1e-4, abs=1e-6)
     assert losses.distillation(student, student + 7.0).item() == pytest.approx(0.0, abs=1e-5)
 
 
@@ -153,9 +127,8 @@ def test_gradients_by_finite_differences(name):
     }[name]
     point = logits.clone().requires_grad_()
     function(point).backward()
-    torch.testing.assert_close(
-        point.grad, finite_differences(function, logits), atol=2e-3, rtol=2e-2
-    )
+    estimated = finite_differences(function, logits)
+    torch.testing.assert_close(point.grad, estimated, atol=2e-3, rtol=2e-2)
 
 
 def test_distillation_gives_the_teacher_no_gradient():
@@ -182,9 +155,8 @@ def test_cosine_classifier_is_equation_2_in_training_and_3_afterwards(scale):
     for training, tau in ((True, 0.03), (False, 0.0)):
         found = layer.train(training)(features).detach().numpy()
         for n, y, x in np.ndindex(2, 3, 5):
-            expected = scale * cosine_by_hand(
-                features[n, :, y, x].numpy(), weight, prior.numpy(), tau
-            )
+            vector = features[n, :, y, x].numpy()
+            expected = scale * cosine_by_hand(vector, weight, prior.numpy(), tau)
             np.testing.assert_allclose(found[n, :, y, x], expected, atol=1e-6 * scale)
 
 
@@ -192,9 +164,8 @@ def test_queries_have_a_last_class_without_prior():
     layer = losses.CosineClassifier(4, 4, torch.tensor([0.7, 0.2, 0.1]).log(), tau=0.5, axis=-1)
     features = torch.randn(3, 2, 6, 4)
     bias = layer.train()(features) - layer.eval()(features)
-    torch.testing.assert_close(
-        bias, (0.5 * torch.tensor([0.7, 0.2, 0.1, 1.0]).log()).expand(3, 2, 6, 4)
-    )
+    expected = 0.5 * torch.tensor([0.7, 0.2, 0.1, 1.0]).log()
+    torch.testing.assert_close(bias, expected.expand(3, 2, 6, 4))
 
 
 def test_cosine_gradient_by_finite_differences():
@@ -210,7 +181,7 @@ def test_cosine_gradient_by_finite_differences():
 def test_adjusted_networks_ignore_the_prior_at_test_time():
     images = torch.randn(2, 3, 32, 32)
     network = build("plain", 3, {"preset": "micro"}).eval()
-    losses.adjust(network, 3, 1.0, torch.tensor([0.98, 0.01, 0.01]).log())
+    losses.adjust(network, torch.tensor([0.98, 0.01, 0.01]).log(), 1.0)
     network.eval()
     before = network.logits(images)
     network.head.log_prior.zero_()
@@ -220,4 +191,4 @@ def test_adjusted_networks_ignore_the_prior_at_test_time():
 
 def test_adjustment_needs_to_know_the_last_layer():
     with pytest.raises(InputError, match="names no last layer; set its `classifier`"):
-        losses.adjust(Network(), 3)
+        losses.adjust(Network(), torch.zeros(3))

@@ -1,4 +1,4 @@
-"""Class statistics beside a loop over the masks, and their cache."""
+"""Class statistics beside a loop over the masks, their cache, and the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from PIL import Image
 
 from fusion.errors import InputError
 from fusion.labels import write_labels
-from fusion.models import statistics
+from fusion.models import statistics as command
+from fusion.models.data import statistics
 from fusion.models.data.clips import Clips
 
 
@@ -31,9 +32,8 @@ def test_counts_by_hand(clips):
     found = statistics.class_statistics(clips)
     assert found.videos.tolist() == [2, 1, 0]
     assert found.pixels.tolist() == [57, 3, 0]
-    np.testing.assert_allclose(
-        found.log_prior().numpy(), np.log(np.array([57, 3, 1]) / 61), rtol=1e-6
-    )
+    expected = np.log(np.array([57, 3, 1]) / 61)
+    np.testing.assert_allclose(found.log_prior().numpy(), expected, rtol=1e-6)
 
 
 def test_the_cache_is_used_and_not_believed_blindly(clips, tmp_path, monkeypatch):
@@ -68,9 +68,7 @@ def test_masks_are_needed(clips):
 
 
 def test_command(vspw, tmp_path, capsys):
-    assert (
-        statistics.main(["--vspw", str(vspw), "--split", "val", "--out", str(tmp_path / "s")]) == 0
-    )
+    assert command.main(["--vspw", str(vspw), "--split", "val", "--out", str(tmp_path / "s")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 126
     with Image.open(tmp_path / "s" / "statistics.png") as picture:
         assert picture.size[0] > 900

@@ -1,0 +1,112 @@
+"""Class statistics of a labelled split (figure 2 of the paper): videos and pixels of each class.
+
+The pixel shares are pi, the prior of logit adjustment (equation 2).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from fusion.files import write_json
+from fusion.labels import Labels
+from fusion.models.data.clips import Clips
+from fusion.progress import progress
+
+FILE, PICTURE = "statistics.json", "statistics.png"
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """videos, pixels: int64 [C]. digest: of the labels that were counted."""
+
+    classes: tuple[str, ...]
+    videos: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    digest: str
+
+    def log_prior(self) -> Tensor:
+        """float32 [C]: log of each class's share of labelled pixels; none counts as one."""
+        pixels = torch.from_numpy(np.maximum(self.pixels, 1)).double()
+        return (pixels / pixels.sum()).log().float()
+
+    def to_json(self) -> dict[str, object]:
+        counts = zip(self.classes, self.videos.tolist(), self.pixels.tolist(), strict=True)
+        keys = ("name", "videos", "pixels")
+        classes = [dict(zip(keys, of_class, strict=True)) for of_class in counts]
+        return {"digest": self.digest, "classes": classes}
+
+
+def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
+    """Counts every mask of the clips, or takes the counts from `cache` where they are of these
+    labels.
+
+    cache: a JSON file, believed by the digest of the label files' bytes alone, so neither clocks
+    nor renamed folders can make it lie. InputError: clips without masks.
+    """
+    digest = clips.masks.digest()
+    if cache is not None and (known := _cached(cache, clips.classes, digest)):
+        return known
+    videos, pixels = np.zeros((2, len(clips.classes)), np.int64)
+    for video in progress(clips.videos, "counting classes"):
+        counts = _count(clips.masks, video, len(clips.classes))
+        videos += counts > 0
+        pixels += counts
+    found = Statistics(clips.classes, videos, pixels, digest)
+    if cache is not None:
+        write_json(cache, found.to_json())
+    return found
+
+
+def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
+    """Pixels of each class in one video, [C]."""
+    total = np.zeros(classes, np.int64)
+    for frame in labels.frames(video):
+        mask = labels.read(video, frame, classes=classes)
+        total += np.bincount(mask[mask < classes].astype(np.int64), minlength=classes)
+    return total
+
+
+def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | None:
+    """The counts in a file, if they are these labels'; one that cannot be read is replaced."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        known = document["classes"]
+        if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
+            return None
+        videos, pixels = (
+            np.array([entry[key] for entry in known], np.int64) for key in ("videos", "pixels")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Statistics(classes, videos, pixels, digest)
+
+
+def picture(statistics: Statistics) -> Image.Image:
+    """Figure 2: bar charts on log axes, classes by falling count; above videos, below pixels."""
+    classes, height, margin = len(statistics.classes), 200, 40
+    bar = max(2, 992 // classes)
+    size = (2 * margin + bar * classes, 2 * (height + margin) + margin)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    charts = {"videos": statistics.videos, "pixels": statistics.pixels}
+    for row, (title, counts) in enumerate(charts.items()):
+        floor = margin + height + row * (height + margin)
+        ordered, top = np.sort(counts)[::-1], np.log10(max(1, counts.max()) + 1)
+        title = f"{title} per class, most common first: {ordered[0]} to {ordered[-1]}"
+        draw.text((margin, floor - height - 16), title, fill="black")
+        for place, count in enumerate(ordered):
+            left, level = margin + place * bar, floor - height * np.log10(count + 1) / top
+            draw.rectangle((left, level, left + bar - 1, floor), fill=(70, 110, 170))
+        for power in range(int(top) + 1):
+            level = floor - height * power / top
+            draw.line((margin - 4, level, margin, level), fill="black")
+            draw.text((4, level - 6), f"1e{power}", fill="black")
+    return canvas

@@ -1,0 +1,84 @@
+"""Sections of a configuration: frozen dataclasses whose keys carry the rule that their values obey.
+
+    @dataclass(frozen=True)
+    class Train(Section):
+        steps: int = within(COUNT, 160_000)
+
+A section checks itself when it is made, and `parsed` makes one of a table such as TOML gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fusion.errors import InputError
+from fusion.text import did_you_mean
+
+
+class Rule(NamedTuple):
+    """text: what to give, in an error. holds: whether a value is that; NaN never is."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+COUNT = Rule("1 or more", lambda value: value >= 1)
+NATURAL = Rule("0 or more", lambda value: value >= 0)
+FINITE = Rule("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
+POSITIVE = Rule("a finite number above 0", lambda value: 0 < value < math.inf)
+
+
+def within(rule: Rule, default: Any) -> Any:
+    """A dataclass field with a default, whose value must obey the rule."""
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """InputError, when one is made: a value breaks its key's rule."""
+
+    def __post_init__(self) -> None:
+        for key in dataclasses.fields(self):
+            rule, value = key.metadata.get("rule"), getattr(self, key.name)
+            if rule and not rule.holds(value):
+                section = type(self).__name__.lower()
+                raise InputError(f"{section}: {key.name} is {value!r}; give {rule.text}")
+
+
+def parsed(kind: Any, table: Any, where: str = "") -> Any:
+    """A dataclass from a table, key by key; `where` is its name in errors.
+
+    InputError: no table, an unknown key (names the closest), a value of another type or against its
+    rule.
+    """
+    if not isinstance(table, Mapping):
+        raise InputError(f"config: [{where}] is {table!r}; give a section of keys")
+    hints, known = typing.get_type_hints(kind), [key.name for key in dataclasses.fields(kind)]
+    for key in table:
+        if key not in known:
+            section = f"[{where}]" if where else "no section"
+            raise InputError(f"config: {section} has no key {key!r}{did_you_mean(key, known)}")
+    prefix = f"{where}." if where else ""
+    return kind(**{key: _value(hints[key], table[key], prefix + key) for key in table})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return parsed(kind, value, where)
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, list) or len(value) != len(kinds):
+            raise InputError(f"config: {where} is {value!r}; give a list of {len(kinds)} numbers")
+        return tuple(_value(one, item, where) for one, item in zip(kinds, value, strict=True))
+    if isinstance(kind, types.GenericAlias):
+        return dict(value)
+    if kind is float and type(value) is int:  # TOML's 1 where 1.0 is meant
+        return float(value)
+    if type(value) is not kind:  # isinstance would take true for a number
+        raise InputError(f"config: {where} is {value!r}; give a value of type {kind.__name__}")
+    return value

@@ -1,0 +1,60 @@
+"""What a weights file says about its network, and the network that it describes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.models.registry import Network, build
+from fusion.models.training.losses import adjust
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network by name, classes and options.
+
+    tau, scale: of logit adjustment (equation 2); tau None without it.
+    """
+
+    network: str
+    classes: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    tau: float | None = None
+    scale: float = 1.0
+
+    def build(
+        self,
+        log_prior: Tensor | None = None,
+        *,
+        module: str | None = None,
+        pretrained: bool = False,
+    ) -> Network:
+        """The network with random weights.
+
+        Args:
+            log_prior: [C] log class frequencies, default uniform; a weights file brings its own.
+            module: as in `registry.build`.
+            pretrained: start from the published backbone of the network's preset, where it has one.
+        """
+        options = {**self.options, **({"pretrained": True} if pretrained else {})}
+        classes = len(self.classes)
+        network = build(self.network, classes, options, module=module)
+        if self.tau is not None:
+            prior = torch.full((classes,), -math.log(classes)) if log_prior is None else log_prior
+            adjust(network, prior, self.tau, self.scale)
+        return network
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Architecture:
+        """What `to_json` gave; KeyError, TypeError otherwise."""
+        keys = ("network", "classes", "options", "tau", "scale")
+        name, classes, options, tau, scale = (document[key] for key in keys)
+        return cls(name, tuple(classes), dict(options), tau, scale)

@@ -1,0 +1,83 @@
+"""What training starts from: random or published weights, another run's, or a teacher's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fusion.errors import InputError
+from fusion.models.data.clips import Clips
+from fusion.models.data.statistics import FILE, class_statistics
+from fusion.models.registry import Network
+from fusion.models.training.architecture import Architecture
+from fusion.models.training.checkpoint import load_network, load_state, load_weights
+from fusion.models.training.config import Config
+
+
+def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Network | None]:
+    """The network to train, what it is, and its teacher.
+
+    InputError: two things to start from, a crop or a loss that is not the network's, weights of
+    another architecture.
+    """
+    choice, loss = config.network, config.loss
+    options, module = dict(choice.options), choice.module or None
+    pretrained = bool(options.pop("pretrained", False))
+    given = {"pretrained": pretrained, "start": choice.start, "teacher": loss.teacher}
+    sources = [name for name, value in given.items() if value]
+    if len(sources) > 1:
+        got = f"{' and '.join(sources)} each say what to start from"
+        raise InputError(f"network: {got}; keep one")
+    adjustment = (loss.tau, loss.scale) if loss.adjust else ()
+    architecture = Architecture(choice.name, clips.classes, options, *adjustment)
+    prior = class_statistics(clips, Path(config.out) / FILE).log_prior() if loss.adjust else None
+    network = architecture.build(prior, module=module, pretrained=pretrained)
+    _check_fit(network, config)
+    if choice.start:
+        start_from(network, architecture, choice.start)
+    if not loss.teacher:
+        return network, architecture, None
+    teacher, taught = load_network(loss.teacher, module=module)
+    if taught != architecture:
+        got = f"teacher {loss.teacher} is {taught.network} {taught.options}"
+        raise InputError(f"loss: {got}, not the student's architecture")
+    network.load_state_dict(teacher.state_dict())
+    return network, architecture, teacher.requires_grad_(False)
+
+
+def _check_fit(network: Network, config: Config) -> None:
+    name, crop = config.network.name, config.augment.crop
+    if crop % network.stride:
+        raise InputError(f"augment: crop is {crop}; {name!r} takes multiples of {network.stride}")
+    if (config.loss.ohem or config.loss.teacher) and type(network).loss is not Network.loss:
+        only = "ohem and teacher are for networks of per-pixel logits"
+        raise InputError(f"loss: {name!r} trains by its own loss; {only}")
+
+
+def start_from(network: Network, architecture: Architecture, path: str | Path) -> None:
+    """Fills a network with the weights of a file, for training to go on from.
+
+    Where the file's classes are others, the last layer and what else has a row a class stay as they
+    are. Where they are the same, the last layer is taken too; logit adjustment keeps its own prior,
+    and has no use for a bias. InputError: the file is of another network or other options; the
+    classes differ and the network does not name its last layer.
+    """
+    tensors, found = load_weights(path)
+    if (found.network, found.options) != (architecture.network, architecture.options):
+        got = f"{found.network} {found.options}, not {architecture.network} {architecture.options}"
+        advice = "give weights of the same network and options"
+        raise InputError(f"network: start {path} is {got}; {advice}")
+    same = found.classes == architecture.classes
+    if not (same or network.classifier):
+        got = f"{architecture.network!r} names no last layer to leave out"
+        raise InputError(f"network: start {path} has other classes, and {got}")
+    own, layer = network.state_dict(), f"{network.classifier}."
+    last = {name for name in {*own, *tensors} if network.classifier and name.startswith(layer)}
+    taken = {name: tensor for name, tensor in tensors.items() if name not in last}
+    for name in taken.keys() & own.keys():
+        if not same and own[name].shape != taken[name].shape:
+            taken[name] = own[name]
+    for name in last & own.keys():
+        fits = same and name in tensors and not name.endswith(".log_prior")
+        # reshaped: a 1 x 1 convolution's [C, D, 1, 1] into the cosine classifier's [C, D]
+        taken[name] = tensors[name].reshape(own[name].shape) if fits else own[name]
+    load_state(network, taken, path)

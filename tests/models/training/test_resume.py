@@ -1,0 +1,164 @@
+"""A run that was killed, repeated, distributed or helped ends in the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion.errors import InputError, StoreError
+from fusion.models.networks.plain import Plain
+from fusion.models.training import checkpoint, run
+from fusion.models.training.run import Run, train
+from tests.models.tools import CPU, SWA, same_state, same_weights
+
+ROOT = Path(__file__).parents[3]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def killed_before(step: int, monkeypatch):
+    """Makes training stop when it is about to do `step`."""
+    original = run.learning_rate
+
+    def stop(options, now):
+        if now == step:
+            raise Killed
+        return original(options, now)
+
+    monkeypatch.setattr(run, "learning_rate", stop)
+
+
+@pytest.fixture
+def uninterrupted(configure):
+    return train(configure("whole", swa=SWA), "cpu")
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_killed_at_any_step_and_resumed(configure, uninterrupted, monkeypatch, every):
+    for step in range(1, 8):
+        options = configure(f"cut_{step}", swa=SWA, train={"checkpoint_every": every})
+        with monkeypatch.context() as patch:
+            killed_before(step, patch)
+            with pytest.raises(Killed):
+                train(options, "cpu")
+        final = train(options, "cpu")
+        for name in ("baseline", "swa_01", "swa_02", "averaged"):
+            assert same_weights(final.with_stem(name), uninterrupted.with_stem(name)), (step, name)
+
+
+def test_randomness_inside_the_network_is_resumed(configure, monkeypatch):
+    original = Plain.logits
+
+    def noisy(self, images):
+        return torch.nn.functional.dropout(original(self, images), 0.5, self.training)
+
+    monkeypatch.setattr(Plain, "logits", noisy)
+    whole = train(configure("whole"), "cpu")
+    with monkeypatch.context() as patch:
+        killed_before(2, patch)
+        with pytest.raises(Killed):
+            train(configure("cut"), "cpu")
+    torch.manual_seed(99)
+    assert same_weights(train(configure("cut"), "cpu"), whole)
+
+
+def test_a_run_that_is_done_changes_nothing(configure, uninterrupted):
+    before = uninterrupted.read_bytes()
+    assert train(configure("whole", swa=SWA), "cpu").read_bytes() == before
+
+
+def in_its_own_process(options, folder: Path, **environment: str) -> subprocess.Popen:
+    """The training command on the configuration's data, writing to folder/run.out."""
+    keys = [f"{key} = {value!r}" for key, value in options.to_json()["train"].items()]
+    head = ['out = "run.out"', f"seed = {options.seed}", f'data.vspw = "{options.data.vspw}"']
+    network = ['network = {name = "plain", preset = "micro"}', "augment.crop = 32", "[train]"]
+    file = folder / "run.toml"
+    file.write_text("\n".join([*head, *network, *keys]))
+    command = [sys.executable, "-m", "fusion.models.train", "--config", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, "--device", "cpu"], cwd=ROOT, env=environment, **pipes)
+
+
+def test_killed_as_a_process(configure, tmp_path):
+    """SIGKILL, at whatever step it is in after its first checkpoint."""
+    options = configure("run.out", train={"steps": 400, "checkpoint_every": 5})
+    path = tmp_path / "run.out" / f"checkpoint{checkpoint.SUFFIX}"
+    with in_its_own_process(options, tmp_path) as child:
+        while not path.exists() and child.poll() is None:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+        child.wait(timeout=60)
+    resumed, fresh = Run(options, CPU), Run(replace(options, out=str(tmp_path / "fresh")), CPU)
+    assert fresh.step == 0 < resumed.step < 400
+    last = resumed.step + 3
+    for one in (resumed, fresh):
+        one.network.train()
+        while one.step < last:
+            one.update(list(one.batches(one.step, one.step + 1)))
+            one.step += 1
+    assert same_state(resumed.network.state_dict(), fresh.network.state_dict())
+
+
+def test_another_configuration_is_refused(configure):
+    train(configure(), "cpu")
+    got = r"another configuration \(train\.learning_rate = 0\.001 there, 0\.002 here\)"
+    with pytest.raises(InputError, match=got):
+        train(configure(train={"learning_rate": 2e-3}), "cpu")
+    got = r"another configuration \(network\.options\.preset = 'micro' there, 'tiny' here\)"
+    with pytest.raises(InputError, match=got):
+        train(configure(network={"preset": "tiny"}), "cpu")
+    train(configure(train={"checkpoint_every": 3, "workers": 1}), "cpu")
+
+
+def test_a_checkpoint_of_another_network(configure, tmp_path):
+    train(configure(), "cpu")
+    path = tmp_path / "run" / f"checkpoint{checkpoint.SUFFIX}"
+    tensors, document = checkpoint.load(path)
+    renamed = {name.replace("head", "tail"): tensor for name, tensor in tensors.items()}
+    checkpoint.save(path, renamed, document)
+    with pytest.raises(InputError, match="is of another architecture than Plain"):
+        train(configure(), "cpu")
+    path.write_bytes(b"PK" + bytes(100))
+    with pytest.raises(StoreError, match="is damaged"):
+        train(configure(), "cpu")
+
+
+def test_workers_change_nothing(configure):
+    alone = train(configure("alone"), "cpu")
+    helped = train(configure("helped", train={"workers": 1}), "cpu")
+    assert same_weights(alone, helped)
+
+
+def test_two_processes_do_what_accumulation_does(configure, tmp_path):
+    """Two ranks of a batch a step see the images that one process accumulates over two."""
+    single = train(configure("single", train={"accumulate": 2, "steps": 2}), "cpu")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    options = configure(train={"steps": 2})
+    ranks = [
+        in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank in range(2)
+    ]
+    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    files = (single, tmp_path / "run.out" / single.name)
+    (a, _), (b, _) = (checkpoint.load(path) for path in files)
+    for name in a:
+        if "running" not in name and "num_batches" not in name:
+            # AdamW's first steps are sign-like: where gradients are rounding noise they may differ
+            # by a step
+            assert (a[name] - b[name]).abs().mean() < 1e-4, name
