@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fusion.errors import InputError, StoreError
 from fusion.labels import VSPW_CLASSES, Labels
+from fusion.labels.layouts import LAYOUTS
 from fusion.text import natural_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -65,7 +66,7 @@ class Clips:
             got = f"classes: got {len(names)} names, VSPW has {VSPW_CLASSES}"
             raise InputError(f"{got}; give one name a line, 'others' left out")
         if not labelled:
-            return cls(root, "vspw", _listed(root / f"{split}.txt"), names, None)
+            return cls(root, "vspw", LAYOUTS["vspw"].videos(root, split), names, None)
         labels = Labels.vspw(root, split)
         return cls(root, "vspw", labels.videos, names, labels)
 
@@ -138,7 +139,7 @@ class Clips:
         return pairs
 
     def _folder(self, video: str) -> Path:
-        return self.root / "data" / video / "origin" if self.layout == "vspw" else self.root / video
+        return LAYOUTS[self.layout].images(self.root, video)
 
     def _files(self, video: str) -> dict[str, Path]:
         return _image_files(self._folder(video))
@@ -158,19 +159,6 @@ def _image_files(folder: Path) -> dict[str, Path]:
         advice = f"give each frame one {', '.join(SUFFIXES)} file"
         raise StoreError(f"images: {folder} has {got}; {advice}")
     return files
-
-
-def _listed(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        got = f"{path} cannot be read ({error.strerror})"
-        raise StoreError(f"images: {got}; it lists the split's videos") from error
-    bad = [line for line in lines if Path(line).name != line]
-    if bad or not lines:
-        got = f"lists {len(lines)} videos" + (f", {bad[0]!r} is no name" if bad else "")
-        raise StoreError(f"images: {path} {got}; one folder name a line")
-    return tuple(lines)
 
 
 def read_image(path: Path) -> Image.Image:

@@ -66,7 +66,7 @@ def test_vspw_lists(vspw):
         Labels.vspw(vspw, "vall")
     for text, message in [
         ("9_b\nlost\n", "lists 2 videos, 1 without data/<video>/mask, first 'lost'"),
-        ("9_b\nx/../10_a\n", "1 without"),
+        ("9_b\nx/../10_a\n", "'x/../10_a' is no name"),
         ("9_b\n9_b\n", "twice"),
         ("\n", "lists 0 videos"),
     ]:

@@ -30,19 +30,21 @@ class Vspw(Layout):
             raise StoreError(f"labels: {root} has no list {split}.txt{near}")
         lines = (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()
         found = tuple(x for x in map(str.strip, lines) if x and not x.startswith("."))
+        path = root / f"{split}.txt"
         if len(set(found)) != len(found):
-            path = root / f"{split}.txt"
             raise StoreError(f"labels: {path} lists a video twice; each would count twice")
+        away = [v for v in found if Path(v).name != v]  # a name with a slash reads files elsewhere
+        if away or not found:
+            got = f"lists {len(found)} videos" + (f", {away[0]!r} is no name" if away else "")
+            raise StoreError(f"labels: {path} {got}; one folder name a line")
         return found
 
     def labelled(self, root: Path, split: str | None) -> tuple[str, ...]:
         found = self.videos(root, split)
-        # a name with a slash would read files from elsewhere
-        lost = [v for v in found if Path(v).name != v or not self.masks(root, v).is_dir()]
-        if lost or not found:
-            first = f", first {lost[0]!r}" if lost else ""
-            got = f"lists {len(found)} videos, {len(lost)} without data/<video>/mask{first}"
-            path = root / f"{split or 'val'}.txt"
+        lost = [v for v in found if not self.masks(root, v).is_dir()]
+        if lost:
+            got = f"lists {len(found)} videos, {len(lost)} without data/<video>/mask"
+            path, got = root / f"{split or 'val'}.txt", f"{got}, first {lost[0]!r}"
             raise StoreError(f"labels: {path} {got}; is the release unpacked whole?")
         return found
 
