@@ -1,4 +1,5 @@
-"""Checks what `python -m fusion.search --demo` left in demo/: its numbers, not only that it ended."""
+"""Checks what `python -m fusion.search --demo` left in demo/: its numbers, not only that it
+ended."""
 
 import csv
 import json

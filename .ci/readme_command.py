@@ -1,4 +1,5 @@
-"""Prints the command that README.md has in the fenced block after <!-- command: NAME -->, so that CI cannot drift from it."""
+"""Prints the command that README.md has in the fenced block after <!-- command: NAME -->, so that
+CI cannot drift from it."""
 
 import re
 import sys

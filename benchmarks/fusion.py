@@ -1,9 +1,12 @@
-"""Throughput of fusion: `python -m benchmarks.fusion [--device cuda] [--case NAME] [--json] [--csv FILE] [--quick]`.
+"""Throughput of fusion: `python -m benchmarks.fusion [--device cuda] [--case NAME] [--json] [--csv
+FILE] [--quick]`.
 
-Every case runs this library's kernel and its peers in turn, round after round, so that a busy machine slows all alike. Before any timing
-each contender's labels must equal the reference's (peers, and kernels on a GPU, may differ where the two best scores are within 1e-6):
-a contender that fails is reported as wrong, without a speed. The floor is the bytes that must be read over
-the bandwidth of a copy (bytes read plus written), measured in the same run; on a GPU the time of the exponentials where that is longer.
+Every case runs this library's kernel and its peers in turn, round after round, so that a busy
+machine slows all alike. Before any timing each contender's labels must equal the reference's
+(peers, and kernels on a GPU, may differ where the two best scores are within 1e-6): a contender
+that fails is reported as wrong, without a speed. The floor is the bytes that must be read over the
+bandwidth of a copy (bytes read plus written), measured in the same run; on a GPU the time of the
+exponentials where that is longer.
 
 M models, G groups, C classes, logits [C, H, W]; times in milliseconds.
 """
@@ -35,7 +38,8 @@ SAME = 1e-6  # scores closer than this may be ordered either way by arithmetic o
 
 @dataclass(frozen=True)
 class Case:
-    """One workload: how its inputs are made, and what runs on them. `fused` and `expected` return labels, or counts."""
+    """One workload: how its inputs are made, and what runs on them. `fused` and `expected` return
+    labels, or counts."""
 
     name: str
     about: str
@@ -182,28 +186,34 @@ def _label_elements(p: Problem) -> int:
 
 
 def _decided(p: Problem) -> float:
-    """Share of the label pixels whose four corners leave one class, so that nothing was interpolated."""
+    """Share of the label pixels whose corners leave one class: nothing was interpolated there."""
     shortcuts = counted_upsample(p.logits, p.weights, p.size, groups=p.groups)[1]
     return shortcuts.one_class / shortcuts.pixels
 
 
-CASES = {
-    case.name: case
-    for case in (
-        _case("average-float16", "float16 logits of models that agree", _maps("float16", simulated.agreeing)),
-        _case("average-codes", "gap codes of models that agree", _maps("codes", simulated.agreeing)),
-        _case("average-float16-noise", "float16 logits, pure noise", _maps("float16", simulated.disagreeing)),
-        _case("average-codes-noise", "gap codes, pure noise", _maps("codes", simulated.disagreeing)),
-        _case("upsample-probabilities", "codes to label size", _maps("codes", simulated.agreeing, True), "probabilities"),
-        _case("upsample-logits", "codes to label size, logits interpolated", _maps("codes", simulated.agreeing, True), "logits"),
-        _case("camvid22-codes", "22 real networks, 11 classes (SEGFUSION_DATA)", _real(False)),
-        _case("camvid22-upsample", "22 real networks to label size (SEGFUSION_DATA)", _real(True), "probabilities"),
-        Case(
-            "confusion", "labels and targets to counts", _label_pair, lambda p: confusion(p.logits[0], p.logits[1], p.classes), _counts,
-            lambda p: 0, None, {"torch bincount": peers.bincount},
-        ),
-    )
-}  # fmt: skip
+AGREE, NOISE = simulated.agreeing, simulated.disagreeing
+CODES = _maps("codes", AGREE, True)
+_CASES = (
+    _case("average-float16", "float16 logits of models that agree", _maps("float16", AGREE)),
+    _case("average-codes", "gap codes of models that agree", _maps("codes", AGREE)),
+    _case("average-float16-noise", "float16 logits, pure noise", _maps("float16", NOISE)),
+    _case("average-codes-noise", "gap codes, pure noise", _maps("codes", NOISE)),
+    _case("upsample-probabilities", "codes to label size", CODES, "probabilities"),
+    _case("upsample-logits", "codes to label size, logits interpolated", CODES, "logits"),
+    _case("camvid22-codes", "22 real networks (SEGFUSION_DATA)", _real(False)),
+    _case("camvid22-upsample", "to label size (SEGFUSION_DATA)", _real(True), "probabilities"),
+    Case(
+        "confusion",
+        "labels and targets to counts",
+        _label_pair,
+        lambda p: confusion(p.logits[0], p.logits[1], p.classes),
+        _counts,
+        lambda p: 0,
+        None,
+        {"torch bincount": peers.bincount},
+    ),
+)
+CASES = {case.name: case for case in _CASES}
 
 
 def agrees(made: Tensor, expected: reference.Fused, exact: bool) -> bool:
@@ -243,13 +253,12 @@ def run_case(
     decided = case.decided(problem) if case.decided is not None and device.type == "cpu" else None
     for name, run in sound.items():
         low, median, high = measure.quantiles(times[name])
-        rows.append(
-            Row(
-                case.name, name, "ok", median, low, high, problem.elements() / median * 1e3, problem.frames / median * 1e3,
-                moved / median * 1e3, floor / median, measure.peak_megabytes(partial(run, problem), device),
-                measure.quantiles(times["fusion"])[1] / median if "fusion" in times else None, decided if name == "fusion" else None,
-            )
-        )  # fmt: skip
+        speeds = (1e3 * amount / median for amount in (problem.elements(), problem.frames, moved))
+        peak = measure.peak_megabytes(partial(run, problem), device)
+        ratio = measure.quantiles(times["fusion"])[1] / median if "fusion" in times else None
+        shortcuts = decided if name == "fusion" else None
+        numbers = (median, low, high, *speeds, floor / median, peak, ratio, shortcuts)
+        rows.append(Row(case.name, name, "ok", *numbers))
     return sorted(rows, key=lambda row: row.contender != "fusion")
 
 
@@ -284,9 +293,8 @@ def print_rows(rows: list[Row]) -> None:
         shown = "{:9.2f} {:9.2f} {:9.2f} {:8.3f} {:9.1f} {:7.2f}".format(*numbers)
         ratio = "" if row.times_fusion is None else f"{1 / row.times_fusion:6.1f}x"
         decided = "" if row.decided is None else f"{row.decided:.1%}"
-        print(
-            f"{row.case:24} {row.contender:28} {shown} {row.fraction_of_floor:6.1%} {row.peak_mb:8.1f} {ratio:>7} {decided:>7}"
-        )
+        tail = f"{row.fraction_of_floor:6.1%} {row.peak_mb:8.1f} {ratio:>7} {decided:>7}"
+        print(f"{row.case:24} {row.contender:28} {shown} {tail}")
 
 
 def write_csv(rows: list[Row], path: Path, device: torch.device) -> None:

@@ -1,4 +1,5 @@
-"""Clocks, floors and peaks: what a benchmark reads off the machine. Times in milliseconds; a copy moves bytes read plus written."""
+"""Clocks, floors and peaks: what a benchmark reads off the machine. Times in milliseconds; a copy
+moves bytes read plus written."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Times of each contender, one run of each per round, after one round that does not count.
 
-    On a GPU: device events, with the cache overwritten before every run, so that inputs come from memory.
+    On a GPU: device events, with the cache overwritten before every run, so that inputs come from
+    memory.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     flush = (
@@ -67,7 +69,8 @@ def copy_bandwidth(device: torch.device, size: int) -> float:
 
 
 def exponential_rate(device: torch.device) -> float | None:
-    """Exponentials per second that a GPU's special-function units can do: 16 a clock and multiprocessor. None on a CPU."""
+    """Exponentials per second that a GPU's special-function units can do: 16 a clock and
+    multiprocessor. None on a CPU."""
     if device.type != "cuda":
         return None
     properties = torch.cuda.get_device_properties(device)
@@ -84,7 +87,8 @@ def _resident() -> int:
 
 
 def peak_megabytes(run: Callable[[], object], device: torch.device) -> float | None:
-    """Memory above the start during one more run: the allocator's on a GPU, the process's elsewhere (None where there is no /proc)."""
+    """Memory above the start during one more run: the allocator's on a GPU, the process's elsewhere
+    (None where there is no /proc)."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

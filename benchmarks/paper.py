@@ -1,14 +1,16 @@
 """The paper in miniature: Tables 1 to 5 measured on generated scenes, beside the paper's numbers.
 
-    python -m benchmarks.paper --size cpu --out paper/          a quarter of an hour on 2 cores
-    python -m benchmarks.paper --size gpu --out paper/          larger scenes, longer training, one GPU
-    python -m benchmarks.paper --size tiny --out paper/         seconds: shows that everything runs, its numbers mean nothing
+    python -m benchmarks.paper --size cpu --out paper/    a quarter of an hour on 2 cores
+    python -m benchmarks.paper --size gpu --out paper/    larger scenes, longer training, one GPU
+    python -m benchmarks.paper --size tiny --out paper/   seconds: its numbers mean nothing
 
-11 MaskFormers and 11 Swin-UPerNets that differ by crop, split and seed, two with weight averaging, two with logit adjustment, one
-distilled and its control; logit stores for val and test of each; then what the tables ask. All networks of a family start from one
-that was trained on further videos, as the paper's start from ImageNet-22k. Stopped runs go on. Prints scores in percent, [low, high]
-is the 95 % bootstrap interval over videos (not over trainings); in the rows "gain" it is of the difference, the same videos drawn for
-both. Where the paper's effect does not show, the table shows that.
+11 MaskFormers and 11 Swin-UPerNets that differ by crop, split and seed, two with weight averaging,
+two with logit adjustment, one distilled and its control; logit stores for val and test of each;
+then what the tables ask. All networks of a family start from one that was trained on further
+videos, as the paper's start from ImageNet-22k. Stopped runs go on. Prints scores in percent, [low,
+high] is the 95 % bootstrap interval over videos (not over trainings); in the rows "gain" it is of
+the difference, the same videos drawn for both. Where the paper's effect does not show, the table
+shows that.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ LADDER = {
 
 @dataclass(frozen=True)
 class Family:
-    """How networks of one kind are trained. start: steps on other videos before, shared by all members. rate: learning rate."""
+    """How networks of one kind are trained. start: steps on other videos before, shared by all
+    members. rate: learning rate."""
 
     start: int
     steps: int
@@ -98,7 +101,8 @@ class Family:
 
 @dataclass(frozen=True)
 class Size:
-    """One scale of the experiment. crops: small, large; the paper's are 480 and 640. families: a MaskFormer learns slower from nothing.
+    """One scale of the experiment. crops: small, large; the paper's are 480 and 640. families: a
+    MaskFormer learns slower from nothing.
     min_kept: OHEM's, the paper's share of a batch."""
 
     scenes: scenes.Sizes
@@ -113,25 +117,47 @@ class Size:
     workers: int = 0
 
 
+def _videos(pretrain: int, train: int, val: int, test: int) -> dict[str, int]:
+    """Per split."""
+    return {"pretrain": pretrain, "train": train, "val": val, "test": test}
+
+
 SIZES = {
     "tiny": Size(
-        scenes.Sizes((64, 96), {"pretrain": 3, "train": 6, "val": 3, "test": 3}, regions=5, frames=(2, 3)),
-        (32, 64), 2, {SWIN: Family(1, 2, 1e-3), MASKFORMER: Family(1, 2, 1e-3)}, 300, members=3, strong=1, auxiliary=2, swa_every=1,
+        scenes.Sizes((64, 96), _videos(3, 6, 3, 3), regions=5, frames=(2, 3)),
+        crops=(32, 64),
+        batch=2,
+        families={SWIN: Family(1, 2, 1e-3), MASKFORMER: Family(1, 2, 1e-3)},
+        min_kept=300,
+        members=3,
+        strong=1,
+        auxiliary=2,
+        swa_every=1,
     ),
     "cpu": Size(
-        scenes.Sizes((96, 128), {"pretrain": 240, "train": 120, "val": 30, "test": 30}),
-        (64, 96), 8, {SWIN: Family(200, 100, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)}, 1500, swa_every=20,
+        scenes.Sizes((96, 128), _videos(240, 120, 30, 30)),
+        crops=(64, 96),
+        batch=8,
+        families={SWIN: Family(200, 100, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)},
+        min_kept=1500,
+        swa_every=20,
     ),
     "gpu": Size(
-        scenes.Sizes((192, 320), {"pretrain": 800, "train": 400, "val": 60, "test": 60}, regions=20),
-        (96, 160), 16, {SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)}, 8000, swa_every=100, workers=2,
+        scenes.Sizes((192, 320), _videos(800, 400, 60, 60), regions=20),
+        crops=(96, 160),
+        batch=16,
+        families={SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)},
+        min_kept=8000,
+        swa_every=100,
+        workers=2,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network to train. crop: 0 small, 1 large. start, teacher: member whose weights it starts from. extras: sections of its
+    """One network to train. crop: 0 small, 1 large. start, teacher: member whose weights it starts
+    from. extras: sections of its
     configuration."""
 
     name: str
@@ -156,8 +182,9 @@ class Member:
 def roster(size: Size) -> list[Member]:
     """Everything that is trained; what others start from comes before them.
 
-    The first Swins are the rows of Table 1: small crop, large crop, large crop with OHEM; the others repeat these with other seeds and
-    left-out videos. Rows that are compared share seed and videos.
+    The first Swins are the rows of Table 1: small crop, large crop, large crop with OHEM; the
+    others repeat these with other seeds and left-out videos. Rows that are compared share seed and
+    videos.
     """
     starts = {network: f"{prefix}_start" for network, prefix in PREFIX.items()}
     found = [Member(starts[network], network) for network in (MASKFORMER, SWIN)]
@@ -210,7 +237,8 @@ def configuration(member: Member, size: Size, out: Path) -> dict[str, Any]:
         key: str((out / "runs" / name / f"baseline{SUFFIX}").absolute()) if name else ""
         for key, name in before(member).items()
     }
-    # networks of seed 0 see all videos, so that rows which are compared differ in one thing only; others leave out a fold each
+    # networks of seed 0 see all videos, so that rows which are compared differ in one thing only;
+    # others leave out a fold each
     fold = {"folds": FOLDS, "fold": member.seed % FOLDS} if member.seed else {}
     return {
         "out": str((out / "runs" / member.name).absolute()),
@@ -237,7 +265,8 @@ def configuration(member: Member, size: Size, out: Path) -> dict[str, Any]:
 
 
 def before(member: Member) -> dict[str, str]:
-    """The members whose weights a member's training needs, by the key of its configuration; "" for none."""
+    """The members whose weights a member's training needs, by the key of its configuration; "" for
+    none."""
     return {"start": member.start, "teacher": member.teacher}
 
 
@@ -262,7 +291,8 @@ def produce(member: Member, size: Size, out: Path) -> str:
 
 
 def produce_all(members: Sequence[Member], size: Size, out: Path, jobs: int) -> Iterator[str]:
-    """Produces every member, `jobs` at a time, each on one thread, as soon as what it starts from is there; yields names."""
+    """Produces every member, `jobs` at a time, each on one thread, as soon as what it starts from
+    is there; yields names."""
     waiting, ready, running = list(members), {""}, set()
     os.environ["TQDM_DISABLE"] = (
         "1"  # read by the workers as they start; their bars would overwrite each other
@@ -347,7 +377,8 @@ def compared_tables(singles: Mapping[str, Mapping[str, Scores]]) -> dict[str, li
 def ladder_table(
     out: Path, size: Size, members: Sequence[Member], singles: Mapping[str, Mapping[str, Scores]]
 ) -> list[list[str]]:
-    """Table 3: groups formed on val; weights searched on val by grid, for each row over its groups alone; both splits scored."""
+    """Table 3: groups formed on val; weights searched on val by grid, for each row over its groups
+    alone; both splits scored."""
     families = {
         network: [m.name for m in members if m.network == network and m.name[-2:].isdigit()]
         for network in PREFIX

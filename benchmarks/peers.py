@@ -1,6 +1,7 @@
 """How else the same labels are made: the ways people write it today.
 
-M models, G groups, C classes, logits [C, ...]. Every peer decodes gap codes with the plain formula and averages in float32.
+M models, G groups, C classes, logits [C, ...]. Every peer decodes gap codes with the plain formula
+and averages in float32.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ BLOCK = 2048  # pixels whose scores stay in a second-level cache
 
 @dataclass(frozen=True)
 class Problem:
-    """Logits of M models, one weight per group, label size. For confusion counts `logits` holds targets and labels."""
+    """Logits of M models, one weight per group, label size. For confusion counts `logits` holds
+    targets and labels."""
 
     logits: list[Tensor]
     weights: list[float]
@@ -40,7 +42,8 @@ class Problem:
         return replace(self, logits=[z.to(device) for z in self.logits])
 
     def shares(self) -> list[float]:
-        """Each model's factor: its group's weight over the group's size and the sum of all weights."""
+        """Each model's factor: its group's weight over the group's size and the sum of all
+        weights."""
         shares = [0.0] * len(self.logits)
         for weight, group in zip(self.weights, self.groups, strict=True):
             for m in group:
@@ -90,7 +93,8 @@ def _accumulate(logits: list[Tensor], shares: list[float]) -> Tensor:
 
 
 def torch_blocked(p: Problem) -> Tensor:
-    """Accumulating over blocks of pixels with buffers that are used again and exponentials in place: torch at its best on a CPU."""
+    """Accumulating over blocks of pixels with buffers that are used again and exponentials in
+    place: torch at its best on a CPU."""
     flat, shares = [z.flatten(1) for z in p.logits], p.shares()
     pixels, device = flat[0].shape[1], flat[0].device
     labels = torch.empty(pixels, dtype=torch.int64, device=device)

@@ -1,6 +1,8 @@
-"""python -m benchmarks.profiles: what a store profile and a resize mode cost, and a search from files to weights, on real predictions.
+"""python -m benchmarks.profiles: what a store profile and a resize mode cost, and a search from
+files to weights, on real predictions.
 
-Needs the folder that SEGFUSION_DATA names (see benchmarks/README.md): stores are made of its 22 networks in both profiles.
+Needs the folder that SEGFUSION_DATA names (see benchmarks/README.md): stores are made of its 22
+networks in both profiles.
 """
 
 from __future__ import annotations
@@ -22,16 +24,15 @@ from fusion import cli
 from fusion.errors import InputError
 from fusion.search.models import auto_groups, score_models
 from fusion.stores.codec import DECODE_TABLE
-from fusion.text import say_bytes, table
+from fusion.text import percent, say_bytes, table
 
 
 def read_data(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "meta.json").read_text())
     except OSError as error:
-        raise InputError(
-            f"SEGFUSION_DATA: {folder} has no readable meta.json; name the folder of the predictions"
-        ) from error
+        got = f"{folder} has no readable meta.json"
+        raise InputError(f"SEGFUSION_DATA: {got}; name the folder of the predictions") from error
 
 
 def fill(folder: Path, meta: dict[str, Any], out: Path, profile: str) -> list[Path]:
@@ -54,7 +55,8 @@ def bytes_of(path: Path) -> int:
 
 
 def profile_costs(folder: Path, out: Path) -> dict[str, dict[str, float]]:
-    """On the unquantised logits: argmax flips of single models, the largest change of a probability, and bytes."""
+    """On the unquantised logits: argmax flips of single models, the largest change of a
+    probability, and bytes."""
     raw = {
         name: array
         for name, array in np.load(folder / "raw_float16.npz").items()
@@ -113,9 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="machine-readable result on stdout")
     options = parser.parse_args(arguments)
     if "SEGFUSION_DATA" not in os.environ:
-        raise InputError(
-            "SEGFUSION_DATA is not set; name the folder of the real predictions, see benchmarks/README.md"
-        )
+        advice = "name the folder of the real predictions, see benchmarks/README.md"
+        raise InputError(f"SEGFUSION_DATA is not set; {advice}")
     folder = Path(os.environ["SEGFUSION_DATA"])
     meta, truth = read_data(folder), fusion.Labels.folder(folder / "labels")
     result: dict[str, Any] = {"profiles": {}, "resize": {}}
@@ -183,13 +184,14 @@ def text(result: dict[str, Any]) -> str:
         for mode, row in result["resize"].items()
     ]
     search = result["search"]
+    found = f"val mIoU {percent(search['miou'])} at {search['weights']}"
     return "\n".join(
         [
             table(rows, header),
             "",
             table(modes, ("resize", "fused mIoU %", "seconds")),
             "",
-            f"441-point grid, condensation included: {search['seconds']:.1f} s, val mIoU {100 * search['miou']:.2f} at {search['weights']}",
+            f"441-point grid, condensation included: {search['seconds']:.1f} s, {found}",
             f"peak memory {say_bytes(result['peak_memory'])}",
         ]
     )

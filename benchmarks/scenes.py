@@ -1,11 +1,14 @@
-"""Scenes in the format of VSPW, for the paper in miniature: moving textured regions, 124 classes with a long tail.
+"""Scenes in the format of VSPW, for the paper in miniature: moving textured regions, 124 classes
+with a long tail.
 
-    <root>/data/<video>/origin/<frame>.jpg, <root>/data/<video>/mask/<frame>.png, train.txt, val.txt, test.txt
+    <root>/data/<video>/origin/<frame>.jpg, <root>/data/<video>/mask/<frame>.png, train.txt,
+    val.txt, test.txt
 
-Nothing here is a picture of the world. Every class has two colours and a pattern of stripes; its colours come from a few families, so
-that classes are confused with their relatives. Regions of one class each drift over the image; light differs from video to video.
-Class frequencies follow Zipf's law in train and val; test is tilted away from it, more for some classes than for others, as the paper's
-test split is from its val split. Mask values are class + 1; 0 ("others") and 255 are void.
+Nothing here is a picture of the world. Every class has two colours and a pattern of stripes; its
+colours come from a few families, so that classes are confused with their relatives. Regions of one
+class each drift over the image; light differs from video to video. Class frequencies follow Zipf's
+law in train and val; test is tilted away from it, more for some classes than for others, as the
+paper's test split is from its val split. Mask values are class + 1; 0 ("others") and 255 are void.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ FRAMES = (11, 24)  # per video, both included
 
 @dataclass(frozen=True)
 class Sizes:
-    """size: (H, W) in pixels. videos: per split. regions: per video. frames: fewest and most of a video."""
+    """size: (H, W) in pixels. videos: per split. regions: per video. frames: fewest and most of a
+    video."""
 
     size: tuple[int, int]
     videos: dict[str, int] = field(default_factory=dict)
@@ -37,7 +41,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Look:
-    """Appearance of the classes: colours [C, 2, 3] in 0..255, angle, wave length in pixels and phase of the stripes [C]."""
+    """Appearance of the classes: colours [C, 2, 3] in 0..255, angle, wave length in pixels and
+    phase of the stripes [C]."""
 
     colours: NDArray[np.float64]
     angle: NDArray[np.float64]
@@ -65,7 +70,8 @@ def class_look(seed: int) -> Look:
 
 
 def class_frequencies(split: str, seed: int) -> NDArray[np.float64]:
-    """[C], sums to 1: Zipf's law, tilted on test. The order of the classes is the same everywhere, class ids are no ranks."""
+    """[C], sums to 1: Zipf's law, tilted on test. The order of the classes is the same everywhere,
+    class ids are no ranks."""
     order = random("order", seed).permutation(VSPW_CLASSES)
     tilt = random("tilt", seed).normal(0, TILT if split == "test" else 0.0, VSPW_CLASSES)
     frequency = np.exp(tilt) / (order + 2.0)

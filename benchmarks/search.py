@@ -2,10 +2,11 @@
 
 python -m benchmarks.search [--case simulated|camvid22] [--frames N] [--points K] [--json]
 
-Both sides start from group means [G, C, P] in memory at label resolution. Brute force is what one would write with torch: weighted sum,
-argmax, bincount, over pixels that are not void. The other side condenses (its time included), then counts all grid points at once.
-The confusion matrices of all points must be the same, cell for cell, or no speed is printed. camvid22 needs SEGFUSION_DATA: a folder
-with <model>.npz, meta.json and labels/.
+Both sides start from group means [G, C, P] in memory at label resolution. Brute force is what one
+would write with torch: weighted sum, argmax, bincount, over pixels that are not void. The other
+side condenses (its time included), then counts all grid points at once. The confusion matrices of
+all points must be the same, cell for cell, or no speed is printed. camvid22 needs SEGFUSION_DATA: a
+folder with <model>.npz, meta.json and labels/.
 
 G groups, C classes, P pixels, K grid points.
 """
@@ -67,7 +68,8 @@ class Outcome:
 def simulated(
     frames: int, size: tuple[int, int] = (120, 214), classes: int = 124, models: int = 22
 ) -> Iterator[Frame]:
-    """Frames of 22 models that mostly agree, in groups of 3, 13 and 6; targets are what one of the models says, a tenth of them void."""
+    """Frames of 22 models that mostly agree, in groups of 3, 13 and 6; targets are what one of the
+    models says, a tenth of them void."""
     groups = [
         list(range(3)),
         list(range(3, models - AUXILIARY)),
@@ -83,7 +85,8 @@ def simulated(
 
 
 def camvid22(frames: int, size: tuple[int, int] = (360, 480)) -> Iterator[Frame]:
-    """Frames of 22 real networks, evenly spread over all clips, in the paper's groups; nothing without SEGFUSION_DATA."""
+    """Frames of 22 real networks, evenly spread over all clips, in the paper's groups; nothing
+    without SEGFUSION_DATA."""
     from PIL import Image
 
     folder = Path(os.environ.get("SEGFUSION_DATA", ""))
@@ -225,12 +228,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def text(o: Outcome) -> str:
+    pixels = f"{o.contested:.1%} contested with {o.candidates:.2f} candidates each"
+    brute = f"brute force {o.brute_force_grid:.2f} s"
+    condensed = f"condensed {o.condensing:.3f} s + {o.condensed_grid:.3f} s"
+    point = f"brute force {o.brute_force_point * 1e3:.1f} ms"
+    counted = f"condensed {o.condensed_point * 1e3:.3f} ms: {o.point_ratio:.0f}x"
     return (
-        f"{o.case}: {o.pixels} pixels, {o.classes} classes, {o.contested:.1%} contested with {o.candidates:.2f} candidates each\n"
-        f"  grid of {o.points}: brute force {o.brute_force_grid:.2f} s, condensed {o.condensing:.3f} s + {o.condensed_grid:.3f} s:"
-        f" {o.grid_ratio:.0f}x, same matrices\n"
-        f"  one weighting: brute force {o.brute_force_point * 1e3:.1f} ms, condensed {o.condensed_point * 1e3:.3f} ms:"
-        f" {o.point_ratio:.0f}x; {o.vectors_per_second:.0f} weightings per second in a batch"
+        f"{o.case}: {o.pixels} pixels, {o.classes} classes, {pixels}\n"
+        f"  grid of {o.points}: {brute}, {condensed}: {o.grid_ratio:.0f}x, same matrices\n"
+        f"  one weighting: {point}, {counted};"
+        f" {o.vectors_per_second:.0f} weightings per second in a batch"
     )
 
 

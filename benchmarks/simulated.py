@@ -1,7 +1,9 @@
-"""Inputs for benchmarks: logits of models that mostly agree, as networks on video do, and logits that never agree.
+"""Inputs for benchmarks: logits of models that mostly agree, as networks on video do, and logits
+that never agree.
 
-M models, C classes, maps [H, W]. `agreeing`: one smooth field of scores per class shared by all models, whose best class is confident away
-from the borders between regions, plus smooth errors shared by a third of the models and smooth errors of each model's own.
+M models, C classes, maps [H, W]. `agreeing`: one smooth field of scores per class shared by all
+models, whose best class is confident away from the borders between regions, plus smooth errors
+shared by a third of the models and smooth errors of each model's own.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def _smooth(classes: int, size: tuple[int, int], cells: int, generator: torch.Ge
 
 
 def agreeing(models: int, classes: int, size: tuple[int, int], seed: int = 0) -> list[Tensor]:
-    """M tensors [C, H, W] float32; about three quarters of the pixels have one top class in all of 22 models."""
+    """M tensors [C, H, W] float32; about three quarters of the pixels have one top class in all of
+    22 models."""
     generator = torch.Generator().manual_seed(seed)
     present = torch.randperm(classes, generator=generator)[: max(2, classes // 10)]
     scene = torch.full((classes, *size), -6.0) + 0.5 * _smooth(classes, size, 12, generator)
@@ -46,7 +49,8 @@ def disagreeing(models: int, classes: int, size: tuple[int, int], seed: int = 0)
 
 
 def gap_codes(logits: Tensor) -> Tensor:
-    """[C, ...] logits to uint8 gap codes: round(255 sqrt(min(top - z, 24) / 24)), 0 at the top class and only there."""
+    """[C, ...] logits to uint8 gap codes: round(255 sqrt(min(top - z, 24) / 24)), 0 at the top
+    class and only there."""
     top, first = logits.max(dim=0, keepdim=True)
     codes = (
         (255 * torch.sqrt((top - logits).clamp(max=24) / 24)).round().clamp(min=1).to(torch.uint8)
@@ -55,7 +59,8 @@ def gap_codes(logits: Tensor) -> Tensor:
 
 
 def real_codes(frames: int) -> list[Tensor] | None:
-    """Codes [11, T, 60, 80] of 22 real networks, up to `frames` frames, from the folder that SEGFUSION_DATA names; None without it."""
+    """Codes [11, T, 60, 80] of 22 real networks, up to `frames` frames, from the folder that
+    SEGFUSION_DATA names; None without it."""
     folder = os.environ.get("SEGFUSION_DATA")
     files = (
         sorted(p for p in Path(folder).glob("*.npz") if not p.name.startswith("raw_"))
