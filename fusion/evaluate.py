@@ -211,7 +211,7 @@ def read_source(options: argparse.Namespace) -> PredictedLabels:
         raise InputError(
             "--predictions needs --classes FILE, the names in the order of the label ids"
         )
-    from fusion.stores.importers.arrays import read_classes
+    from fusion.labels.classes import read_classes
 
     classes = tuple(read_classes(options.classes))
     return PredictedLabels(Labels.folder(options.predictions, classes=len(classes)), classes)
