@@ -193,34 +193,26 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
     """
     removed, staging = [], root / STAGING
     for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
-        with (
-            refusals(folder, problem="cannot be removed"),
-            contextlib.suppress(FileNotFoundError),  # its owner finished, or another sweep did
-            _owned_by_the_dead(folder) as dead,
-        ):
-            if not dead or abs(time.time() - folder.stat().st_mtime) < age:
+        # suppressed: its owner finished just then, or another sweep was faster
+        with refusals(folder, problem="cannot be removed"), contextlib.suppress(FileNotFoundError):
+            plain = folder.is_dir() and not folder.is_symlink()
+            if not plain or abs(time.time() - folder.stat().st_mtime) < age:
                 continue
-            size = sum(
-                os.lstat(os.path.join(parent, name)).st_size
-                for parent, _, names in os.walk(folder)
-                for name in names
-            )
-            if not dry_run:
-                shutil.rmtree(folder)
-            removed.append((folder.name, size))
+            with _dead(folder, dry_run=dry_run) as dead:
+                if dead:
+                    removed.append((folder.name, _remove(folder, dry_run=dry_run)))
     return removed
 
 
 @contextlib.contextmanager
-def _owned_by_the_dead(folder: Path) -> Iterator[bool]:
-    """Whether it is a staging folder whose owner died; nobody can claim it while the block runs."""
-    if folder.is_symlink() or not folder.is_dir():
-        yield False
-        return
+def _dead(folder: Path, *, dry_run: bool) -> Iterator[bool]:
+    """Whether a staging folder's owner died; if so nobody can claim it while the block runs."""
+    # who died between folder and lock left none: made here, lest an owner come in between
+    create = 0 if dry_run else os.O_CREAT
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:  # died while making it
-        yield True
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | create, 0o644)
+    except FileNotFoundError:
+        yield folder.is_dir()
         return
     except OSError as error:
         reason = f"cannot tell whether its writer lives ({error.strerror})"
@@ -230,9 +222,22 @@ def _owned_by_the_dead(folder: Path) -> Iterator[bool]:
     except BlockingIOError:
         yield False
     else:
-        yield True
+        yield os.fstat(lock).st_nlink > 0  # 0: another sweep took it, and it may be claimed anew
     finally:
         os.close(lock)
+
+
+def _remove(folder: Path, *, dry_run: bool) -> int:
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    size = sum(file.lstat().st_size for file in files)
+    try:
+        if not dry_run:
+            shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # claimed anew, between its lock and itself
+            raise FileNotFoundError(folder) from error
+        raise
+    return size
 
 
 def sync_tree(path: Path) -> None:

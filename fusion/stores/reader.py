@@ -183,7 +183,7 @@ def _read_shard(
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
-            index = _shard_index(file.fileno(), info.shard_frames, where)
+            index = _shard_index(file.fileno(), info.shard_frames, f"{where}: {name}")
             for frame, target in members:
                 offset, length = (int(n) for n in index[frame % info.shard_frames])
                 what = f"{where}, frame {info.frames[frame]!r}"
