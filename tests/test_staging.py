@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -182,6 +183,46 @@ def test_sweep_beside_an_owner_that_finishes_just_then(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "walk", finish)
     assert files.sweep(tmp_path) == []
     assert (tmp_path / "gone").exists()
+
+
+def test_a_folder_cannot_be_claimed_while_it_is_swept(tmp_path, monkeypatch):
+    """Neither one whose owner left a lock nor one whose owner died before that."""
+    watched, remove = [], files.shutil.rmtree
+
+    def watch(folder: Path) -> None:
+        handle = os.open(folder / files.LOCK, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+        watched.append(folder.name)
+        remove(folder)
+
+    for name in ("lockless", "locked"):
+        (tmp_path / files.STAGING / name).mkdir(parents=True)
+    (tmp_path / files.STAGING / "locked" / files.LOCK).touch()
+    monkeypatch.setattr(files.shutil, "rmtree", watch)
+    assert [name for name, _ in files.sweep(tmp_path)] == watched == ["locked", "lockless"]
+
+
+def test_a_folder_that_was_claimed_anew_is_left_alone(tmp_path, monkeypatch):
+    """Between our look at its lock and our hold of it another sweep and its owner were faster."""
+    folder, flock = tmp_path / files.STAGING / "a", fcntl.flock
+    folder.mkdir(parents=True)
+
+    def late(handle: int, how: int) -> None:
+        (folder / files.LOCK).unlink()
+        flock(handle, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.fcntl, "flock", late)
+        assert files.sweep(tmp_path) == []
+
+    def claimed(_: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(files.shutil, "rmtree", claimed)
+    assert files.sweep(tmp_path) == []
+    assert folder.exists()
 
 
 def test_sweeping_all_the_time_takes_no_living_owners_work(tmp_path):

@@ -113,7 +113,7 @@ def bring(options: argparse.Namespace) -> int:
                 model=options.model,
                 provenance={"command": "python -m fusion.stores import", "source": "files"},
             )
-        frames, size = given.of(source)
+        frames, size = given.facts(source)
         written += import_video(writers[path], importer, source, frames=frames, size=size)
     there, stores = len(work) - written, f"{len(writers)} store(s) under {options.dest}"
     print(f"{written} videos written, {there} were there already, in {stores}")
@@ -147,7 +147,7 @@ class _Given:
             if not self.frames:
                 self.frames = {video: list(labels.frames(video)) for video in labels.videos}
 
-    def of(self, source: Source) -> tuple[list[str] | None, tuple[int, int] | None]:
+    def facts(self, source: Source) -> tuple[list[str] | None, tuple[int, int] | None]:
         """Frame ids and size of a video; InputError rather than made-up ids or a wrong size."""
         video, frames = source.video, None if source.named else self.frames
         for names in (frames, self.sizes):
