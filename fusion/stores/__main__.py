@@ -54,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("stores", nargs="+", type=Path, metavar="STORE")
         sub.set_defaults(command=command)
         if command is not collect:
-            sub.add_argument("--json", action="store_true", help="machine-readable, on stdout")
+            sub.add_argument(
+                "--json", action="store_true", help="machine-readable result on stdout"
+            )
             continue
         age = "only folders older than this (default 3600)"
         sub.add_argument("--age", type=float, default=3600.0, metavar="SECONDS", help=age)
@@ -95,6 +97,7 @@ def bring(options: argparse.Namespace) -> int:
     """Fill a store from files. Videos that are there are skipped: run it again to resume."""
     classes, given = read_classes(options.classes), _Given(options)
     extra = {name: getattr(options, name) for name in OPTIONS}
+    # all folders are looked through before the first store is made
     work = [
         (path, importer, source)
         for folder, path in _folders(options)

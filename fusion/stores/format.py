@@ -186,6 +186,7 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
         advice = "stores hold plain folders only, copy the video instead"
         raise CorruptStoreError(f"{folder}: a link; {advice}")
     document, metadata = read_document(path), read_document(metadata_path)
+    # commit.json is believed once its own checksum fits, zarr.json once commit.json vouches for it
     body = _json(document, path)
     checksum = body.pop("checksum", None)
     try:
@@ -231,7 +232,7 @@ def _video_info(
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         problem = f"not an array of a logit store ({error!r})"
         raise CorruptStoreError(f"{path}: {problem}; write the video again") from error
-    if path.parent.name != key:
+    if path.parent.name != key:  # a copied or renamed folder would stand for the video twice
         problem = f"holds video {info.video!r}, whose folder is {key}"
         raise CorruptStoreError(f"{path}: {problem}; rename or remove {path.parent.name}")
     expected = (len(frames), len(store.classes), *shape[2:])
@@ -261,6 +262,7 @@ def read_document(path: Path) -> bytes:
             if not stat.S_ISREG(status.st_mode) or size > MAX_METADATA_BYTES:
                 limit = f"metadata stays below {MAX_METADATA_BYTES}"
                 raise CorruptStoreError(f"{path}: {size} bytes or not a plain file; {limit}")
+            # to the end, though the size is known: it may grow, and checksums tell
             return b"".join(iter(lambda: os.read(handle, size or 1), b""))
         finally:
             os.close(handle)

@@ -109,6 +109,7 @@ class LogitStore:
         if missing:
             count = f"{len(missing)} missing of {len(order)}"
             raise InputError(f"{self.path}: video {video!r} has no frame {missing[0]!r} ({count})")
+        # by id, never by position: models may have been run on other frames
         wanted = range(len(order)) if frames is None else [order[frame] for frame in frames]
         return read_codes(self.path / video_key(video), info, self.profile, wanted)
 
@@ -163,6 +164,7 @@ def read_codes(folder: Path, info: VideoInfo, profile: str, wanted: Sequence[int
     except (MemoryError, ValueError) as error:
         where = f"{folder.parent}: video {info.video!r}"
         raise StoreError(f"{where}: {error}; read fewer frames at a time") from error
+    # a file is opened once, however many of its frames are wanted
     shards: dict[int, list[tuple[int, np.ndarray]]] = {}
     for target, index in zip(out, wanted, strict=True):
         shards.setdefault(index // info.shard_frames, []).append((index, target))
@@ -199,7 +201,7 @@ def _read_shard(
 
 
 def _refuse_links(folder: Path, path: Path, where: str) -> None:
-    while path != folder:
+    while path != folder:  # O_NOFOLLOW looks at the last part of a path alone
         if path.is_symlink():
             advice = "stores hold plain files only, copy it instead"
             raise CorruptStoreError(f"{where}: {path} is a link; {advice}")
@@ -225,10 +227,11 @@ def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: st
         problem = f"missing or too long ({length} bytes for {out.nbytes})"
         raise CorruptStoreError(f"{name}: {problem}; write the video again")
     packed = os.pread(handle, length, offset)
+    # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
     if len(packed) != length or _content_size(packed) != out.nbytes:
         problem = f"truncated, or unpacks to another size than {out.nbytes} bytes"
         raise CorruptStoreError(f"{name}: {problem}; write the video again")
-    try:
+    try:  # straight into `out`, which it cannot outgrow whatever its header says
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
     except (RuntimeError, ValueError) as error:  # ValueError: frames together larger than `out`
         advice = "delete the video's folder and write it again"

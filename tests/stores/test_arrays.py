@@ -296,7 +296,10 @@ def test_nothing_to_import(tmp_path, bring):
     assert (code, "source: no such folder" in err) == (2, True)
     (tmp_path / "source").mkdir()
     code, _, err = bring()
-    assert (code, "source: no <video>.npy|npz or <video>/<frame>.npy|npz inside" in err) == (
+    assert (
+        code,
+        "source: no <video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W] inside" in err,
+    ) == (
         2,
         True,
     )

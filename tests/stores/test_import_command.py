@@ -174,7 +174,7 @@ def test_a_second_importer_is_one_registration(tmp_path, monkeypatch):
             return any(folder.glob("*.txt"))
 
     monkeypatch.setattr(importers, "IMPORTERS", (Texts, Arrays))
-    with pytest.raises(InputError, match=r"no <video>.txt or <video>.npy\|npz or .* inside"):
+    with pytest.raises(InputError, match=r"no <video>.txt or <video>.npy\|npz .* inside"):
         choose(tmp_path)
     save(tmp_path / "v.npy", CLIP)
     assert choose(tmp_path) == Arrays()

@@ -29,7 +29,7 @@ class Arrays:
     """.npy and .npz files; `as_clip` tells what is taken by itself where no axes are given."""
 
     name: ClassVar[str] = "NumPy arrays"
-    holds: ClassVar[str] = "<video>.npy|npz or <video>/<frame>.npy|npz"
+    holds: ClassVar[str] = "<video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W]"
 
     key: str | None = option(
         "name of the array in .npz files (default: the only one, or nnU-Net's)"
@@ -55,7 +55,7 @@ class Arrays:
         clips = (
             as_clip(load_array(file, self.key), classes, self.axes, file) for file in source.files
         )
-        if source.named:
+        if source.named:  # files are opened one by one, as the writer asks for frames
             ids = [file.stem for file in source.files]
             return ids, (_only(clip, file) for clip, file in zip(clips, source.files, strict=True))
         clip = next(clips)
@@ -94,7 +94,7 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive:  # NumPy would allocate whatever the headers claim
             largest = max((item.file_size for item in archive.infolist()), default=0)
         if largest > 4 * MAX_FRAME_ELEMENTS:
             problem = f"an array of {largest} bytes"
@@ -136,6 +136,7 @@ def as_clip(array: np.ndarray, classes: int, axes: str | None, path: Path) -> np
         raise InputError(f"axes: got {axes!r}; choose one of {AXES}")
     shape = array.shape
     fitting = [a for a in AXES if len(a) == len(shape) and shape[a.index("C")] == classes]
+    # taken by itself only where no other reading is as likely: [C, T, H, W] is not guessed
     plain = [a for a in fitting if a in ("TCHW", "CHW") or (a == "CTHW" and shape[1] == 1)]
     order = axes or next(iter(plain), None)
     if order not in fitting:
