@@ -2,12 +2,15 @@
 
     write_bytes, write_json    a file that appears whole or not at all
     replacing(path)            the same for a file that somebody else's code writes
-    staged(root)               a folder of one's own under root/.staging, locked while its owner lives
-    publish(folder, place)     makes a staged folder visible by one rename; of two owners one wins
-    sweep(root)                removes the folders whose owners died
+    staged(root)               a folder of one's own, locked while its owner lives
+    publish(draft, place)      makes what was staged visible; of two owners the first wins
+    sweep(root)                removes the staging folders whose owners died
 
-Scratch names are random and opened exclusively, so that no planted link is followed. `durable` writes are on the disk, not
-only in its cache, when the call returns. What the disk refuses is a StoreError that names the place.
+A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
+random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
+exclusively, are also why no planted link is followed. What is `durable` or published is on the
+disk, not only in its cache, when the call returns. What the disk refuses is a StoreError that
+names the place.
 """
 
 from __future__ import annotations
@@ -29,61 +32,83 @@ from fusion.errors import StoreError
 STAGING = ".staging"  # of a root: work in progress, never read
 LOCK = "lock"
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # of file systems without them
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def refusals(path: Path, need: int | None = None) -> Iterator[None]:
-    """Turns an OSError inside into a StoreError that names `path`, and says how many bytes were needed."""
+def refusals(
+    path: Path, need: int | None = None, *, problem: str = "cannot be written"
+) -> Iterator[None]:
+    """Turns an OSError inside into a StoreError: the place, the reason, what to do.
+
+    Args:
+        path: the place that the error names.
+        need: bytes that were to be written, for people whose disk is full.
+        problem: what did not come about.
+    """
     try:
         yield
     except StoreError:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        room = f", {need} bytes needed" if need is not None else ""
-        raise StoreError(
-            f"{path}: cannot be written ({reason}){room}; check the folder's rights and space"
-        ) from error
+        room = "" if need is None else f", {need} bytes needed"
+        full = need is not None and error.errno in FULL
+        advice = "free that much there" if full else "check the folder's rights and space"
+        raise StoreError(f"{path}: {problem} ({reason}){room}; {advice}") from error
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> Iterator[Path]:
-    """A scratch path beside `path`; what was written there takes its place when the block ends without an error.
+    """A scratch path beside `path`, which takes its place when the block ends without an error.
 
-    Folders on the way are made. overwrite=False: FileExistsError where something is there, also if it came meanwhile; a
-    link is never followed. OSErrors pass unchanged: wrap the call in `refusals`, or say it better.
+    Folders on the way are made. OSErrors pass unchanged: wrap the call in `refusals`.
+
+    Args:
+        path: the file to be; a link there is replaced, not followed.
+        overwrite: False for FileExistsError where something is there, also if it came meanwhile.
+        durable: whether to wait until the file and its name are on the disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # in the folder's place: not what `overwrite` is about
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
     scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield scratch
         if durable:
             _sync(scratch)
-        _take_place(scratch, path, overwrite)
+        if overwrite:
+            scratch.replace(path)
+        else:
+            _link(scratch, path)
         if durable:
-            sync_folder(path.parent)
+            _sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
 
 
-def _take_place(scratch: Path, path: Path, overwrite: bool) -> None:
-    if not overwrite:
-        try:
-            os.link(scratch, path)  # unlike a rename, fails if another writer was faster
-            return
-        except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise
+def _link(draft: Path, path: Path) -> None:
+    """Gives a file its name; FileExistsError where that is taken: a rename would not tell."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
         if os.path.lexists(path):
-            raise FileExistsError(f"{path} exists")
-    scratch.replace(path)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        draft.replace(path)
 
 
 def write_bytes(
     path: Path, content: bytes, *, overwrite: bool = True, durable: bool = False
 ) -> None:
-    """A file with this content. StoreError: the disk refuses, or (without `overwrite`) the path is taken."""
+    """A file with this content, as `replacing` makes it.
+
+    Raises:
+        StoreError: the disk refuses, or (without `overwrite`) the path is taken.
+    """
     with (
         refusals(path, len(content)),
         replacing(path, overwrite=overwrite, durable=durable) as scratch,
@@ -99,80 +124,130 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
-    """A fresh folder under root/.staging, locked while this block runs and removed after it, published or not."""
-    folder = root / STAGING / secrets.token_hex(16)
-    folder.mkdir(parents=True)
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    """A fresh folder root/.staging/<random>, locked while the block runs and removed after it."""
+    folder, lock = root / STAGING / secrets.token_hex(16), -1
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while lock < 0:
+            lock = _claim(folder)
         yield folder
     finally:
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(folder: Path, place: Path) -> bool:
-    """Syncs a folder and renames it to `place`; False where something is there already, which then stays."""
-    sync_tree(folder)
+def _claim(folder: Path) -> int:
+    """Makes a staging folder; the handle of its lock, or -1 where a sweep took it just then."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(folder, place)
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
+    except FileNotFoundError:
+        return -1
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if os.fstat(lock).st_nlink:
+        return lock
+    os.close(lock)
+    return -1
+
+
+def publish(draft: Path, place: Path) -> bool:
+    """Makes a staged file or folder visible, once it is on the disk.
+
+    Args:
+        draft: a file or folder inside what `staged` gave.
+        place: where it belongs, on the same file system.
+
+    Returns:
+        False where something is there already, which then stays.
+    """
+    folder = draft.is_dir()
+    sync_tree(draft)
+    try:
+        if folder:
+            os.rename(draft, place)
+        else:
+            _link(draft, place)
     except OSError:
         if not os.path.lexists(place):
             raise
-        return False
-    finally:
-        sync_folder(place.parent)
-    return True
+        published = False
+    else:
+        published = True
+    _sync(place.parent)
+    return published
 
 
 def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[str, int]]:
-    """Removes staging folders older than `age` seconds whose owner is dead; returns their names and bytes.
+    """Removes the staging folders of dead owners.
 
-    A living owner holds a lock on its folder, which is what counts: a clock that jumped cannot make this take its work.
+    A living owner holds a lock on its folder, which is what counts: a clock that jumped cannot
+    make this take its work.
+
+    Args:
+        root: the folder that `staged` was given.
+        age: seconds; younger folders stay, whoever their owner was.
+        dry_run: only look.
+
+    Returns:
+        Name and bytes of each folder, in order.
     """
     removed, staging = [], root / STAGING
     for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
-        try:
-            recent = abs(time.time() - folder.stat().st_mtime) < age
-            if folder.is_symlink() or not folder.is_dir() or recent or alive(folder):
+        # suppressed: its owner finished just then, or another sweep was faster
+        with refusals(folder, problem="cannot be removed"), contextlib.suppress(FileNotFoundError):
+            plain = folder.is_dir() and not folder.is_symlink()
+            if not plain or abs(time.time() - folder.stat().st_mtime) < age:
                 continue
-            size = sum(
-                os.lstat(os.path.join(parent, name)).st_size
-                for parent, _, names in os.walk(folder)
-                for name in names
-            )
-            if not dry_run:
-                shutil.rmtree(folder)
-        except FileNotFoundError:  # its owner finished, or another sweep was faster
-            continue
-        removed.append((folder.name, size))
+            with _dead(folder, dry_run=dry_run) as dead:
+                if dead:
+                    removed.append((folder.name, _remove(folder, dry_run=dry_run)))
     return removed
 
 
-def alive(folder: Path) -> bool:
-    """Whether the owner of a staging folder lives; one without a lock file died while making it."""
+@contextlib.contextmanager
+def _dead(folder: Path, *, dry_run: bool) -> Iterator[bool]:
+    """Whether a staging folder's owner died; if so nobody can claim it while the block runs."""
+    # who died between folder and lock left none: made here, lest an owner come in between
+    create = 0 if dry_run else os.O_CREAT
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | create, 0o644)
     except FileNotFoundError:
-        return False
+        yield folder.is_dir()
+        return
     except OSError as error:
         reason = f"cannot tell whether its writer lives ({error.strerror})"
         raise StoreError(f"{folder}: {reason}; check the folder's rights") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        yield False
+    else:
+        yield os.fstat(lock).st_nlink > 0  # 0: another sweep took it, and it may be claimed anew
     finally:
-        os.close(handle)
+        os.close(lock)
 
 
-def sync_tree(folder: Path) -> None:
-    """fsync of every file and folder below a folder."""
-    for parent, _, names in os.walk(folder, topdown=False):
+def _remove(folder: Path, *, dry_run: bool) -> int:
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    size = sum(file.lstat().st_size for file in files)
+    try:
+        if not dry_run:
+            shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # claimed anew, between its lock and itself
+            raise FileNotFoundError(folder) from error
+        raise
+    return size
+
+
+def sync_tree(path: Path) -> None:
+    """fsync of a file, or of every file and folder from the leaves up."""
+    for parent, _, names in os.walk(path, topdown=False):
         for name in names:
             _sync(Path(parent, name))
-        sync_folder(Path(parent))
+        _sync(Path(parent))
+    if not path.is_dir():
+        _sync(path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,30 +1,36 @@
 """One task per video, on Dask: threads, processes, in this thread, or a cluster.
 
-The result is a dict in the order of the videos asked for, made of exactly what the task returned: which scheduler ran it, with how
-many workers and in which order, cannot show. A video whose worker process dies is tried again; one that kills its worker three
-times is named in an error. Number of workers: Dask's own setting, ``dask.config.set(num_workers=2)``.
+The result is a dict in the order of the videos asked for, made of exactly what the task returned:
+which scheduler ran it, with how many workers and in which order, cannot show. A video whose worker
+process dies is tried again; one that kills its worker three times is named in an error. Number of
+workers: Dask's own setting, ``dask.config.set(num_workers=2)``.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from fusion.errors import FusionError, InputError
+from fusion.progress import bar
 
 Result = TypeVar("Result")
+Attempt = Callable[[str], Any]  # a video's result, or its _Failure
+Finish = Callable[[str, Any], None]  # takes them as they come
+
 LOCAL = ("threads", "processes", "synchronous")
 CONNECT_SECONDS = 5
-DEATHS = 3  # a worker may die of something else (out of memory beside a neighbour); three times is the video's own doing
+DEATHS = 3  # one may be a neighbour's doing (out of memory beside it), three are the video's own
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """What a task that raised returns: exceptions themselves lose cause and type on the way out of a process."""
+    """A task's error: exceptions themselves lose cause and type on the way out of a process."""
 
     error: FusionError
 
@@ -38,51 +44,43 @@ def map_videos(
 ) -> dict[str, Result]:
     """``{video: task(video)}`` for each video, in the given order.
 
-    task: a callable on a video id; picklable for ``processes`` and clusters (a module-level function, `functools.partial` of one, or
-    an object with ``__call__``). scheduler: threads, processes (spawned, never forked), synchronous, or the address of a
-    distributed scheduler such as ``tcp://host:8786``. progress: title of a progress bar on stderr; None for no bar.
-    Raises what the task raises if that is a library error, with the video's name; any other exception as a FusionError that names
-    the video and carries the traceback as a note. InputError: unknown or unreachable scheduler, a video twice.
+    Args:
+        task: a callable on a video id; picklable for ``processes`` and clusters (a module-level
+            function, `functools.partial` of one, or an object with ``__call__``).
+        videos: ids, each once.
+        scheduler: threads, processes (spawned, never forked), synchronous, or the address of a
+            distributed scheduler such as ``tcp://host:8786``.
+        progress: title of a progress bar on stderr; None for no bar.
+
+    Raises:
+        FusionError: what the task raises, if that is a library error; any other exception with
+            the video's name, and the traceback as a note.
+        InputError: unknown or unreachable scheduler, a video twice.
     """
     if scheduler not in LOCAL and "://" not in scheduler:
-        raise InputError(
-            f"scheduler: got {scheduler!r}; choose one of {', '.join(LOCAL)}, or an address such as tcp://host:8786"
-        )
+        choice = f"choose one of {', '.join(LOCAL)}, or an address such as tcp://host:8786"
+        raise InputError(f"scheduler: got {scheduler!r}; {choice}")
     if len(set(videos)) != len(videos):
         twice = next(video for i, video in enumerate(videos) if video in videos[:i])
         raise InputError(f"videos: {twice!r} is there twice; name each video once")
     done: dict[str, Result] = {}
-    bar = None if progress is None else _bar(progress, len(videos))
 
     def finish(video: str, result: Result | _Failure) -> None:
         if isinstance(result, _Failure):
             raise result.error
         done[video] = result
-        if bar is not None:
-            bar.update()
+        shown.update()
 
-    run = (
-        partial(_run_local, scheduler=scheduler)
-        if scheduler in LOCAL
-        else partial(_run_cluster, address=scheduler)
-    )
-    try:
+    run = _run_local if scheduler in LOCAL else _run_cluster
+    off = progress is None
+    with closing(bar(progress or "", len(videos), unit="video", disable=off)) as shown:
         if videos:
-            run(partial(_attempt, task), videos, finish)
-    finally:
-        if bar is not None:
-            bar.close()
+            run(partial(_attempt, task), videos, finish, scheduler)
     return {video: done[video] for video in videos}
 
 
-def _bar(title: str, videos: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=videos, desc=title, unit="video")
-
-
 def worker_count(scheduler: str) -> int:
-    """How many videos a scheduler has under way at once on this machine; 1 for a cluster, whose workers have memory of their own."""
+    """Videos under way at once on this machine; 1 for a cluster, whose memory is its own."""
     import dask
 
     if scheduler not in LOCAL or scheduler == "synchronous":
@@ -94,27 +92,23 @@ def _attempt(task: Callable[[str], Result], video: str) -> Result | _Failure:
     try:
         return task(video)
     except Exception as error:
-        text = str(error) if isinstance(error, FusionError) else f"{type(error).__name__}: {error}"
-        kind = type(error) if isinstance(error, FusionError) else FusionError
+        text, kind = f"{type(error).__name__}: {error}", FusionError
+        if isinstance(error, FusionError):
+            text, kind = str(error), type(error)
         failure = kind(text if repr(video) in text else f"video {video!r}: {text}")
         failure.add_note(traceback.format_exc())
         failure.__cause__ = error
         return _Failure(failure)
 
 
-Finish = Callable[[str, Any], None]
-
-
-def _run_local(
-    attempt: Callable[[str], Any], videos: Sequence[str], finish: Finish, *, scheduler: str
-) -> None:
+def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, scheduler: str) -> None:
     deaths = dict.fromkeys(videos, 0)
     waiting = list(videos)
-    workers: dict[str, int] = {}
+    options: dict[str, Any] = {"scheduler": scheduler}
     while waiting:
         started: set[str] = set()
         try:
-            _dask_round(attempt, waiting, finish, started, scheduler=scheduler, **workers)
+            _dask_round(attempt, waiting, finish, started, options)
         except BrokenProcessPool as error:
             for video in started & set(waiting):
                 deaths[video] += 1
@@ -124,19 +118,17 @@ def _run_local(
                     f"video {fatal[0]!r}: its worker process died {DEATHS} times; out of memory, "
                     "or a script without ``if __name__ == '__main__':``? Try scheduler threads"
                 ) from error
-            workers = {
-                "num_workers": 1
-            }  # from here on only one video is under way, so that the right one is blamed
+            options["num_workers"] = 1  # one video at a time, so that the right one is blamed
 
 
 def _dask_round(
-    attempt: Callable[[str], Any],
+    attempt: Attempt,
     waiting: list[str],
     finish: Finish,
     started: set[str],
-    **options: Any,
+    options: dict[str, Any],
 ) -> None:
-    """Run what waits; videos leave `waiting` as they finish and enter `started` as they begin."""
+    """Runs what waits; videos leave `waiting` as they finish and enter `started` as they begin."""
     import dask
     from dask.callbacks import Callback
 
@@ -153,40 +145,31 @@ def _dask_round(
         dask.delayed(partial(attempt, video), pure=False)(dask_key_name=key)
         for key, video in names.items()
     ]
-    # chunksize 1: a video is a large task, and a chunk would be lost as a whole when its worker dies
-    with (
-        Callback(pretask=begin, posttask=end),
-        dask.config.set({"multiprocessing.context": "spawn"}),
-    ):
+    spawn = dask.config.set({"multiprocessing.context": "spawn"})
+    with Callback(pretask=begin, posttask=end), spawn:
+        # chunksize 1: a chunk would be lost as a whole when its worker dies
         dask.compute(*jobs, chunksize=1, optimize_graph=False, **options)
 
 
-def _run_cluster(
-    attempt: Callable[[str], Any], videos: Iterable[str], finish: Finish, *, address: str
-) -> None:
+def _run_cluster(attempt: Attempt, videos: Sequence[str], finish: Finish, address: str) -> None:
     try:
         from distributed import Client, as_completed
         from distributed.scheduler import KilledWorker
     except ImportError:
-        raise InputError(
-            f"scheduler: {address} needs the package distributed; pip install 'segfusion[cluster]'"
-        ) from None
+        advice = "pip install 'segfusion[cluster]'"
+        raise InputError(f"scheduler: {address} needs the package distributed; {advice}") from None
     try:
         client = Client(address, set_as_default=False, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"scheduler: cannot reach {address} ({error}); start it, or use threads"
-        ) from error
+        problem = f"cannot reach {address} ({error})"
+        raise InputError(f"scheduler: {problem}; start it, or use threads") from error
     with client:
         names = {client.submit(attempt, video, pure=False): video for video in videos}
         for future in as_completed(list(names), loop=client.loop, raise_errors=False):
             lost = future.exception()
-            if isinstance(lost, KilledWorker):
-                raise FusionError(
-                    f"video {names[future]!r}: its workers died again and again; do they have enough memory?"
-                ) from lost
             if lost is not None:
-                raise FusionError(
-                    f"video {names[future]!r}: {type(lost).__name__}: {lost}"
-                ) from lost
+                text = f"{type(lost).__name__}: {lost}"
+                if isinstance(lost, KilledWorker):
+                    text = "its workers died again and again; do they have enough memory?"
+                raise FusionError(f"video {names[future]!r}: {text}") from lost
             finish(names[future], future.result())

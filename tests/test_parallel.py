@@ -111,16 +111,19 @@ def test_a_video_that_kills_its_worker_is_named(tmp_path):
 
 
 def test_progress_goes_to_stderr():
-    code = "from fusion.metrics import map_videos; map_videos(str, list('abcde'), scheduler='synchronous', progress='scoring')"
-    shown = {
-        name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"
-    }  # conftest turns bars off
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=shown
+    code = (
+        "import time; from fusion.metrics import map_videos; "
+        "map_videos(lambda _: time.sleep(0.2), 'abcde', scheduler='synchronous', progress={})"
     )
+    shown = {k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"}  # conftest turns bars off
+    how = {"capture_output": True, "text": True, "check": True, "env": shown}
+    done = subprocess.run([sys.executable, "-c", code.format("'scoring'")], **how)
     assert done.stdout == ""
     assert "scoring" in done.stderr
     assert "5/5" in done.stderr
+    assert "video" in done.stderr
+    quiet = subprocess.run([sys.executable, "-c", code.format(None)], **how)
+    assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
 def test_refusals(monkeypatch):

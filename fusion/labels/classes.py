@@ -17,7 +17,8 @@ def read_classes(path: PathLike) -> list[str]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig").strip()
-        is_json = text[:1] + text[-1:] in ("[]", "{}") or Path(path).suffix == ".json"
+        listed = text.startswith('["') or text[:1] + text[-1:] in ("[]", "{}")
+        is_json = listed or Path(path).suffix == ".json"
         names = json.loads(text) if is_json else [*filter(None, map(str.strip, text.splitlines()))]
     except (OSError, ValueError) as error:
         advice = "give one name a line, or a JSON list"

@@ -1,4 +1,4 @@
-"""Logit stores: one model's predictions for one split, written once, read often, never silently different."""
+"""Logit stores: a model's predictions for a split, written once, never silently different."""
 
 from fusion.stores.codec import GapCodec
 from fusion.stores.reader import LogitStore

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from fusion import cli
 from fusion.errors import InputError
+from fusion.files import STAGING
+from fusion.labels import Labels
+from fusion.labels.classes import read_classes
 from fusion.progress import progress
-from fusion.stores.format import PROFILES, VALUES
-from fusion.stores.importers.arrays import (
-    AXES,
-    Source,
-    find_videos,
-    import_videos,
-    read_classes,
-    read_frames,
-)
+from fusion.stores.codec import PROFILES
+from fusion.stores.format import VALUES
+from fusion.stores.importers import IMPORTERS, OPTIONS, choose, import_video, read_frames
+from fusion.stores.importers.protocol import Source
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
 from fusion.stores.writer import LogitWriter
-from fusion.text import say_bytes, table
+from fusion.text import closest, say_bytes, table
 
 EPILOG = """examples:
-  python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt --labels labels/
-  python -m fusion.stores import predictions/ cache/ --each --classes classes.txt --labels labels/    (a store per subfolder)
-  python -m fusion.stores import nnunet_out/ cache/unet.zarr --classes classes.txt --values probabilities --key probabilities
+  python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt \\
+      --labels labels/
+  python -m fusion.stores import predictions/ cache/ --each --classes classes.txt \\
+      --labels labels/    (a store per subfolder)
+  python -m fusion.stores import nnunet_out/ cache/unet.zarr --classes classes.txt \\
+      --values probabilities --key probabilities
   python -m fusion.stores info cache/*.zarr
 """
+COLUMNS = ["store", "profile", "values", "classes", "videos", "frames", "shapes"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,179 +45,133 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser("fusion.stores", "Look at, check, clean and fill logit stores.", EPILOG)
     commands = parser.add_subparsers(required=True, metavar="info | verify | gc | import")
-    for name, command, text in (
-        ("info", info, "what a store holds and how big it is"),
-        ("verify", check, "re-read every byte"),
+    for command, name, text in (
+        (info, "info", "what a store holds and how big it is"),
+        (check, "verify", "re-read every byte"),
+        (collect, "gc", "remove staging folders of dead writers"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("stores", nargs="+", type=Path, metavar="STORE")
-        sub.add_argument("--json", action="store_true", help="machine-readable result on stdout")
         sub.set_defaults(command=command)
-    sub = commands.add_parser(
-        "gc",
-        help="remove what dead writers left",
-        description="Remove staging folders of dead writers.",
-    )
-    sub.add_argument("stores", nargs="+", type=Path, metavar="STORE")
-    sub.add_argument(
-        "--age",
-        type=float,
-        default=3600.0,
-        metavar="SECONDS",
-        help="only folders older than this (default 3600)",
-    )
-    sub.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    sub.set_defaults(command=collect)
-    _import_parser(
-        commands.add_parser(
-            "import",
-            help="fill a store from .npy/.npz files",
-            epilog=EPILOG,
-            description=bring.__doc__,
-        )
-    )
+        if command is not collect:
+            sub.add_argument(
+                "--json", action="store_true", help="machine-readable result on stdout"
+            )
+            continue
+        age = "only folders older than this (default 3600)"
+        sub.add_argument("--age", type=float, default=3600.0, metavar="SECONDS", help=age)
+        sub.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    text = "fill a store from files"
+    sub = commands.add_parser("import", help=text, epilog=parser.epilog, description=bring.__doc__)
+    sub.formatter_class = argparse.RawDescriptionHelpFormatter
+    sub.set_defaults(command=bring)
+    _add_import_options(sub.add_argument)
     return parser
 
 
-def _import_parser(sub: argparse.ArgumentParser) -> None:
-    sub.formatter_class = argparse.RawDescriptionHelpFormatter
-    sub.add_argument(
-        "source",
-        type=Path,
-        help="folder of <video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W]",
-    )
-    sub.add_argument(
-        "dest",
-        type=Path,
-        help="the store to fill (made if missing); with --each a folder of stores",
-    )
-    sub.add_argument(
-        "--classes",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="class names, one a line or a JSON list",
-    )
-    sub.add_argument(
-        "--each",
-        action="store_true",
-        help="SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each",
-    )
-    sub.add_argument(
-        "--profile",
-        choices=tuple(PROFILES),
-        default="compact",
-        help="compact: uint8 gap codes (default); exact: float16",
-    )
-    sub.add_argument(
-        "--values", choices=VALUES, default="logits", help="what the arrays hold (default logits)"
-    )
-    sub.add_argument(
-        "--key", help="name of the array in .npz files (default: the only one, or nnU-Net's)"
-    )
-    sub.add_argument(
-        "--axes", choices=AXES, help="order of the axes (default: told by the class count)"
-    )
-    sub.add_argument(
-        "--frames", type=Path, metavar="JSON", help="frame ids {video: [...]}, for a file per video"
-    )
-    sub.add_argument(
-        "--labels",
-        type=Path,
-        metavar="DIR",
-        help="ground truth <video>/<frame>.png: gives frame ids and image sizes",
-    )
-    sub.add_argument(
-        "--size",
-        metavar="HxW",
-        help="image size of all videos (default: the labels', else the arrays')",
-    )
-    sub.add_argument("--model", help="model name (default: the store's file name)")
-    sub.set_defaults(command=bring)
+def _add_import_options(add: Any) -> None:
+    holds = " or ".join(importer.holds for importer in IMPORTERS)
+    store = "the store to fill (made if missing); with --each a folder of stores"
+    profile = "compact: uint8 gap codes (default); exact: float16"
+    each = "SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each"
+    names = "class names, one a line or a JSON list"
+    values = "what the arrays hold (default logits)"
+    frames = "frame ids {video: [...]}, for a file per video"
+    labels = "ground truth <video>/<frame>.png: gives frame ids and image sizes"
+    size = "image size of all videos (default: the labels', else the arrays')"
+    add("source", type=Path, help=f"folder of {holds}")
+    add("dest", type=Path, help=store)
+    add("--classes", type=Path, required=True, metavar="FILE", help=names)
+    add("--each", action="store_true", help=each)
+    add("--profile", choices=tuple(PROFILES), default="compact", help=profile)
+    add("--values", choices=VALUES, default="logits", help=values)
+    for name, facts in OPTIONS.items():
+        add(f"--{name}", **facts)
+    add("--frames", type=Path, metavar="JSON", help=frames)
+    add("--labels", type=Path, metavar="DIR", help=labels)
+    add("--size", metavar="HxW", help=size)
+    add("--model", help="model name (default: the store's file name)")
 
 
 def bring(options: argparse.Namespace) -> int:
-    """Fill a store from arrays on disk. Videos that are committed already are skipped: run it again to resume."""
-    classes = read_classes(options.classes)
-    frames, sizes = _frames_and_sizes(options)
-    jobs = [(options.source, options.dest)]
-    if options.each:
-        if not options.source.is_dir():
-            raise InputError(f"{options.source}: no such folder; give one with a subfolder a model")
-        jobs = [
-            (folder, options.dest / f"{folder.name}.zarr")
-            for folder in sorted(options.source.iterdir())
-            if folder.is_dir()
-        ]
-        if not jobs:
-            raise InputError(f"{options.source}: no subfolder; --each expects one per model")
-    work = [(path, source) for folder, path in jobs for source in find_videos(folder)]
-    written = skipped = 0
-    provenance = {"command": "python -m fusion.stores import", "source": "files"}
+    """Fill a store from files. Videos that are there are skipped: run it again to resume."""
+    classes, given = read_classes(options.classes), _Given(options)
+    extra = {name: getattr(options, name) for name in OPTIONS}
+    # all folders are looked through before the first store is made
+    work = [
+        (path, importer, source)
+        for folder, path in _folders(options)
+        for importer in [choose(folder, **extra)]
+        for source in importer.videos(folder)
+    ]
     writers: dict[Path, LogitWriter] = {}
-    bar = progress(work, "importing")
-    for path, source in bar:
+    written = 0
+    for path, importer, source in progress(work, "importing"):
         if path not in writers:
-            extra: dict[str, Any] = {
-                "values": options.values,
-                "model": options.model,
-                "provenance": provenance,
-            }
-            writers[path] = LogitWriter(path, classes, options.profile, **extra)
-        picked = sizes if sizes is not None else _fixed_size(options.size, source.video)
-        _check_known(source, None if source.per_frame else frames, sizes)
-        chosen = (
-            None if frames is None or source.per_frame else {source.video: frames[source.video]}
-        )
-        for _, there in import_videos(
-            writers[path], [source], key=options.key, axes=options.axes, frames=chosen, sizes=picked
-        ):
-            skipped += there
-            written += not there
-    print(
-        f"{written} videos written, {skipped} were there already, in {len(writers)} store(s) under {options.dest}"
-    )
+            writers[path] = LogitWriter(
+                path,
+                classes,
+                options.profile,
+                values=options.values,
+                model=options.model,
+                provenance={"command": "python -m fusion.stores import", "source": "files"},
+            )
+        frames, size = given.facts(source)
+        written += import_video(writers[path], importer, source, frames=frames, size=size)
+    there, stores = len(work) - written, f"{len(writers)} store(s) under {options.dest}"
+    print(f"{written} videos written, {there} were there already, in {stores}")
     return 0
 
 
-def _check_known(source: Source, *given: Mapping[str, Any] | None) -> None:
-    """A video that --frames or --labels do not have would get made-up ids or a wrong size without a word."""
-    for names in given:
-        if names is not None and source.video not in names:
-            close = difflib.get_close_matches(source.video, names, n=1)
-            hint = (
-                f"did you mean the {close[0]!r} there?"
-                if close
-                else f"they name {len(names)} other videos"
-            )
-            raise InputError(
-                f"{source.files[0]}: --frames or --labels say nothing of video {source.video!r}; {hint}"
-            )
+def _folders(options: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Each folder to import, and its store."""
+    source = options.source
+    if not options.each:
+        return [(source, options.dest)]
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; give one with a subfolder a model")
+    folders = sorted(entry for entry in source.iterdir() if entry.is_dir())
+    if not folders:
+        raise InputError(f"{source}: no subfolder; --each expects one per model")
+    return [(folder, options.dest / f"{folder.name}.zarr") for folder in folders]
 
 
-def _frames_and_sizes(
-    options: argparse.Namespace,
-) -> tuple[dict[str, list[str]] | None, dict[str, tuple[int, int]] | None]:
-    frames = read_frames(options.frames) if options.frames else None
-    if options.labels is None:
-        return frames, None
-    from fusion.labels import Labels
+class _Given:
+    """What --frames, --labels and --size say of the videos: frame ids, and image sizes."""
 
-    labels = Labels.folder(options.labels)
-    sizes = None if options.size else {video: labels.size(video) for video in labels.videos}
-    return frames or {video: list(labels.frames(video)) for video in labels.videos}, sizes
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.frames = read_frames(options.frames) if options.frames else None
+        self.sizes: dict[str, tuple[int, int]] | None = None
+        self.size = _parse_size(options.size) if options.size else None
+        if options.labels:
+            labels = Labels.folder(options.labels)
+            if not self.size:
+                self.sizes = {video: labels.size(video) for video in labels.videos}
+            if not self.frames:
+                self.frames = {video: list(labels.frames(video)) for video in labels.videos}
+
+    def facts(self, source: Source) -> tuple[list[str] | None, tuple[int, int] | None]:
+        """Frame ids and size of a video; InputError rather than made-up ids or a wrong size."""
+        video, frames = source.video, None if source.named else self.frames
+        for names in (frames, self.sizes):
+            if names is not None and video not in names:
+                close = closest(video, names)
+                others = f"they name {len(names)} other videos"
+                hint = f"did you mean the {close!r} there?" if close else others
+                problem = f"--frames or --labels say nothing of video {video!r}"
+                raise InputError(f"{source.files[0]}: {problem}; {hint}")
+        size = self.size if self.sizes is None else self.sizes[video]
+        return None if frames is None else frames[video], size
 
 
-def _fixed_size(text: str | None, video: str) -> dict[str, tuple[int, int]] | None:
-    if text is None:
-        return None
+def _parse_size(text: str) -> tuple[int, int]:
     try:
         height, width = (int(n) for n in text.lower().split("x"))
+        if min(height, width) > 0:
+            return height, width
     except ValueError:
-        raise InputError(
-            f"--size: got {text!r}; give HEIGHTxWIDTH in pixels, such as 480x853"
-        ) from None
-    return {video: (height, width)}
+        pass
+    raise InputError(f"--size: got {text!r}; give HEIGHTxWIDTH in pixels, such as 480x853")
 
 
 def info(options: argparse.Namespace) -> int:
@@ -222,45 +179,22 @@ def info(options: argparse.Namespace) -> int:
     if options.json:
         cli.print_json(rows)
         return 0
-    header = (
-        "store",
-        "profile",
-        "values",
-        "classes",
-        "videos",
-        "frames",
-        "shape",
-        "on disk",
-        "of float16",
-    )
     cells = [
-        (
-            r["store"],
-            r["profile"],
-            r["values"],
-            len(r["classes"]),
-            r["videos"],
-            r["frames"],
-            r["shapes"],
-        )
+        [
+            *(str(len(r[name]) if name == "classes" else r[name]) for name in COLUMNS),
+            say_bytes(r["bytes"]),
+            f"{r['bytes'] / max(1, r['float16_bytes']):.1%}",
+        ]
         for r in rows
     ]
-    sizes = [
-        (say_bytes(r["bytes"]), f"{r['bytes'] / max(1, r['float16_bytes']):.1%}") for r in rows
-    ]
-    print(
-        table(
-            [(*(str(c) for c in cell), *size) for cell, size in zip(cells, sizes, strict=True)],
-            header,
-        )
-    )
+    print(table(cells, [*COLUMNS[:-1], "shape", "on disk", "of float16"]))
     return 0
 
 
 def _describe(store: LogitStore) -> dict[str, Any]:
     videos = [store.describe(video) for video in store.videos]
     shapes = sorted({f"{v.shape[2]}x{v.shape[3]} for {v.size[0]}x{v.size[1]}" for v in videos})
-    elements = sum(v.shape[0] * v.shape[1] * v.shape[2] * v.shape[3] for v in videos)
+    files = (f for f in store.path.rglob("*") if f.is_file() and STAGING not in f.parts)
     return {
         "store": store.path.name,
         "model": store.model,
@@ -270,46 +204,36 @@ def _describe(store: LogitStore) -> dict[str, Any]:
         "videos": len(videos),
         "frames": sum(len(v.frames) for v in videos),
         "shapes": ", ".join(shapes[:3]),
-        "bytes": sum(
-            file.stat().st_size
-            for file in store.path.rglob("*")
-            if file.is_file() and ".staging" not in file.parts
-        ),
-        "float16_bytes": 2 * elements,
+        "bytes": sum(file.stat().st_size for file in files),
+        "float16_bytes": 2 * sum(prod(v.shape) for v in videos),
         "digest": store.digest(),
         "provenance": store.info.provenance,
     }
 
 
 def check(options: argparse.Namespace) -> int:
-    rows = [
-        (path, verdict)
+    """Re-reads stores; exit code 2 and a line for each damaged video."""
+    verdicts = [
+        (str(path), verdict)
         for path in options.stores
         for verdict in progress(verify(path), f"verifying {path.name}")
     ]
-    bad = [(path, verdict) for path, verdict in rows if verdict.problem]
+    bad = [verdict for _, verdict in verdicts if verdict.problem]
     if options.json:
-        cli.print_json(
-            [
-                {"store": str(path), "folder": v.folder, "frames": v.frames, "problem": v.problem}
-                for path, v in rows
-            ]
-        )
-    for _, verdict in bad:
-        print(f"error: {verdict.problem}", file=sys.stderr)
+        cli.print_json([{"store": path, **asdict(verdict)} for path, verdict in verdicts])
+    for verdict in bad:
+        cli.remark(f"error: {verdict.problem}")
     if not options.json:
-        print(
-            f"{len(rows)} videos, {sum(v.frames for _, v in rows)} frames read, {len(bad)} videos damaged"
-        )
+        frames = sum(verdict.frames for _, verdict in verdicts)
+        print(f"{len(verdicts)} videos, {frames} frames read, {len(bad)} videos damaged")
     return 2 if bad else 0
 
 
 def collect(options: argparse.Namespace) -> int:
+    done = "would remove" if options.dry_run else "removed"
     for path in options.stores:
         for name, size in gc(path, age=options.age, dry_run=options.dry_run):
-            print(
-                f"{path}: {'would remove' if options.dry_run else 'removed'} {name} ({say_bytes(size)})"
-            )
+            print(f"{path}: {done} {name} ({say_bytes(size)})")
     return 0
 
 

@@ -1,15 +1,24 @@
-"""Gap codes: each logit as its distance below the pixel's top class, on a square-root scale of 256 steps.
+"""What numbers become on disk: a frame is checked, then kept as the store's profile says.
 
-    q = round(255 sqrt(min(zmax - z, 24) / 24))        code 0 belongs to the top class alone (the lowest one on a tie)
-    z = -24 (q / 255)^2                                up to a constant per pixel, which a softmax does not see
+    compact   uint8 gap codes: each logit as its distance below the pixel's top class
+    exact     float16
 
-The top class survives exactly. Half a step at gap g moves a probability P by P (1 - P) sqrt(24 g) / 255, at the worst gap by 0.004
-for 2 classes, 0.008 for 11, 0.011 for 124; unquantised real predictions of 11 classes moved by 0.0053 at most. 255 is the fill
-value: a frame without a single 0 at a pixel cannot be a picture.
+Gap codes stand on a square-root scale of 256 steps:
+
+    q = round(255 sqrt(min(zmax - z, 24) / 24))    0: the top class alone, the lowest one on a tie
+    z = -24 (q / 255)^2                            up to a constant a pixel, which softmax ignores
+
+The top class survives exactly. Half a step at gap g moves a probability P by
+P (1 - P) sqrt(24 g) / 255, at the worst gap by 0.004 for 2 classes, 0.008 for 11, 0.011 for 124;
+unquantised real predictions of 11 classes moved by 0.0053 at most. 255 is the fill value: a frame
+without a single 0 at a pixel cannot be a picture.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numcodecs
@@ -17,32 +26,30 @@ import numpy as np
 from numcodecs.abc import Codec
 
 from fusion.errors import InputError
+from fusion.kernels.numbers import DECODE_TABLE, GAP_RANGE
 
-GAP_RANGE = 24.0
-DECODE_TABLE = (-GAP_RANGE * (np.arange(256) / 255.0) ** 2).astype(np.float32)
+MAX_FRAME_ELEMENTS = 1 << 33  # 124 classes at 8K is 4.1e9
 
 
 class GapCodec(Codec):
-    """Floats [..., C, h, w] to uint8 gap codes of the same shape, and back to float32 logits up to a per-pixel constant."""
+    """Floats [..., C, h, w] to uint8 gap codes of that shape, and back up to a constant a pixel."""
 
     codec_id = "segfusion.gap"
 
     def __init__(self, range: float = GAP_RANGE, axis: int = -3) -> None:
         if range != GAP_RANGE or axis != -3:
-            raise InputError(
-                f"GapCodec: got range {range}, axis {axis}; this version codes range {GAP_RANGE} over axis -3"
-            )
+            ours = f"this version codes range {GAP_RANGE} over axis -3"
+            raise InputError(f"GapCodec: got range {range}, axis {axis}; {ours}")
 
     def get_config(self) -> dict[str, Any]:
         return {"id": self.codec_id, "range": GAP_RANGE, "axis": -3}
 
     def encode(self, buf: Any) -> np.ndarray:
-        """uint8 codes of finite or -inf logits; raises InputError where the array has no class axis."""
+        """uint8 codes of finite or -inf logits; InputError where the array has no class axis."""
         logits = np.asarray(buf, dtype=np.float32)
         if logits.ndim < 3:
-            raise InputError(
-                f"GapCodec.encode: got shape {list(logits.shape)}; give [..., C, h, w]"
-            )
+            shape = list(logits.shape)
+            raise InputError(f"GapCodec.encode: got shape {shape}; give [..., C, h, w]")
         top_class = logits.argmax(axis=-3, keepdims=True)
         with np.errstate(over="ignore"):  # a gap beyond float32 is beyond the range as well
             gap = np.take_along_axis(logits, top_class, axis=-3) - logits
@@ -65,3 +72,90 @@ class GapCodec(Codec):
 
 
 numcodecs.register_codec(GapCodec)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a profile keeps float32 numbers, and what a chunk that was never written reads as."""
+
+    dtype: np.dtype
+    fill: float
+    encode: Callable[[np.ndarray], np.ndarray]
+    decode: Callable[[np.ndarray], np.ndarray]
+    config: dict[str, Any] | None = None  # as the store's attributes give it
+
+
+def _to_halves(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        halves = numbers.astype("<f2")
+    beyond = np.isinf(halves) & np.isfinite(numbers)
+    if beyond.any():
+        count = int(beyond.sum())
+        raise InputError(f"{count} values beyond float16's 65504; use profile='compact'")
+    return halves
+
+
+_gaps = GapCodec()
+PROFILES = {
+    "compact": Coding(np.dtype("uint8"), 255, _gaps.encode, _gaps.decode, _gaps.get_config()),
+    "exact": Coding(np.dtype("<f2"), math.nan, _to_halves, lambda codes: codes.astype(np.float32)),
+}
+
+
+def encode_frame(frame: Any, classes: int, profile: str, values: str) -> np.ndarray:
+    """One frame as it is kept: contiguous codes [C, h, w] of the profile's dtype.
+
+    Args:
+        frame: [C, h, w] floats of any framework, dtype, device or memory layout.
+        classes: C.
+        profile: a key of PROFILES.
+        values: what the floats are: "logits", "probabilities" or "scores".
+
+    Raises:
+        InputError: numbers that cannot be kept, with count and first index; says not where.
+    """
+    numbers = to_numpy(frame)
+    shape = list(numbers.shape)
+    if len(shape) != 3 or shape[0] != classes or 0 in shape:
+        raise InputError(f"got shape {shape}, expected [{classes}, h, w] by the store's classes")
+    if numbers.size > MAX_FRAME_ELEMENTS:
+        most = f"at most {MAX_FRAME_ELEMENTS}; store a lower resolution"
+        raise InputError(f"{numbers.size} numbers in a frame, {most}")
+    bad = np.isnan(numbers) | np.isposinf(numbers)
+    if bad.any():
+        first = f"the first at [class, y, x] = {np.argwhere(bad)[0].tolist()}"
+        raise InputError(f"{int(bad.sum())} NaN or +inf, {first}; repair the model's output")
+    if values == "probabilities":
+        numbers = _logarithms(numbers)
+    dead = np.isneginf(numbers).all(axis=0)
+    if values != "scores" and dead.any():
+        lack = "have no class with a finite logit (or a probability above 0)"
+        first = f"the first at [y, x] = {np.argwhere(dead)[0].tolist()}"
+        raise InputError(f"{int(dead.sum())} pixels {lack}, {first}; repair the model's output")
+    return np.ascontiguousarray(PROFILES[profile].encode(numbers))
+
+
+def _logarithms(values: np.ndarray) -> np.ndarray:
+    """log p; its softmax is p by its sum, so sources that do not sum to one are normalised."""
+    negative = int((values < 0).sum())
+    if negative:
+        raise InputError(f"{negative} negative probabilities; write logits with values='logits'")
+    with np.errstate(divide="ignore"):
+        return np.log(values)
+
+
+def to_numpy(frame: Any) -> np.ndarray:
+    """float32 array of any framework's floats: torch on any device, JAX, NumPy, nested lists."""
+    if hasattr(frame, "detach"):
+        frame = frame.detach().to("cpu")
+        if not frame.dtype.is_floating_point:
+            raise InputError(f"got {frame.dtype}; give floating-point logits")
+        frame = (frame if frame.dtype.itemsize == 8 else frame.float()).numpy()
+    array = np.asarray(frame)
+    if array.dtype.kind != "f":
+        raise InputError(f"got dtype {array.dtype}; give floating-point logits")
+    with np.errstate(over="ignore"):
+        singles = array.astype(np.float32)
+    if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(singles), np.isinf(array)):
+        raise InputError("values beyond float32's 3.4e38; repair the model's output")
+    return singles

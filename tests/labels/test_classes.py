@@ -32,6 +32,7 @@ def test_one_name_a_line(tmp_path):
         ("c.json", b"{}", "other JSON"),
         ("c.txt", b'{"sky": 0}', "other JSON"),
         ("c.txt", b'["sky" "road"]', "cannot be read"),
+        ("c.txt", b'["sky"', "cannot be read"),
         ("c.json", b"sky\nroad", "cannot be read"),
         ("c.txt", b'["sky", 3]', "other JSON"),
         ("c.txt", b"\xff\xfe\xff", "cannot be read"),

@@ -1,4 +1,4 @@
-"""Gap codes against a slow loop, the kernels' own decoder, and the bounds that the documentation promises."""
+"""Gap codes against a slow loop, the kernels' own decoder, and the bounds that are promised."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ def test_order_of_classes_is_kept(logits):
 
 
 def promised_bound(classes: int) -> float:
-    """The top class at P = 1 / (1 + (C - 1) e^-g), all others at gap g and off by half a step, sqrt(24 g) / 255: P (1 - P) times that."""
+    """P (1 - P) times half a step, sqrt(24 g) / 255, with all other classes at gap g.
+
+    P = 1 / (1 + (C - 1) e^-g) is the top class.
+    """
     g = np.linspace(0, 24, 2401)
     top = 1 / (1 + (classes - 1) * np.exp(-g))
     return 1.05 * float(

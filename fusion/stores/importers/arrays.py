@@ -1,24 +1,23 @@
-"""Bringing logits that lie in .npy and .npz files: a file per video or per frame, any array key, several axis orders.
+"""Logits in .npy and .npz files: a file per video or per frame, any array key, several axis orders.
 
-SOURCE/<video>.npy|npz          [T, C, H, W], or one frame
-SOURCE/<video>/<frame>.npy|npz  [C, H, W]; nnU-Net's .npz are read by their key ("probabilities")
+SOURCE/<video>.npy|npz            [T, C, H, W], or one frame
+SOURCE/<video>/<frame>.npy|npz    [C, H, W]; nnU-Net's are read by their key ("probabilities")
 """
 
 from __future__ import annotations
 
-import json
-import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from fusion.errors import InputError
-from fusion.stores.format import MAX_FRAME_ELEMENTS
-from fusion.stores.writer import LogitWriter
+from fusion.stores.codec import MAX_FRAME_ELEMENTS
+from fusion.stores.importers.protocol import Source, option, refusal
+from fusion.text import natural_order
 
 SUFFIXES = (".npy", ".npz")
 AXES = ("TCHW", "CTHW", "CHW", "HWC", "THWC")
@@ -26,91 +25,67 @@ NNUNET_KEYS = ("probabilities", "softmax", "logits")
 
 
 @dataclass(frozen=True)
-class Source:
-    """One video to import: its id, and either one file or a file per frame."""
+class Arrays:
+    """.npy and .npz files; `as_clip` tells what is taken by itself where no axes are given."""
 
-    video: str
-    files: tuple[Path, ...]
-    per_frame: bool
+    name: ClassVar[str] = "NumPy arrays"
+    holds: ClassVar[str] = "<video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W]"
 
+    key: str | None = option(
+        "name of the array in .npz files (default: the only one, or nnU-Net's)"
+    )
+    axes: str | None = option("order of the axes (default: told by the class count)", choices=AXES)
 
-def find_videos(folder: Path) -> list[Source]:
-    """What there is to import, in natural order; InputError where the folder holds no arrays."""
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder; give one that holds <video>.npy|npz or <video>/<frame>.npy|npz"
+    @staticmethod
+    def recognises(folder: Path) -> bool:
+        return bool(_find(folder))
+
+    def videos(self, folder: Path) -> list[Source]:
+        found = _find(folder)
+        names = [source.video for source in found]
+        twice = next((name for name in sorted(names) if names.count(name) > 1), None)
+        if twice is not None:
+            problem = f"video {twice!r} is there twice (.npy, .npz or a folder)"
+            raise InputError(f"{folder}: {problem}; keep one")
+        if not found:
+            raise refusal(folder, self.holds)
+        return found
+
+    def frames(self, source: Source, classes: int) -> tuple[Sequence[str], Iterable[np.ndarray]]:
+        clips = (
+            as_clip(load_array(file, self.key), classes, self.axes, file) for file in source.files
         )
+        if source.named:  # files are opened one by one, as the writer asks for frames
+            ids = [file.stem for file in source.files]
+            return ids, (_only(clip, file) for clip, file in zip(clips, source.files, strict=True))
+        clip = next(clips)
+        return [f"{i:05d}" for i in range(len(clip))], clip
+
+
+def _find(folder: Path) -> list[Source]:
     found = []
-    for entry in sorted(folder.iterdir(), key=natural):
+    for entry in _listed(folder) if folder.is_dir() else []:
         if entry.is_file() and entry.suffix in SUFFIXES:
-            found.append(Source(entry.stem, (entry,), False))
+            found.append(Source(entry.stem, (entry,), named=False))
         elif entry.is_dir():
-            files = tuple(sorted((f for f in entry.iterdir() if f.suffix in SUFFIXES), key=natural))
+            files = tuple(file for file in _listed(entry) if file.suffix in SUFFIXES)
             if files:
-                found.append(Source(entry.name, files, True))
-    twice = {source.video for source in found if [s.video for s in found].count(source.video) > 1}
-    if twice:
-        raise InputError(
-            f"{folder}: video {sorted(twice)[0]!r} is there twice (.npy, .npz or a folder); keep one"
-        )
-    if not found:
-        raise InputError(
-            f"{folder}: no .npy or .npz inside; give the folder that holds <video>.npy or <video>/<frame>.npy"
-        )
+                found.append(Source(entry.name, files, named=True))
     return found
 
 
-def natural(path: Path) -> tuple[Any, ...]:
-    """frame2 before frame10."""
-    return tuple(
-        (0, int(part), "") if part.isdecimal() else (1, 0, part)
-        for part in re.split(r"(\d+)", path.name)
-    )
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir(), key=lambda entry: natural_order(entry.name))
+    except OSError as error:
+        problem = f"cannot be listed ({error.strerror})"
+        raise InputError(f"{folder}: {problem}; check the folder's rights") from error
 
 
-def import_videos(
-    writer: LogitWriter,
-    sources: Iterable[Source],
-    *,
-    key: str | None = None,
-    axes: str | None = None,
-    frames: Mapping[str, Sequence[str]] | None = None,
-    sizes: Mapping[str, tuple[int, int]] | None = None,
-) -> Iterator[tuple[str, bool]]:
-    """Writes each source as a video; yields its id and whether it was there already. Run it again to resume.
-
-    key: the array's name in .npz files. axes: order of the axes, one of AXES, default as `as_clip` tells it. frames: frame ids
-    by video, default the file names, or 0, 1, 2, ... in a file per video. sizes: (height, width) of the images by video.
-    """
-    for source in sources:
-        if source.per_frame:
-            ids: Sequence[str] = [file.stem for file in source.files]
-            arrays: Iterable[np.ndarray] = (
-                _single(load_array(f, key), writer, axes, f) for f in source.files
-            )
-        else:
-            clip = as_clip(
-                load_array(source.files[0], key), len(writer.info.classes), axes, source.files[0]
-            )
-            ids = (frames or {}).get(source.video) or [f"{i:05d}" for i in range(len(clip))]
-            if len(ids) != len(clip):
-                raise InputError(
-                    f"{source.files[0]}: {len(clip)} frames, but {len(ids)} frame ids are given for it; make them agree"
-                )
-            arrays = clip
-        with writer.video(source.video, frames=ids, size=(sizes or {}).get(source.video)) as out:
-            if not out.committed:
-                for array in arrays:
-                    out.append(array)
-        yield source.video, out.committed
-
-
-def _single(array: np.ndarray, writer: LogitWriter, axes: str | None, path: Path) -> np.ndarray:
-    clip = as_clip(array, len(writer.info.classes), axes, path)
+def _only(clip: np.ndarray, path: Path) -> np.ndarray:
     if len(clip) != 1:
-        raise InputError(
-            f"{path}: holds {len(clip)} frames, one expected in a file per frame; put videos into one file each"
-        )
+        problem = f"holds {len(clip)} frames, one expected in a file per frame"
+        raise InputError(f"{path}: {problem}; put videos into one file each")
     return clip[0]
 
 
@@ -119,12 +94,11 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive:  # NumPy would allocate whatever the headers claim
             largest = max((item.file_size for item in archive.infolist()), default=0)
-            if largest > 4 * MAX_FRAME_ELEMENTS:
-                raise InputError(
-                    f"{path}: an array of {largest} bytes; split it into one file per frame"
-                )
+        if largest > 4 * MAX_FRAME_ELEMENTS:
+            problem = f"an array of {largest} bytes"
+            raise InputError(f"{path}: {problem}; split it into one file per frame")
         with np.load(path, allow_pickle=False) as bundle:
             array = bundle[_choose_key(bundle.files, key, path)]
         if not isinstance(array, np.ndarray):
@@ -132,78 +106,44 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
         return array
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # of damaged files NumPy, zipfile and zlib raise some ten unrelated kinds
+    except Exception as error:  # NumPy, zipfile and zlib raise some ten unrelated kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path}: not a readable array ({reason}); export plain float arrays with numpy.save or numpy.savez"
-        ) from error
+        advice = "export plain float arrays with numpy.save or numpy.savez"
+        raise InputError(f"{path}: not a readable array ({reason}); {advice}") from error
 
 
 def _choose_key(keys: Sequence[str], key: str | None, path: Path) -> str:
-    if key is not None and key not in keys:
-        raise InputError(
-            f"{path}: no array {key!r}, it holds {list(keys)[:8]}; choose one with --key"
-        )
     known = [name for name in NNUNET_KEYS if name in keys]
-    if key is None and len(keys) != 1 and len(known) != 1:
-        raise InputError(f"{path}: holds {list(keys)[:8]}; choose one with --key")
-    return key or (keys[0] if len(keys) == 1 else known[0])
+    if key in keys or (key is None and len(keys) == 1):
+        return key or keys[0]
+    if key is None and len(known) == 1:
+        return known[0]
+    held = f"holds {list(keys)[:8]}"
+    problem = held if key is None else f"no array {key!r}, it {held}"
+    raise InputError(f"{path}: {problem}; choose one with key=NAME")
 
 
 def as_clip(array: np.ndarray, classes: int, axes: str | None, path: Path) -> np.ndarray:
-    """[T, C, H, W] view of an array: [T, C, H, W], [C, H, W] or nnU-Net's [C, 1, H, W] by themselves, other orders by `axes`."""
+    """[T, C, H, W] view of an array.
+
+    Args:
+        array: [T, C, H, W], [C, H, W], nnU-Net's [C, 1, H, W], or an order that `axes` gives.
+        classes: C.
+        axes: one of AXES.
+        path: the file, for errors.
+    """
     if axes is not None and axes not in AXES:
-        raise InputError(f"--axes: got {axes!r}; choose one of {AXES}")
-    fitting = [
-        order
-        for order in AXES
-        if len(order) == array.ndim and array.shape[order.index("C")] == classes
-    ]
-    plain = [
-        order
-        for order in fitting
-        if order in ("TCHW", "CHW") or (order == "CTHW" and array.shape[1] == 1)
-    ]
-    order = axes or (plain[0] if plain else None)
+        raise InputError(f"axes: got {axes!r}; choose one of {AXES}")
+    shape = array.shape
+    fitting = [a for a in AXES if len(a) == len(shape) and shape[a.index("C")] == classes]
+    # taken by itself only where no other reading is as likely: [C, T, H, W] is not guessed
+    plain = [a for a in fitting if a in ("TCHW", "CHW") or (a == "CTHW" and shape[1] == 1)]
+    order = axes or next(iter(plain), None)
     if order not in fitting:
-        hint = f"; if its axes are {' or '.join(fitting)}, say so with --axes" if fitting else ""
-        raise InputError(
-            f"{path}: shape {list(array.shape)}, expected {axes or '[T, C, H, W] or [C, H, W]'} with C = {classes} classes{hint}"
-        )
+        wanted = f"{axes or '[T, C, H, W] or [C, H, W]'} with C = {classes} classes"
+        say = " or ".join(f"axes='{a}'" for a in fitting)
+        hint = f"; if the order is another, say so with {say}" if fitting else ""
+        raise InputError(f"{path}: shape {list(shape)}, expected {wanted}{hint}")
     if "T" not in order:
         array, order = array[None], f"T{order}"
     return array.transpose([order.index(axis) for axis in "TCHW"])
-
-
-def read_classes(path: Path) -> list[str]:
-    """Class names: a JSON list, or one name a line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        names = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [line.strip() for line in text.splitlines() if line.strip()]
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: class names cannot be read ({error}); give one name a line, or a JSON list"
-        ) from error
-    if not isinstance(names, list):
-        raise InputError(f"{path}: holds {type(names).__name__}; give a JSON list of class names")
-    return names
-
-
-def read_frames(path: Path) -> dict[str, list[str]]:
-    """Frame ids by video: a JSON object {video: [frame, ...]}, at the top or under "videos"."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        frames = document.get("videos", document)
-        if not all(isinstance(ids, list) for ids in frames.values()):
-            raise TypeError("a video's frames are no list")
-        return {video: [str(frame) for frame in ids] for video, ids in frames.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"{path}: frame ids cannot be read ({error}); give JSON {{video: [frame, ...]}}"
-        ) from error

@@ -1,65 +1,62 @@
-"""Bringing .npy and .npz files: every layout gives the clip that a plain transpose gives; what is unclear or broken is refused by name."""
+"""Importing .npy and .npz files: any layout gives what a plain transpose gives, damage is named."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from fusion import cli
 from fusion.errors import InputError
-from fusion.stores import GapCodec, LogitStore, LogitWriter
-from fusion.stores import __main__ as commands
-from fusion.stores.importers.arrays import (
-    as_clip,
-    find_videos,
-    import_videos,
-    load_array,
-    read_classes,
-    read_frames,
-)
+from fusion.stores import GapCodec, LogitStore
+from fusion.stores.format import video_key
+from fusion.stores.importers import arrays
+from fusion.stores.importers.arrays import Arrays, as_clip, load_array
+from tests.stores.common import CLIP, NAMES, save
+from tests.stores.contract import ImporterContract
 
-T, C, H, W = 3, 4, 5, 6
-CLIP = np.random.default_rng(3).normal(0, 6, (T, C, H, W)).astype(np.float32)
 CODES = GapCodec().encode(CLIP)
-NAMES = ["sky", "road", "car", "tree"]
+H, W = CLIP.shape[2:]
 
 
-def save(path: Path, array: np.ndarray, key: str = "arr_0", **others: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz":
-        np.savez_compressed(path, **{key: array}, **others)
-    else:
-        np.save(path, array)
-    return path
+class TestFilePerFrame(ImporterContract):
+    importer = Arrays
+    suffix = ".npy"
+
+    def save(self, folder, clips):
+        for video, clip in clips.items():
+            for frame, array in clip.items():
+                save(folder / video / f"{frame}{self.suffix}", array)
+        return folder
+
+    def damage(self, folder, video):
+        next((folder / video).iterdir()).write_bytes(b"hello")
 
 
-@pytest.fixture
-def classes(tmp_path):
-    (tmp_path / "classes.txt").write_text("\n".join(NAMES) + "\n\n")
-    return tmp_path / "classes.txt"
+class TestNnunet(TestFilePerFrame):
+    """The same with what nnU-Net names its arrays, beside others."""
+
+    suffix = ".npz"
+
+    def save(self, folder, clips):
+        for video, clip in clips.items():
+            for frame, array in clip.items():
+                path = folder / video / f"{frame}.npz"
+                save(path, array[:, None], "probabilities", spacing=np.ones(3))
+        return folder
 
 
-@pytest.fixture
-def bring(tmp_path, classes, capsys):
-    """Runs the import command on tmp_path/source into tmp_path/s.zarr; returns (code, stdout, stderr)."""
+class TestChannelsLast(TestFilePerFrame):
+    """The same with the classes last, which has to be said."""
 
-    def run(*options, source="source", dest="s.zarr") -> tuple[int, str, str]:
-        arguments = ["import", tmp_path / source, tmp_path / dest, "--classes", classes, *options]
-        code = cli.run(commands.main, [str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+    options = {"axes": "HWC"}  # noqa: RUF012
 
-    return run
-
-
-# --- layouts
+    def save(self, folder, clips):
+        turned = {v: {f: a.transpose(1, 2, 0) for f, a in c.items()} for v, c in clips.items()}
+        return super().save(folder, turned)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -139,9 +136,9 @@ def test_keys(tmp_path, bring):
         ((4, 4, 5, 6), "CTHW", (4, 4, 5, 6)),
         ((5, 6, 4), "HWC", (1, 4, 5, 6)),
         ((3, 5, 6, 4), "THWC", (3, 4, 5, 6)),
-        ((4, 3, 5, 6), None, r"shape \[4, 3, 5, 6\].*if its axes are CTHW, say so with --axes"),
-        ((5, 6, 4), None, r"shape \[5, 6, 4\].*if its axes are HWC, say so with --axes"),
-        ((4, 3, 5, 4), None, "if its axes are CTHW or THWC, say so with --axes"),
+        ((4, 3, 5, 6), None, r"shape \[4, 3, 5, 6\].*say so with axes='CTHW'$"),
+        ((5, 6, 4), None, r"shape \[5, 6, 4\].*say so with axes='HWC'$"),
+        ((4, 3, 5, 4), None, "say so with axes='CTHW' or axes='THWC'$"),
         (
             (3, 5, 6),
             None,
@@ -153,10 +150,10 @@ def test_keys(tmp_path, bring):
         (
             (3, 4, 5, 6),
             "CTHW",
-            r"shape \[3, 4, 5, 6\], expected CTHW with C = 4 classes; if its axes are TCHW, say so",
+            r"shape \[3, 4, 5, 6\], expected CTHW with C = 4 classes; .* say so with axes='TCHW'$",
         ),
         ((3, 4, 5, 6), "CHW", r"shape \[3, 4, 5, 6\], expected CHW"),
-        ((3, 4, 5, 6), "XYZ", "--axes: got 'XYZ'; choose one of"),
+        ((3, 4, 5, 6), "XYZ", "axes: got 'XYZ'; choose one of"),
     ],
 )
 def test_axes(shape, axes, result):
@@ -171,9 +168,6 @@ def test_axes(shape, axes, result):
     for t, c, y, x in np.ndindex(*result):
         place = {"T": t, "C": c, "H": y, "W": x}
         assert clip[t, c, y, x] == array[tuple(place[axis] for axis in order)]
-
-
-# --- broken files
 
 
 def npy_claiming(shape: str, descr: str = "'<f4'") -> bytes:
@@ -228,12 +222,8 @@ def test_a_broken_file_is_refused_by_name(tmp_path, bring, name, place):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert LogitStore(tmp_path / "s.zarr").videos == ("0",)
-    assert sorted(
-        p.name for p in (tmp_path / "s.zarr").iterdir() if not p.name.startswith(".")
-    ) == [
-        LogitStore(tmp_path / "s.zarr")._videos["0"][0].name,
-        "zarr.json",
-    ]
+    names = {p.name for p in (tmp_path / "s.zarr").iterdir() if not p.name.startswith(".")}
+    assert names == {video_key("0"), "zarr.json"}
 
 
 def test_any_flipped_byte_of_an_npz_is_an_array_or_a_refusal(tmp_path):
@@ -253,7 +243,7 @@ def test_any_flipped_byte_of_an_npz_is_an_array_or_a_refusal(tmp_path):
 
 def test_an_npz_that_unpacks_to_more_than_any_frame_is_not_read(tmp_path, monkeypatch):
     path = save(tmp_path / "v.npz", np.zeros((1, 4, 100, 100), np.float32))
-    monkeypatch.setattr("fusion.stores.importers.arrays.MAX_FRAME_ELEMENTS", 9999)
+    monkeypatch.setattr(arrays, "MAX_FRAME_ELEMENTS", 9999)
     with pytest.raises(InputError, match="an array of 160128 bytes; split it"):
         load_array(path, None)
 
@@ -277,9 +267,6 @@ def test_two_frames_in_a_file_per_frame(tmp_path, bring):
     assert "f0.npy: holds 2 frames, one expected" in err
 
 
-# --- what is found
-
-
 def test_finding_videos(tmp_path):
     for name in (
         "b10.npy",
@@ -293,7 +280,7 @@ def test_finding_videos(tmp_path):
         save(tmp_path / name, CLIP) if name.endswith(("npy", "npz")) else (
             tmp_path / name
         ).parent.mkdir(exist_ok=True)
-    assert [(s.video, s.per_frame, len(s.files)) for s in find_videos(tmp_path)] == [
+    assert [(s.video, s.named, len(s.files)) for s in Arrays().videos(tmp_path)] == [
         ("2²3", False, 1),
         ("a", True, 1),
         ("b9", False, 1),
@@ -301,7 +288,7 @@ def test_finding_videos(tmp_path):
     ]
     save(tmp_path / "a.npz", CLIP)
     with pytest.raises(InputError, match=r"video 'a' is there twice"):
-        find_videos(tmp_path)
+        Arrays().videos(tmp_path)
 
 
 def test_nothing_to_import(tmp_path, bring):
@@ -309,7 +296,13 @@ def test_nothing_to_import(tmp_path, bring):
     assert (code, "source: no such folder" in err) == (2, True)
     (tmp_path / "source").mkdir()
     code, _, err = bring()
-    assert (code, "source: no .npy or .npz inside" in err) == (2, True)
+    assert (
+        code,
+        "source: no <video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W] inside" in err,
+    ) == (
+        2,
+        True,
+    )
     code, _, err = bring("--each")
     assert (code, "source: no subfolder; --each expects one per model" in err) == (2, True)
     assert not (tmp_path / "s.zarr").exists()
@@ -320,134 +313,3 @@ def test_a_frame_twice(tmp_path, bring):
     save(tmp_path / "source/v/f0.npz", CLIP[0])
     code, _, err = bring()
     assert (code, "'f0'" in err, "twice" in err) == (2, True, True)
-
-
-# --- frame ids, sizes, classes
-
-
-def test_frame_ids_from_json(tmp_path, bring):
-    save(tmp_path / "source/v.npy", CLIP)
-    (tmp_path / "frames.json").write_text(json.dumps({"videos": {"v": ["x", "y", 7], "other": []}}))
-    assert bring("--frames", tmp_path / "frames.json")[0] == 0
-    assert LogitStore(tmp_path / "s.zarr").frames("v") == ("x", "y", "7")
-
-
-def test_frame_ids_that_do_not_fit(tmp_path, bring):
-    save(tmp_path / "source/v.npy", CLIP)
-    (tmp_path / "frames.json").write_text(json.dumps({"v": ["x", "y"]}))
-    code, _, err = bring("--frames", tmp_path / "frames.json")
-    assert (code, "v.npy: 3 frames, but 2 frame ids are given" in err) == (2, True)
-    assert LogitStore(tmp_path / "s.zarr").videos == ()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[1]", "5", "null", '{"v": 5}', '{"videos": [1]}', '{"v": "abc"}', "\xff"]
-)
-def test_frame_ids_that_are_none(tmp_path, text):
-    (tmp_path / "frames.json").write_text(text, encoding="latin-1")
-    with pytest.raises(InputError, match="frame ids cannot be read"):
-        read_frames(tmp_path / "frames.json")
-
-
-@pytest.mark.parametrize("text", ["480x853", "480X853"])
-def test_size(tmp_path, bring, text):
-    save(tmp_path / "source/v.npy", CLIP)
-    assert bring("--size", text)[0] == 0
-    assert LogitStore(tmp_path / "s.zarr").describe("v").size == (480, 853)
-
-
-@pytest.mark.parametrize("text", ["480", "480x", "axb", "480x853x3", "0x5"])
-def test_bad_size(tmp_path, bring, text):
-    save(tmp_path / "source/v.npy", CLIP)
-    code, _, err = bring("--size", text)
-    assert code == 2
-    assert err.startswith("error: ")
-    assert "size" in err
-
-
-def test_class_lists(tmp_path):
-    (tmp_path / "c.json").write_text(json.dumps(NAMES))
-    (tmp_path / "c.txt").write_text(" sky \n\nroad\r\ncar\ntree")
-    assert read_classes(tmp_path / "c.json") == read_classes(tmp_path / "c.txt") == NAMES
-    (tmp_path / "d.json").write_text("{}")
-    (tmp_path / "e.txt").write_bytes(b"\xff\xfe\xff")
-    for name in ("d.json", "e.txt", "missing.txt"):
-        with pytest.raises(InputError, match=name):
-            read_classes(tmp_path / name)
-
-
-def test_a_class_list_that_is_empty_or_too_short(tmp_path, bring, classes):
-    save(tmp_path / "source/v.npy", CLIP)
-    classes.write_text("")
-    code, _, err = bring()
-    assert (code, "classes: " in err) == (2, True)
-    classes.write_text("a\nb\nc")
-    code, _, err = bring(dest="other.zarr")
-    assert (code, "v.npy: shape [3, 4, 5, 6]" in err, "C = 3 classes" in err) == (2, True, True)
-
-
-def test_frame_ids_and_sizes_from_labels(tmp_path, bring):
-    for t in range(T):
-        path = tmp_path / f"labels/v/img_{t}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((20, 24), t, np.uint8)).save(path)
-    save(tmp_path / "source/v.npy", CLIP)
-    assert bring("--labels", tmp_path / "labels")[0] == 0
-    info = LogitStore(tmp_path / "s.zarr").describe("v")
-    assert info.frames == ("img_0", "img_1", "img_2")
-    assert info.size == (20, 24)
-    assert bring("--labels", tmp_path / "labels", "--size", "40x48", dest="other.zarr")[0] == 0
-    assert LogitStore(tmp_path / "other.zarr").describe("v").size == (40, 48)
-
-
-# --- whole runs
-
-
-def test_each_subfolder_becomes_a_store(tmp_path, bring):
-    for model, scale in (("swin", 1), ("segformer", 2)):
-        save(tmp_path / f"source/{model}/v.npy", CLIP * scale)
-        save(tmp_path / f"source/{model}/w/f0.npy", CLIP[0] * scale)
-    expected = f"4 videos written, 0 were there already, in 2 store(s) under {tmp_path}/cache\n"
-    assert bring("--each", dest="cache")[:2] == (0, expected)
-    assert sorted(os.listdir(tmp_path / "cache")) == ["segformer.zarr", "swin.zarr"]
-    for model, scale in (("swin", 1), ("segformer", 2)):
-        store = LogitStore(tmp_path / f"cache/{model}.zarr")
-        assert store.model == model
-        assert store.videos == ("v", "w")
-        assert np.array_equal(store.codes("v"), GapCodec().encode(CLIP * scale))
-
-
-def test_running_it_again_resumes(tmp_path, bring):
-    save(tmp_path / "source/a.npy", CLIP)
-    save(tmp_path / "source/b.npy", np.full_like(CLIP, np.nan))
-    code, _, err = bring()
-    assert (code, "video 'b', frame 0 ('00000')" in err) == (2, True)
-    assert LogitStore(tmp_path / "s.zarr").videos == ("a",)
-    save(tmp_path / "source/b.npy", CLIP)
-    assert bring()[:2] == (
-        0,
-        f"1 videos written, 1 were there already, in 1 store(s) under {tmp_path}/s.zarr\n",
-    )
-    assert bring()[:2] == (
-        0,
-        f"0 videos written, 2 were there already, in 1 store(s) under {tmp_path}/s.zarr\n",
-    )
-
-
-def test_another_clip_under_the_same_name_is_a_conflict(tmp_path, bring):
-    save(tmp_path / "source/a.npy", CLIP)
-    assert bring()[0] == 0
-    save(tmp_path / "source/a.npy", CLIP[:2])
-    code, _, err = bring()
-    assert (code, "video 'a' is committed already with other content" in err) == (2, True)
-    assert np.array_equal(LogitStore(tmp_path / "s.zarr").codes("a"), CODES)
-
-
-def test_the_library_call_yields_what_happened(tmp_path):
-    save(tmp_path / "source/a.npy", CLIP)
-    writer = LogitWriter(tmp_path / "s.zarr", NAMES)
-    for there in (False, True):
-        assert list(
-            import_videos(writer, find_videos(tmp_path / "source"), sizes={"a": (50, 60)})
-        ) == [("a", there)]
-    assert LogitStore(tmp_path / "s.zarr").describe("a").size == (50, 60)

@@ -1,0 +1,194 @@
+"""Contracts that a profile of a store, or an importer, inherits by naming itself.
+
+class TestExact(StoreContract):
+    profile = "exact"
+    ...
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import zarr
+
+from fusion.errors import InputError
+from fusion.stores import GapCodec, LogitStore, LogitWriter
+from fusion.stores.codec import PROFILES
+from fusion.stores.format import video_key
+from fusion.stores.importers import Importer, choose, import_video
+from tests.stores.common import CLIP, folder_of, pixels, problems, refused, tree, write
+
+
+class StoreContract:
+    """What every profile promises.
+
+    profile: its name. dtype: of the codes. config: its codec, as the attributes give it. kept:
+    the codes [T, C, h, w] of float32 logits, worked out without the writer.
+    """
+
+    profile: ClassVar[str]
+    dtype: ClassVar[str]
+    config: ClassVar[dict | None]
+
+    def kept(self, clip: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return write(tmp_path / "s.zarr", {"v": CLIP}, profile=self.profile, size=(480, 853))
+
+    def test_what_goes_in_comes_out(self, path):
+        store = LogitStore(path)
+        assert store.codes("v").tobytes() == self.kept(CLIP).tobytes()
+        assert store.codes("v").dtype == self.dtype
+        assert np.array_equal(store.read("v").argmax(axis=1), CLIP.argmax(axis=1))
+        assert (store.read("v").dtype, store.read("v").shape) == (np.float32, CLIP.shape)
+        assert (store.profile, store.values, store.kernel_values) == (self.profile, *["logits"] * 2)
+        info = store.describe("v")
+        assert (info.shape, info.size, info.frames) == (CLIP.shape, (480, 853), ("0", "1", "2"))
+
+    def test_plain_zarr_reads_the_same_numbers(self, path):
+        array = zarr.open_array(folder_of(path), mode="r")
+        assert array[:].tobytes() == LogitStore(path).codes("v").tobytes()
+        assert array.dtype == self.dtype
+        assert array.metadata.dimension_names == ("frame", "class", "y", "x")
+        assert array.chunks == (1, 4, 5, 6)
+        assert array.attrs["segfusion"]["video"] == "v"
+        group = zarr.open_group(path, mode="r").attrs["segfusion"]
+        assert group["classes"] == ["class 0", "class 1", "class 2", "class 3"]
+        assert group["codec"] == self.config
+
+    def test_an_unwritten_chunk_is_no_picture(self, path):
+        """Its fill value is one that no frame consists of; the store refuses it anyway."""
+        (folder_of(path) / "c/0/0/0/0").unlink()
+        unwritten = PROFILES[self.profile].decode(zarr.open_array(folder_of(path), mode="r")[:])
+        best = unwritten.max(axis=1)
+        assert (np.isnan(best) | (best == -24)).all()
+        refused(path, naming="video 'v'")
+
+    def test_frames_by_id_in_the_order_asked_for(self, path):
+        store = LogitStore(path)
+        whole = store.read("v")
+        assert np.array_equal(store.read("v", ["2", "0", "2"]), whole[[2, 0, 2]])
+        assert store.read("v", []).shape == (0, 4, 5, 6)
+        missing = r"s.zarr: video 'v' has no frame '7' \(2 missing of 3\)"
+        with pytest.raises(InputError, match=missing):
+            store.read("v", ["0", "7", "8"])
+
+    def test_ties_go_to_the_lowest_class(self, tmp_path):
+        clip = np.zeros((1, 3, 1, 2), np.float32)
+        clip[0, 1:, 0, 1] = 7
+        stored = LogitStore(write(tmp_path / "t.zarr", {"v": clip}, profile=self.profile)).read("v")
+        assert stored.argmax(axis=1).ravel().tolist() == [0, 1]
+
+    def test_several_files_hold_the_same(self, path, tmp_path):
+        cut = write(tmp_path / "cut.zarr", {"v": CLIP}, profile=self.profile, shard_frames=1)
+        assert sum("/c/" in name for name in tree(cut)) > sum("/c/" in name for name in tree(path))
+        assert np.array_equal(LogitStore(cut).codes("v"), LogitStore(path).codes("v"))
+        assert problems(cut) == [None]
+
+    def test_the_same_program_writes_the_same_bytes(self, path, tmp_path):
+        (tmp_path / "again").mkdir()
+        again = tmp_path / "again" / "s.zarr"
+        write(again, {"v": CLIP}, profile=self.profile, size=(480, 853))
+        assert pixels(again) == pixels(path)
+        assert LogitStore(again).digest() == LogitStore(path).digest()
+
+
+class ImporterContract:
+    """What every importer promises.
+
+    importer: its class. options: what it needs to be given for `save`'s folders.
+    save: writes clips {video: {frame: [C, h, w]}} as a folder of this kind, and returns it.
+    damage: spoils a video's files of such a folder.
+    """
+
+    importer: ClassVar[type[Importer]]
+    options: ClassVar[dict[str, Any]] = {}
+    classes = ("sky", "road", "car", "tree")
+    videos = ("v2", "v10", "a")  # not in order
+    frames = ("f10", "f9", "f1")
+
+    def save(self, folder: Path, clips: dict[str, dict[str, np.ndarray]]) -> Path:
+        raise NotImplementedError
+
+    def damage(self, folder: Path, video: str) -> None:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def clips(self) -> dict[str, dict[str, np.ndarray]]:
+        rng = np.random.default_rng(5)
+        return {
+            video: {f: rng.normal(0, 6, (4, 5, 6)).astype(np.float32) for f in self.frames}
+            for video in self.videos
+        }
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, clips: dict) -> Path:
+        (tmp_path / "source").mkdir()
+        return self.save(tmp_path / "source", clips)
+
+    def bring(self, folder: Path, path: Path) -> list[bool]:
+        importer = choose(folder, **self.options)
+        assert type(importer) is self.importer
+        writer = LogitWriter(path, self.classes)
+        return [import_video(writer, importer, source) for source in importer.videos(folder)]
+
+    def test_what_was_imported_reads_back_equal(self, folder, clips, tmp_path):
+        before = tree(folder)
+        assert self.bring(folder, tmp_path / "s.zarr") == [True] * 3
+        store = LogitStore(tmp_path / "s.zarr")
+        assert store.videos == ("a", "v10", "v2")
+        for video, clip in clips.items():
+            assert store.frames(video) == ("f1", "f9", "f10")
+            kept = GapCodec().encode(np.stack([clip[frame] for frame in store.frames(video)]))
+            assert np.array_equal(store.codes(video), kept)
+        assert tree(folder) == before
+
+    def test_ids_come_in_natural_order(self, folder):
+        importer = choose(folder, **self.options)
+        found = importer.videos(folder)
+        assert [source.video for source in found] == ["a", "v2", "v10"]
+        assert list(importer.frames(found[0], 4)[0]) == ["f1", "f9", "f10"]
+
+    def test_another_kind_of_folder_is_refused_in_a_sentence(self, tmp_path):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "note.txt").write_text("hello")
+        for name in ("other", "missing"):
+            assert not self.importer.recognises(tmp_path / name)
+            with pytest.raises(InputError) as caught:
+                self.importer(**self.options).videos(tmp_path / name)
+            text = str(caught.value)
+            assert text.startswith(f"{tmp_path / name}: ")
+            assert self.importer.holds in text
+            assert "\n" not in text
+        assert not os.path.exists(tmp_path / "missing")
+
+    def test_running_it_again_skips(self, folder, tmp_path):
+        path = tmp_path / "s.zarr"
+        importer = choose(folder, **self.options)
+        first = importer.videos(folder)[0]
+        assert import_video(LogitWriter(path, self.classes), importer, first)
+        assert self.bring(folder, path) == [False, True, True]
+        before = tree(path)
+        assert self.bring(folder, path) == [False] * 3
+        assert tree(path) == before
+
+    def test_damage_is_named_and_nothing_of_the_video_is_kept(self, folder, tmp_path):
+        self.damage(folder, "v2")
+        with pytest.raises(InputError) as caught:
+            self.bring(folder, tmp_path / "s.zarr")
+        assert str(caught.value).startswith(f"{folder / 'v2'}")
+        assert "\n" not in str(caught.value)
+        store = LogitStore(tmp_path / "s.zarr")
+        assert store.videos == ("a",)
+        assert not (tmp_path / "s.zarr" / video_key("v2")).exists()
+
+    def test_an_importer_is_a_value(self):
+        importer = self.importer(**self.options)
+        assert importer == self.importer(**self.options)
+        assert hash(importer) == hash(self.importer(**self.options))
