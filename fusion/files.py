@@ -5,6 +5,7 @@
     staged(root)               a folder of one's own under root/.staging, locked while its owner lives
     publish(folder, place)     makes a staged folder visible by one rename; of two owners one wins
     sweep(root)                removes the folders whose owners died
+    locked(folder)             one process at a time, for what is opened by somebody else's code
 
 Scratch names are random and opened exclusively, so that no planted link is followed. `durable` writes are on the disk, not
 only in its cache, when the call returns. What the disk refuses is a StoreError that names the place.
@@ -163,6 +164,21 @@ def alive(folder: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Waits until this process alone holds a folder's lock; nothing is left behind.
+
+    Where the file system locks no folders (some network ones) nobody waits.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)
 

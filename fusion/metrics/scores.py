@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from fusion.errors import InputError
 from fusion.metrics.bootstrap import Interval, check_options, percentile_interval, resampled_miou
 from fusion.metrics.confusion import check_convention, class_iou, counts, miou
+from fusion.text import percent, table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,6 +190,15 @@ class Scores:
             ),
             "per_video": {video: _plain(value) for video, value in self.per_video.items()},
         }
+
+    def class_table(self) -> str:
+        """IoU and accuracy of every class, in percent."""
+        cells = self.class_iou.tolist(), self.class_accuracy.tolist(), self.confusion.sum(axis=1)
+        rows = [
+            (name, percent(iou), percent(accuracy), str(pixels))
+            for name, iou, accuracy, pixels in zip(self.classes, *cells, strict=True)
+        ]
+        return table(rows, ("class", "IoU %", "accuracy %", "pixels"))
 
     def _scored(self) -> NDArray[np.int64]:
         """[V, C, C] of the videos with scored pixels, by name: the order in which videos came must not change a draw."""

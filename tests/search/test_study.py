@@ -1,0 +1,71 @@
+"""Optuna: studies that resume, that processes share, trials that fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fusion.errors import InputError
+from fusion.search import condense_ensemble
+from fusion.search.method import Problem
+from fusion.search.study import Optuna
+
+
+def test_optuna_resumes_and_refuses_other_data(ensemble, truth, tmp_path):
+    options = {"storage": f"sqlite:///{tmp_path / 'study.db'}", "seed": 3}
+    first = ensemble.search(truth, "optuna", trials=6, **options)
+    assert len(first.history) == 6
+    assert {(1.0, 1.0, 1.0), (1.0, 0.0, 0.0)} <= {trial.weights for trial in first.history}
+    more = ensemble.search(truth, "optuna", trials=10, **options)
+    assert more.history[:6] == first.history
+    assert len(more.history) == 10
+    assert (
+        more.miou == max(trial.miou for trial in more.history) == more.ensemble.evaluate(truth).miou
+    )
+    other = ensemble.regrouped(
+        {"strong": ensemble.groups["strong"], "weak": ensemble.groups["weak"]}
+    )
+    with pytest.raises(InputError, match="is of other stores, labels or groups"):
+        other.search(truth, "optuna", trials=12, **options)
+    with pytest.raises(InputError, match="cannot be opened"):
+        ensemble.search(truth, "optuna", storage="nosuch://x")
+    with pytest.raises(InputError, match="sampler 'gauss'"):
+        ensemble.search(truth, "optuna", sampler="gauss")
+
+
+def test_processes_that_share_a_study_stop_at_its_trials(ensemble, truth, tmp_path):
+    condensed, storage = condense_ensemble(ensemble, truth), f"sqlite:///{tmp_path / 'study.db'}"
+
+    class Neighboured:
+        """While the first trial is scored, another process fills the study."""
+
+        groups, calls = condensed.groups, 0
+
+        def miou(self, weights, convention):
+            self.calls += 1
+            if self.calls == 1:
+                method.search(Problem(condensed))
+            return condensed.miou(weights, convention)
+
+    method, mine = Optuna(trials=5, storage=storage), Neighboured()
+    assert len(method.search(Problem(mine)).history) == 6
+    assert mine.calls == 1
+
+
+def test_optuna_survives_failing_trials(ensemble, truth):
+    condensed = condense_ensemble(ensemble, truth)
+
+    class Flaky:
+        groups, calls = condensed.groups, 0
+
+        def miou(self, weights, convention):
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise RuntimeError("out of memory")
+            return (
+                condensed.miou(weights, convention) if self.calls % 3 == 1 else np.array([np.nan])
+            )
+
+    found = Optuna(trials=9).search(Problem(Flaky()))
+    assert found.notes["failed_trials"] == 6
+    assert len(found.history) == 3
