@@ -375,7 +375,8 @@ def ladder_table(
     ]
     names = list(groups)
     for count in range(1, len(names) + 1):
-        weights = Grid(dict.fromkeys(names[count:], (0, 0, 1))).search(Problem(condensed["val"])).vector
+        method = Grid(ranges=dict.fromkeys(names[count:], (0, 0, 1)))
+        weights = method.search(Problem(condensed["val"])).vector
         rows.append(
             Row(sum_of(names[:count], weights), fused_scores(condensed, weights), LADDER[count])
         )

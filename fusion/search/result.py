@@ -12,7 +12,7 @@ from fusion.text import or_none, percent
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
 PAPER = (1.0, 1.4, 1.0)
-SHOWN, MOST_WEIGHTS = 4, 6  # trials that a repr shows, and weights of each
+SHOWN, MOST_WEIGHTS = 4, 5  # trials that a repr shows, and weights of each
 
 
 @dataclass(frozen=True)

@@ -96,20 +96,13 @@ class Run:
 
     def census(self) -> dict[str, Any]:
         """What the labels hold: arguments of a census, counted as this run scores pixels."""
-        frames = {
-            v: len(self.ensemble.labelled_frames(self.truth, v)) for v in self.condensed.videos
-        }
-        pixels = 0
-        for video, count in frames.items():
+        frames = pixels = 0
+        for video in self.condensed.videos:
+            labelled = len(self.ensemble.labelled_frames(self.truth, video))
             height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
-            pixels += count * height * width
-        return {
-            "videos": len(self.condensed.videos),
-            "frames": frames,
-            "pixels": pixels,
-            "class_pixels": self.condensed.rows,
-            "classes": self.ensemble.classes,
-        }
+            frames, pixels = frames + labelled, pixels + labelled * height * width
+        counted = {"videos": len(self.condensed.videos), "frames": frames, "pixels": pixels}
+        return {**counted, "class_pixels": self.condensed.rows, "classes": self.ensemble.classes}
 
     def search(self, method: Method) -> SearchResult:
         """Weights by a method, scored per video and on held-out videos; `ensemble` has them."""

@@ -12,7 +12,7 @@ from fusion.metrics import CONVENTIONS
 from fusion.search.exact.climb import Exact
 from fusion.search.exact.line import best_on_segment
 from fusion.search.grid import Grid
-from fusion.search.method import Problem
+from fusion.search.method import Problem, Workspace
 from fusion.search.result import best_trial
 from tests.search.simulated import condensed_of, crossings, problem, simplex, small
 
@@ -179,3 +179,40 @@ def test_exact_is_never_below_the_grid_and_is_certified(ensemble, truth):
     assert found.miou <= found.certificate["upper_bound"] <= found.miou + 1e-4
     assert found.interval() == found.scores.interval()
     assert found.held_out is not None
+
+
+def test_searches_in_one_folder_keep_their_states_apart(tmp_path):
+    condensed, at, method = small(), Workspace(folder=tmp_path), Exact(climbs=1, gap=None)
+
+    def search(convention, seed):
+        return method.search(Problem(condensed, convention, seed, lambda: "0123456789abcdef01"), at)
+
+    rules = [("vspw", 0), ("union", 0), ("vspw", 3)]
+    found = [search(*rule) for rule in rules]
+    assert not any(each.notes["resumed"] for each in found)
+    assert all(search(*rule).notes["resumed"] for rule in rules)
+    names = {path.name for path in tmp_path.iterdir()}
+    plain = "exact-0123456789abcdef.json"
+    assert names == {
+        plain,
+        "exact-0123456789abcdef-union-0.json",
+        "exact-0123456789abcdef-vspw-3.json",
+    }
+    (tmp_path / "exact-0123456789abcdef-union-0.json").rename(tmp_path / plain)
+    assert search("union", 0).notes["resumed"]  # from the one name that older versions had
+    assert not (tmp_path / "exact-0123456789abcdef-union-0.json").exists()
+
+
+def test_a_state_of_an_older_version_is_read(tmp_path):
+    """Its keys are a file format."""
+    condensed, state = small(), tmp_path / "state.json"
+    done = Exact(climbs=1, gap=0.05, state=state).search(Problem(condensed))
+    kept = json.loads(state.read_text())
+    assert list(kept) == ["data", "climbed", "step", "current", "found", "certify"]
+    assert list(kept["certify"]) == ["open", "settled", "boxes", "seconds"]
+    again = Exact(climbs=1, gap=0.05, state=state).search(Problem(condensed))
+    assert again.notes["sweeps"] == 0
+    assert (again.vector, again.certificate) == (
+        done.vector,
+        {**done.certificate, "seconds": again.certificate["seconds"]},
+    )
