@@ -68,7 +68,7 @@ def search(
     if unknown or over not in OVER:
         got = f"over {over!r}, options {unknown} unknown to {method!r}"
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
-    chosen = kind(**options)
+    chosen = kind(**options)  # checks their values before anything is read
     run = Run(
         ensemble,
         truth,

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.demo:
         prepare_demo(options)
     options.out = options.out or Path("results")
+    # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
     run = open_run(options).over(options.over or method.over)
     splits = [run]
@@ -182,6 +183,7 @@ def add_search(group: cli.Options) -> None:
     add("--seed", type=int, default=0)
     mean = "classes in the mean (default vspw)"
     add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    # a flag that several methods have is one option, which says what it is to each
     users = [(flag, kind.name, f) for kind in METHODS.values() for flag, f in kind.flags().items()]
     for flag in dict.fromkeys(flag for flag, _, _ in users):
         mine = [(name, f) for other, name, f in users if other == flag]

@@ -48,6 +48,7 @@ def split_videos(videos: Sequence[str], folds: int, seed: int = 0) -> tuple[tupl
         raise InputError(f"folds: got {folds}; give at least 2")
     order = np.random.default_rng(seed).permutation(len(videos))
     number = min(folds, len(videos))
+    # dealt like cards, each fold in the order of the videos
     dealt = (sorted(order[fold::number]) for fold in range(number))
     return tuple(tuple(videos[index] for index in fold) for fold in dealt)
 
@@ -68,6 +69,7 @@ def hold_out(
         found.append(inner.search(rest).vector)
         confusion = problem.condensed.subset(held).confusion(found[-1])
         matrices.update(zip(held, confusion, strict=True))
+    # folds come shuffled; a bootstrap must not depend on that
     in_order = {video: matrices[video] for video in videos}
     pooled = Scores(in_order, problem.condensed.classes, problem.convention)
     return HeldOut(pooled, problem.uniform, dealt, tuple(found))

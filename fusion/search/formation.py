@@ -43,6 +43,7 @@ class SingleConfusions:
         classes = len(first.classes)
         total = np.zeros((len(self.ensembles), classes, classes), np.int64)
         for frame in first.labelled_frames(self.truth, video):
+            # read once, scored against every model
             target = first.target(self.truth, video, frame)
             for index, ensemble in enumerate(self.ensembles):
                 for _, labels in ensemble.label_maps(video, [frame]):
@@ -135,6 +136,7 @@ def choose_formation(
     table = []
     for strong, auxiliary in progress(sizes, "forming groups", len(sizes)):
         groups = filled(basic, other, strong, auxiliary)
+        # a group that is empty has no axis: its points would be the same weights again
         axes = [(1.0,), *(COARSE if name in groups else (0.0,) for name in ("weak", "auxiliary"))]
         points = list(itertools.product(*axes))
         named = (dict(zip(("strong", "weak", "auxiliary"), point, strict=True)) for point in points)
@@ -167,6 +169,7 @@ def model_contributions(
     used = {name: members for name, members in groups.items() if weights[name] > 0}
     models = list(dict.fromkeys(model for members in used.values() for model in members))
     vectors = []
+    # the first is the whole ensemble, which every other is compared with
     for left_out in (None, *models):
         rest = {name: [m for m in members if m != left_out] for name, members in used.items()}
         vectors.append(model_weights(rest, weights, problem.groups))

@@ -48,6 +48,7 @@ def group_rungs(splits: Mapping[str, Problem], weights: Sequence[float]) -> list
     references = {"uniform weights": [1.0] * len(groups)}
     if len(groups) == len(PAPER):
         references[f"the paper's weights: {formula(groups, PAPER)}"] = list(PAPER)
+    # a reference that is among the steps has its row already
     rows += [(name, row) for name, row in references.items() if row not in steps]
     return [
         Rung(name, {split: problem.scores(row) for split, problem in splits.items()})

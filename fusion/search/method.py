@@ -69,6 +69,7 @@ class Problem:
 
     def subset(self, videos: Sequence[str]) -> Problem:
         """The same on some of the videos: other data, which nothing on disk belongs to."""
+        # without digest: a fold must not resume the study or state of the whole
         return Problem(self.condensed.subset(videos), self.convention, self.seed)
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:

@@ -46,6 +46,7 @@ class Report:
     @property
     def scores(self) -> Mapping[str, Scores]:
         """Of what was found, by split: the row of the ladder that has every group."""
+        # formulas differ wherever weights differ, and are what a rung is called by
         name = formula(self.found.groups, self.found.vector)
         return next(rung.scores for rung in self.rungs if rung.name == name)
 
@@ -101,7 +102,7 @@ class Report:
         return {
             "segfusion": __version__,
             "result": self.found.to_json(),
-            "honesty": self.verdict,
+            "honesty": self.verdict,  # the key is a file format
             "contributions": _plain(self.contributions),
             "groups": {name: [store.model for store in stores] for name, stores in groups},
             "ladder": [{"name": r.name, **_miou(r.scores)} for r in self.rungs],

@@ -33,7 +33,7 @@ def best_trial(history: Sequence[Trial]) -> Trial:
     return max(history, key=_rank)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class SearchResult:
     """The outcome of a search; its repr is a table of it.
 

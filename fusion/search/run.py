@@ -109,6 +109,7 @@ class Run:
         problem, folds = self.problem, self.folds
         if folds is None:
             folds = FOLDS if len(self.condensed.videos) > 1 else 0
+        # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ class Run:
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
+        # groups of one model are single models: the pixels at hand will do
         if all(len(stores) == 1 for stores in self.ensemble.groups.values()):
             groups = {name: [name] for name in found.groups}
             return model_contributions(self.problem, groups, found.weights)
@@ -146,6 +148,7 @@ class Run:
             best, _ = choose_formation(self._over_models, basic, other, progress=self.progress)
             strong = strong or best.strong
             auxiliary = best.auxiliary if auxiliary is None else auxiliary
+        # a family may be smaller than its default size
         miou = {name: scores.miou for name, scores in self.singles.items()}
         sizes = {"strong": strong, "auxiliary": min(auxiliary, len(other))}
         groups = auto_groups(basic, other, miou, **sizes)

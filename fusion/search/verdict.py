@@ -56,6 +56,7 @@ def one_standard_error(
     if len(scored) < 2:
         videos = f"{len(problem.condensed.videos)} videos"
         return Choice(best, math.nan, f"{videos}: no standard error, the best weights stay")
+    # videos without a scored pixel tell nothing, and would be drawn like others
     drawn = resampled_miou(np.stack(scored), problem.convention, samples, problem.seed)
     error = float(np.nanstd(drawn, ddof=1))
     within = f"within one standard error ({percent(error)}) of the best ({percent(best.miou)})"

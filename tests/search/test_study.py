@@ -114,3 +114,17 @@ def test_of_two_that_open_one_study_at_once_the_other_data_are_refused(tmp_path)
     other.join()
     assert len(found.history) == 2
     assert "is of other stores" in str(late[0])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler")])
+def test_samplers_are_optunas_own(monkeypatch, name, kind):
+    made = []
+    original = optuna.create_study
+
+    def create(**options):
+        made.append(type(options["sampler"]).__name__)
+        return original(**options)
+
+    monkeypatch.setattr(optuna, "create_study", create)
+    Optuna(trials=1, sampler=name).search(Problem(small()))
+    assert made == [kind]

@@ -10,7 +10,7 @@ import pytest
 from fusion.metrics import miou
 from fusion.search.method import Problem
 from fusion.search.result import Trial
-from fusion.search.verdict import gain, one_standard_error
+from fusion.search.verdict import gain, one_standard_error, verdict_lines
 from tests.search.simulated import videos
 
 
@@ -80,3 +80,20 @@ def test_gains_in_words():
     unknown = gain(alone, alone)
     assert not unknown.distinguishable
     assert "one video" in unknown.sentence()
+
+
+def test_the_verdict_in_sentences():
+    weighed = Problem(videos(best=6.0), seed=2)
+    found = weighed.result("grid", weighed.trials([[0, 0, 1]]), held_out=0.5)
+    scores, uniform = (weighed.scores(w) for w in ([0, 0, 1], [1, 1, 1]))
+    low, high = scores.interval(seed=2)
+    assert verdict_lines(weighed, found) == [
+        f"95 % interval over 6 videos: {100 * low:.2f} to {100 * high:.2f}",
+        "held-out mIoU, searched on the other folds' videos: 50.00",
+        f"one-standard-error rule: {one_standard_error(weighed, found.history[0]).rule}",
+        gain(scores, uniform, seed=2).sentence(),
+    ]
+    one = weighed.subset(["v1"])
+    lines = verdict_lines(one, one.result("grid", one.trials([[0, 0, 1]])))
+    assert lines[0].startswith("one video: no interval and no held-out score")
+    assert len(lines) == 3

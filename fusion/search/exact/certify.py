@@ -150,6 +150,7 @@ class _BranchAndBound:
         self.boxes += 1
         self.serial += 1
         simplex = Simplex(-bound, self.serial, corners, found)
+        # forgotten pixels cost time, never the bound: its halves look at all of them again
         if self.kept + simplex.bytes > self.most_kept:
             simplex.undecided = None
         self.kept += simplex.bytes

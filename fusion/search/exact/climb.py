@@ -133,7 +133,7 @@ class _Search:
         """Uphill from an evaluated point until no segment leads further."""
         while not self.late:
             better = self.uphill(current)
-            if self.late and better is None:
+            if self.late and better is None:  # not the top, only the end of the time
                 return
             self.journal.step += 1
             self.journal.current = current = better or current
@@ -154,6 +154,7 @@ class _Search:
                     return None
                 self.sweeps += 1
                 stretches.append(best_on_segment(self.problem, start, end))
+            # float64 sweeps promise, float32 decides
             promising = [stretch for stretch in stretches if stretch.miou > current.miou]
             found = self.problem.trials([stretch.middle for stretch in promising])
             self.keep(found)
@@ -177,6 +178,7 @@ class _Search:
         limit = None if math.isinf(self.deadline) else self.deadline - time.monotonic()
         how: dict[str, Any] = {"gap": gap, "time_limit": limit, "progress": progress}
         done = certify(self.problem, self.best, state=self.journal.certify, **how)
+        # the branch and bound meets points that no climb has led to
         if done.best not in self.history:
             self.keep([done.best])
             self.climb(done.best)

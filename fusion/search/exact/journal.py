@@ -64,6 +64,7 @@ class Journal:
             "found": [_plain(trial) for trial in self.found],
             "certify": self.certify,
         }
+        # compact: an unfinished certificate has thousands of simplexes
         files.write_bytes(self.path, json.dumps(kept).encode())
 
 
@@ -80,6 +81,7 @@ def state_file(problem: Problem, folder: Path) -> Path:
     """Its place in a folder: every convention and seed has its own, none is in another's way."""
     place = folder / f"exact-{(problem.digest() or '')[:16]}.json"
     rules = problem.convention, problem.seed
+    # the plain name where it was always right, or where it holds the state of these very rules
     if rules == ("vspw", 0) or _belongs(place, problem):
         return place
     return place.with_stem(f"{place.stem}-{rules[0]}-{rules[1]}")
