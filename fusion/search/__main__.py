@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,7 @@ EPILOG = """examples:
   python -m fusion.search --ensemble ensemble.toml --labels labels/val \\
       --test-stores cache/test --test-labels labels/test
 
-methods: grid (alpha and beta as in the paper), optuna (any number of groups), greedy (over single
-models), exact (line searches that see every weighting of a line at once; for up to three groups
-with a certificate of how far the best can be).
+{methods}
 results: OUT/best.json (an ensemble: fusion.HierarchicalEnsemble.load, fusion.predict),
 OUT/trials.csv (every weighting tried), OUT/search.json (everything printed, scores as fractions),
 OUT/condensed (what the next search on the same data starts from).
@@ -143,7 +142,9 @@ def demo_pictures(ensemble: Any, out: Path) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     does = "Find the weights that maximise mIoU on cached logits, and say what they are worth."
-    parser = cli.parser("fusion.search", does, EPILOG)
+    methods = ", ".join(f"{kind.name} ({kind.about})" for kind in METHODS.values())
+    epilog = EPILOG.format(methods=textwrap.fill(f"methods: {methods}.", 100))
+    parser = cli.parser("fusion.search", does, epilog)
     add = parser.add_argument_group("what is fused (one of these)").add_argument
     add("--ensemble", type=Path, help="ensemble.toml or a saved best.json")
     formed = "form groups as the paper does, from --basic and --other"
@@ -173,7 +174,8 @@ def add_search(group: cli.Options) -> None:
     """What every method takes, then each method's own options as its fields declare them."""
     add = group.add_argument
     add("--method", choices=tuple(METHODS), default="grid", help="default grid")
-    add("--over", choices=OVER, help="what gets a weight (default groups; greedy: models)")
+    models = ", ".join(kind.name for kind in METHODS.values() if kind.over == "models")
+    add("--over", choices=OVER, help=f"what gets a weight (default groups; {models}: models)")
     held = f"folds of videos for the held-out score, 0 for none (default {FOLDS})"
     add("--folds", type=int, help=held)
     every = "score every S-th row and column only (default 1: all pixels)"

@@ -28,6 +28,7 @@ class Greedy(Method):
     """
 
     name: ClassVar = "greedy"
+    about: ClassVar = "over single models"
     over: ClassVar = "models"
 
     steps: int = option("--steps", 50, "models chosen at most", {"type": int})

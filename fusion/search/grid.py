@@ -48,6 +48,7 @@ class Grid(Method):
     """
 
     name: ClassVar = "grid"
+    about: ClassVar = "alpha and beta as in the paper"
 
     ranges: Mapping[str, Range] | None = option(
         "--range", None, "axis of a group (default 0:2:0.1)", RANGES, parse_ranges

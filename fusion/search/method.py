@@ -115,11 +115,12 @@ def option(
 class Method(ABC):
     """A search method; its fields are its options.
 
-    name: as callers and the command line say it. over: what it gives weights to by default, one of
-    `OVER`.
+    name: as callers and the command line say it. about: what it is, in a few words. over: what it
+    gives weights to by default, one of `OVER`.
     """
 
     name: ClassVar[str]
+    about: ClassVar[str]
     over: ClassVar[str] = "groups"
 
     @abstractmethod

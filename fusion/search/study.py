@@ -38,6 +38,7 @@ class Optuna(Method):
     """
 
     name: ClassVar = "optuna"
+    about: ClassVar = "any number of groups"
 
     trials: int = option("--trials", 200, "trials in all", {"type": int})
     sampler: str = option("--sampler", "tpe", "tpe, cmaes, gp or random")

@@ -118,6 +118,9 @@ class MethodContract:
                 replace(self.method, **{name: value}).search(Problem(videos()))
 
     def test_the_command_line_has_it(self):
-        kind, defaults = type(self.method), vars(build_parser().parse_args([]))
+        kind, parser = type(self.method), build_parser()
         assert METHODS[self.method.name] is kind
-        assert kind.from_arguments(defaults) == kind()
+        assert kind.from_arguments(vars(parser.parse_args([]))) == kind()
+        told = " ".join(parser.format_help().split())
+        assert f"{kind.name} ({kind.about})" in told
+        assert all(f"{flag} " in told for flag in kind.flags())

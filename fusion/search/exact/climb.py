@@ -52,6 +52,10 @@ class Exact(Method):
     """
 
     name: ClassVar = "exact"
+    about: ClassVar = (
+        "line searches that see every weighting of a line at once; for up to three groups with a "
+        "certificate of how far the best can be"
+    )
 
     starts: Sequence[Sequence[float]] = ()
     climbs: int = 4
