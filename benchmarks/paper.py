@@ -41,10 +41,10 @@ from fusion.models.training.checkpoint import SUFFIX
 from fusion.models.training.losses import TAU
 from fusion.progress import progress
 from fusion.search import condense_ensemble
-from fusion.search.grid import grid
-from fusion.search.models import auto_groups, score_models
+from fusion.search.formation import auto_groups, score_models
+from fusion.search.grid import Grid
+from fusion.search.method import Problem
 from fusion.search.result import PAPER
-from fusion.search.verdict import scores
 
 SPLITS = ("val", "test")
 SWIN, MASKFORMER = "swin-upernet", "maskformer"
@@ -406,7 +406,8 @@ def ladder_table(
     ]
     names = list(groups)
     for count in range(1, len(names) + 1):
-        weights = grid(condensed["val"], ranges=dict.fromkeys(names[count:], (0, 0, 1))).vector
+        method = Grid(ranges=dict.fromkeys(names[count:], (0, 0, 1)))
+        weights = method.search(Problem(condensed["val"])).vector
         rows.append(
             Row(sum_of(names[:count], weights), fused_scores(condensed, weights), LADDER[count])
         )
@@ -431,7 +432,7 @@ def sum_of(groups: Sequence[str], weights: Sequence[float]) -> str:
 
 def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -> dict[str, Scores]:
     """Scores of one weighting by split."""
-    return {split: scores(counts, weights) for split, counts in condensed.items()}
+    return {split: Problem(counts).scores(weights) for split, counts in condensed.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 import fusion
 from fusion import cli
 from fusion.errors import InputError
-from fusion.search.models import auto_groups, score_models
+from fusion.search.formation import auto_groups, score_models
 from fusion.stores.codec import DECODE_TABLE
 from fusion.text import percent, say_bytes, table
 

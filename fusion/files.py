@@ -5,6 +5,7 @@
     staged(root)               a folder of one's own, locked while its owner lives
     publish(draft, place)      makes what was staged visible; of two owners the first wins
     sweep(root)                removes the staging folders whose owners died
+    locked(folder)             one process at a time, for what somebody else's code opens
 
 A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
 random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
@@ -238,6 +239,21 @@ def _remove(folder: Path, *, dry_run: bool) -> int:
             raise FileNotFoundError(folder) from error
         raise
     return size
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Waits until this process alone holds a folder's lock; nothing is left behind.
+
+    Where the file system locks no folders (some network ones) nobody waits.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_tree(path: Path) -> None:

@@ -31,7 +31,7 @@ ORDER = (
     ["__main__", "__init__"],
 )
 COMMANDS = {
-    "fusion.search.__main__": "demo",
+    "fusion.search.__main__": "__main__",
     "fusion.stores.__main__": "demo",
 }  # they live in their rooms
 

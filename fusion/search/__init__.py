@@ -1,54 +1,29 @@
-"""Weight search on cached logits: condense the split once, then let a method ask for as many weightings as it likes.
+"""Weight search on cached logits: condense a split once, then try as many weightings as one likes.
 
-stores + labels -> condense_ensemble -> Condensed -> method(condensed, ...) -> validated SearchResult
+    stores + labels -> contested pixels -> Method.search(Problem) -> SearchResult, validated by
+    folds of videos
+
+A `Run` (fusion.search.run) is what `search` and the command `python -m fusion.search` both drive.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.errors import InputError
+from fusion.search.method import OVER
+from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
-from fusion.search.verdict import validated
+from fusion.search.run import Run
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
     from fusion.labels import Labels
 
 __all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
-
-OVER = ("groups", "models")
-
-
-class _Methods(Mapping[str, Any]):
-    """Name -> function, each loaded when it is first asked for: nobody pays for Optuna who does not use it."""
-
-    homes: ClassVar = {
-        "grid": "fusion.search.grid",
-        "optuna": "fusion.search.study",
-        "greedy": "fusion.search.greedy",
-        "exact": "fusion.search.exact",
-    }
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.homes:
-            raise InputError(f"method: got {name!r}; choose one of {list(self.homes)}")
-        return getattr(importlib.import_module(self.homes[name]), name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.homes)
-
-    def __len__(self) -> int:
-        return len(self.homes)
-
-
-METHODS: Mapping[str, Any] = _Methods()
 
 
 def search(
@@ -68,50 +43,41 @@ def search(
 ) -> SearchResult:
     """Weights that maximise mIoU on `truth`.
 
-    method: "grid", "optuna", "greedy" or "exact", each in its module of fusion.search; options are its own. over: "groups" (default)
-    or "models", every store by itself (default of greedy). folds: at least 2 also searches without each fold of videos and scores
-    it, as `held_out`. stride, cache: as in `condense_ensemble`. progress: title of a bar on stderr.
-    The result's `ensemble` is the input with the found weights, and its `miou` exactly what that ensemble's `evaluate` gives (with
-    stride 1). Raises InputError for an unknown method or option, and all that reading stores and labels raises.
+    Args:
+        method: "grid", "optuna", "greedy" or "exact", each a class of METHODS.
+        over: "groups" (default) or "models", every store by itself (default of greedy).
+        folds: at least 2 also searches without each fold of videos and scores it, as `held_out`.
+        convention: which classes the mean is over (docs of `Scores`).
+        scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
+        seed: of what a method draws, and of the folds.
+        stride, cache: as in `condense_ensemble`.
+        progress: title of a bar on stderr.
+        options: the method's own, the fields of its class.
+
+    Returns:
+        Its `ensemble` is the input with the found weights, and its `miou` exactly what that
+        ensemble's `evaluate` gives (with stride 1).
+
+    Raises:
+        InputError: an unknown method or option, and all that reading stores and labels raises.
     """
-    run = METHODS[method]
-    over = over or ("models" if method == "greedy" else "groups")
-    known = set(inspect.signature(run).parameters) - {"condensed", "progress"}
-    unknown = sorted(set(options) - known)
+    kind = METHODS[method]
+    over = over or kind.over
+    known = sorted(field.name for field in fields(kind))
+    unknown = sorted(set(options) - set(known))
     if unknown or over not in OVER:
-        raise InputError(
-            f"search: over {over!r}, options {unknown} unknown to {method!r}; choose one of {OVER}, options {sorted(known)}"
-        )
-    searched = ensemble.singles() if over == "models" else ensemble
-    condensed = condense_ensemble(
-        searched, truth, scheduler=scheduler, progress=progress, stride=stride, cache=cache
-    )
-    if method == "optuna":
-        options.setdefault("digest", data_digest(searched, truth, stride))
-    found = run(condensed, convention=convention, seed=seed, **options)
-    found = validated(
-        condensed,
-        found,
-        run if folds else None,
+        got = f"over {over!r}, options {unknown} unknown to {method!r}"
+        raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
+    chosen = kind(**options)  # checks their values before anything is read
+    run = Run(
+        ensemble,
+        truth,
+        convention=convention,
         folds=folds,
+        stride=stride,
         seed=seed,
-        **fold_options(method, options),
+        scheduler=scheduler,
+        cache=None if cache is None else Path(cache),
+        title=progress,
     )
-    return replace(found, ensemble=searched.with_weights(found.weights))
-
-
-def fold_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's options inside a fold, where other data must neither resume the whole search's study or state nor be certified."""
-    if method == "optuna":
-        return {
-            name: value
-            for name, value in options.items()
-            if name not in ("storage", "study", "digest")
-        }
-    if method == "exact":
-        return {
-            **{name: value for name, value in options.items() if name != "state"},
-            "gap": None,
-            "climbs": 1,
-        }
-    return dict(options)
+    return run.over(over).search(chosen)

@@ -1,38 +1,41 @@
-"""python -m fusion.search: from cached logits to searched weights, with the ladder of the paper's Table 3."""
+"""python -m fusion.search: from cached logits to searched weights, and what they are worth."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion import cli
-from fusion.text import parse_assignments
 from fusion.errors import InputError
+from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, write_labels
+from fusion.labels.census import Census, outside_values
 from fusion.metrics import CONVENTIONS
 from fusion.progress import progress
-from fusion.search import METHODS, fold_options
-from fusion.search.report import Report, Split
-from fusion.search.run import contributions, measure, on_test_stores, open_ensemble, prepare_demo
-from fusion.search.verdict import validated
-
-FOLDS = 5
+from fusion.search.method import OVER
+from fusion.search.registry import METHODS
+from fusion.search.report import Report
+from fusion.search.run import FOLDS, Run
 
 EPILOG = """examples:
   python -m fusion.search --demo
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --out results/
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --method exact
-  python -m fusion.search --ensemble ensemble.toml --vspw VSPW_480p --split val --method optuna --trials 500
-  python -m fusion.search --auto-groups --basic cache/mf_*.zarr --other cache/swin_*.zarr --labels labels/val
-  python -m fusion.search --ensemble ensemble.toml --labels labels/val --test-stores cache/test --test-labels labels/test
+  python -m fusion.search --ensemble ensemble.toml --vspw VSPW_480p --split val \\
+      --method optuna --trials 500
+  python -m fusion.search --auto-groups --basic cache/mf_*.zarr --other cache/swin_*.zarr \\
+      --labels labels/val
+  python -m fusion.search --ensemble ensemble.toml --labels labels/val \\
+      --test-stores cache/test --test-labels labels/test
 
-methods: grid (alpha and beta as in the paper), optuna (any number of groups), greedy (over single models), exact (line searches that
-see every weighting of a line at once; for up to three groups with a certificate of how far the best can be).
-results: OUT/best.json (an ensemble: fusion.HierarchicalEnsemble.load, fusion.predict), OUT/trials.csv (every weighting tried),
-OUT/search.json (everything printed, scores as fractions), OUT/condensed (what the next search on the same data starts from).
+{methods}
+results: OUT/best.json (an ensemble: fusion.HierarchicalEnsemble.load, fusion.predict),
+OUT/trials.csv (every weighting tried), OUT/search.json (everything printed, scores as fractions),
+OUT/condensed (what the next search on the same data starts from).
 """
 
 
@@ -41,47 +44,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.demo:
         prepare_demo(options)
     options.out = options.out or Path("results")
-    options.over = options.over or ("models" if options.method == "greedy" else "groups")
-    truth = cli.read_truth(options)
-    ensemble, singles = open_ensemble(options, truth)
-    if options.over == "models":
-        ensemble = ensemble.singles()
-    splits = [
-        measure("val" if options.labels else options.split, ensemble, truth, options, singles)
-    ]
+    # bad options are refused before stores are opened, bad labels before the search begins
+    method = METHODS[options.method].from_arguments(vars(options))
+    run = open_run(options).over(options.over or method.over)
+    splits = [run]
     if options.test_labels:
-        test_truth = Labels.folder(options.test_labels, stray=options.stray)
-        splits.append(measure("test", on_test_stores(ensemble, options), test_truth, options, None))
-    found = search_split(splits[0], options)
-    chosen = ensemble.with_weights(found.weights)
-    added = contributions(chosen, truth, splits[0], options) if options.contributions else {}
-    report = Report(chosen, splits, found, added, options.seed)
+        truth = Labels.folder(options.test_labels, stray=options.stray)
+        splits.append(run.elsewhere(truth, options.test_stores))
+    for split in splits:
+        tell_labels(split)
+    found = run.search(method)
+    report = Report(splits, found, run.contributions(found) if options.contributions else {})
     report.write(options.out)
     if options.demo:
-        demo_pictures(report, options.out)
+        demo_pictures(found.ensemble, options.out)
     show(report, options)
     return 0
 
 
-def search_split(split: Split, options: argparse.Namespace) -> Any:
-    """Runs the method, then once more per fold of videos."""
-    method, extra = METHODS[options.method], method_options(options, split)
-    found = method(
-        split.condensed,
-        convention=options.convention,
-        progress=progress,
-        seed=options.seed,
-        **extra,
-    )
-    folds = (
-        (FOLDS if len(split.condensed.videos) > 1 else 0)
-        if options.folds is None
-        else options.folds
-    )
-    again = {**fold_options(options.method, extra), "progress": progress} if folds else {}
-    return validated(
-        split.condensed, found, method if folds else None, folds=folds, seed=options.seed, **again
-    )
+def open_run(options: argparse.Namespace) -> Run:
+    """What the options name: an ensemble's file, or stores to form groups of."""
+    if bool(options.ensemble) == options.auto_groups:
+        do = "--ensemble FILE, --auto-groups with --basic and --other, or --demo"
+        raise InputError(f"give one of {do}")
+    how: dict[str, Any] = {
+        "truth": cli.read_truth(options),
+        "name": "val" if options.labels else options.split,
+        "cache": None if options.no_cache else options.out / "condensed",
+        "folder": options.out,
+        "progress": progress,
+        **{k: getattr(options, k) for k in ("convention", "folds", "stride", "seed", "scheduler")},
+    }
+    opened = {"memory": options.memory, "align": options.align, "device": options.device}
+    if options.ensemble:
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
+        if options.resize:
+            ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, resize=options.resize)
+        return Run(ensemble, **how)
+    if not options.basic:
+        raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
+    families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
+    both = HierarchicalEnsemble(families, resize=options.resize or "probabilities", **opened)
+    sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
+    run = Run(both, **how).grouped(*sizes)
+    if None in sizes:
+        strong, auxiliary = (len(run.ensemble.groups.get(g, ())) for g in ("strong", "auxiliary"))
+        cli.remark(f"groups formed: {strong} strong, {auxiliary} auxiliary")
+    return run
+
+
+def parse_size(text: str, name: str) -> int | None:
+    """A group's size, None for "auto"."""
+    if text != "auto" and not text.isdecimal():
+        raise InputError(f"--{name}: got {text!r}; give a number of models, or auto")
+    return None if text == "auto" else int(text)
+
+
+def tell_labels(run: Run) -> None:
+    """What the labels hold, on stderr. This also condenses: bad labels are refused early."""
+    census, classes = run.census(), len(run.ensemble.classes)
+    outside = outside_values(run.truth, run.condensed.videos, classes)
+    cli.remark(Census(**census, outside=outside).text())
 
 
 def show(report: Report, options: argparse.Namespace) -> None:
@@ -90,208 +113,104 @@ def show(report: Report, options: argparse.Namespace) -> None:
         return
     print(report.text())
     if options.per_class:
-        scores = report.rungs[report.found_rung].scores[report.splits[0].name]
-        print("\n" + scores.class_table())
-    print(
-        f"\nwrote best.json, trials.csv and search.json to {options.out}{', label maps to pictures/' if options.demo else ''}"
-    )
+        print("\n" + report.scores[report.splits[0].name].class_table())
+    pictures = ", label maps to pictures/" if options.demo else ""
+    print(f"\nwrote best.json, trials.csv and search.json to {options.out}{pictures}")
 
 
-def method_options(options: argparse.Namespace, split: Split) -> dict[str, Any]:
-    """What the command line says for one method only."""
-    if options.method == "grid":
-        return {
-            "ranges": {
-                name: parse_range(text)
-                for name, text in parse_assignments(options.range, "--range").items()
-            }
-        }
-    if options.method == "greedy":
-        return {"steps": options.steps}
-    if options.method == "exact":
-        return {
-            "time_limit": options.time_limit,
-            "gap": options.gap,
-            "state": options.out / f"exact-{split.digest[:16]}.json",
-        }
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--out: {options.out} cannot be made ({error.strerror}); give another folder"
-        ) from error
-    storage = options.storage or f"sqlite:///{options.out / 'study.db'}"
-    return {
-        "trials": options.trials,
-        "sampler": options.sampler,
-        "storage": storage,
-        "digest": split.digest,
-    }
+def prepare_demo(options: argparse.Namespace) -> None:
+    """Simulated stores under OUT, and the options that search them."""
+    from fusion import demo
+
+    out = options.out = options.out or Path("demo")
+    made_up = "simulated data: 22 models, 124 classes, made up by fusion/demo.py"
+    cli.remark(f"{made_up}; the figures say nothing about real networks")
+    models = sum(demo.FAMILIES.values())
+    for split in ("val", "test"):
+        for _ in progress(demo.write(out, split), f"simulating {split}", models, "model"):
+            pass
+    options.auto_groups, options.ensemble = True, None
+    families = (sorted((out / "val").glob(f"{name}_*.zarr")) for name in ("maskformer", "swin"))
+    options.basic, options.other = families
+    options.labels, options.test_labels = out / "labels" / "val", out / "labels" / "test"
+    options.test_stores = out / "test"
 
 
-def parse_range(text: str) -> tuple[float, float, float]:
-    try:
-        first, last, step = (float(number) for number in text.split(":"))
-    except ValueError:
-        raise InputError(f"--range: got {text!r}; give FIRST:LAST:STEP, such as 0:2:0.1") from None
-    return first, last, step
-
-
-def demo_pictures(report: Report, out: Path) -> None:
+def demo_pictures(ensemble: Any, out: Path) -> None:
     """A few label maps to look at: the first frame of three val videos."""
-    for video in report.ensemble.videos[:3]:
-        frame, labels = next(iter(report.ensemble.label_maps(video)))
+    for video in ensemble.videos[:3]:
+        frame, labels = next(iter(ensemble.label_maps(video)))
         write_labels(out / "pictures" / f"{video}_{frame}.png", labels, overwrite=True)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(
-        "fusion.search",
-        "Find the weights that maximise mIoU on cached logits, and say what they are worth.",
-        EPILOG,
-    )
-    source = parser.add_argument_group("what is fused (one of these)")
-    source.add_argument("--ensemble", type=Path, help="ensemble.toml or a saved best.json")
-    source.add_argument(
-        "--auto-groups",
-        action="store_true",
-        help="form groups as the paper does, from --basic and --other",
-    )
-    source.add_argument(
-        "--demo",
-        action="store_true",
-        help="make small simulated stores under OUT first, and search on those",
-    )
-    groups = parser.add_argument_group(
-        "automatic groups: the basic family's best strong, its rest weak, the other's best auxiliary"
-    )
-    groups.add_argument(
-        "--basic",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="STORE",
-        help="stores of the basic family",
-    )
-    groups.add_argument(
-        "--other",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="STORE",
-        help="stores of the other family",
-    )
-    groups.add_argument(
-        "--strong",
-        default="3",
-        metavar="N",
-        help="size of the strong group, or auto to search it (default 3)",
-    )
-    groups.add_argument(
-        "--auxiliary",
-        default="6",
-        metavar="N",
-        help="size of the auxiliary group, or auto to search it (default 6)",
-    )
+    does = "Find the weights that maximise mIoU on cached logits, and say what they are worth."
+    methods = ", ".join(f"{kind.name} ({kind.about})" for kind in METHODS.values())
+    epilog = EPILOG.format(methods=textwrap.fill(f"methods: {methods}.", 100))
+    parser = cli.parser("fusion.search", does, epilog)
+    add = parser.add_argument_group("what is fused (one of these)").add_argument
+    add("--ensemble", type=Path, help="ensemble.toml or a saved best.json")
+    formed = "form groups as the paper does, from --basic and --other"
+    add("--auto-groups", action="store_true", help=formed)
+    demo = "make small simulated stores under OUT first, and search on those"
+    add("--demo", action="store_true", help=demo)
+    dealt = "the basic family's best strong, its rest weak, the other's best auxiliary"
+    add = parser.add_argument_group(f"automatic groups: {dealt}").add_argument
+    stores: dict[str, Any] = {"nargs": "+", "type": Path, "default": [], "metavar": "STORE"}
+    add("--basic", **stores, help="stores of the basic family")
+    add("--other", **stores, help="stores of the other family")
+    size = "size of the {} group, or auto to search it (default {})"
+    add("--strong", default="3", metavar="N", help=size.format("strong", 3))
+    add("--auxiliary", default="6", metavar="N", help=size.format("auxiliary", 6))
     cli.add_truth(parser.add_argument_group("ground truth"))
-    test = parser.add_argument_group("a second split, to see what the weights are worth elsewhere")
-    test.add_argument("--test-labels", type=Path, metavar="DIR", help="its ground truth")
-    test.add_argument(
-        "--test-stores",
-        type=Path,
-        metavar="DIR",
-        help="folder with stores of the same names (default: the same stores)",
-    )
+    elsewhere = "a second split, to see what the weights are worth elsewhere"
+    add = parser.add_argument_group(elsewhere).add_argument
+    add("--test-labels", type=Path, metavar="DIR", help="its ground truth")
+    same = "folder with stores of the same names (default: the same stores)"
+    add("--test-stores", type=Path, metavar="DIR", help=same)
     add_search(parser.add_argument_group("search"))
-    run = parser.add_argument_group("running")
-    run.add_argument(
-        "--resize", choices=("probabilities", "logits"), help="overrides the ensemble's"
-    )
-    run.add_argument(
-        "--align",
-        choices=("strict", "intersect"),
-        default="strict",
-        help="what to do where stores lack videos or frames",
-    )
-    run.add_argument(
-        "--scheduler",
-        default="threads",
-        help="threads, processes, synchronous or tcp://host:port (default threads)",
-    )
-    run.add_argument("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
-    run.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    run.add_argument("--out", type=Path, help="where results go (default results, demo for --demo)")
-    run.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="keep no condensed pixels under OUT; all of them must fit into memory",
-    )
-    run.add_argument("--per-class", action="store_true", help="also print the IoU of every class")
-    run.add_argument(
-        "--json", action="store_true", help="machine-readable result on stdout, scores as fractions"
-    )
+    add_running(parser.add_argument_group("running"))
     return parser
 
 
-def add_search(how: argparse._ArgumentGroup) -> None:
-    how.add_argument("--method", choices=tuple(METHODS), default="grid", help="default grid")
-    how.add_argument(
-        "--over",
-        choices=("groups", "models"),
-        help="what gets a weight (default groups; greedy: models)",
-    )
-    how.add_argument(
-        "--folds",
-        type=int,
-        help=f"folds of videos for the held-out score, 0 for none (default {FOLDS})",
-    )
-    how.add_argument(
-        "--stride",
-        type=int,
-        default=1,
-        metavar="S",
-        help="score every S-th row and column only (default 1: all pixels)",
-    )
-    how.add_argument(
-        "--contributions", action="store_true", help="also say what each model adds (leave one out)"
-    )
-    how.add_argument(
-        "--range",
-        action="append",
-        default=[],
-        metavar="GROUP=FIRST:LAST:STEP",
-        help="grid axis (default 0:2:0.1)",
-    )
-    how.add_argument("--trials", type=int, default=200, help="optuna: trials in all (default 200)")
-    how.add_argument(
-        "--sampler", default="tpe", help="optuna: tpe, cmaes, gp or random (default tpe)"
-    )
-    how.add_argument(
-        "--storage",
-        help="optuna: storage URL (default sqlite:///OUT/study.db); several processes may share one",
-    )
-    how.add_argument(
-        "--steps", type=int, default=50, help="greedy: models chosen at most (default 50)"
-    )
-    how.add_argument(
-        "--time-limit",
-        type=float,
-        metavar="SECONDS",
-        help="exact: stop then, with the certificate there is (default none)",
-    )
-    how.add_argument(
-        "--gap",
-        type=float,
-        default=1e-4,
-        help="exact: aim of the certificate, as a fraction of mIoU (default 1e-4)",
-    )
-    how.add_argument("--seed", type=int, default=0)
-    how.add_argument(
-        "--convention",
-        choices=tuple(CONVENTIONS),
-        default="vspw",
-        help="classes in the mean (default vspw)",
-    )
+def add_search(group: cli.Options) -> None:
+    """What every method takes, then each method's own options as its fields declare them."""
+    add = group.add_argument
+    add("--method", choices=tuple(METHODS), default="grid", help="default grid")
+    models = ", ".join(kind.name for kind in METHODS.values() if kind.over == "models")
+    add("--over", choices=OVER, help=f"what gets a weight (default groups; {models}: models)")
+    held = f"folds of videos for the held-out score, 0 for none (default {FOLDS})"
+    add("--folds", type=int, help=held)
+    every = "score every S-th row and column only (default 1: all pixels)"
+    add("--stride", type=int, default=1, metavar="S", help=every)
+    loses = "also say what each model adds (leave one out)"
+    add("--contributions", action="store_true", help=loses)
+    add("--seed", type=int, default=0)
+    mean = "classes in the mean (default vspw)"
+    add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    # a flag that several methods have is one option, which says what it is to each
+    users = [(flag, kind.name, f) for kind in METHODS.values() for flag, f in kind.flags().items()]
+    for flag in dict.fromkeys(flag for flag, _, _ in users):
+        mine = [(name, f) for other, name, f in users if other == flag]
+        text = "; ".join(f"{name}: {f.metadata['form']['help']}" for name, f in mine)
+        _, first = mine[0]
+        add(flag, **{**first.metadata["form"], "help": text})
+
+
+def add_running(group: cli.Options) -> None:
+    add = group.add_argument
+    resize = ("probabilities", "logits")
+    add("--resize", choices=resize, help="overrides the ensemble's")
+    lacking = "what to do where stores lack videos or frames"
+    add("--align", choices=("strict", "intersect"), default="strict", help=lacking)
+    cli.add_scheduler(group)
+    cli.add_memory(group)
+    cli.add_device(group)
+    add("--out", type=Path, help="where results go (default results, demo for --demo)")
+    kept = "keep no condensed pixels under OUT; all of them must fit into memory"
+    add("--no-cache", action="store_true", help=kept)
+    add("--per-class", action="store_true", help="also print the IoU of every class")
+    cli.add_json(group)
 
 
 if __name__ == "__main__":

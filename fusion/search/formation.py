@@ -1,7 +1,9 @@
-"""How many models are strong, and how many auxiliary: each choice is cheap on pixels condensed for single models.
+"""How groups are formed: models scored, ranked, and dealt out as the paper does (section 2.3).
 
-Equation 1 over groups is a weighted sum over models: a group of n models with weight w gives each of them w / n. So one condensed set
-of all models scores every choice of k strong and m auxiliary models, each under a coarse grid of group weights.
+How many are strong, and how many auxiliary, is cheap to choose on pixels condensed for single
+models: equation 1 over groups is a weighted sum over models (a group of n models with weight w
+gives each of them w / n), so one condensed set of all models scores every choice of k strong and m
+auxiliary models, each under a coarse grid of group weights.
 """
 
 from __future__ import annotations
@@ -9,18 +11,111 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusion.contested import Condensed
-from fusion.search.result import Progress, untracked
+from fusion.ensemble import Ensemble, single_groups
+from fusion.errors import InputError
+from fusion.kernels.arithmetic import ignore_label
+from fusion.metrics import Scores, confusion
+from fusion.parallel import map_videos
+from fusion.progress import Progress, silent
+from fusion.search.method import Problem
+from fusion.search.result import best_trial
 
+if TYPE_CHECKING:
+    from fusion.labels import Labels
+
+Groups = Mapping[str, Sequence[str]]  # group -> its models
 COARSE = (0.0, 0.5, 1.0, 1.5, 2.0)  # for alpha and beta
 
 
 @dataclass(frozen=True)
+class SingleConfusions:
+    """The task of one video: every model by itself, int64 [M, C, C]."""
+
+    ensembles: tuple[Ensemble, ...]
+    truth: Labels
+
+    def __call__(self, video: str) -> np.ndarray:
+        first = self.ensembles[0]
+        classes = len(first.classes)
+        total = np.zeros((len(self.ensembles), classes, classes), np.int64)
+        for frame in first.labelled_frames(self.truth, video):
+            # read once, scored against every model
+            target = first.target(self.truth, video, frame)
+            for index, ensemble in enumerate(self.ensembles):
+                for _, labels in ensemble.label_maps(video, [frame]):
+                    total[index] += confusion(target, labels, classes, ignore=ignore_label(classes))
+        return total
+
+
+def score_models(
+    ensemble: Ensemble,
+    truth: Labels,
+    *,
+    convention: str = "vspw",
+    scheduler: str = "threads",
+    progress: str | None = None,
+) -> dict[str, Scores]:
+    """Scores of each of an ensemble's M models alone, by model name, best first."""
+    names, alone = zip(
+        *(
+            (name, ensemble.regrouped({name: stores}).sharing(scheduler))
+            for name, stores in single_groups(ensemble.stores).items()
+        ),
+        strict=True,
+    )
+    videos = ensemble.scored_videos(truth)
+    task = SingleConfusions(alone, truth)
+    found = map_videos(task, videos, scheduler=scheduler, progress=progress)
+    scores = {
+        name: Scores({video: found[video][m] for video in videos}, ensemble.classes, convention)
+        for m, name in enumerate(names)
+    }
+    return {
+        name: scores[name]
+        for name in sorted(names, key=lambda n: (-np.nan_to_num(scores[n].miou, nan=-1.0), n))
+    }
+
+
+def auto_groups(
+    basic: Sequence[str],
+    other: Sequence[str],
+    miou: Mapping[str, float],
+    *,
+    strong: int = 3,
+    auxiliary: int = 6,
+) -> dict[str, list[str]]:
+    """The paper's groups from two families of models.
+
+    Of the basic family the `strong` best are strong and the rest weak; the `auxiliary` best of the
+    other family are auxiliary. Ties go to the earlier name, empty groups are left out. InputError
+    where a family is too small, or a model is in both.
+    """
+    for name, family, count in (("basic", basic, strong), ("other", other, auxiliary)):
+        if len(family) < count or (name == "basic" and count < 1):
+            got = f"{name} family has {len(family)} models, {count} asked for"
+            raise InputError(f"auto groups: {got}; list more stores or ask for fewer")
+    twice = sorted(set(basic) & set(other))
+    if twice:
+        raise InputError(f"auto groups: {twice[0]!r} is in both families; give each store to one")
+    basic, other = (sorted(f, key=lambda name: (-miou[name], name)) for f in (basic, other))
+    return filled(basic, other, strong, auxiliary)
+
+
+def filled(
+    basic: Sequence[str], other: Sequence[str], strong: int, auxiliary: int
+) -> dict[str, list[str]]:
+    """Groups of two ranked families, without the empty ones."""
+    groups = (basic[:strong], basic[strong:], other[:auxiliary])
+    return {n: list(g) for n, g in zip(("strong", "weak", "auxiliary"), groups, strict=True) if g}
+
+
+@dataclass(frozen=True)
 class Formation:
-    """Sizes of the strong and auxiliary groups, the best coarse weights (strong, weak, auxiliary) there, and their mIoU."""
+    """Sizes of two groups, the best coarse weights (strong, weak, auxiliary) there, their mIoU."""
 
     strong: int
     auxiliary: int
@@ -28,10 +123,34 @@ class Formation:
     miou: float
 
 
+def choose_formation(
+    problem: Problem, basic: Sequence[str], other: Sequence[str], *, progress: Progress = silent
+) -> tuple[Formation, list[Formation]]:
+    """The best sizes, and the best point of every pair: strong from 1, auxiliary from 0 to all.
+
+    problem: over single models, named as in `basic` and `other`, both best first. Of equally good
+    choices the one of fewer models wins. The scores rank the choices; the search that follows
+    scores the groups themselves.
+    """
+    sizes = list(itertools.product(range(1, len(basic) + 1), range(len(other) + 1)))
+    table = []
+    for strong, auxiliary in progress(sizes, "forming groups", len(sizes)):
+        groups = filled(basic, other, strong, auxiliary)
+        # a group that is empty has no axis: its points would be the same weights again
+        axes = [(1.0,), *(COARSE if name in groups else (0.0,) for name in ("weak", "auxiliary"))]
+        points = list(itertools.product(*axes))
+        named = (dict(zip(("strong", "weak", "auxiliary"), point, strict=True)) for point in points)
+        trials = problem.trials([model_weights(groups, w, problem.groups) for w in named])
+        best = best_trial(trials)
+        miou = float(np.nan_to_num(best.miou, nan=-1.0))
+        table.append(Formation(strong, auxiliary, points[trials.index(best)], miou))
+    return max(table, key=lambda f: (f.miou, -f.strong - f.auxiliary)), table
+
+
 def model_weights(
-    groups: Mapping[str, Sequence[str]], weights: Mapping[str, float], models: Sequence[str]
+    groups: Groups, weights: Mapping[str, float], models: Sequence[str]
 ) -> list[float]:
-    """Weight of each model when its group's weight is shared among the group's members; a model may be in several groups."""
+    """Weight of each model when groups share theirs among members; a model may be in several."""
     total = dict.fromkeys(models, 0.0)
     for group, members in groups.items():
         for model in members:
@@ -40,58 +159,21 @@ def model_weights(
 
 
 def model_contributions(
-    condensed: Condensed,
-    groups: Mapping[str, Sequence[str]],
-    weights: Mapping[str, float],
-    convention: str = "vspw",
+    problem: Problem, groups: Groups, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """What each model adds: mIoU of the ensemble minus mIoU without the model, whose group then is the mean of the others.
+    """What each model adds: mIoU minus mIoU without it, its group being the mean of the others.
 
-    condensed: of single models. A group that the model was alone in goes; nan for the only model that has weight.
+    problem: over single models. A group that the model was alone in goes; nan for the only model
+    that has weight.
     """
     used = {name: members for name, members in groups.items() if weights[name] > 0}
     models = list(dict.fromkeys(model for members in used.values() for model in members))
-    vectors = [model_weights(used, weights, condensed.groups)]
-    for model in models:
-        rest = {name: [m for m in members if m != model] for name, members in used.items()}
-        vectors.append(
-            model_weights(
-                {name: members for name, members in rest.items() if members},
-                weights,
-                condensed.groups,
-            )
-        )
+    vectors = []
+    # the first is the whole ensemble, which every other is compared with
+    for left_out in (None, *models):
+        rest = {name: [m for m in members if m != left_out] for name, members in used.items()}
+        vectors.append(model_weights(rest, weights, problem.groups))
     scored = [index for index, vector in enumerate(vectors) if any(vector)]
     miou = np.full(len(vectors), np.nan)
-    miou[scored] = condensed.miou([vectors[index] for index in scored], convention)
+    miou[scored] = [trial.miou for trial in problem.trials([vectors[i] for i in scored])]
     return dict(zip(models, (miou[0] - miou[1:]).tolist(), strict=True))
-
-
-def choose_formation(
-    condensed: Condensed,
-    basic: Sequence[str],
-    other: Sequence[str],
-    *,
-    convention: str = "vspw",
-    progress: Progress | None = None,
-) -> tuple[Formation, list[Formation]]:
-    """The best sizes, and the best point of every pair of sizes, strong from 1 to all and auxiliary from 0 to all.
-
-    condensed: of single models, named as in `basic` and `other`, both best first. Of equally good choices the one of fewer models
-    wins. The scores rank the choices; the search that follows scores the groups themselves.
-    """
-    sizes = list(itertools.product(range(1, len(basic) + 1), range(len(other) + 1)))
-    table = []
-    for strong, auxiliary in (progress or untracked)(sizes, "forming groups", len(sizes)):
-        groups = {"strong": basic[:strong], "weak": basic[strong:], "auxiliary": other[:auxiliary]}
-        filled = {name: members for name, members in groups.items() if members}
-        axes = [(1.0,), *(COARSE if name in filled else (0.0,) for name in ("weak", "auxiliary"))]
-        points = list(itertools.product(*axes))
-        vectors = [
-            model_weights(filled, dict(zip(groups, point, strict=True)), condensed.groups)
-            for point in points
-        ]
-        miou = np.nan_to_num(condensed.miou(vectors, convention), nan=-1.0)
-        best = int(miou.argmax())
-        table.append(Formation(strong, auxiliary, points[best], float(miou[best])))
-    return max(table, key=lambda f: (f.miou, -f.strong - f.auxiliary)), table

@@ -1,48 +1,48 @@
-"""Greedy ensemble selection with replacement: add, again and again, the model that helps the mean most.
+"""Greedy ensemble selection with replacement: add, again and again, the model that helps most.
 
-Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004, for mIoU. A model's weight is how often it was chosen; the
-best point of the trajectory is returned, so later harmful steps do no damage. Meant for a condensed set whose groups are single
-models; it works on any groups.
+Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004, for mIoU. A model's weight
+is how often it was chosen; the best point of the trajectory is returned, so later harmful steps do
+no damage. Meant for a condensed set whose groups are single models; it works on any groups.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
-from fusion.contested import Condensed
 from fusion.errors import InputError
-from fusion.search.result import Progress, SearchResult, Trial, best_trial, untracked
+from fusion.search.method import ALONE, Method, Problem, Workspace, option
+from fusion.search.result import SearchResult, Trial, best_trial
 
 PATIENCE = 10  # steps without a new best after which more copies only average what is there
 
 
-def greedy(
-    condensed: Condensed,
-    *,
-    convention: str = "vspw",
-    progress: Progress | None = None,
-    seed: int = 0,
-    steps: int = 50,
-) -> SearchResult:
+@dataclass(frozen=True)
+class Greedy(Method):
     """Counts of M models, each step choosing among all M additions; the first model wins ties.
 
-    steps: models chosen at most; the search also ends after ten steps without a new best. seed is not used. history: the trajectory,
-    one trial per step. InputError: steps below 1.
+    steps: models chosen at most, at least 1; the search also ends after ten steps without a new
+    best. history: the trajectory, one trial a step.
     """
-    if steps < 1:
-        raise InputError(f"greedy: steps is {steps}; give at least 1")
-    counts = np.zeros(len(condensed.groups))
-    additions = np.eye(len(counts))
-    trajectory: list[Trial] = []
-    for step in (progress or untracked)(range(steps), "greedy", steps):
-        scores = np.nan_to_num(condensed.miou(counts + additions, convention), nan=-1.0)
-        chosen = int(scores.argmax())
-        counts = counts + additions[chosen]
-        score = float(scores[chosen])
-        trajectory.append(Trial(tuple(counts.tolist()), score if score >= 0 else float("nan")))
-        if trajectory.index(best_trial(trajectory)) + PATIENCE <= step:
-            break
-    best = best_trial(trajectory)
-    return SearchResult(
-        "greedy", condensed.groups, best.weights, best.miou, convention, tuple(trajectory)
-    )
+
+    name: ClassVar = "greedy"
+    about: ClassVar = "over single models"
+    over: ClassVar = "models"
+
+    steps: int = option("--steps", 50, "models chosen at most", {"type": int})
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"greedy: steps is {self.steps}; give at least 1")
+
+    def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
+        counts, additions = np.zeros(len(problem.groups)), np.eye(len(problem.groups))
+        trajectory: list[Trial] = []
+        for step in workspace.progress(range(self.steps), self.name, self.steps):
+            trajectory.append(best_trial(problem.trials(counts + additions)))
+            counts = np.array(trajectory[-1].weights)
+            if trajectory.index(best_trial(trajectory)) + PATIENCE <= step:
+                break
+        return problem.result(self.name, trajectory)

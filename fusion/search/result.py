@@ -1,55 +1,48 @@
-"""What every search method returns, and the small types they share.
-
-A method is ``method(condensed, *, convention="vspw", progress=None, seed=0, **its own options) -> SearchResult``.
-Scores are fractions. G groups.
-"""
+"""What a search method returns: the weights found, every weighting tried. Scores are fractions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fusion.metrics import Scores
+from fusion.text import or_none, percent
 
-PAPER = (
-    1.0,
-    1.4,
-    1.0,
-)  # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
-Progress = Callable[
-    [Iterable[Any], str, int], Iterable[Any]
-]  # (items, description, total) -> the same items, shown as they go by
-
-
-def untracked(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
-    """The `Progress` that shows nothing."""
-    return items
+# strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
+PAPER = (1.0, 1.4, 1.0)
+SHOWN, MOST_WEIGHTS = 4, 5  # trials that a repr shows, and weights of each
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One weight vector (raw, in the order of the groups) and its mIoU; nan where no pixel was scored."""
+    """One weight vector (raw, in the order of groups) and its mIoU; nan without a scored pixel."""
 
     weights: tuple[float, ...]
     miou: float
 
 
+def _rank(trial: Trial) -> float:
+    """Any number is above nan."""
+    return -1.0 if math.isnan(trial.miou) else trial.miou
+
+
 def best_trial(history: Sequence[Trial]) -> Trial:
     """The first of the trials with the highest mIoU; any number is above nan."""
-    return max(history, key=lambda trial: -1.0 if math.isnan(trial.miou) else trial.miou)
+    return max(history, key=_rank)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The outcome of a search.
+    """The outcome of a search; its repr is a table of it.
 
-    method: its name. groups: G names. vector: G weights >= 0, only ratios matter. miou: of `vector` by `convention`, in the float32
-    arithmetic of fusion. history: what was tried, in order. scores: of `vector`, per video. held_out: mIoU of every video under
-    the weights searched without it. certificate: of a
-    certified global optimum, as `fusion.search.exact.certify` describes it. notes: what else the method has to say. ensemble: the input
-    ensemble with the found weights, where there was one.
+    method: its name. groups: G names. vector: G weights >= 0, only ratios matter. miou: of `vector`
+    by `convention`, in the float32 arithmetic of fusion. history: what was tried, in order. scores:
+    of `vector`, per video. held_out: mIoU of every video under the weights searched without it.
+    certificate: of a certified global optimum, as `fusion.search.exact.certify` describes it.
+    notes: what else the method has to say. ensemble: the input ensemble with the found weights,
+    where there was one.
     """
 
     method: str
@@ -58,11 +51,11 @@ class SearchResult:
     miou: float
     convention: str
     history: tuple[Trial, ...]
-    scores: Scores | None = field(default=None, compare=False, repr=False)
+    scores: Scores | None = field(default=None, compare=False)
     held_out: float | None = None
     certificate: Mapping[str, Any] | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
-    ensemble: Any | None = field(default=None, compare=False, repr=False)
+    ensemble: Any | None = field(default=None, compare=False)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -72,27 +65,45 @@ class SearchResult:
     def interval(
         self, level: float = 0.95, samples: int = 2000, seed: int = 0
     ) -> tuple[float, float]:
-        """Percentile bootstrap interval of `miou` over videos, as (low, high); (nan, nan) below two videos."""
-        return (
-            (math.nan, math.nan)
-            if self.scores is None
-            else self.scores.interval(level, samples, seed)
-        )
+        """Percentile bootstrap of `miou` over videos, (low, high); (nan, nan) below two videos."""
+        unknown = (math.nan, math.nan)
+        return self.scores.interval(level, samples, seed) if self.scores else unknown
+
+    def __repr__(self) -> str:
+        miou, (low, high) = percent(self.miou), self.interval()
+        if not math.isnan(low):
+            miou += f", 95 % interval {percent(low)} to {percent(high)}"
+        rows = [("weights", self._listed(self.vector)), ("mIoU", miou)]
+        if self.held_out is not None:
+            rows.append(("held out", percent(self.held_out)))
+        if self.certificate is not None:
+            rows.append(("none above", percent(self.certificate["upper_bound"])))
+        rows.append(("trials", f"{len(self.history)}, the best of them"))
+        best = sorted(self.history, key=_rank, reverse=True)[:SHOWN]
+        rows += [(f"  {percent(trial.miou)}", self._listed(trial.weights)) for trial in best]
+        head = f"SearchResult by {self.method}, % by {self.convention!r}"
+        return "\n".join([head, *(f"  {name:<11} {value}" for name, value in rows)])
+
+    def _listed(self, weights: Sequence[float]) -> str:
+        """The groups that have weight; the heaviest where they are too many for a line."""
+        pairs = zip(self.groups, weights, strict=True)
+        named = [(name, weight) for name, weight in pairs if weight > 0]
+        if len(named) <= MOST_WEIGHTS:
+            return ", ".join(f"{name} {weight:.4g}" for name, weight in named)
+        heavy = sorted(named, key=lambda pair: -pair[1])[:MOST_WEIGHTS]
+        shown = ", ".join(f"{name} {weight:.4g}" for name, weight in heavy)
+        return f"{shown} and {len(named) - MOST_WEIGHTS} more"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values ready for `json.dump`; None where a score is nan. The ensemble is not part of it."""
+        """Plain values ready for `json.dump`; None where a score is nan. Without the ensemble."""
         return {
             "method": self.method,
             "weights": self.weights,
-            "miou": _plain(self.miou),
+            "miou": or_none(self.miou),
             "convention": self.convention,
-            "interval": None if self.scores is None else [_plain(end) for end in self.interval()],
-            "held_out": None if self.held_out is None else _plain(self.held_out),
+            "interval": [or_none(end) for end in self.interval()] if self.scores else None,
+            "held_out": None if self.held_out is None else or_none(self.held_out),
             "certificate": None if self.certificate is None else dict(self.certificate),
             "notes": dict(self.notes),
-            "history": [[list(trial.weights), _plain(trial.miou)] for trial in self.history],
+            "history": [[list(trial.weights), or_none(trial.miou)] for trial in self.history],
         }
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -1,197 +1,182 @@
-"""What a search is about: opens the ensembles and labels that the command line names, forms groups, condenses splits."""
+"""A Run: an ensemble, the labels of a split, and all that a search asks of them.
+
+    stores + labels -> condensed pixels -> method.search(problem) -> folds -> SearchResult
+
+The API and the command both drive it. What costs time is worked out when it is first asked for,
+and once.
+"""
 
 from __future__ import annotations
 
-import argparse
-import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fusion import files
+from fusion.contested import Condensed
 from fusion.contested.build import condense_ensemble, data_digest
-from fusion.ensemble import single_groups
-from fusion.errors import InputError
-from fusion.hierarchical import HierarchicalEnsemble
+from fusion.ensemble import Ensemble, single_groups
 from fusion.labels import Labels
 from fusion.metrics import Scores
-from fusion.progress import progress
-from fusion.search.formation import choose_formation, model_contributions
-from fusion.search.models import auto_groups, score_models
-from fusion.search.report import Split
+from fusion.progress import Progress, silent
+from fusion.search.folds import validated
+from fusion.search.formation import (
+    auto_groups,
+    choose_formation,
+    model_contributions,
+    score_models,
+)
+from fusion.search.method import Method, Problem, Workspace
+from fusion.search.result import SearchResult
 from fusion.stores import LogitStore
 
-
-def prepare_demo(options: argparse.Namespace) -> None:
-    """Simulated stores under OUT, and the options that search them."""
-    from fusion import demo
-
-    options.out = options.out or Path("demo")
-    print(
-        "simulated data: 22 models, 124 classes, made up by fusion/demo.py; the figures say nothing about real networks",
-        file=sys.stderr,
-    )
-    for split in ("val", "test"):
-        for _ in progress(
-            demo.write(options.out, split),
-            f"simulating {split}",
-            sum(demo.FAMILIES.values()),
-            "model",
-        ):
-            pass
-    options.auto_groups, options.ensemble = True, None
-    options.basic, options.other = (
-        sorted((options.out / "val").glob(f"{family}_*.zarr")) for family in ("maskformer", "swin")
-    )
-    options.labels, options.test_labels = (
-        options.out / "labels" / "val",
-        options.out / "labels" / "test",
-    )
-    options.test_stores = options.out / "test"
+FOLDS = 5
 
 
-def open_ensemble(
-    options: argparse.Namespace, truth: Labels
-) -> tuple[HierarchicalEnsemble, dict[str, Scores]]:
-    """The ensemble to search, and the scores of every model alone, best first."""
-    common = {"memory": options.memory, "align": options.align, "device": options.device}
-    if bool(options.ensemble) == options.auto_groups:
-        raise InputError(
-            "give one of --ensemble FILE, --auto-groups with --basic and --other, or --demo"
+@dataclass(frozen=True)
+class Run:
+    """One split under one ensemble.
+
+    Args:
+        ensemble: whose groups get weights; its memory and device are used.
+        truth: the labels that weights are scored against.
+        name: of the split, in tables.
+        convention: which classes the mean is over.
+        folds: of videos, held out in turn; 0 for none, None for five where there are two videos.
+        stride: s scores every s-th row and column.
+        seed: of folds, intervals and methods.
+        scheduler: Dask's, of what is read from stores.
+        cache: the folder in which condensed pixels are kept; None keeps them in memory.
+        folder: where a method keeps what it goes on from; made when it is needed.
+        progress: shows what goes on.
+        title: of the only bar, shown while pixels are condensed, where there is no `progress`.
+        known: scores of single models, best first, where they were worked out before.
+    """
+
+    ensemble: Ensemble
+    truth: Labels
+    name: str = "val"
+    convention: str = "vspw"
+    folds: int | None = 0
+    stride: int = 1
+    seed: int = 0
+    scheduler: str = "threads"
+    cache: Path | None = None
+    folder: Path | None = None
+    progress: Progress = silent
+    title: str | None = None
+    known: dict[str, Scores] | None = None
+
+    @cached_property
+    def condensed(self) -> Condensed:
+        return self._condense(self.ensemble, f"condensing {self.name}")
+
+    @cached_property
+    def digest(self) -> str:
+        """Of stores, labels, groups and stride."""
+        return data_digest(self.ensemble, self.truth, self.stride)
+
+    @cached_property
+    def singles(self) -> dict[str, Scores]:
+        """Scores of every model alone, best first."""
+        if self.known is not None:
+            return self.known
+        return score_models(
+            self.ensemble,
+            self.truth,
+            convention=self.convention,
+            scheduler=self.scheduler,
+            progress=self._title("scoring single models"),
         )
-    if options.ensemble:
-        ensemble = HierarchicalEnsemble.load(options.ensemble, **common)
-        if options.resize:
-            ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, resize=options.resize)
-        return ensemble, models_alone(ensemble, truth, options)
-    families = {
-        name: paths for name, paths in (("basic", options.basic), ("other", options.other)) if paths
-    }
-    if "basic" not in families:
-        raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
-    both = HierarchicalEnsemble(families, resize=options.resize or "probabilities", **common)
-    singles = models_alone(both, truth, options)
-    return form_groups(both, truth, singles, options), singles
 
+    @property
+    def problem(self) -> Problem:
+        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest)
 
-def form_groups(
-    both: HierarchicalEnsemble,
-    truth: Labels,
-    singles: dict[str, Scores],
-    options: argparse.Namespace,
-) -> HierarchicalEnsemble:
-    """The paper's groups from two families; sizes given, or searched where they are "auto"."""
-    store_of = {name: store for name, (store,) in single_groups(both.stores).items()}
-    family = {
-        key: [name for name in singles if store_of[name] in both.groups.get(key, ())]
-        for key in ("basic", "other")
-    }
-    strong, auxiliary = (
-        parse_size(getattr(options, name), f"--{name}") for name in ("strong", "auxiliary")
-    )
-    if strong is None or auxiliary is None:
-        condensed = condense(both.singles(), truth, options, "condensing single models")
-        best, _ = choose_formation(
-            condensed,
-            family["basic"],
-            family["other"],
-            convention=options.convention,
-            progress=progress,
+    def census(self) -> dict[str, Any]:
+        """What the labels hold: arguments of a census, counted as this run scores pixels."""
+        frames = pixels = 0
+        for video in self.condensed.videos:
+            labelled = len(self.ensemble.labelled_frames(self.truth, video))
+            height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
+            frames, pixels = frames + labelled, pixels + labelled * height * width
+        counted = {"videos": len(self.condensed.videos), "frames": frames, "pixels": pixels}
+        return {**counted, "class_pixels": self.condensed.rows, "classes": self.ensemble.classes}
+
+    def search(self, method: Method) -> SearchResult:
+        """Weights by a method, scored per video and on held-out videos; `ensemble` has them."""
+        problem, folds = self.problem, self.folds
+        if folds is None:
+            folds = FOLDS if len(self.condensed.videos) > 1 else 0
+        # not before pixels are condensed: what fails until then leaves no empty folder
+        if self.folder is not None:
+            with files.refusals(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        found = method.search(problem, Workspace(self.progress, self.folder))
+        found = validated(problem, found, method, folds=folds, progress=self.progress)
+        return replace(found, ensemble=self.ensemble.with_weights(found.weights))
+
+    def contributions(self, found: SearchResult) -> dict[str, float]:
+        """What each model adds to mIoU under the weights found."""
+        # groups of one model are single models: the pixels at hand will do
+        if all(len(stores) == 1 for stores in self.ensemble.groups.values()):
+            groups = {name: [name] for name in found.groups}
+            return model_contributions(self.problem, groups, found.weights)
+        names = {store: name for name, (store,) in single_groups(self.ensemble.stores).items()}
+        members = self.ensemble.groups.items()
+        groups = {group: [names[store] for store in stores] for group, stores in members}
+        return model_contributions(self._over_models, groups, found.weights)
+
+    @property
+    def _over_models(self) -> Problem:
+        singles = self._condense(self.ensemble.singles(), "condensing single models")
+        return Problem(singles, self.convention, self.seed)
+
+    def over(self, what: str) -> Run:
+        """The run that gives weights to "groups", or to single "models"."""
+        return self if what == "groups" else replace(self, ensemble=self.ensemble.singles())
+
+    def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
+        """The paper's groups, formed from the groups "basic" and "other"; None searches a size."""
+        stores = {name: store for name, (store,) in single_groups(self.ensemble.stores).items()}
+        basic, other = (
+            [n for n in self.singles if stores[n] in self.ensemble.groups.get(family, ())]
+            for family in ("basic", "other")
         )
-        strong, auxiliary = (
-            strong or best.strong,
-            best.auxiliary if auxiliary is None else auxiliary,
+        if strong is None or auxiliary is None:
+            best, _ = choose_formation(self._over_models, basic, other, progress=self.progress)
+            strong = strong or best.strong
+            auxiliary = best.auxiliary if auxiliary is None else auxiliary
+        # a family may be smaller than its default size
+        miou = {name: scores.miou for name, scores in self.singles.items()}
+        sizes = {"strong": strong, "auxiliary": min(auxiliary, len(other))}
+        groups = auto_groups(basic, other, miou, **sizes)
+        named = {group: [stores[name] for name in members] for group, members in groups.items()}
+        return replace(self, ensemble=self.ensemble.regrouped(named), known=self.singles)
+
+    def elsewhere(self, truth: Labels, stores: Path | None, name: str = "test") -> Run:
+        """The same groups on a second split, whose stores have the same names in another folder."""
+        ensemble = self.ensemble
+        if stores is not None:
+            groups = {
+                group: [LogitStore(stores / store.path.name) for store in members]
+                for group, members in ensemble.groups.items()
+            }
+            pairs = zip(ensemble.stores, ensemble.temperatures, strict=True)
+            temperatures = {store.path.name: value for store, value in pairs}
+            ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
+        return replace(self, ensemble=ensemble, truth=truth, name=name, known=None)
+
+    def _condense(self, ensemble: Ensemble, title: str) -> Condensed:
+        return condense_ensemble(
+            ensemble,
+            self.truth,
+            scheduler=self.scheduler,
+            progress=self.title or self._title(title),
+            stride=self.stride,
+            cache=self.cache,
         )
-        print(f"groups formed: {strong} strong, {auxiliary} auxiliary", file=sys.stderr)
-    miou = {name: scores.miou for name, scores in singles.items()}
-    groups = auto_groups(
-        family["basic"],
-        family["other"],
-        miou,
-        strong=strong,
-        auxiliary=min(auxiliary, len(family["other"])),
-    )
-    return both.regrouped(
-        {group: [store_of[name] for name in members] for group, members in groups.items()}
-    )
 
-
-def parse_size(text: str, option: str) -> int | None:
-    """A group's size, None for "auto"."""
-    if text == "auto":
-        return None
-    if not text.isdecimal():
-        raise InputError(f"{option}: got {text!r}; give a number of models, or auto")
-    return int(text)
-
-
-def models_alone(
-    ensemble: HierarchicalEnsemble, truth: Labels, options: argparse.Namespace
-) -> dict[str, Scores]:
-    return score_models(
-        ensemble,
-        truth,
-        convention=options.convention,
-        scheduler=options.scheduler,
-        progress="scoring single models",
-    )
-
-
-def condense(
-    ensemble: HierarchicalEnsemble, truth: Labels, options: argparse.Namespace, title: str
-) -> Any:
-    cache = None if options.no_cache else options.out / "condensed"
-    how = {
-        "scheduler": options.scheduler,
-        "progress": title,
-        "stride": options.stride,
-        "cache": cache,
-    }
-    return condense_ensemble(ensemble, truth, **how)
-
-
-def measure(
-    name: str,
-    ensemble: HierarchicalEnsemble,
-    truth: Labels,
-    options: argparse.Namespace,
-    singles: dict[str, Scores] | None,
-) -> Split:
-    """One split, condensed."""
-    condensed = condense(ensemble, truth, options, f"condensing {name}")
-    digest = data_digest(ensemble, truth, options.stride)
-    return Split(name, condensed, digest, singles or models_alone(ensemble, truth, options))
-
-
-def contributions(
-    ensemble: HierarchicalEnsemble, truth: Labels, split: Split, options: argparse.Namespace
-) -> dict[str, float]:
-    """What each model of the ensemble adds to mIoU on the split that was searched."""
-    name_of = {store: name for name, (store,) in single_groups(ensemble.stores).items()}
-    groups = {
-        group: [name_of[store] for store in stores] for group, stores in ensemble.groups.items()
-    }
-    alone = all(len(stores) == 1 for stores in ensemble.groups.values())
-    condensed = (
-        split.condensed
-        if alone
-        else condense(ensemble.singles(), truth, options, "condensing single models")
-    )
-    if alone:
-        groups = {group: [group] for group in groups}
-    return model_contributions(condensed, groups, ensemble.weights, options.convention)
-
-
-def on_test_stores(
-    ensemble: HierarchicalEnsemble, options: argparse.Namespace
-) -> HierarchicalEnsemble:
-    """The same groups on the stores of the second split, found by their names."""
-    if options.test_stores is None:
-        return ensemble
-    groups = {
-        name: [LogitStore(options.test_stores / store.path.name) for store in stores]
-        for name, stores in ensemble.groups.items()
-    }
-    temperatures = {
-        store.path.name: value
-        for store, value in zip(ensemble.stores, ensemble.temperatures, strict=True)
-    }
-    return ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
+    def _title(self, text: str) -> str | None:
+        return None if self.progress is silent else text

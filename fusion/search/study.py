@@ -1,123 +1,130 @@
-"""Optuna on the condensed set: TPE by default; a study in SQLite (or any storage URL) that resumes and that several processes share."""
+"""Optuna: TPE by default; a study that resumes and that several processes share."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import optuna as optuna_library
-
-from fusion.contested import Condensed
 from fusion.errors import InputError
-from fusion.search.result import Progress, SearchResult, Trial, best_trial, untracked
+from fusion.files import locked
+from fusion.search.method import ALONE, Method, Problem, Workspace, option
+from fusion.search.result import SearchResult, Trial
 
-SAMPLERS = ("tpe", "cmaes", "gp", "random")
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "cmaes": "CmaEsSampler",
+    "gp": "GPSampler",
+    "random": "RandomSampler",
+}
+URL = "storage URL (default sqlite:///OUT/study.db)"
 HIGHEST = 2.0  # as the grid: weights relative to the first group's 1
 
 
-def optuna(
-    condensed: Condensed,
-    *,
-    convention: str = "vspw",
-    progress: Progress | None = None,
-    seed: int = 0,
-    trials: int = 200,
-    sampler: str = "tpe",
-    storage: str | None = None,
-    study: str = "segfusion",
-    digest: str | None = None,
-) -> SearchResult:
+@dataclass(frozen=True)
+class Optuna(Method):
     """Optimises the weights of all groups but the first, each in [0, 2]; the first is 1.
 
-    trials: complete trials that the study shall hold in all, earlier runs and other processes included. storage: an Optuna URL such
-    as "sqlite:///results/study.db"; default in memory. digest: what the data are; a stored study of other data is refused with an
-    InputError. A trial that fails or gives NaN counts as failed and the search goes on.
+    Args:
+        trials: complete trials that the study shall hold in all, earlier runs and other processes
+            included. A trial that fails or gives NaN counts as failed and the search goes on.
+        sampler: "tpe", "cmaes", "gp" or "random".
+        storage: an Optuna URL such as "sqlite:///results/study.db"; default study.db in the
+            workspace's folder, or in memory. A study of other data is refused with an InputError.
+        study: its name in the storage.
     """
-    if sampler not in SAMPLERS or trials < 1:
-        raise InputError(
-            f"optuna: sampler {sampler!r}, {trials} trials; choose one of {SAMPLERS} and at least 1 trial"
-        )
-    optuna_library.logging.set_verbosity(optuna_library.logging.ERROR)
-    opened = _open(storage, study, _sampler(sampler, seed), digest)
-    free = condensed.groups[1:]
 
-    def objective(trial: optuna_library.Trial) -> float:
-        weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
-        trial.set_user_attr("weights", weights)
-        return float(condensed.miou([weights], convention)[0])
+    name: ClassVar = "optuna"
+    about: ClassVar = "any number of groups"
 
-    for start in (
-        dict.fromkeys(free, 1.0),
-        dict.fromkeys(free, 0.0),
-    ):  # uniform, and the first group alone
-        opened.enqueue_trial(start, skip_if_exists=True)
-    remaining = trials - len(_complete(opened))
-    for _ in (progress or untracked)(range(remaining), "optuna", remaining):
-        if len(_complete(opened)) >= trials:  # other processes add to the study as well
-            break
-        opened.optimize(objective, n_trials=1, catch=(ArithmeticError, RuntimeError, ValueError))
-    history = tuple(
-        Trial(tuple(t.user_attrs["weights"]), float(t.value or 0.0)) for t in _complete(opened)
-    )
-    if not history:
-        raise InputError(
-            f"optuna: none of {len(opened.trials)} trials gave a score; check that the labels hold pixels that are not void"
-        )
-    best = best_trial(history)
-    failed = sum(t.state == optuna_library.trial.TrialState.FAIL for t in opened.trials)
-    return SearchResult(
-        "optuna",
-        condensed.groups,
-        best.weights,
-        best.miou,
-        convention,
-        history,
-        notes={"failed_trials": failed},
-    )
+    trials: int = option("--trials", 200, "trials in all", {"type": int})
+    sampler: str = option("--sampler", "tpe", "tpe, cmaes, gp or random")
+    storage: str | None = option("--storage", None, f"{URL}; several processes may share one")
+    study: str = option("--study", "segfusion", "name of the study in the storage")
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS or self.trials < 1:
+            got = f"sampler {self.sampler!r}, {self.trials} trials"
+            do = f"choose one of {tuple(SAMPLERS)} and at least 1 trial"
+            raise InputError(f"optuna: {got}; {do}")
+
+    def inner(self) -> Self:
+        return replace(self, storage=None, study=type(self).study)
+
+    def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study, free = self._open(problem, workspace), problem.groups[1:]
+
+        def objective(trial: optuna.Trial) -> float:
+            weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
+            trial.set_user_attr("weights", weights)
+            return problem.trials([weights])[0].miou
+
+        for weight in (1.0, 0.0):  # uniform, and the first group alone
+            study.enqueue_trial(dict.fromkeys(free, weight), skip_if_exists=True)
+        remaining = self.trials - len(_complete(study))
+        for _ in workspace.progress(range(remaining), self.name, remaining):
+            if len(_complete(study)) >= self.trials:  # other processes add to the study as well
+                break
+            errors = (ArithmeticError, RuntimeError, ValueError)
+            study.optimize(objective, n_trials=1, catch=errors)
+        done = _complete(study)
+        if not done:
+            got = f"none of {len(study.trials)} trials gave a score"
+            raise InputError(f"optuna: {got}; check that the labels hold pixels that are not void")
+        history = [Trial(tuple(t.user_attrs["weights"]), float(t.value or 0.0)) for t in done]
+        failed = sum(t.state == optuna.trial.TrialState.FAIL for t in study.trials)
+        return problem.result(self.name, history, notes={"failed_trials": failed})
+
+    def _open(self, problem: Problem, workspace: Workspace) -> optuna.Study:
+        """The study, new or gone on with.
+
+        One process at a time opens it: databases are made once, and belong to the first one's data.
+        """
+        import optuna
+
+        folder, storage = workspace.folder, self.storage
+        if folder and not storage:
+            storage = f"sqlite:///{folder / 'study.db'}"
+        sampler = self._sampler(problem.seed)
+        how: dict[str, Any] = {"direction": "maximize", "load_if_exists": True}
+        with locked(folder) if folder else nullcontext():
+            try:
+                study = optuna.create_study(
+                    storage=storage, study_name=self.study, sampler=sampler, **how
+                )
+            except Exception as error:  # any storage backend's own errors
+                got = f"storage {storage!r} cannot be opened ({error})"
+                do = "give a URL such as sqlite:///study.db"
+                raise InputError(f"optuna: {got}; {do}") from error
+            wanted = {"digest": problem.digest(), "convention": problem.convention}
+            known = {key: study.user_attrs[key] for key in wanted if key in study.user_attrs}
+            if not known and not study.trials:
+                for key, value in wanted.items():
+                    study.set_user_attr(key, value)
+            elif {**wanted, "digest": None, **known} != wanted:
+                got = f"study {self.study!r} in {storage} is of other stores, labels or groups"
+                do = "give another storage= or study="
+                raise InputError(f"optuna: {got}, or another convention; {do}")
+        return study
+
+    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        try:
+            return getattr(optuna.samplers, SAMPLERS[self.sampler])(seed=seed)
+        except ImportError as error:
+            got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
+            raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
 
 
-def _complete(study: optuna_library.Study) -> list[Any]:
-    return study.get_trials(
-        deepcopy=False, states=[optuna_library.trial.TrialState.COMPLETE]
-    )  # a NaN counts as failed
+def _complete(study: optuna.Study) -> list[Any]:
+    """A trial that gave NaN counts as failed."""
+    from optuna.trial import TrialState
 
-
-def _sampler(name: str, seed: int) -> optuna_library.samplers.BaseSampler:
-    if name == "tpe":
-        return optuna_library.samplers.TPESampler(seed=seed)
-    if name == "random":
-        return optuna_library.samplers.RandomSampler(seed=seed)
-    try:
-        return (
-            optuna_library.samplers.CmaEsSampler(seed=seed)
-            if name == "cmaes"
-            else optuna_library.samplers.GPSampler(seed=seed)
-        )
-    except ImportError as error:
-        raise InputError(
-            f"optuna: sampler {name!r} needs a package that is not installed ({error}); install it or use 'tpe'"
-        ) from error
-
-
-def _open(
-    storage: str | None, name: str, sampler: optuna_library.samplers.BaseSampler, digest: str | None
-) -> optuna_library.Study:
-    try:
-        study = optuna_library.create_study(
-            storage=storage,
-            study_name=name,
-            sampler=sampler,
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except Exception as error:  # any storage backend's own errors
-        raise InputError(
-            f"optuna: storage {storage!r} cannot be opened ({error}); give a URL such as sqlite:///study.db"
-        ) from error
-    known = study.user_attrs.get("digest")
-    if known is None and not study.trials:
-        study.set_user_attr("digest", digest)
-    elif known != digest:
-        raise InputError(
-            f"optuna: study {name!r} in {storage} is of other stores, labels or groups; give another --storage or --study"
-        )
-    return study
+    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])

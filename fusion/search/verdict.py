@@ -1,123 +1,33 @@
-"""Is the gain real? Intervals, held-out scores, contributions and the one-standard-error rule, from per-video confusion matrices.
+"""Is the gain real? Intervals, paired gains and the one-standard-error rule, over videos.
 
-Searched weights look best on the data they were searched on: the paper's own gained 2.6 points of mIoU on val and 0.3 on test. So a
-search is scored on videos that it did not see, and its gain over plainer weights is put beside what another draw of videos would do.
-Videos, not pixels or frames, are what is resampled and held out.
+Videos, not pixels or frames, are what is resampled: a gain over plainer weights is put beside what
+another draw of videos would do.
 
-G groups, V videos, C classes. Scores are fractions.
+G groups, V videos. Scores are fractions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from fusion.contested import Condensed
-from fusion.errors import InputError
 from fusion.metrics import Scores
 from fusion.metrics.bootstrap import resampled_miou
-from fusion.search.result import Progress, SearchResult, Trial, untracked
-
-Method = Callable[..., SearchResult]
-
-
-def scores(condensed: Condensed, weights: Sequence[float], convention: str = "vspw") -> Scores:
-    """Per-video scores of one weight vector [G]; they have the intervals and paired intervals."""
-    return Scores(
-        dict(zip(condensed.videos, condensed.confusion(weights), strict=True)),
-        condensed.classes,
-        convention,
-    )
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Scores of every video under the weights that were searched without it.
-
-    scores: all videos pooled. uniform: the same videos under equal weights. folds: the held-out videos of each fold. weights: of each
-    fold, in the order of the groups.
-    """
-
-    scores: Scores
-    uniform: Scores
-    folds: tuple[tuple[str, ...], ...]
-    weights: tuple[tuple[float, ...], ...]
-
-    @property
-    def miou(self) -> float:
-        return self.scores.miou
-
-
-def split_videos(videos: Sequence[str], folds: int, seed: int = 0) -> tuple[tuple[str, ...], ...]:
-    """Videos shuffled by the seed and dealt to folds as even as can be; at most one fold per video.
-
-    InputError: fewer than two folds, or fewer than two videos.
-    """
-    if len(videos) < 2:
-        raise InputError(
-            f"folds: {len(videos)} video; holding out needs at least 2, label more videos or search without folds"
-        )
-    if folds < 2:
-        raise InputError(f"folds: got {folds}; give at least 2")
-    order = np.random.default_rng(seed).permutation(len(videos))
-    number = min(folds, len(videos))
-    return tuple(
-        tuple(videos[index] for index in sorted(order[fold::number])) for fold in range(number)
-    )
-
-
-def hold_out(
-    condensed: Condensed,
-    method: Method,
-    *,
-    folds: int = 5,
-    convention: str = "vspw",
-    seed: int = 0,
-    progress: Progress | None = None,
-    **options: Any,
-) -> HeldOut:
-    """Runs a method once per fold on the other folds' videos, and scores the fold with what it found.
-
-    method, options: any search method and its own options. InputError: fewer than two folds or videos.
-    """
-    parts = split_videos(condensed.videos, folds, seed)
-    found: list[tuple[float, ...]] = []
-    matrices: dict[str, Any] = {}
-    for held in (progress or untracked)(parts, "folds", len(parts)):
-        rest = condensed.subset([video for video in condensed.videos if video not in held])
-        found.append(method(rest, convention=convention, seed=seed, **options).vector)
-        matrices.update(zip(held, condensed.subset(held).confusion(found[-1]), strict=True))
-    pooled = Scores(
-        {video: matrices[video] for video in condensed.videos}, condensed.classes, convention
-    )
-    return HeldOut(
-        pooled, scores(condensed, [1.0] * len(condensed.groups), convention), parts, tuple(found)
-    )
-
-
-def contributions(
-    condensed: Condensed, weights: Sequence[float], convention: str = "vspw"
-) -> dict[str, float]:
-    """What each group or model adds: mIoU under the weights minus mIoU with that one's weight set to 0, the others as they are.
-
-    nan for the only one that has weight: nothing is left to compare with.
-    """
-    whole = np.asarray(weights, np.float64)
-    without = np.where(np.eye(len(whole), dtype=bool), 0.0, whole)
-    usable = without.sum(axis=1) > 0
-    miou = condensed.miou(np.concatenate([whole[None], without[usable]]), convention)
-    added = np.full(len(whole), math.nan)
-    added[usable] = miou[0] - miou[1:]
-    return dict(zip(condensed.groups, added.tolist(), strict=True))
+from fusion.search.method import Problem
+from fusion.search.result import SearchResult, Trial
+from fusion.text import percent
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Weights chosen by a rule. trial: the weights and their mIoU. standard_error: of the best mIoU. rule: a sentence for a report."""
+    """Weights chosen by a rule.
+
+    trial: the weights and their mIoU. standard_error: of the best mIoU. rule: a sentence for a
+    report.
+    """
 
     trial: Trial
     standard_error: float
@@ -125,45 +35,40 @@ class Choice:
 
 
 def one_standard_error(
-    condensed: Condensed,
+    problem: Problem,
     best: Trial,
     *,
     simpler: Mapping[str, Sequence[float]] | None = None,
-    convention: str = "vspw",
     samples: int = 2000,
-    seed: int = 0,
 ) -> Choice:
-    """The simplest weights whose mIoU is within one standard error of the best (Breiman et al., CART, 1984, section 3.4.3).
+    """The simplest weights whose mIoU is within one standard error of the best.
 
-    simpler: name -> weights [G], simplest first; default the uniform ones. The standard error is the bootstrap's, over videos. With
-    one video it is not known, and the best stays.
+    Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+
+    Args:
+        best: the weights [G] found, with their mIoU.
+        simpler: name -> weights [G], simplest first; default the uniform ones.
+        samples: of the bootstrap over videos that gives the standard error; with one video it is
+            not known, and the best stays.
     """
-    named = simpler if simpler is not None else {"uniform weights": [1.0] * len(condensed.groups)}
-    matrices = np.stack(
-        [m for m in condensed.confusion(best.weights) if m.any()] or [np.zeros((1, 1), np.int64)]
-    )
-    if len(matrices) < 2:
-        return Choice(
-            best,
-            math.nan,
-            f"{len(condensed.videos)} videos: no standard error, the best weights stay",
-        )
-    error = float(np.nanstd(resampled_miou(matrices, convention, samples, seed), ddof=1))
-    found = condensed.miou(list(named.values()), convention).tolist() if named else []
-    for (name, weights), miou in zip(named.items(), found, strict=True):
-        if miou >= best.miou - error:
-            text = f"{name} ({100 * miou:.2f}) are within one standard error ({100 * error:.2f}) of the best ({100 * best.miou:.2f})"
-            return Choice(Trial(tuple(map(float, weights)), miou), error, text)
-    return Choice(
-        best,
-        error,
-        f"nothing simpler is within one standard error ({100 * error:.2f}) of the best ({100 * best.miou:.2f})",
-    )
+    named = {"uniform weights": [1.0] * len(problem.groups)} if simpler is None else simpler
+    scored = [m for m in problem.condensed.confusion(best.weights) if m.any()]
+    if len(scored) < 2:
+        videos = f"{len(problem.condensed.videos)} videos"
+        return Choice(best, math.nan, f"{videos}: no standard error, the best weights stay")
+    # videos without a scored pixel tell nothing, and would be drawn like others
+    drawn = resampled_miou(np.stack(scored), problem.convention, samples, problem.seed)
+    error = float(np.nanstd(drawn, ddof=1))
+    within = f"within one standard error ({percent(error)}) of the best ({percent(best.miou)})"
+    for name, trial in zip(named, problem.trials(list(named.values())), strict=True):
+        if trial.miou >= best.miou - error:
+            return Choice(trial, error, f"{name} ({percent(trial.miou)}) are {within}")
+    return Choice(best, error, f"nothing simpler is {within}")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The gain of one weight vector over another on the same videos, with its paired bootstrap interval."""
+    """The gain of one weight vector over another on the same videos, with its paired interval."""
 
     miou: float
     interval: tuple[float, float]
@@ -174,13 +79,12 @@ class Gain:
         return self.interval[0] > 0 or self.interval[1] < 0
 
     def sentence(self, over: str = "uniform weights") -> str:
+        said = f"gain over {over}: {100 * self.miou:+.2f} mIoU"
         if math.isnan(self.interval[0]):
-            return f"gain over {over}: {100 * self.miou:+.2f} mIoU; with one video nothing says whether it is more than chance"
+            return f"{said}; with one video nothing says whether it is more than chance"
         low, high = (f"{100 * end:+.2f}" for end in self.interval)
-        verdict = (
-            "distinguishable from zero" if self.distinguishable else "not distinguishable from zero"
-        )
-        return f"gain over {over}: {100 * self.miou:+.2f} mIoU, interval {low} to {high}: {verdict}"
+        verdict = "" if self.distinguishable else "not "
+        return f"{said}, interval {low} to {high}: {verdict}distinguishable from zero"
 
 
 def gain(
@@ -190,21 +94,18 @@ def gain(
     return Gain(mine.miou - other.miou, mine.difference_interval(other, level, samples, seed))
 
 
-def validated(
-    condensed: Condensed,
-    result: SearchResult,
-    method: Method | None = None,
-    *,
-    folds: int = 5,
-    seed: int = 0,
-    **options: Any,
-) -> SearchResult:
-    """The result with its per-video scores and, where a method is given, its held-out mIoU by folds of videos."""
-    held = None
-    if method is not None:
-        held = hold_out(
-            condensed, method, folds=folds, convention=result.convention, seed=seed, **options
-        ).miou
-    return replace(
-        result, scores=scores(condensed, result.vector, result.convention), held_out=held
-    )
+def verdict_lines(problem: Problem, found: SearchResult) -> list[str]:
+    """What the number is worth on other videos, in sentences."""
+    mine = problem.scores(found.vector) if found.scores is None else found.scores
+    low, high = mine.interval(seed=problem.seed)
+    if math.isnan(low):
+        lines = ["one video: no interval and no held-out score; label more videos"]
+    else:
+        over = f"95 % interval over {len(mine.confusions)} videos"
+        lines = [f"{over}: {percent(low)} to {percent(high)}"]
+    if found.held_out is not None:
+        held = percent(found.held_out)
+        lines.append(f"held-out mIoU, searched on the other folds' videos: {held}")
+    rule = one_standard_error(problem, Trial(found.vector, found.miou)).rule
+    worth = gain(mine, problem.uniform, seed=problem.seed).sentence()
+    return [*lines, f"one-standard-error rule: {rule}", worth]

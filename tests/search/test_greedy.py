@@ -10,7 +10,8 @@ from fusion.contested import Builder, Condensed, condense
 from fusion.errors import InputError
 from fusion.kernels import arithmetic as reference
 from fusion.metrics import miou
-from fusion.search.greedy import PATIENCE, greedy
+from fusion.search.greedy import PATIENCE, Greedy
+from fusion.search.method import Problem, Workspace
 
 
 def models(
@@ -48,7 +49,7 @@ def test_equals_a_plain_loop(seed):
             tried.append((score(means, targets, more), more))
         best, counts = max(tried, key=lambda pair: pair[0])  # the first of equals
         trajectory.append((tuple(counts), best))
-    found = greedy(condensed_of(means, targets), steps=8)
+    found = Greedy(steps=8).search(Problem(condensed_of(means, targets)))
     assert [(trial.weights, trial.miou) for trial in found.history] == trajectory
     assert found.miou == max(best for _, best in trajectory)
     assert found.vector == next(weights for weights, best in trajectory if best == found.miou)
@@ -57,19 +58,20 @@ def test_equals_a_plain_loop(seed):
 
 def test_equal_models_choose_the_first_and_stop():
     means, targets = models(1)
-    found = greedy(condensed_of(np.repeat(means, 3, axis=0), targets))
+    found = Greedy().search(Problem(condensed_of(np.repeat(means, 3, axis=0), targets)))
     assert found.vector == (1.0, 0.0, 0.0)
     assert len(found.history) == PATIENCE + 1
 
 
 def test_one_model():
     means, targets = models(1)
-    assert greedy(condensed_of(means, targets)).weights == {"m0": 1.0}
+    assert Greedy().search(Problem(condensed_of(means, targets))).weights == {"m0": 1.0}
 
 
 def test_all_void_has_no_score():
     means, targets = models(2)
-    found = greedy(condensed_of(means, np.full_like(targets, 255)), steps=2)
+    void = condensed_of(means, np.full_like(targets, 255))
+    found = Greedy(steps=2).search(Problem(void))
     assert np.isnan(found.miou)
 
 
@@ -81,7 +83,7 @@ def test_progress_and_bad_steps():
         seen.append((description, total))
         return items
 
-    greedy(condensed_of(means, targets), steps=3, progress=progress)
+    Greedy(steps=3).search(Problem(condensed_of(means, targets)), Workspace(progress))
     assert seen == [("greedy", 3)]
     with pytest.raises(InputError, match="steps is 0"):
-        greedy(condensed_of(means, targets), steps=0)
+        Greedy(steps=0)

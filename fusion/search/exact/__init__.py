@@ -1,5 +1,1 @@
 """Exact line search over weights, and how far its best can be from the best there is."""
-
-from fusion.search.exact.climb import exact
-
-__all__ = ["exact"]

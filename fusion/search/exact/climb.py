@@ -1,199 +1,122 @@
-"""Exact line search over group weights, with restarts, and for at most three groups a certificate of the global optimum.
+"""Exact line search over group weights, with restarts and, for few groups, a certificate.
 
-`best_on_segment` knows mIoU at every weighting of a segment from one pass. The outer loop goes uphill: steepest of the G coordinate
-segments (a group's share from none to all), then pairs of groups that trade weight, then random directions.
+`best_on_segment` knows mIoU at every weighting of a segment from one pass. The outer loop goes
+uphill: steepest of the G coordinate segments (a group's share from none to all), then pairs of
+groups that trade weight, then random directions.
 
-A piece's midpoint is kept only with the mIoU that float32 fusion gives it, and only if that beats every point evaluated before: the
-result is never below the grid (which is among the starts while it is small), a given start, or what the branch and bound meets.
-Not for temperatures and geometric means, which are not linear in the weights.
+A stretch's midpoint is kept only with the mIoU that float32 fusion gives it, and only if that beats
+every point evaluated before: the result is never below the grid (which is among the starts while it
+is small), a given start, or what the branch and bound meets. Not for temperatures and geometric
+means, which are not linear in the weights.
 
 G groups. Weights in here have sum 1.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fusion.contested import Condensed
-from fusion.errors import InputError, StoreError
-from fusion.metrics.confusion import check_convention
+from fusion.errors import InputError
+from fusion.progress import Progress
 from fusion.search.exact.certify import MOST_GROUPS, certify
-from fusion.search.exact.line import Piece, Vector, best_on_segment, coordinates, directions, pairs
-from fusion.search.greedy import greedy
-from fusion.search.grid import grid
-from fusion.search.result import PAPER, Progress, SearchResult, Trial, best_trial, untracked
+from fusion.search.exact.journal import Journal, state_file
+from fusion.search.exact.line import Stretch, best_on_segment, coordinates, directions, pairs
+from fusion.search.greedy import Greedy
+from fusion.search.grid import Grid
+from fusion.search.method import ALONE, Method, Problem, Workspace, option
+from fusion.search.result import PAPER, SearchResult, Trial, best_trial
 
-VERSION = 1
+FLOAT: dict[str, Any] = {"type": float}
+SECONDS = {**FLOAT, "metavar": "SECONDS"}
 
 
-def exact(
-    condensed: Condensed,
-    *,
-    convention: str = "vspw",
-    progress: Progress | None = None,
-    seed: int = 0,
-    starts: Sequence[Sequence[float]] = (),
-    climbs: int = 4,
-    time_limit: float | None = None,
-    gap: float | None = 1e-4,
-    state: str | Path | None = None,
-) -> SearchResult:
-    """The best weights that line searches find; `certificate` says how far they can be from the best there are.
+@dataclass(frozen=True)
+class Exact(Method):
+    """The best weights that line searches find; `certificate` bounds the best there are.
 
-    starts: weight vectors to try besides the uniform one, single groups, the paper's, random ones, and the grid's or, beyond three
-    groups, those of greedy selection. climbs: from how many of the best starts to go uphill. time_limit: seconds; 0 gives the best
-    start. gap: aim of the certificate, None for no certificate; it is left out beyond three groups. state: a JSON file to go on
-    from, written after every step. Raises InputError for bad options and for a state of other data.
+    Args:
+        starts: weight vectors [G] to try besides the uniform one, single groups, the paper's,
+            random ones, and the grid's or, beyond three groups, those of greedy selection.
+        climbs: from how many of the best starts to go uphill.
+        time_limit: seconds; 0 gives the best start.
+        gap: aim of the certificate, None for no certificate; it is left out beyond three groups.
+        state: a JSON file to go on from, written after every step; default one in the workspace's
+            folder, named by the data. The state of other data is refused with an InputError.
     """
-    check_convention(convention)
-    if (
-        climbs < 0
-        or (time_limit is not None and not time_limit >= 0)
-        or (gap is not None and not 0 <= gap < 1)
-    ):
-        raise InputError(
-            f"exact: climbs {climbs}, time limit {time_limit}, gap {gap}; give numbers >= 0, a gap below 1"
-        )
-    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-    search = _Search(
-        condensed, convention, seed, deadline, _Journal(condensed, convention, seed, state)
-    )
-    search.begin(_starts(condensed, convention, seed, starts))
-    certificate = None
-    if condensed.scored:
-        search.climb_all(climbs, progress or untracked)
-        certificate = search.certify(gap, progress)
-    best = search.best
-    notes = {
-        "sweeps": search.sweeps,
-        "climbs": search.journal.climbed,
-        "resumed": search.journal.resumed,
-        **search.piece_notes(),
-    }
-    history = tuple(search.history)
-    return SearchResult(
-        "exact",
-        condensed.groups,
-        best.weights,
-        best.miou,
-        convention,
-        history,
-        certificate=certificate,
-        notes=notes,
+
+    name: ClassVar = "exact"
+    about: ClassVar = (
+        "line searches that see every weighting of a line at once; for up to three groups with a "
+        "certificate of how far the best can be"
     )
 
+    starts: Sequence[Sequence[float]] = ()
+    climbs: int = 4
+    time_limit: float | None = option(
+        "--time-limit", None, "stop then, with the certificate there is (default none)", SECONDS
+    )
+    gap: float | None = option("--gap", 1e-4, "aim of the certificate, a fraction of mIoU", FLOAT)
+    state: str | Path | None = None
 
-def _starts(
-    condensed: Condensed, convention: str, seed: int, given: Sequence[Sequence[float]]
-) -> list[Trial]:
-    """Evaluated starting points, none twice: also the grid's while it is small, else the steps of greedy selection."""
-    groups = len(condensed.groups)
-    points = [
-        (1.0,) * groups,
-        *(tuple(map(float, point)) for point in given),
-        *map(tuple, np.eye(groups).tolist()),
-    ]
+    def __post_init__(self) -> None:
+        limit, gap = self.time_limit, self.gap
+        fine = (limit is None or limit >= 0) and (gap is None or 0 <= gap < 1)
+        if self.climbs < 0 or not fine:
+            got = f"climbs {self.climbs}, time limit {limit}, gap {gap}"
+            raise InputError(f"exact: {got}; give numbers >= 0, a gap below 1")
+
+    def inner(self) -> Self:
+        return replace(self, state=None, gap=None, climbs=1)
+
+    def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
+        deadline = math.inf if self.time_limit is None else time.monotonic() + self.time_limit
+        state = Path(self.state) if self.state else None
+        if state is None and workspace.folder is not None:
+            state = state_file(problem, workspace.folder)
+        journal = Journal(problem, state)
+        work = _Search(problem, deadline, journal, _starts(problem, self.starts))
+        certificate = None
+        if problem.condensed.scored:
+            work.climb_all(self.climbs, workspace.progress)
+            if self.gap is not None:
+                certificate = work.certify(self.gap, workspace.progress)
+        return problem.result(self.name, work.history, certificate=certificate, notes=work.notes())
+
+
+def _starts(problem: Problem, given: Sequence[Sequence[float]]) -> list[Trial]:
+    """Evaluated starting points, none twice; a resumed search climbs from the same ones."""
+    groups = len(problem.groups)
+    points = [(1.0,) * groups, *(tuple(map(float, point)) for point in given)]
+    points += map(tuple, np.eye(groups).tolist())
     if groups == len(PAPER):
         points.append(PAPER)
-    points += map(tuple, np.random.default_rng(seed).dirichlet(np.ones(groups), 4).tolist())
-    method = (
-        grid if groups <= MOST_GROUPS else greedy
-    )  # beyond a grid, the strongest start known for single models
-    walked = method(condensed, convention=convention).history
+    rng = np.random.default_rng(problem.seed)
+    points += map(tuple, rng.dirichlet(np.ones(groups), 4).tolist())
+    # beyond a grid, greedy selection is the strongest start known for single models
+    walked = (Grid() if groups <= MOST_GROUPS else Greedy()).search(problem).history
     known = {trial.weights for trial in walked}
     fresh = [point for point in dict.fromkeys(points) if point not in known]
-    scores = condensed.miou(fresh, convention).tolist() if fresh else []
-    return [*(Trial(*pair) for pair in zip(fresh, scores, strict=True)), *walked]
-
-
-class _Journal:
-    """What a later run needs to go on: the points found so far, how many climbs are done, where the current one is."""
-
-    def __init__(
-        self, condensed: Condensed, convention: str, seed: int, path: str | Path | None
-    ) -> None:
-        self.path = Path(path) if path else None
-        uniform = condensed.confusion([1.0] * len(condensed.groups))
-        names = json.dumps(
-            [condensed.groups, condensed.classes, condensed.videos, convention, seed, VERSION]
-        )
-        self.data = hashlib.sha256(names.encode() + uniform.tobytes()).hexdigest()
-        self.climbed, self.step = 0, 0
-        self.current: Trial | None = None
-        self.found: list[Trial] = []
-        self.certify: dict[str, Any] | None = None
-        self.resumed = self.path is not None and self.path.exists()
-        if self.resumed:
-            self._read()
-
-    def _read(self) -> None:
-        assert self.path is not None
-        try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            if kept["data"] != self.data:
-                raise InputError(
-                    f"{self.path}: is the state of a search on other data, convention or seed; give another file"
-                )
-            self.climbed, self.step, self.certify = kept["climbed"], kept["step"], kept["certify"]
-            self.found = [Trial(tuple(weights), miou) for weights, miou in kept["found"]]
-            self.current = (
-                None
-                if kept["current"] is None
-                else Trial(tuple(kept["current"][0]), kept["current"][1])
-            )
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise StoreError(
-                f"{self.path}: is no state of an exact search ({error!r}); delete it or give another file"
-            ) from error
-
-    def write(self) -> None:
-        if self.path is None:
-            return
-        current = None if self.current is None else [self.current.weights, self.current.miou]
-        found = [[trial.weights, trial.miou] for trial in self.found]
-        kept = {
-            "data": self.data,
-            "climbed": self.climbed,
-            "step": self.step,
-            "current": current,
-            "found": found,
-            "certify": self.certify,
-        }
-        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        try:
-            fresh.write_text(json.dumps(kept), encoding="utf-8")
-            fresh.replace(self.path)
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: the state cannot be written ({error}); give a file in a writable folder"
-            ) from error
+    return [*problem.trials(fresh), *walked]
 
 
 class _Search:
     """One run: the history, the incumbent and the uphill steps."""
 
     def __init__(
-        self, condensed: Condensed, convention: str, seed: int, deadline: float, journal: _Journal
+        self, problem: Problem, deadline: float, journal: Journal, starts: Sequence[Trial]
     ) -> None:
-        self.condensed, self.convention, self.seed, self.deadline, self.journal = (
-            condensed,
-            convention,
-            seed,
-            deadline,
-            journal,
-        )
-        self.history: list[Trial] = []
+        self.problem, self.deadline, self.journal = problem, deadline, journal
+        self.starts = sorted(starts, key=lambda trial: -trial.miou)
+        self.history = [*starts, *journal.found]
         self.sweeps = 0
-        self.piece: Piece | None = None
+        self.stretch: Stretch | None = None  # that the best point is the middle of
 
     @property
     def best(self) -> Trial:
@@ -202,11 +125,6 @@ class _Search:
     @property
     def late(self) -> bool:
         return time.monotonic() >= self.deadline
-
-    def begin(self, starts: Sequence[Trial]) -> None:
-        """The same data and seed give the same starts, so that a resumed search climbs from the same ones."""
-        self.history = [*starts, *self.journal.found]
-        self.starts = sorted(starts, key=lambda trial: -trial.miou)
 
     def climb_all(self, climbs: int, progress: Progress) -> None:
         for number in progress(range(climbs), "climbs", climbs):
@@ -219,7 +137,7 @@ class _Search:
         """Uphill from an evaluated point until no segment leads further."""
         while not self.late:
             better = self.uphill(current)
-            if self.late and better is None:
+            if self.late and better is None:  # not the top, only the end of the time
                 return
             self.journal.step += 1
             self.journal.current = current = better or current
@@ -231,71 +149,59 @@ class _Search:
 
     def uphill(self, current: Trial) -> Trial | None:
         """The first kind of segments that holds a better point gives its best one."""
-        weights = np.array(self.condensed.normalised([current.weights])[0], np.float64)
-        rng = np.random.default_rng([self.seed, self.journal.step])
+        weights = np.array(self.problem.condensed.normalised([current.weights])[0], np.float64)
+        rng = np.random.default_rng([self.problem.seed, self.journal.step])
         for segments in (coordinates, pairs, directions):
-            pieces = []
+            stretches = []
             for start, end in segments(weights / weights.sum(), rng):
                 if self.late:
                     return None
                 self.sweeps += 1
-                pieces.append(best_on_segment(self.condensed, start, end, self.convention))
-            promising = [piece for piece in pieces if piece.miou > current.miou]
-            found = self.evaluate([piece.middle for piece in promising])
+                stretches.append(best_on_segment(self.problem, start, end))
+            # float64 sweeps promise, float32 decides
+            promising = [stretch for stretch in stretches if stretch.miou > current.miou]
+            found = self.problem.trials([stretch.middle for stretch in promising])
+            self.keep(found)
             if found and best_trial(found).miou > current.miou:
                 best = best_trial(found)
                 if best == self.best:
-                    self.piece = promising[found.index(best)]
+                    self.stretch = promising[found.index(best)]
                 return best
         return None
 
-    def evaluate(self, points: Sequence[Vector]) -> list[Trial]:
-        """Trials in the arithmetic of fusion, added to the history."""
-        if not points:
-            return []
-        scores = self.condensed.miou(np.stack(points), self.convention).tolist()
-        found = [
-            Trial(tuple(point.tolist()), score) for point, score in zip(points, scores, strict=True)
-        ]
-        self.history += found
-        self.journal.found += found
-        return found
+    def keep(self, trials: Sequence[Trial]) -> None:
+        self.history += trials
+        self.journal.found += trials
 
-    def certify(self, gap: float | None, progress: Progress | None) -> dict[str, Any] | None:
-        """The certificate of the best point; a better one met on the way is climbed from. An unknown gap is None."""
-        if gap is None or len(self.condensed.groups) > MOST_GROUPS or not self.condensed.resident:
+    def certify(self, gap: float, progress: Progress) -> dict[str, Any] | None:
+        """The certificate of the best point, after climbing from a better one met on the way."""
+        if len(self.problem.groups) > MOST_GROUPS or not self.problem.condensed.resident:
             return None
         if self.late:
             return {"gap": None, "upper_bound": 1.0, "boxes": 0, "seconds": 0.0, "complete": False}
         limit = None if math.isinf(self.deadline) else self.deadline - time.monotonic()
-        state = self.journal.certify
-        done = certify(
-            self.condensed,
-            self.best,
-            convention=self.convention,
-            gap=gap,
-            time_limit=limit,
-            state=state,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"gap": gap, "time_limit": limit, "progress": progress}
+        done = certify(self.problem, self.best, state=self.journal.certify, **how)
+        # the branch and bound meets points that no climb has led to
         if done.best not in self.history:
-            self.history.append(done.best)
-            self.journal.found.append(done.best)
+            self.keep([done.best])
             self.climb(done.best)
         self.journal.certify = done.state
         self.journal.write()
         upper = max(done.certificate["upper_bound"], self.best.miou)
         distance = upper - self.best.miou
-        return {
-            **done.certificate,
-            "gap": distance,
-            "upper_bound": upper,
-            "complete": distance <= gap,
-        }
+        better = {"gap": distance, "upper_bound": upper, "complete": distance <= gap}
+        return {**done.certificate, **better}
 
-    def piece_notes(self) -> dict[str, Any]:
-        """The ends of the piece that the result is the middle of, where a sweep found it."""
-        if self.piece is None or self.best.weights != tuple(self.piece.middle.tolist()):
-            return {}
-        low, high = (self.piece.weights(s).tolist() for s in (self.piece.low, self.piece.high))
-        return {"piece": {"from": low, "to": high, "width": self.piece.high - self.piece.low}}
+    def notes(self) -> dict[str, Any]:
+        """How much was done, and the stretch that the result is the middle of, if one is."""
+        done = {
+            "sweeps": self.sweeps,
+            "climbs": self.journal.climbed,
+            "resumed": self.journal.resumed,
+        }
+        best = self.stretch
+        if best is None or self.best.weights != tuple(best.middle.tolist()):
+            return done
+        low, high = (best.weights(s).tolist() for s in (best.low, best.high))
+        return {**done, "piece": {"from": low, "to": high, "width": best.high - best.low}}

@@ -1,7 +1,8 @@
-"""Segments of weights and the best piece of one: mIoU at every weighting between two, from one pass over the contested pixels.
+"""Segments of weights: mIoU at every weighting between two, from one pass over contested pixels.
 
-Along w(s) = (1 - s) start + s end mIoU is piecewise constant with as many pieces as labels flip (Och 2003's line search for translation
-error, here on mIoU). Pieces come from float64 sweeps; whoever uses one evaluates its middle in the float32 of fusion.
+Along w(s) = (1 - s) start + s end mIoU is piecewise constant with as many stretches as labels flip
+(Och 2003's line search for translation error, here on mIoU). Stretches come from float64 sweeps;
+whoever uses one evaluates its middle in the float32 of fusion.
 
 G groups. Weights in here have sum 1.
 """
@@ -15,19 +16,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.contested import Condensed
+from fusion.ensemble.plan import Budget
 from fusion.kernels.contested.cpu import workers
 from fusion.kernels.sweep import cpu as sweep
+from fusion.search.method import Problem
 
-NARROWEST = 1e-6  # of a segment: float32 weights and scores cannot be trusted to stay inside a narrower piece
+NARROWEST = 1e-6  # of a segment: float32 weights and scores may leave a narrower stretch
+LEAST_FLIPS = 1 << 12  # that a thread has room for, however little memory there is
 
 Vector = NDArray[np.float64]
 Segments = Iterator[tuple[Vector, Vector]]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """The best piece low < s < high of a segment w(s) = (1 - s) start + s end. miou: as the sweep computes it, before float32."""
+class Stretch:
+    """The best stretch low < s < high of a segment w(s) = (1 - s) start + s end.
+
+    miou: as the sweep computes it, before float32; -1 where every stretch is too narrow.
+    """
 
     start: Vector
     end: Vector
@@ -45,48 +51,39 @@ class Piece:
 
 
 def best_on_segment(
-    condensed: Condensed,
-    start: ArrayLike,
-    end: ArrayLike,
-    convention: str = "vspw",
-    *,
-    narrowest: float = NARROWEST,
-) -> Piece:
-    """The piece with the highest mIoU between two weight vectors [G], both of sum 1; of equal ones the widest.
+    problem: Problem, start: ArrayLike, end: ArrayLike, *, narrowest: float = NARROWEST
+) -> Stretch:
+    """The stretch of highest mIoU between two weight vectors [G] of sum 1; the widest of equals.
 
-    Pieces narrower than `narrowest` (as a share of the segment) are passed over; miou is -1 where all are.
+    narrowest: share of the segment; narrower stretches are passed over.
     """
     ends = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    return _best_in_stretch(condensed, ends, convention, narrowest, (0.0, 1.0))
+    return _best_between(problem, ends, narrowest, 0.0, 1.0)
 
 
-def _best_in_stretch(
-    condensed: Condensed,
-    ends: tuple[Vector, Vector],
-    convention: str,
-    narrowest: float,
-    stretch: tuple[float, float],
-) -> Piece:
-    """Where memory does not hold all flips of a stretch, its halves are swept one after the other."""
-    low, high = stretch
-    room = max(1 << 12, condensed.memory // 8 // (sweep.FLIP.itemsize * workers()))
-    shares, held = [], 0
-    for parts in condensed.batches():
-        found = sweep.flips(parts, ends, len(condensed.classes), low, high, room)
-        held += len(found.flips)
-        shares.append(found)
-        if (not found.complete or held > room * workers()) and high - low > 4 * narrowest:
+def _best_between(
+    problem: Problem, ends: tuple[Vector, Vector], narrowest: float, low: float, high: float
+) -> Stretch:
+    """Where memory does not hold all flips, the halves are swept one after the other."""
+    condensed, threads = problem.condensed, workers()
+    classes = len(condensed.classes)
+    budget = Budget(condensed.memory).flips / (sweep.FLIP.itemsize * threads)
+    room = max(LEAST_FLIPS, int(budget))
+    found, held = [], 0
+    for pixels in condensed.batches():
+        found.append(sweep.flips(pixels, ends, classes, low, high, room))
+        held += len(found[-1].flips)
+        full = not found[-1].complete or held > room * threads
+        if full and high - low > 4 * narrowest:
             middle = (low + high) / 2
-            halves = [
-                _best_in_stretch(condensed, ends, convention, narrowest, half)
+            halves = (
+                _best_between(problem, ends, narrowest, *half)
                 for half in ((low, middle), (middle, high))
-            ]
-            return max(halves, key=lambda piece: piece.miou)
-    flips = sweep.joined(shares, len(condensed.classes))
-    miou, left, right = sweep.scan(
-        flips, condensed.rows, condensed.base, convention, low, high, narrowest
-    )
-    return Piece(*ends, left, right, miou)
+            )
+            return max(halves, key=lambda stretch: stretch.miou)
+    data = sweep.joined(found, classes), condensed.rows, condensed.base
+    miou, left, right = sweep.scan(*data, problem.convention, low, high, narrowest)
+    return Stretch(*ends, left, right, miou)
 
 
 def coordinates(weights: Vector, rng: np.random.Generator) -> Segments:
@@ -99,11 +96,8 @@ def coordinates(weights: Vector, rng: np.random.Generator) -> Segments:
 
 def pairs(weights: Vector, rng: np.random.Generator) -> Segments:
     """Two groups trade their weights, the others stand still; at most 2 G of the pairs, drawn."""
-    every = [
-        pair
-        for pair in itertools.combinations(range(len(weights)), 2)
-        if weights[list(pair)].sum() > 0
-    ]
+    two = itertools.combinations(range(len(weights)), 2)
+    every = [pair for pair in two if weights[list(pair)].sum() > 0]
     for index in rng.permutation(len(every))[: 2 * len(weights)]:
         one, other = every[index]
         start, end = weights.copy(), weights.copy()
@@ -113,7 +107,7 @@ def pairs(weights: Vector, rng: np.random.Generator) -> Segments:
 
 
 def directions(weights: Vector, rng: np.random.Generator) -> Segments:
-    """G random directions, each from edge to edge of the simplex; from a corner too they lead inside."""
+    """G random directions from edge to edge of the simplex; from a corner too they lead inside."""
     for _ in range(len(weights) if len(weights) > 1 else 0):
         step = rng.dirichlet(np.ones(len(weights))) - weights
         reach = -weights / step

@@ -1,0 +1,99 @@
+"""What a later run of an exact search goes on from, a JSON file that is written after every step.
+
+{"data": fingerprint, "climbed": n, "step": n, "current": [weights, mIoU] | null,
+ "found": [[weights, mIoU], ...], "certify": state of the branch and bound | null}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from fusion import files
+from fusion.errors import InputError, StoreError
+from fusion.search.method import Problem
+from fusion.search.result import Trial
+
+VERSION = 1
+
+
+class Journal:
+    """The points found, how many climbs are done, where the current one is, what is certified.
+
+    path: None keeps nothing. Raises InputError for the state of another problem, StoreError for a
+    file that is no state.
+    """
+
+    def __init__(self, problem: Problem, path: Path | None) -> None:
+        self.path = path
+        self.climbed, self.step = 0, 0
+        self.current: Trial | None = None
+        self.found: list[Trial] = []
+        self.certify: dict[str, Any] | None = None
+        self.data = fingerprint(problem) if path else ""
+        self.resumed = path is not None and path.exists()
+        if path and self.resumed:
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["data"] != self.data:
+                other = "the state of a search on other data, convention or seed"
+                raise InputError(f"{path}: is {other}; give another file")
+            self.climbed, self.step, self.certify = kept["climbed"], kept["step"], kept["certify"]
+            self.found = [Trial(tuple(weights), miou) for weights, miou in kept["found"]]
+            now = kept["current"]
+            self.current = None if now is None else Trial(tuple(now[0]), now[1])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            got = f"is no state of an exact search ({error!r})"
+            raise StoreError(f"{path}: {got}; delete it or give another file") from error
+
+    def write(self) -> None:
+        if self.path is None:
+            return
+        kept = {
+            "data": self.data,
+            "climbed": self.climbed,
+            "step": self.step,
+            "current": None if self.current is None else _plain(self.current),
+            "found": [_plain(trial) for trial in self.found],
+            "certify": self.certify,
+        }
+        # compact: an unfinished certificate has thousands of simplexes
+        files.write_bytes(self.path, json.dumps(kept).encode())
+
+
+def fingerprint(problem: Problem) -> str:
+    """sha256 of names, rules and labels under uniform weights: the same search finds it again."""
+    condensed = problem.condensed
+    uniform = condensed.confusion([1.0] * len(problem.groups))
+    names = [condensed.groups, condensed.classes, condensed.videos]
+    rules = [*names, problem.convention, problem.seed, VERSION]
+    return hashlib.sha256(json.dumps(rules).encode() + uniform.tobytes()).hexdigest()
+
+
+def state_file(problem: Problem, folder: Path) -> Path:
+    """Its place in a folder: every convention and seed has its own, none is in another's way."""
+    place = folder / f"exact-{(problem.digest() or '')[:16]}.json"
+    rules = problem.convention, problem.seed
+    # the plain name where it was always right, or where it holds the state of these very rules
+    if rules == ("vspw", 0) or _belongs(place, problem):
+        return place
+    return place.with_stem(f"{place.stem}-{rules[0]}-{rules[1]}")
+
+
+def _belongs(place: Path, problem: Problem) -> bool:
+    """Older versions had one name for all conventions and seeds."""
+    try:
+        return bool(json.loads(place.read_text())["data"] == fingerprint(problem))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _plain(trial: Trial) -> list[Any]:
+    return [trial.weights, trial.miou]

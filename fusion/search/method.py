@@ -1,0 +1,151 @@
+"""What a search method is: an object whose fields are its options, and one call.
+
+    found = Grid(ranges={"weak": (0, 2, 0.5)}).search(Problem(condensed))
+
+A method is a frozen dataclass derived from `Method`. Each field is declared once, by `option`: its
+default, its help and its form on the command line serve the API and the command alike;
+`__post_init__` checks the values. A new method is one file, one entry in `fusion.search.registry`,
+and one test class that inherits tests/search/contract.py.
+
+G groups, C classes. Scores are fractions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+from fusion.contested import Condensed
+from fusion.metrics import Scores
+from fusion.metrics.confusion import check_convention
+from fusion.progress import Progress, silent
+from fusion.search.result import SearchResult, Trial, best_trial
+
+OVER = ("groups", "models")  # what gets a weight
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched: the weights [G] with the highest mIoU on condensed pixels.
+
+    Args:
+        condensed: the pixels, which know groups, classes and videos.
+        convention: which classes the mean is over.
+        seed: of all that is drawn.
+        digest: works out what the data are, for what is kept on disk; None where nobody knows.
+    """
+
+    condensed: Condensed
+    convention: str = "vspw"
+    seed: int = 0
+    digest: Callable[[], str | None] = lambda: None
+
+    def __post_init__(self) -> None:
+        check_convention(self.convention)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return self.condensed.groups
+
+    def trials(self, weights: Iterable[Iterable[float]]) -> list[Trial]:
+        """Weight vectors [B, G] with the mIoU that fusion in float32 gives each."""
+        points = [tuple(map(float, point)) for point in weights]
+        scores = self.condensed.miou(points, self.convention).tolist() if points else []
+        return [Trial(*pair) for pair in zip(points, scores, strict=True)]
+
+    def scores(self, weights: Sequence[float]) -> Scores:
+        """Scores per video under one weight vector [G], with intervals and paired intervals."""
+        matrices = zip(self.condensed.videos, self.condensed.confusion(weights), strict=True)
+        return Scores(dict(matrices), self.condensed.classes, self.convention)
+
+    @property
+    def uniform(self) -> Scores:
+        """Scores under equal weights, which every search has to beat."""
+        return self.scores([1.0] * len(self.groups))
+
+    def subset(self, videos: Sequence[str]) -> Problem:
+        """The same on some of the videos: other data, which nothing on disk belongs to."""
+        # without digest: a fold must not resume the study or state of the whole
+        return Problem(self.condensed.subset(videos), self.convention, self.seed)
+
+    def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
+        """The best of a history. more: further fields of SearchResult."""
+        best, groups = best_trial(history), self.groups
+        found = (method, groups, best.weights, best.miou, self.convention, tuple(history))
+        return SearchResult(*found, **more)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a method works: what shows its progress, and a folder for what it goes on from."""
+
+    progress: Progress = silent
+    folder: Path | None = None
+
+
+ALONE = Workspace()
+
+
+def option(
+    flag: str,
+    default: Any,
+    help: str,
+    form: Mapping[str, Any] = MappingProxyType({}),
+    parse: Callable[..., Any] | None = None,
+) -> Any:
+    """A field of a method that the command line has too; fields without it are the API's alone.
+
+    Args:
+        flag: on the command line.
+        default: what it is where nobody says otherwise.
+        help: of the command line, which adds the default where there is one.
+        form: argparse's own: type, metavar, action.
+        parse: makes the value of what argparse gives.
+    """
+    told = help if default is None else f"{help} (default {default})"
+    form = {**form, "help": told}
+    return field(default=default, metadata={"flag": flag, "form": form, "parse": parse})
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A search method; its fields are its options.
+
+    name: as callers and the command line say it. about: what it is, in a few words. over: what it
+    gives weights to by default, one of `OVER`.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    over: ClassVar[str] = "groups"
+
+    @abstractmethod
+    def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
+        """The best weights found; `history` is every weighting tried, in order.
+
+        Raises InputError for options that do not fit the problem, and where the workspace holds the
+        state of other data.
+        """
+
+    def inner(self) -> Self:
+        """The method inside a fold: without study, state or certificate."""
+        return self
+
+    @classmethod
+    def flags(cls) -> dict[str, Field[Any]]:
+        """The options that the command line has, by flag."""
+        return {f.metadata["flag"]: f for f in fields(cls) if f.metadata}
+
+    @classmethod
+    def from_arguments(cls, given: Mapping[str, Any]) -> Self:
+        """The method that a command line says; None is not said, other methods' do not matter."""
+        said = {}
+        for flag, f in cls.flags().items():
+            value, parse = given[flag.lstrip("-").replace("-", "_")], f.metadata["parse"]
+            if value is not None:
+                said[f.name] = parse(value) if parse else value
+        return cls(**said)

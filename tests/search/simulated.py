@@ -1,0 +1,101 @@
+"""Small made-up problems and stores, for all tests of the search."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from fusion.contested import Builder, Condensed, condense
+from fusion.kernels.sweep import cpu as sweep
+
+CLASSES = ["sky", "road", "car", "tree"]
+SIZE, NATIVE = (20, 28), (5, 7)
+VIDEOS = ("a", "b", "c")
+FRAMES = ("0", "1")
+
+
+def problem(
+    groups: int, classes: int, pixels: int, seed: int = 0, levels: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Group means [G, C, P] of which the last group is the best, and targets."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, pixels)
+    logits = rng.normal(size=(groups, classes, pixels)) * 2
+    logits[:, truth, np.arange(pixels)] += np.linspace(0.5, 2.5, groups)[:, None]
+    means = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    if levels:
+        means = np.round(means * levels) / levels
+    targets = np.where(rng.random(pixels) < 0.05, 255, truth).astype(np.uint8)
+    return np.ascontiguousarray(means, np.float32), targets
+
+
+def condensed_of(means: np.ndarray, targets: np.ndarray, videos: int = 2) -> Condensed:
+    groups, classes, pixels = means.shape
+    builder = Builder([f"g{g}" for g in range(groups)], [f"c{c}" for c in range(classes)])
+    for index, chunk in enumerate(np.array_split(np.arange(pixels), videos)):
+        builder.append(
+            f"v{index}",
+            condense(np.ascontiguousarray(means[:, :, chunk]), targets[chunk], classes, ignore=255),
+        )
+    return builder.finish()
+
+
+def small(
+    groups: int = 3, seed: int = 0, classes: int = 4, pixels: int = 300, levels: int = 0
+) -> Condensed:
+    return condensed_of(*problem(groups, classes, pixels, seed, levels))
+
+
+def simplex(groups: int, points: int, seed: int = 0) -> np.ndarray:
+    """Inner points, edges and corners."""
+    rng = np.random.default_rng(seed)
+    inner = rng.dirichlet(np.ones(groups), points)
+    edges = inner * (rng.random(inner.shape) < 0.6)
+    return np.concatenate([inner, edges[edges.any(axis=1)], np.eye(groups)])
+
+
+def videos(count: int = 6, groups: int = 3, seed: int = 0, best: float = 2.0) -> Condensed:
+    """Videos of different difficulty; the last group is the best by far where `best` is high."""
+    rng = np.random.default_rng(seed)
+    builder = Builder([f"g{g}" for g in range(groups)], ["a", "b", "c"])
+    for video in range(count):
+        targets = rng.integers(0, 3, 300).astype(np.uint8)
+        logits = rng.normal(size=(groups, 3, 300)) * 2
+        logits[:, targets, np.arange(300)] += np.linspace(0.5, best, groups)[:, None] * rng.uniform(
+            0.5, 1.5
+        )
+        means = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+        builder.append(f"v{video}", condense(means, targets, 3, ignore=255))
+    return builder.finish()
+
+
+def groups_of(data: Path, split: str = "val") -> dict[str, list[Path]]:
+    stores = sorted((data / split).glob("*.zarr"))
+    return {"strong": stores[:2], "weak": stores[2:4], "auxiliary": stores[4:]}
+
+
+def write_toml(data: Path, folder: Path) -> Path:
+    lines = [f"{name} = {[str(path) for path in paths]}" for name, paths in groups_of(data).items()]
+    (folder / "ensemble.toml").write_text("[groups]\n" + "\n".join(lines) + "\n")
+    return folder / "ensemble.toml"
+
+
+def whole_of(condensed: Condensed) -> sweep.Undecided:
+    (parts,) = condensed.batches()
+    right, predicted = condensed.base
+    return sweep.Undecided(
+        sweep.every_pixel(parts.runs), right, predicted - right, np.zeros_like(right)
+    )
+
+
+def crossings(means: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Every s in (0, 1) where two classes of a pixel tie: all breakpoints and more."""
+    heights, slopes = (np.tensordot(w, means.astype(np.float64), 1) for w in (start, end - start))
+    found = [np.zeros(1), np.ones(1)]
+    for c, d in itertools.combinations(range(means.shape[1]), 2):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            at = (heights[c] - heights[d]) / (slopes[d] - slopes[c])
+        found.append(at[(at > 0) & (at < 1)])
+    return np.unique(np.concatenate(found))

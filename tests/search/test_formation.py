@@ -1,0 +1,132 @@
+"""Single models, groups formed of them, the ladder, contributions: against real ensembles."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fusion
+from fusion.errors import InputError
+from fusion.search import condense_ensemble
+from fusion.search.formation import (
+    auto_groups,
+    choose_formation,
+    model_contributions,
+    score_models,
+)
+from fusion.search.ladder import formula, group_rungs
+from fusion.search.method import Problem
+from tests.search.simulated import VIDEOS, groups_of, videos
+
+
+def test_ladder_rows_equal_ensembles_of_fewer_groups(data, ensemble, truth):
+    condensed = condense_ensemble(ensemble, truth)
+    rungs = group_rungs({"val": Problem(condensed)}, [1.0, 0.5, 2.0])
+    assert [rung.name for rung in rungs] == [
+        "P_strong",
+        "P_strong + 0.5 P_weak",
+        "P_strong + 0.5 P_weak + 2 P_auxiliary",
+        "uniform weights",
+        "the paper's weights: P_strong + 1.4 P_weak + P_auxiliary",
+    ]
+    groups = groups_of(data)
+    for count, rung in enumerate(rungs[:3], start=1):
+        part = dict(itertools.islice(groups.items(), count))
+        weights = {
+            name: w
+            for name, w in {"strong": 1.0, "weak": 0.5, "auxiliary": 2.0}.items()
+            if name in part
+        }
+        alone = fusion.HierarchicalEnsemble(part, weights).evaluate(truth)
+        assert rung.scores["val"].miou == alone.miou
+        assert all(
+            np.array_equal(rung.scores["val"].confusions[v], alone.confusions[v]) for v in VIDEOS
+        )
+    assert formula(["a", "b"], [0.0, 1.5]) == "1.5 P_b"
+    assert formula(list("abcdefg"), [0.0, 1.5, 1, 0, 0, 0, 0]) == "weights found, 2 of 7"
+    assert [rung.name for rung in group_rungs({"val": Problem(condensed)}, [1.0, 0.0, 0.0])][
+        :2
+    ] == [
+        "P_strong",
+        "uniform weights",
+    ]
+
+
+def test_single_models_equal_ensembles_of_one(ensemble, truth):
+    scores = score_models(ensemble, truth)
+    assert list(scores) == sorted(scores, key=lambda name: -scores[name].miou)
+    for store in ensemble.stores:
+        assert (
+            scores[store.model].miou
+            == fusion.HierarchicalEnsemble({"g": [store]}).evaluate(truth).miou
+        )
+
+
+def test_auto_groups_ranks_as_the_paper_does():
+    miou = {"n1": 0.5, "n2": 0.7, "n3": 0.6, "n4": 0.7, "o1": 0.2, "o2": 0.4, "o3": 0.3}
+    groups = auto_groups(["n1", "n2", "n3", "n4"], ["o1", "o2", "o3"], miou, strong=2, auxiliary=2)
+    assert groups == {"strong": ["n2", "n4"], "weak": ["n3", "n1"], "auxiliary": ["o2", "o3"]}
+    assert auto_groups(["n1", "n2"], [], miou, strong=2, auxiliary=0) == {"strong": ["n2", "n1"]}
+    with pytest.raises(InputError, match="basic family has 1 models, 3 asked for"):
+        auto_groups(["n1"], [], miou, auxiliary=0)
+    with pytest.raises(InputError, match="'n1' is in both families"):
+        auto_groups(["n1"], ["n1"], miou, strong=1, auxiliary=1)
+
+
+def test_formation_and_contributions_equal_real_ensembles(ensemble, truth):
+    singles = Problem(condense_ensemble(ensemble.singles(), truth))
+    ranked = list(score_models(ensemble, truth))
+    basic, other = ([name for name in ranked if family in name] for family in ("net", "other"))
+    best, table = choose_formation(singles, basic, other)
+    assert len(table) == 4 * 3
+    assert best.miou == max(row.miou for row in table)
+    store_of = {store.model: store for store in ensemble.stores}
+    for row in table:
+        groups = {
+            "strong": basic[: row.strong],
+            "weak": basic[row.strong :],
+            "auxiliary": other[: row.auxiliary],
+        }
+        filled = {
+            name: [store_of[m] for m in members] for name, members in groups.items() if members
+        }
+        weights = dict(zip(groups, row.weights, strict=True))
+        real = (
+            ensemble.regrouped(filled, {name: weights[name] for name in filled})
+            .evaluate(truth)
+            .miou
+        )
+        assert row.miou == pytest.approx(
+            real, abs=2e-3
+        )  # other order of sums: a near tie may fall otherwise
+    groups = {name: [store.model for store in stores] for name, stores in ensemble.groups.items()}
+    weights = {"strong": 1.0, "weak": 0.0, "auxiliary": 2.0}
+    added = model_contributions(singles, groups, weights)
+    assert sorted(added) == sorted(groups["strong"] + groups["auxiliary"])
+    whole = ensemble.with_weights(weights).evaluate(truth).miou
+    for model, value in added.items():
+        rest = {
+            name: [store_of[m] for m in members if m != model] for name, members in groups.items()
+        }
+        without = ensemble.regrouped(rest, weights).evaluate(truth).miou
+        assert value == pytest.approx(whole - without, abs=4e-3)
+    assert np.isnan(model_contributions(singles, {"g": [basic[0]]}, {"g": 1.0})[basic[0]])
+
+
+def test_contributions_by_hand():
+    condensed = videos()
+    alone = {name: [name] for name in condensed.groups}
+    weights = dict(zip(condensed.groups, [1.0, 2.0, 3.0], strict=True))
+    added = model_contributions(Problem(condensed), alone, weights)
+    whole = condensed.miou([[1, 2, 3]])[0]
+    assert added == {
+        "g0": whole - condensed.miou([[0, 2, 3]])[0],
+        "g1": whole - condensed.miou([[1, 0, 3]])[0],
+        "g2": whole - condensed.miou([[1, 2, 0]])[0],
+    }
+    assert max(added, key=added.__getitem__) == "g2"
+    only = model_contributions(Problem(condensed), alone, {"g0": 0.0, "g1": 1.0, "g2": 0.0})
+    assert list(only) == ["g1"]
+    assert np.isnan(only["g1"])

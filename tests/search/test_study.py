@@ -1,0 +1,130 @@
+"""Optuna: studies that resume, that processes share, trials that fail."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import optuna
+import pytest
+
+from fusion.errors import InputError
+from fusion.search import condense_ensemble
+from fusion.search.method import Problem, Workspace
+from fusion.search.study import Optuna
+from tests.search.simulated import small
+
+
+def test_optuna_resumes_and_refuses_other_data(ensemble, truth, tmp_path):
+    options = {"storage": f"sqlite:///{tmp_path / 'study.db'}", "seed": 3}
+    first = ensemble.search(truth, "optuna", trials=6, **options)
+    assert len(first.history) == 6
+    assert {(1.0, 1.0, 1.0), (1.0, 0.0, 0.0)} <= {trial.weights for trial in first.history}
+    more = ensemble.search(truth, "optuna", trials=10, **options)
+    assert more.history[:6] == first.history
+    assert len(more.history) == 10
+    assert (
+        more.miou == max(trial.miou for trial in more.history) == more.ensemble.evaluate(truth).miou
+    )
+    other = ensemble.regrouped(
+        {"strong": ensemble.groups["strong"], "weak": ensemble.groups["weak"]}
+    )
+    with pytest.raises(InputError, match="is of other stores, labels or groups"):
+        other.search(truth, "optuna", trials=12, **options)
+    with pytest.raises(InputError, match="cannot be opened"):
+        ensemble.search(truth, "optuna", storage="nosuch://x")
+    with pytest.raises(InputError, match="sampler 'gauss'"):
+        ensemble.search(truth, "optuna", sampler="gauss")
+
+
+def test_processes_that_share_a_study_stop_at_its_trials(ensemble, truth, tmp_path):
+    condensed, storage = condense_ensemble(ensemble, truth), f"sqlite:///{tmp_path / 'study.db'}"
+
+    class Neighboured:
+        """While the first trial is scored, another process fills the study."""
+
+        groups, calls = condensed.groups, 0
+
+        def miou(self, weights, convention):
+            self.calls += 1
+            if self.calls == 1:
+                method.search(Problem(condensed))
+            return condensed.miou(weights, convention)
+
+    method, mine = Optuna(trials=5, storage=storage), Neighboured()
+    assert len(method.search(Problem(mine)).history) == 6
+    assert mine.calls == 1
+
+
+def test_optuna_survives_failing_trials(ensemble, truth):
+    condensed = condense_ensemble(ensemble, truth)
+
+    class Flaky:
+        groups, calls = condensed.groups, 0
+
+        def miou(self, weights, convention):
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise RuntimeError("out of memory")
+            return (
+                condensed.miou(weights, convention) if self.calls % 3 == 1 else np.array([np.nan])
+            )
+
+    found = Optuna(trials=9).search(Problem(Flaky()))
+    assert found.notes["failed_trials"] == 6
+    assert len(found.history) == 3
+
+
+def test_a_study_of_another_convention_is_refused_and_an_older_one_taken(tmp_path):
+    condensed, at = small(), Workspace(folder=tmp_path)
+    first = Optuna(trials=2).search(Problem(condensed), at)
+    with pytest.raises(InputError, match="another convention; give another storage= or study="):
+        Optuna(trials=4).search(Problem(condensed, "all"), at)
+    other = Optuna(trials=3, study="all").search(Problem(condensed, "all"), at)
+    assert len(other.history) == 3
+    study = optuna.load_study(study_name="segfusion", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    storage = study._storage
+    older = optuna.create_study(storage=storage, study_name="older", direction="maximize")
+    older.set_user_attr("digest", None)  # all that studies carried before
+    older.add_trials(study.trials)
+    again = Optuna(trials=3, study="older").search(Problem(condensed), at)
+    assert again.history[:2] == first.history
+    assert {path.name for path in tmp_path.iterdir()} == {"study.db"}
+
+
+def test_of_two_that_open_one_study_at_once_the_other_data_are_refused(tmp_path):
+    """While one process works out what its data are, another comes with other data."""
+    at, late = Workspace(folder=tmp_path), []
+
+    def second():
+        try:
+            late.append(Optuna(trials=2).search(Problem(small(seed=1), digest=lambda: "b"), at))
+        except InputError as error:
+            late.append(error)
+
+    other = threading.Thread(target=second)
+
+    def digest():
+        if not other.ident:
+            other.start()
+            other.join(1.0)  # it waits for us, or has been let through
+        return "a"
+
+    found = Optuna(trials=2).search(Problem(small(), digest=digest), at)
+    other.join()
+    assert len(found.history) == 2
+    assert "is of other stores" in str(late[0])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler")])
+def test_samplers_are_optunas_own(monkeypatch, name, kind):
+    made = []
+    original = optuna.create_study
+
+    def create(**options):
+        made.append(type(options["sampler"]).__name__)
+        return original(**options)
+
+    monkeypatch.setattr(optuna, "create_study", create)
+    Optuna(trials=1, sampler=name).search(Problem(small()))
+    assert made == [kind]
