@@ -16,7 +16,7 @@ from fusion.errors import InputError
 from fusion.kernels.arithmetic import ignore_label
 from fusion.labels import Labels
 from fusion.metrics import Scores, confusion
-from fusion.metrics.confusion import CONVENTIONS
+from fusion.metrics import CONVENTIONS
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
 from fusion.parallel import map_videos
 from fusion.text import table

@@ -100,15 +100,34 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A fresh folder under root/.staging, locked while this block runs and removed after it, published or not."""
-    folder = root / STAGING / secrets.token_hex(16)
-    folder.mkdir(parents=True)
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    folder, lock = _own_folder(root / STAGING)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
-        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _own_folder(staging: Path) -> tuple[Path, int]:
+    """A locked folder; a sweep may take it before the lock does, then another one is made."""
+    while True:
+        folder = staging / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        with contextlib.suppress(FileNotFoundError):
+            lock = _claim(folder)
+            if lock is not None:
+                return folder, lock
+
+
+def _claim(folder: Path) -> int | None:
+    """The lock of a staging folder, to be closed; None where another process holds it, or held it and is done."""
+    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(folder / LOCK):
+            return lock
+    os.close(lock)
+    return None
 
 
 def publish(folder: Path, place: Path) -> bool:
@@ -134,37 +153,28 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
     for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
         try:
             recent = abs(time.time() - folder.stat().st_mtime) < age
-            if folder.is_symlink() or not folder.is_dir() or recent or alive(folder):
+            if folder.is_symlink() or not folder.is_dir() or recent:
                 continue
-            size = sum(
-                os.lstat(os.path.join(parent, name)).st_size
-                for parent, _, names in os.walk(folder)
-                for name in names
-            )
-            if not dry_run:
-                shutil.rmtree(folder)
+            lock = _claim(folder)
         except FileNotFoundError:  # its owner finished, or another sweep was faster
             continue
-        removed.append((folder.name, size))
+        except OSError as error:
+            reason = f"cannot tell whether its writer lives ({error.strerror})"
+            raise StoreError(f"{folder}: {reason}; check the folder's rights") from error
+        if lock is None:
+            continue
+        try:  # the lock is held until the folder is gone, so that its owner cannot come in between
+            paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+            size = sum(os.lstat(path).st_size for path in paths)
+            if not dry_run:
+                shutil.rmtree(folder)
+            removed.append((folder.name, size))
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # an owner took it when its lock file was gone
+                raise
+        finally:
+            os.close(lock)
     return removed
-
-
-def alive(folder: Path) -> bool:
-    """Whether the owner of a staging folder lives; one without a lock file died while making it."""
-    try:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        reason = f"cannot tell whether its writer lives ({error.strerror})"
-        raise StoreError(f"{folder}: {reason}; check the folder's rights") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
 
 
 def sync_tree(folder: Path) -> None:

@@ -4,7 +4,7 @@
 
 A class that another one beats under every weighting is dropped; a pixel with one class left is *uncontested* and goes into a constant
 confusion matrix; the others keep their few candidates. Then for every w >= 0 the confusion matrix equals the one from the full
-probabilities, cell for cell (proof and memory layout: kernels/contested.py). Weights are raw: only their ratios matter.
+probabilities, cell for cell (proof: fusion.kernels.contested). Weights are raw: only their ratios matter.
 
     block = condense(group_means, targets, classes, ignore=255)      for every frame or part of one
     builder.append(video, block); ...; condensed = builder.finish()
@@ -16,70 +16,35 @@ Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.kernels.arithmetic import normalised
-from fusion.kernels.contested import cpu as kernel
-from fusion.kernels.contested.cpu import LANES, Block, Parts, Run
+from fusion.kernels.contested import Parts, count, layout, on_device
+from fusion.kernels.contested.layout import Run, bundle_bytes
 from fusion.metrics import miou_of_counts
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
 
-PIECE = 1024  # bundles of pixels that one thread takes at a time
+CUT = 1024  # bundles of pixels that one thread takes at a time
 COUNTS = 1 << 26  # bytes of counts per thread: longer batches of weight vectors go in steps
 MEMORY = 4 * 10**9
 
 
-def condense(
-    group_means: Any, targets: Any, classes: int, *, ignore: int, video: str = ""
-) -> Block:
-    """One block of pixels without the scores that no weighting needs.
-
-    group_means: float32 [G, C, ...] array or CPU tensor of probabilities, at label resolution, pixels contiguous. targets: [...] of
-    unsigned integers; pixels that are `ignore` are dropped whatever their scores. video: named in errors. Raises InputError for
-    shapes or types that do not fit, a target that is no class, a score that is NaN or outside 0..1 on a counted pixel.
-    """
-    means, labels = np.asarray(group_means), np.asarray(targets)
-    where = f"condense: video {video!r}" if video else "condense"
-    if (
-        means.dtype != np.float32
-        or means.ndim < 2
-        or means.shape[1] != classes
-        or means.shape[0] < 1
-    ):
-        raise InputError(
-            f"{where}: group means are {means.dtype} {list(means.shape)}; give float32 [groups, {classes} classes, ...]"
-        )
-    if labels.dtype not in (np.uint8, np.uint16) or labels.shape != means.shape[2:]:
-        raise InputError(
-            f"{where}: targets are {labels.dtype} {list(labels.shape)}; give uint8 or uint16 {list(means.shape[2:])}"
-        )
-    means = np.ascontiguousarray(means).reshape(*means.shape[:2], -1)
-    try:
-        return kernel.condense(means, np.ascontiguousarray(labels.reshape(-1), np.uint16), ignore)
-    except kernel.BadPixel as error:
-        got = (
-            f"target {labels.reshape(-1)[error.pixel]}"
-            if "target" in error.reason
-            else "scores that are NaN or not in 0..1"
-        )
-        position = [int(i) for i in np.unravel_index(error.pixel, labels.shape)]
-        raise InputError(
-            f"{where}: pixel {position} has {got}; give class ids below {classes} or {ignore}, and finite logits"
-        ) from error
-
-
 class VideoPixels(Protocol):
-    """One video's condensed pixels, in memory or on disk. constant: int64 [C, C]; widths: int64 [R, 2], candidates per pixel and
-    number of such pixels; rows: int64 [C], contested pixels per target class; nbytes: size of the contested pixels in memory."""
+    """One video's condensed pixels, in memory or on disk.
+
+    constant: int64 [C, C] of its uncontested pixels. widths: int64 [R, 2], candidates per pixel and number of such pixels. rows:
+    int64 [C], contested pixels per target class. nbytes: size of the contested pixels in memory.
+    """
 
     @property
     def constant(self) -> NDArray[np.int64]: ...
@@ -91,7 +56,7 @@ class VideoPixels(Protocol):
     def nbytes(self) -> int: ...
     @property
     def resident(self) -> bool: ...
-    def pieces(self, bundles: int) -> Iterator[Run]:
+    def cut(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles."""
 
 
@@ -104,60 +69,21 @@ class ResidentPixels:
     groups: int
     resident: bool = True
 
-    @classmethod
-    def of(cls, blocks: Sequence[Block]) -> ResidentPixels:
-        whole = kernel.merged(blocks)
-        return cls(whole.constant, tuple(kernel.runs(whole)), whole.values.shape[1])
-
     @property
     def widths(self) -> NDArray[np.int64]:
         return np.array([(run.width, run.pixels) for run in self.runs], np.int64).reshape(-1, 2)
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        targets = [
-            np.bincount(run.targets[: run.pixels], minlength=len(self.constant))
-            for run in self.runs
-        ]
-        return (
-            np.sum(targets, axis=0, dtype=np.int64)
-            if targets
-            else np.zeros(len(self.constant), np.int64)
-        )
+        return layout.rows(self.runs, len(self.constant))
 
     @property
     def nbytes(self) -> int:
         return sum(run.nbytes for run in self.runs)
 
-    def pieces(self, bundles: int) -> Iterator[Run]:
+    def cut(self, bundles: int) -> Iterator[Run]:
         for run in self.runs:
-            yield from kernel.pieces(run, self.groups, bundles)
-
-
-class Builder:
-    """Collects the blocks of many videos, in any order of arrival; videos keep the order of their first block."""
-
-    def __init__(self, groups: Sequence[str], classes: Sequence[str]) -> None:
-        self.groups, self.classes = tuple(groups), tuple(classes)
-        self._blocks: dict[str, list[Block]] = {}
-
-    def append(self, video: str, block: Block) -> None:
-        """Adds pixels to a video. InputError: the block has other groups or classes."""
-        expected, got = (
-            (len(self.groups), len(self.classes)),
-            (block.values.shape[1], len(block.constant)),
-        )
-        if got != expected:
-            raise InputError(
-                f"condense: video {video!r} has {got[0]} groups, {got[1]} classes; expected {expected[0]} and {expected[1]}"
-            )
-        self._blocks.setdefault(video, []).append(block)
-
-    def finish(self, memory: int = MEMORY) -> Condensed:
-        """The condensed set; the builder is empty afterwards."""
-        videos = tuple(self._blocks)
-        pixels = tuple(ResidentPixels.of(self._blocks.pop(video)) for video in videos)
-        return Condensed(self.groups, self.classes, videos, pixels, memory)
+            yield from run.cut(self.groups, bundles)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -295,6 +221,11 @@ class Condensed:
         return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
 
     @property
+    def budget(self) -> Budget:
+        """What evaluation may use of `memory`, by purpose."""
+        return Budget(self.memory)
+
+    @property
     def resident(self) -> bool:
         """Whether all contested pixels are in memory."""
         return all(pixels.resident for pixels in self.pixels)
@@ -309,50 +240,41 @@ class Condensed:
     def _counts(
         self, weights: NDArray[np.float32], *, matrix: bool, per_video: bool = False
     ) -> NDArray[np.int64]:
-        """Counts of contested pixels as kernels.contested.count gives them: [V or 1, B, C or 2, C]."""
+        """Counts of contested pixels as `fusion.kernels.contested.count` gives them: [V or 1, B, C or 2, C]."""
         size, videos = len(self.classes), len(self.videos) if per_video else 1
         step = max(1, COUNTS // (8 * videos * size * (size if matrix else 2)))
         total = np.zeros((videos, len(weights), size if matrix else 2, size), np.int64)
-        for count in self._counters(per_video):
+        for parts in self._placed(per_video):
             for first in range(0, len(weights), step):
-                rows = weights[first : first + step]
-                total[:, first : first + step] += count(rows, size, videos=videos, matrix=matrix)
+                some = weights[first : first + step]
+                counts = count(parts, some, size, videos=videos, matrix=matrix)
+                total[:, first : first + step] += counts
         return total
 
-    def _counters(self, per_video: bool) -> Iterator[Callable[..., NDArray[np.int64]]]:
-        """The count of every batch, on the device of this set; what remains to be given are the weights."""
-        if self.device == "cpu":
-            yield from (partial(kernel.count, parts) for parts in self.batches(per_video))
+    def _placed(self, per_video: bool) -> Iterator[Parts | DeviceParts]:
+        """All contested pixels on this set's device; to a GPU those in memory go once."""
+        if self.resident and self.device != "cpu":
+            yield self._on_device
             return
-        from fusion.kernels.contested import triton as triton_contested
-
-        batches = (
-            [self._on_device]
-            if self.resident
-            else (triton_contested.moved(parts, self.device) for parts in self.batches(per_video))
-        )
-        yield from (partial(triton_contested.count, parts) for parts in batches)
+        for parts in self.batches(per_video):
+            yield on_device(parts, self.device)
 
     @cached_property
-    def _on_device(self) -> DeviceParts:
-        from fusion.kernels.contested import triton as triton_contested
-
-        return triton_contested.moved(self._resident_by_video, self.device)
+    def _on_device(self) -> Parts | DeviceParts:
+        return on_device(self._resident_by_video, self.device)
 
     def batches(self, per_video: bool = False) -> Iterator[Parts]:
         """All contested pixels in batches that fit into memory: one batch where they already are there."""
         if self.resident:
             yield self._resident_by_video if per_video else self._resident
             return
-        budget = (
-            self.memory // 4
-        )  # beside a batch: its decoded chunks, counts per thread, the caller's own data
-        per_bundle = LANES * (2 + max(self.widths, default=1) * (2 + 4 * len(self.groups)))
+        limit = self.budget.batch
+        widest = bundle_bytes(max(self.widths, default=1), len(self.groups))
         batch: list[tuple[int, Run]] = []
         size = 0
         for index, pixels in enumerate(self.pixels):
-            for run in pixels.pieces(max(1, min(PIECE, budget // per_bundle))):
-                if batch and size + run.nbytes > budget:
+            for run in pixels.cut(max(1, min(CUT, limit // widest))):
+                if batch and size + run.nbytes > limit:
                     yield Parts(batch)
                     batch, size = [], 0
                 batch.append((index if per_video else 0, run))
@@ -361,13 +283,8 @@ class Condensed:
 
     @cached_property
     def _resident_by_video(self) -> Parts:
-        return Parts(
-            [
-                (index, run)
-                for index, pixels in enumerate(self.pixels)
-                for run in pixels.pieces(PIECE)
-            ]
-        )
+        videos = enumerate(self.pixels)
+        return Parts([(index, run) for index, pixels in videos for run in pixels.cut(CUT)])
 
     @cached_property
     def _resident(self) -> Parts:

@@ -6,8 +6,9 @@ Importing this package loads NumPy only; `map_videos` loads Dask when it is call
 
 from __future__ import annotations
 
-from fusion.metrics.confusion import CONVENTIONS, class_iou, confusion, miou, miou_of_counts
+from fusion.metrics.confusion import class_iou, confusion, miou
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
+from fusion.metrics.objectives import CONVENTIONS, miou_of_counts
 from fusion.metrics.scores import Scores
 from fusion.parallel import map_videos
 

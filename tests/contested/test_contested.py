@@ -14,13 +14,13 @@ from fusion.contested import Builder, Condensed, condense
 from fusion.contested.cache import CondensedCache
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.kernels import arithmetic as reference
-from fusion.kernels.contested import cpu as kernel
-from fusion.kernels.contested.cpu import Parts
-from fusion.kernels.native import build as compiled
+from fusion.kernels.contested import cpu, layout, naive
+from fusion.kernels.contested.layout import Parts
+from fusion.kernels.native import build
 from fusion.metrics import CONVENTIONS, miou
 from fusion.stores.format import video_key
 
-FIELDS = ("constant", "counts", "targets", "classes", "values")
+FIELDS = ("constant", "counts", "targets", "classes", "means")
 
 
 def brute_force(means: np.ndarray, targets: np.ndarray, weights, ignore: int = 255) -> np.ndarray:
@@ -139,7 +139,7 @@ def test_candidates_of_a_pixel_worked_out_by_hand():
     means = np.array([[0.5, 0.3, 0.1, 0.1], [0.1, 0.3, 0.4, 0.2]], np.float32)[:, :, None]
     block = condense(means, np.array([2], np.uint8), 4, ignore=255)
     assert block.classes.tolist() == [0, 1, 2]  # 3 loses to 1 in both groups
-    assert block.values.tolist() == means[:, :3, 0].T.tolist()
+    assert block.means.tolist() == means[:, :3, 0].T.tolist()
     assert block.constant.sum() == 0
     condensed = condensed_of(means, np.array([2], np.uint8))
     assert condensed.widths == {3: 1}
@@ -170,32 +170,32 @@ def test_compiled_and_slow_twins_return_the_same_bits(groups, classes, pixels, l
     )
     ignore = reference.ignore_label(classes)
     fast, slow = (
-        kernel.condense(means, targets, ignore),
-        kernel.condense_slowly(means, targets, ignore),
+        cpu.condense(means, targets, ignore),
+        naive.condense(means, targets, ignore),
     )
     for name in FIELDS:
         assert np.array_equal(getattr(fast, name), getattr(slow, name)), name
     parts = Parts(
         [
             (index % 2, piece)
-            for index, run in enumerate(kernel.runs(fast))
-            for piece in kernel.pieces(run, groups, 3)
+            for index, run in enumerate(layout.runs(fast))
+            for piece in run.cut(groups, 3)
         ]
     )
     weights = condensed_of(
         means, targets.astype(np.uint8 if classes <= 255 else np.uint16)
     ).normalised(some_weights(groups))
     for matrix, some in itertools.product((True, False), (weights, weights[:0])):
-        counts = kernel.count(parts, some, classes, videos=2, matrix=matrix)
+        counts = cpu.count(parts, some, classes, videos=2, matrix=matrix)
         assert np.array_equal(
-            counts, kernel.count_slowly(parts, some, classes, videos=2, matrix=matrix)
+            counts, naive.count(parts, some, classes, videos=2, matrix=matrix)
         )
 
 
 def test_without_a_compiler(monkeypatch):
     means, targets, weights = probabilities(3, 7, 900), some_targets(7, 900), some_weights(3)
     with_compiler = condensed_of(means, targets, 2)
-    monkeypatch.setattr(compiled, "library", lambda: None)
+    monkeypatch.setattr(build, "library", lambda: None)
     without = condensed_of(means, targets, 2)
     assert np.array_equal(without.confusions(weights), with_compiler.confusions(weights))
     assert np.array_equal(without.miou(weights), with_compiler.miou(weights))
@@ -204,7 +204,7 @@ def test_without_a_compiler(monkeypatch):
 def test_small_output_buffers_are_used_again(monkeypatch):
     means, targets = probabilities(2, 6, 4000, agree=1.0), some_targets(6, 4000)
     whole = condense(means, targets, 6, ignore=255)
-    monkeypatch.setattr(kernel, "ROOM", 1)
+    monkeypatch.setattr(cpu, "ROOM", 1)
     in_parts = condense(means, targets, 6, ignore=255)
     for name in FIELDS:
         assert np.array_equal(getattr(whole, name), getattr(in_parts, name))
@@ -274,7 +274,7 @@ def test_no_pixels_at_all():
 @pytest.mark.parametrize("agree", [False, True])
 def test_a_bad_score_on_a_counted_pixel_is_named(bad, slow, agree, monkeypatch):
     if slow:
-        monkeypatch.setattr(compiled, "library", lambda: None)
+        monkeypatch.setattr(build, "library", lambda: None)
     means = probabilities(2, 3, 1200)
     if agree:
         means[1] = means[0]
@@ -289,7 +289,7 @@ def test_a_bad_score_on_a_counted_pixel_is_named(bad, slow, agree, monkeypatch):
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_stray_target_is_named(slow, monkeypatch):
     if slow:
-        monkeypatch.setattr(compiled, "library", lambda: None)
+        monkeypatch.setattr(build, "library", lambda: None)
     targets = np.zeros(5, np.uint8)
     targets[3] = 3
     with pytest.raises(InputError, match=r"target 3.*below 3 or 255"):

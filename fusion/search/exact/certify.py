@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from fusion.contested import Condensed
 from fusion.errors import InputError
-from fusion.kernels.sweep import cpu as sweep
-from fusion.kernels.sweep.cpu import Undecided
+from fusion.kernels import sweep
+from fusion.kernels.sweep import Undecided
 from fusion.metrics import miou_of_counts
 from fusion.search.result import Progress, Trial, untracked
 
@@ -144,7 +144,7 @@ class _Work:
         self.boxes += 1
         self.serial += 1
         self.kept += found.ids.nbytes
-        if self.kept > self.condensed.memory // 4:  # the part will look at all pixels again
+        if self.kept > self.condensed.budget.open_parts:  # the part will look at all pixels again
             self.kept -= found.ids.nbytes
             heapq.heappush(self.open, Part(-bound, self.serial, corners))
         else:

@@ -25,7 +25,7 @@ import numpy as np
 
 from fusion.contested import Condensed
 from fusion.errors import InputError, StoreError
-from fusion.metrics.confusion import check_convention
+from fusion.metrics.objectives import objective
 from fusion.search.exact.certify import MOST_GROUPS, certify
 from fusion.search.exact.line import Piece, Vector, best_on_segment, coordinates, directions, pairs
 from fusion.search.greedy import greedy
@@ -54,7 +54,7 @@ def exact(
     start. gap: aim of the certificate, None for no certificate; it is left out beyond three groups. state: a JSON file to go on
     from, written after every step. Raises InputError for bad options and for a state of other data.
     """
-    check_convention(convention)
+    objective(convention)
     if (
         climbs < 0
         or (time_limit is not None and not time_limit >= 0)

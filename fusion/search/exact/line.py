@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.contested import Condensed
+from fusion.kernels import sweep
 from fusion.kernels.contested.cpu import workers
-from fusion.kernels.sweep import cpu as sweep
+from fusion.metrics.objectives import objective
 
 NARROWEST = 1e-6  # of a segment: float32 weights and scores cannot be trusted to stay inside a narrower piece
 
@@ -69,7 +70,7 @@ def _best_in_stretch(
 ) -> Piece:
     """Where memory does not hold all flips of a stretch, its halves are swept one after the other."""
     low, high = stretch
-    room = max(1 << 12, condensed.memory // 8 // (sweep.FLIP.itemsize * workers()))
+    room = max(1 << 12, condensed.budget.flips // (sweep.FLIP.itemsize * workers()))
     shares, held = [], 0
     for parts in condensed.batches():
         found = sweep.flips(parts, ends, len(condensed.classes), low, high, room)
@@ -83,8 +84,9 @@ def _best_in_stretch(
             ]
             return max(halves, key=lambda piece: piece.miou)
     flips = sweep.joined(shares, len(condensed.classes))
+    counted = objective(convention).init(condensed.rows)
     miou, left, right = sweep.scan(
-        flips, condensed.rows, condensed.base, convention, low, high, narrowest
+        flips, condensed.rows, condensed.base, counted, low, high, narrowest
     )
     return Piece(*ends, left, right, miou)
 
