@@ -99,7 +99,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
-    """A fresh folder under root/.staging, locked while this block runs and removed after it, published or not."""
+    """A fresh folder under root/.staging, locked while this block runs and removed after it."""
     folder, lock = _own_folder(root / STAGING)
     try:
         yield folder
@@ -120,7 +120,7 @@ def _own_folder(staging: Path) -> tuple[Path, int]:
 
 
 def _claim(folder: Path) -> int | None:
-    """The lock of a staging folder, to be closed; None where another process holds it, or held it and is done."""
+    """The lock of a staging folder, to be closed; None where another process has or had it."""
     lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

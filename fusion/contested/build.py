@@ -1,6 +1,6 @@
 """From group means to contested pixels: computed here, once, whatever is searched afterwards.
 
-stores -> group means at label resolution -> condense, video by video on Dask -> in memory, or a cache folder that is kept
+stores -> group means at label resolution -> condense, a task per video -> in memory, or a cache
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def condense(
     """One block of pixels without the scores that no weighting needs.
 
     Args:
-        group_means: float32 [G, C, ...] array or CPU tensor of probabilities, at label resolution, pixels contiguous.
+        group_means: float32 [G, C, ...] array or CPU tensor of probabilities at label resolution.
         targets: uint8 or uint16 [...].
         classes: C.
         ignore: target of the pixels that are dropped, whatever their scores.
         video: named in errors.
 
     Raises:
-        InputError: shapes or types that do not fit, a target that is no class, or a score that is NaN or outside 0..1 on a
-            counted pixel.
+        InputError: shapes or types that do not fit; a counted pixel whose target is no class, or
+            with a score that is NaN or outside 0..1.
     """
     means, labels = np.asarray(group_means), np.asarray(targets)
     where = f"condense: video {video!r}" if video else "condense"
@@ -67,7 +67,7 @@ def condense(
 
 
 class Builder:
-    """Collects the blocks of many videos, in any order of arrival; videos keep the order of their first block."""
+    """Collects the blocks of many videos, which keep the order of their first blocks."""
 
     def __init__(self, groups: Sequence[str], classes: Sequence[str]) -> None:
         self.groups, self.classes = tuple(groups), tuple(classes)
@@ -97,7 +97,7 @@ class Builder:
 class CondenseVideo:
     """The task of one video: its pixels without the scores that no weighting needs.
 
-    stride: 1 takes every pixel; s takes rows and columns 0, s, 2s, ... cache: where the block goes, and then nothing is returned.
+    stride: s takes rows and columns 0, s, 2s, ... cache: where the pixels go instead of back.
     """
 
     ensemble: Ensemble
@@ -148,15 +148,15 @@ def condense_ensemble(
     stride: int = 1,
     cache: str | Path | None = None,
 ) -> Condensed:
-    """Condenses the labelled frames of an ensemble's videos; the result does not depend on the ensemble's weights.
+    """Condenses the labelled frames of an ensemble's videos, whatever the ensemble's weights.
 
     Evaluation keeps within the ensemble's memory: what does not fit is streamed from the cache.
 
     Args:
         scheduler, progress: as in `Ensemble.evaluate`.
         stride: s > 1 scores a subsample, every s-th row and column.
-        cache: a folder in which the condensed videos are kept, under the digest of all that they depend on: found there, they
-            are not built again, and an interrupted build goes on.
+        cache: a folder in which the condensed videos are kept, under the digest of all that they
+            depend on: found there, they are not built again, and an interrupted build goes on.
     """
     if stride < 1:
         advice = "give 1 for every pixel, s for every s-th row and column"
@@ -167,9 +167,8 @@ def condense_ensemble(
     if cache is not None:
         digest = data_digest(ensemble, truth, stride)
         kept = CondensedCache(cache_folder(Path(cache), digest), digest, groups, classes)
-    task, missing = CondenseVideo(worker, truth, stride, kept), videos
-    if kept is not None:
-        missing = kept.missing(videos)
+    task = CondenseVideo(worker, truth, stride, kept)
+    missing = videos if kept is None else kept.missing(videos)
     done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
     if kept is not None:
         return kept.load(videos, memory).on(str(ensemble.device))
@@ -181,7 +180,7 @@ def condense_ensemble(
 
 
 def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1) -> str:
-    """sha256 of all that a search's scores depend on: stores, labels, groups, resize, temperatures, stride; not of weights or paths."""
+    """sha256 of all that a search's scores depend on; weights and paths are none of it."""
     videos = ensemble.scored_videos(truth)
     temperature = dict(zip(ensemble.stores, ensemble.temperatures, strict=True))
     groups = {

@@ -1,14 +1,17 @@
-"""Condensed videos on disk, written whole or not at all, so that processes may build them side by side.
+"""Condensed videos on disk, whole or not there, so that processes may build them side by side.
 
     <root>/<digest>.2/marker            version, digest, groups, classes
-    <root>/<digest>.2/<video>/marker    the same, the video's id, and width, pixels and CRC-32C of every span of `pixels`
-    <root>/<digest>.2/<video>/pixels    runs of contested pixels, targets, classes and means of each one after the other (memory
-                                        layout: fusion.kernels.contested.layout), then constant [C, C] and rows [C], int64
+    <root>/<digest>.2/<video>/marker    the same, the video's id, and of every span of `pixels`
+                                        candidates per pixel, number of pixels, and CRC-32C
+    <root>/<digest>.2/<video>/pixels    the spans, each a run's targets, classes and means as
+                                        fusion.kernels.contested.layout has them in memory; then
+                                        constant [C, C] and rows [C], int64
 
-`digest` stands for everything that the pixels depend on: stores, labels, groups, resize, stride. A marker ends with the sha256 of
-itself; a span is read as a whole and checked before use. So a byte that changed, a file cut short, edited or taken from another
-video, group or build is an error, never another number. A video is staged in a locked folder and renamed into its place; what
-a killed build left is swept at the next start.
+`digest` stands for everything that the pixels depend on: stores, labels, groups, resize, stride.
+A marker ends with the sha256 of itself; a span is read as a whole and checked before use. So a
+byte that changed, a file cut short, edited, or taken from another video or build is an error, never
+another number. A video is staged in a locked folder and renamed into its place; what a killed build
+left is swept at the next start.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ DAMAGE = (
 
 
 def cache_folder(root: Path, digest: str) -> Path:
-    """Where below `root` the pixels of this digest are kept; a cache of version 1 is removed with a line on stderr."""
+    """Where a digest's pixels are kept; those of version 1 are removed, with a line on stderr."""
     old = root / digest[:16]
     if old.is_dir() and not old.is_symlink():
         print(f"{old}: condensed pixels in an older format; they are built again", file=sys.stderr)
@@ -71,8 +74,14 @@ class Span(NamedTuple):
 class CondensedCache:
     """A folder of condensed videos.
 
-    path: created where missing. digest: what the pixels were made from. groups, classes: names. StoreError: the folder is of
-    another digest, groups, classes or version, damaged, or cannot be written.
+    Args:
+        path: created where missing.
+        digest: what the pixels were made from.
+        groups, classes: names.
+
+    Raises:
+        StoreError: the folder is of another digest, groups, classes or version, is damaged, or
+            cannot be written.
     """
 
     def __init__(
@@ -105,7 +114,7 @@ class CondensedCache:
         return [v for v in videos if not os.path.lexists(self.path / video_key(v))]
 
     def write(self, video: str, blocks: Iterable[Block]) -> None:
-        """Commits one video from its blocks, taken one at a time; of several writers one wins, all write the same."""
+        """Commits one video, its blocks taken one at a time; of several writers one wins."""
         place = self.path / video_key(video)
         with files.refusals(place), files.staged(self.path) as folder:
             fresh = folder / "video"
@@ -135,7 +144,7 @@ class CondensedCache:
         return spans, google_crc32c.value(content)
 
     def load(self, videos: Sequence[str], memory: int = MEMORY) -> Condensed:
-        """The videos as one set: read into memory where half the budget holds them, else streamed at every evaluation.
+        """The videos as one set, in memory where the budget holds them, else streamed when counted.
 
         StoreError: a video has not been built. CorruptStoreError: its files are damaged.
         """
@@ -166,7 +175,7 @@ class StoredPixels:
 
     @classmethod
     def open(cls, path: Path, identity: dict[str, Any]) -> StoredPixels:
-        """A video of this digest, groups and classes; CorruptStoreError where it is not all there."""
+        """The video of this identity; CorruptStoreError where it is not all there."""
         groups, classes = len(identity["groups"]), len(identity["classes"])
         with _damage(path):
             document = _unsealed(path / MARKER)

@@ -1,17 +1,19 @@
-"""Lossless condensation: what the labels of a validation set can be under *any* group weights, in a fraction of its size.
+"""Lossless condensation: all labels that *any* group weights can give, in a fraction of the size.
 
-    label(n) = lowest c that maximises F_c(n) = sum_g w_g P_gc(n)        in the float32 arithmetic of fusion.kernels.arithmetic
+    label(n) = lowest c that maximises F_c(n) = sum_g w_g P_gc(n)      in float32
 
-A class that another one beats under every weighting is dropped; a pixel with one class left is *uncontested* and goes into a constant
-confusion matrix; the others keep their few candidates. Then for every w >= 0 the confusion matrix equals the one from the full
-probabilities, cell for cell (proof: fusion.kernels.contested). Weights are raw: only their ratios matter.
+A class that another one beats under every weighting is dropped; a pixel with one class left is
+*uncontested* and goes into a constant confusion matrix; the others keep their few candidates. Then
+for every w >= 0 the confusion matrix equals the one from the full probabilities, cell for cell
+(proof: fusion.kernels.contested). Weights are raw: only their ratios matter.
 
-    block = condense(group_means, targets, classes, ignore=255)      for every frame or part of one
+    block = condense(group_means, targets, classes, ignore=255)  for every frame or band of one
     builder.append(video, block); ...; condensed = builder.finish()
-    condensed.miou(weights) [B];  condensed.confusions(weights) [B, C, C];  condensed.confusion(w) [V, C, C]
-    condensed.on("cuda").miou(weights)                           the very same numbers, counted on a GPU
+    condensed.miou(weights) [B]; .confusions(weights) [B, C, C]; .confusion(w) [V, C, C]
+    condensed.on("cuda").miou(weights)                 the very same numbers, counted on a GPU
 
-Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested pixels, K candidates in total.
+Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested
+pixels, K candidates in total.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ MEMORY = 4 * 10**9
 class VideoPixels(Protocol):
     """One video's condensed pixels, in memory or on disk.
 
-    constant: int64 [C, C] of its uncontested pixels. widths: int64 [R, 2], candidates per pixel and number of such pixels. rows:
-    int64 [C], contested pixels per target class. nbytes: size of the contested pixels in memory.
+    constant: int64 [C, C] of its uncontested pixels. widths: int64 [R, 2], candidates per pixel and
+    number of such pixels. rows: int64 [C], contested pixels per target class. nbytes: size of the
+    contested pixels in memory.
     """
 
     @property
@@ -90,9 +93,13 @@ class ResidentPixels:
 class Condensed:
     """A condensed set of videos.
 
-    groups, classes, videos: names. pixels: per video its `VideoPixels`. memory: bytes that evaluation may use; contested pixels that
-    lie on disk are streamed through it. device: where labels are counted, "cpu" or a GPU (see `on`). Every method takes raw weights,
-    one row per vector, in the order of `groups`.
+    Every method takes raw weights, one row per vector, in the order of `groups`.
+
+    Args:
+        groups, classes, videos: names.
+        pixels: per video its `VideoPixels`.
+        memory: bytes that evaluation may use; pixels that lie on disk are streamed through it.
+        device: where labels are counted, "cpu" or a GPU (see `on`).
     """
 
     groups: tuple[str, ...]
@@ -103,10 +110,9 @@ class Condensed:
     device: str = "cpu"
 
     def __repr__(self) -> str:
-        return (
-            f"Condensed({len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes: {self.contested} of "
-            f"{self.scored} pixels contested ({self.fraction:.2%}), {self.candidates} candidates)"
-        )
+        sizes = f"{len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes"
+        pixels = f"{self.contested} of {self.scored} pixels contested ({self.fraction:.2%})"
+        return f"Condensed({sizes}: {pixels}, {self.candidates} candidates)"
 
     @cached_property
     def constant(self) -> dict[str, NDArray[np.int64]]:
@@ -120,8 +126,8 @@ class Condensed:
         """How many contested pixels keep k candidates, by k."""
         found: dict[int, int] = {}
         for pixels in self.pixels:
-            for width, count in pixels.widths.tolist():
-                found[width] = found.get(width, 0) + count
+            for width, number in pixels.widths.tolist():
+                found[width] = found.get(width, 0) + number
         return dict(sorted(found.items()))
 
     @property
@@ -132,7 +138,7 @@ class Condensed:
     @property
     def candidates(self) -> int:
         """K, the candidates of all contested pixels together."""
-        return sum(width * count for width, count in self.widths.items())
+        return sum(width * number for width, number in self.widths.items())
 
     @property
     def scored(self) -> int:
@@ -150,21 +156,20 @@ class Condensed:
         return sum((pixels.rows for pixels in self.pixels), start=self._constant.sum(axis=1))
 
     def subset(self, videos: Sequence[str]) -> Condensed:
-        """The same for some of the videos; no pixel is copied. InputError: unknown or repeated videos, or none."""
+        """The same for some of the videos, no pixel copied. InputError: unknown, twice, none."""
         place = {video: index for index, video in enumerate(self.videos)}
         unknown = [video for video in videos if video not in place]
         if unknown or len(set(videos)) != len(videos) or not videos:
-            raise InputError(
-                f"subset: videos {list(videos)[:5]}, unknown {unknown[:5]}; give different ones of the {len(place)} videos"
-            )
-        return replace(
-            self, videos=tuple(videos), pixels=tuple(self.pixels[place[video]] for video in videos)
-        )
+            got = f"videos {list(videos)[:5]}, unknown {unknown[:5]}"
+            raise InputError(f"subset: {got}; give different ones of the {len(place)} videos")
+        pixels = tuple(self.pixels[place[video]] for video in videos)
+        return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
-        """The same set, its labels counted on "cpu" or on a GPU by torch's name, "cuda" or "cuda:1" (ROCm's too): counts are equal.
+        """The same set, its labels counted on "cpu", "cuda" or "cuda:1" (ROCm's too): equal counts.
 
-        Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it. InputError: no such device.
+        Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it.
+        InputError: no such device.
         """
         import torch
 
@@ -176,23 +181,20 @@ class Condensed:
         except RuntimeError:
             usable = False
         if not usable:
-            raise InputError(
-                f'device: got {device!r}, which this machine lacks; give "cpu", or "cuda" where torch finds a GPU'
-            )
+            advice = 'give "cpu", or "cuda" where torch finds a GPU'
+            raise InputError(f"device: got {device!r}, which this machine lacks; {advice}")
         return replace(self, device="cpu" if kind.type == "cpu" else str(kind))
 
     def normalised(self, weights: ArrayLike) -> NDArray[np.float32]:
-        """Weights [B, G] as fusion uses them. InputError: shape, negative or non-finite numbers, a vector of zeros."""
+        """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
         try:
             raw = np.asarray(weights, np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(
-                f"weights: not one table of numbers ({error}); give {len(self.groups)} numbers per vector"
-            ) from error
+            advice = f"give {len(self.groups)} numbers per vector"
+            raise InputError(f"weights: not one table of numbers ({error}); {advice}") from error
         if raw.ndim != 2 or raw.shape[1] != len(self.groups):
-            raise InputError(
-                f"weights: got shape {list(raw.shape)}; give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
-            )
+            advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
+            raise InputError(f"weights: got shape {list(raw.shape)}; {advice}")
         try:
             rows = [normalised(row) for row in raw.tolist()]
         except ValueError as error:
@@ -210,7 +212,7 @@ class Condensed:
         return self._counts(self.normalised(weights), matrix=True)[0] + self._constant
 
     def miou(self, weights: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan where no pixel is scored."""
+        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan of none."""
         counts = self._counts(self.normalised(weights), matrix=False)[0]
         inter, columns = (counts + self.base).transpose(1, 0, 2)
         return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
@@ -240,7 +242,7 @@ class Condensed:
     def _counts(
         self, weights: NDArray[np.float32], *, matrix: bool, per_video: bool = False
     ) -> NDArray[np.int64]:
-        """Counts of contested pixels as `fusion.kernels.contested.count` gives them: [V or 1, B, C or 2, C]."""
+        """Counts of contested pixels as kernels.contested gives them: [V or 1, B, C or 2, C]."""
         size, videos = len(self.classes), len(self.videos) if per_video else 1
         step = max(1, COUNTS // (8 * videos * size * (size if matrix else 2)))
         total = np.zeros((videos, len(weights), size if matrix else 2, size), np.int64)
@@ -264,7 +266,7 @@ class Condensed:
         return on_device(self._resident_by_video, self.device)
 
     def batches(self, per_video: bool = False) -> Iterator[Parts]:
-        """All contested pixels in batches that fit into memory: one batch where they already are there."""
+        """All contested pixels in batches that fit into memory; one where they are there."""
         if self.resident:
             yield self._resident_by_video if per_video else self._resident
             return

@@ -1,6 +1,6 @@
 """Confusion matrices and the mean intersection over union that follows from them.
 
-C classes, [...] any leading axes (candidates, videos). Which classes the mean is taken over: `fusion.metrics.objectives`.
+C classes, [...] any leading axes (candidates, videos). Conventions: `fusion.metrics.objectives`.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 
 def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-    """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty. Conventions: `fusion.metrics.objectives`."""
+    """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty."""
     return objective(convention)(*counts(confusion))

@@ -1,22 +1,23 @@
-"""Objectives: one number out of a confusion matrix, as four operators; the only place that knows a convention.
+"""Objectives: one number out of a confusion matrix, as four operators.
 
-C classes, [...] any leading axes (candidates, videos). From the diagonal d, the row sums r (pixels of each target class) and the
-column sums c (pixels predicted as each class), all [..., C]:
+C classes, [...] any leading axes (candidates, videos). From the diagonal d, the row sums r (pixels
+of each target class) and the column sums c (pixels predicted as each class), all [..., C]:
 
-    init(r)                        how each class counts in the mean: NEVER, ALWAYS or WHEN_PREDICTED; uint8 [..., C]
+    init(r)                        NEVER, ALWAYS or WHEN_PREDICTED: how each class counts in the
+                                   mean; uint8 [..., C]
     update(d, r, c)                each class's score; float64 [..., C]
-    combine(scores, counted, c)    their sum over the classes that count, and how many those are; [...]
+    combine(scores, counted, c)    their sum over the classes that count, and the number of these
     finalize(sum, members, any)    the objective; nan where no pixel is scored; [...]
 
-What a search sweeps through changes d and c, never r: `init` is asked once, and the compiled sweep takes its answer.
+What a search moves changes d and c, never r: `init` is asked once, compiled sweeps take its answer.
 
 | convention | classes in the mean | who computes it so |
 |---|---|---|
 | ``vspw`` | r_k > 0 | the VSPW challenge's script, detectron2 |
-| ``union`` | r_k + c_k > 0 | mmsegmentation, Hugging Face evaluate, Cityscapes, torchmetrics JaccardIndex (macro) |
+| ``union`` | r_k + c_k > 0 | mmsegmentation, Hugging Face, Cityscapes, torchmetrics (macro) |
 | ``all`` | all C, an absent class counts 0 | segmentation_models_pytorch (macro) |
 
-A matrix without a pixel has no score: nan under every convention. A new objective is one entry of `OBJECTIVES`.
+A matrix without a pixel has no score: nan. A new objective is one entry of `OBJECTIVES`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Counts = NDArray[np.int64]
 def iou(intersections: Counts, rows: Counts, columns: Counts, *, empty: float = 0.0) -> Floats:
     """IoU_k = d_k / (r_k + c_k - d_k) [..., C]; `empty` where that union is."""
     union = rows + columns - intersections
-    # into C order: NumPy's summation order over the classes, hence the last bit, must not depend on the layout of a batch
+    # into C order: NumPy's order of summing, hence the last bit, must not depend on the layout
     return np.divide(intersections, union, out=np.full(union.shape, empty), where=union > 0)
 
 
@@ -92,5 +93,5 @@ def objective(name: str) -> Objective:
 def miou_of_counts(
     intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw"
 ) -> Floats:
-    """mIoU [...] from the diagonals, row sums and column sums [..., C] of confusion matrices; the same bits as `miou`."""
+    """mIoU [...] from diagonals, row sums and column sums [..., C]; the same bits as `miou`."""
     return objective(convention)(intersections, rows, columns)

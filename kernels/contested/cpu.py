@@ -25,7 +25,7 @@ def _pool(workers: int, process: int) -> ThreadPoolExecutor:
 
 
 def in_threads(task: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """task(*job) for every job, in order of jobs; the compiled functions release the interpreter lock."""
+    """task(*job) for every job, in their order; compiled functions release the interpreter lock."""
     if len(jobs) < 2:
         return [task(*job) for job in jobs]
     # a forked child must not wait for its parent's threads
@@ -69,12 +69,13 @@ def _condense_range(
         outputs = (constant, *buffers, kept, room, state)
         library.contested_filter(means, targets, *sizes, *terms, *outputs)
         first, n, total, status = state.tolist()
+        ends = (n, n, total)
         if status in FAULTS:
             raise BadPixel(first, status)
         if status:
             raise MemoryError("contested_filter")
-        filled = (array[:end].copy() for array, end in zip(buffers, (n, n, total), strict=True))
-        blocks.append(Block(constant, *filled, kept[:total].copy()))
+        counts, labels, names = (a[:end].copy() for a, end in zip(buffers, ends, strict=True))
+        blocks.append(Block(constant, counts, labels, names, kept[:total].copy()))
     return blocks
 
 

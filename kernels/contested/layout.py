@@ -1,10 +1,11 @@
-"""Contested pixels in memory: blocks as they are made, runs as the loops read them, and the table of their addresses.
+"""Contested pixels in memory: blocks as they are made, runs as loops read them, their addresses.
 
-Contested pixels with equally many candidates lie together, in bundles of 16 pixels: targets [bundles, 16] uint16, classes
-[bundles, k, 16] uint16 ascending in k, means [bundles, k, G, 16] float32; zeros pad the last bundle. One bundle is one run of
-memory, so that many weight vectors are evaluated on it while it is in the first-level cache (and one vector just streams).
+Contested pixels with equally many candidates lie together, in bundles of 16 pixels: targets
+[bundles, 16] uint16, classes [bundles, k, 16] uint16 ascending in k, means [bundles, k, G, 16]
+float32; zeros pad the last bundle. One bundle is one stretch of memory, so that many weight vectors
+are evaluated on it while it is in the first-level cache (and one vector just streams).
 
-Shape letters: G groups, C classes, k candidates of a pixel, K candidates in total, n pixels, R runs.
+Shape letters: G groups, C classes, k candidates of a pixel, K in total, n pixels, R runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 LANES = 16  # pixels of a bundle: native/kernels.h
-KINDS = (np.dtype("<u2"), np.dtype("<u2"), np.dtype("<f4"))  # of targets, classes, means
+KINDS: tuple[np.dtype[Any], ...] = (
+    np.dtype("<u2"),
+    np.dtype("<u2"),
+    np.dtype("<f4"),
+)  # of targets, classes, means
 
 
 def bundles(pixels: int) -> int:
@@ -73,7 +78,7 @@ class Run(NamedTuple):
         return made
 
     def check(self, groups: int) -> None:
-        """ValueError unless the arrays are what a loop that is given `width`, `pixels` and G groups reads."""
+        """ValueError unless the arrays are as long as `width`, `pixels` and G groups say."""
         if self.width < 1 or self.pixels < 0:
             raise ValueError(f"{self.pixels} pixels with {self.width} candidates")
         sizes = bundle_sizes(self.width, groups)
@@ -87,7 +92,7 @@ class Run(NamedTuple):
 
     @property
     def highest(self) -> int:
-        """The highest class id among targets and candidates, padding left out; -1 without pixels."""
+        """The highest class id of targets and candidates, padding left out; -1 without pixels."""
         whole = self.pixels // LANES * LANES * self.width  # candidates of the full bundles
         last = self.classes[whole:].reshape(-1, LANES)[:, : self.pixels % LANES]
         ids = (self.targets[: self.pixels], self.classes[:whole], last)
@@ -95,7 +100,7 @@ class Run(NamedTuple):
 
 
 def from_bytes(width: int, pixels: int, groups: int, content: bytes) -> Run:
-    """The run whose arrays lie in `content` one after the other; no copy. ValueError: they do not fill it."""
+    """The run whose arrays fill `content` in turn; no copy. ValueError: they do not."""
     sizes = [bundles(pixels) * size for size in bundle_sizes(width, groups)]
     arrays, at = [], 0
     for size, kind in zip(sizes, KINDS, strict=True):
@@ -110,8 +115,9 @@ def from_bytes(width: int, pixels: int, groups: int, content: bytes) -> Run:
 class Block:
     """What a block of pixels condenses to.
 
-    constant: int64 [C, C], rows targets, of its uncontested pixels. Its contested pixels one after the other: counts [n] of
-    candidates, targets [n], classes [K] ascending within a pixel, means [K, G].
+    constant: int64 [C, C], rows targets, of its uncontested pixels. Its contested pixels one after
+    the other: counts [n] of candidates, targets [n], classes [K] ascending within a pixel, means
+    [K, G].
     """
 
     constant: NDArray[np.int64]
@@ -140,7 +146,7 @@ def merged(blocks: Sequence[Block]) -> Block:
 
 
 def runs(block: Block) -> list[Run]:
-    """The contested pixels of a block in the bundled layout, by number of candidates, else in their order."""
+    """The contested pixels of a block in bundles, by number of candidates, else in their order."""
     made, starts = [], np.cumsum(block.counts, dtype=np.int64) - block.counts
     groups = block.means.shape[1]
     for width in np.unique(block.counts).tolist():
@@ -164,7 +170,7 @@ def rows(runs: Sequence[Run], classes: int) -> NDArray[np.int64]:
 
 
 class Parts:
-    """Pairs of video index and run, with the table of their addresses that the compiled loops read."""
+    """Pairs of video index and run, and the table of their addresses for the compiled loops."""
 
     def __init__(self, runs: Sequence[tuple[int, Run]]) -> None:
         self.runs = tuple(runs)  # keeps the arrays alive as long as their addresses
@@ -176,7 +182,7 @@ class Parts:
         return max((run.width for _, run in self.runs), default=1)
 
     def check(self, groups: int, classes: int) -> None:
-        """ValueError where a run does not go with G groups and C classes. Looks at every pixel, once."""
+        """ValueError where a run does not go with G groups and C classes; looks once."""
         if (groups, classes) not in self._fits:
             for index, (_, run) in enumerate(self.runs):
                 try:
@@ -189,7 +195,7 @@ class Parts:
             self._fits.add((groups, classes))
 
     def table(self, groups: int, classes: int) -> NDArray[np.int64]:
-        """int64 [R, 6]: addresses of means, classes and targets, width, pixels, video; `check` has passed."""
+        """int64 [R, 6]: addresses of means, classes, targets; width, pixels, video; checked."""
         self.check(groups, classes)
         return self._table
 

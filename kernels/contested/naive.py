@@ -21,7 +21,7 @@ class BadPixel(ValueError):
 
 
 def margin(groups: int) -> float:
-    """By which factor, beside TINY, a higher class must lead everywhere to win every tie that rounding makes."""
+    """The factor, beside TINY, by which a higher class must lead to win what rounding ties."""
     return 1 + (groups + 2) * 2.0**-20
 
 

@@ -1,15 +1,17 @@
-"""Labels of contested pixels under many weight vectors on a GPU: the very counts of the CPU, cell for cell.
+"""Labels of contested pixels under many weight vectors on a GPU: the very counts of the CPU.
 
-    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight of 0 adds +0 and changes nothing
+    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight
+                                    of 0 adds +0 and changes nothing
     winner  = lowest j with score_j = max score
 
-The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so winners are those of the CPU. A
-program takes one block of pixels with equally many candidates through a share of the weight vectors. Neighbouring vectors disagree
-on few pixels, so counts are written as differences between consecutive vectors with int64 atomics, and summed up afterwards:
+The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so
+winners are those of the CPU. A program takes one block of pixels with equally many candidates
+through a share of the weight vectors. Neighbouring vectors disagree on few pixels, so counts are
+written as differences between consecutive vectors with int64 atomics, and summed up afterwards:
 integer sums have one result in any order.
 
-Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight vectors, V videos, R blocks. Candidates
-lie in bundles of LANES pixels, as layout.py describes.
+Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight
+vectors, V videos, R blocks. Candidates lie in bundles of LANES pixels, as layout.py describes.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def add(
     AMOUNT: tl.constexpr,
     MATRIX: tl.constexpr,
 ) -> None:
-    """Adds AMOUNT for every counted pixel: to the cell of its target and label, or to its label's intersection and prediction."""
+    """Adds AMOUNT per counted pixel: to a cell, or to its label's intersection and prediction."""
     label = tl.load(candidate_ptr + winner * LANES, mask=counted, other=0).to(tl.int64)
     amount = tl.full(winner.shape, AMOUNT, tl.int64)
     if MATRIX:
@@ -83,9 +85,9 @@ def contested_kernel(
     means_ptr: tl.tensor,  # float32 [K * G], in bundles
     candidates_ptr: tl.tensor,  # uint16 [K], classes in bundles
     targets_ptr: tl.tensor,  # uint16, pixel by pixel
-    blocks_ptr: tl.tensor,  # int64 [R, 5]: first place in candidates and in targets, k, number of pixels, video
+    blocks_ptr: tl.tensor,  # int64 [R, 5]: first candidate, first target, k, pixels, video
     weights_ptr: tl.tensor,  # float32 [B, G]
-    counts_ptr: tl.tensor,  # int64 [V, B, C, C] or [V, B, 2, C], zeros; differences between consecutive vectors afterwards
+    counts_ptr: tl.tensor,  # int64 [V, B, C, C] or [V, B, 2, C], zeros; becomes differences
     vectors: tl.tensor,  # B
     classes: tl.tensor,  # C
     per_vector: tl.tensor,  # counts of a vector: C * C or 2 * C
@@ -122,7 +124,7 @@ def contested_kernel(
 
 
 def configurations() -> list[triton.Config]:
-    """1, 2 or 4 pixels per thread: the block is part of the table of blocks, so only the warps are left to choose."""
+    """1, 2 or 4 pixels per thread: blocks are cut already, only the warps are left to choose."""
     warps = (4,) if knobs.runtime.interpret else (1, 2, 4)
     return [triton.Config({"BLOCK_P": BLOCK_P}, num_warps=number, num_stages=1) for number in warps]
 
@@ -135,9 +137,9 @@ tuned_contested = triton.autotune(
 
 @dataclass(frozen=True, eq=False)
 class DeviceParts:
-    """`Parts` on a device: all runs one after the other, and the table of their blocks, as the kernel takes them.
+    """`Parts` on a device: all runs one after the other, and the table of their blocks.
 
-    highest: the highest class id among targets and candidates. videos: the highest video index and one.
+    highest: the highest class id of targets and candidates. videos: one more than the last index.
     """
 
     means: Tensor
@@ -164,7 +166,7 @@ def _blocks(parts: Parts) -> NDArray[np.int64]:
 
 
 def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Flat arrays one after the other on a device, with no second copy of all of them on the host."""
+    """Flat arrays one after the other on a device, without a second copy of all on the host."""
     joined = torch.empty(sum(len(array) for array in arrays), dtype=dtype, device=device)
     first = 0
     for array in arrays:
@@ -175,7 +177,7 @@ def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device) -> 
 
 
 def upload(parts: Parts, device: torch.device | str) -> DeviceParts:
-    """Copies contested pixels to a device, for any number of calls of `count`. ValueError: lengths that do not fit."""
+    """Copies contested pixels to a device, for any number of counts. ValueError: wrong lengths."""
     device, runs = torch.device(device), [run for _, run in parts.runs]
     for run in runs:
         run.check(len(run.means) // max(1, len(run.classes)))

@@ -1,6 +1,6 @@
-"""Signatures of the compiled functions, checked at every call: an array of another dtype, or not in C order, raises.
+"""Signatures of the compiled functions: what each returns and takes.
 
-TABLE = {name: (what it returns, what it takes)}; `declare` applies them to a loaded library
+They are checked at every call: an array of another dtype, or not in C order, raises.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def _cache_folder() -> Path:
 
 def _build(compiler: str, sources: list[Path]) -> Path:
     texts = [s.read_text() for s in (*sources, *Path(__file__).parent.glob("*.h"))]
-    key = hashlib.sha256("\0".join([_cpu_name(), compiler, *FLAGS, *texts]).encode())
-    key = key.hexdigest()[:24]
+    terms = "\0".join([_cpu_name(), compiler, *FLAGS, *texts])
+    key = hashlib.sha256(terms.encode()).hexdigest()[:24]
     folder = _cache_folder()
     target = folder / f"kernels-{key}.so"
     if not target.is_file():

@@ -1,16 +1,18 @@
-"""Weights that move over contested pixels: label flips along a segment, the best interval between flips, bounds over a simplex.
+"""Weights that move: flips along a segment, the best interval between flips, bounds over a simplex.
 
-Along w(s) = (1 - s) a + s b, 0 <= s <= 1, every candidate's score is a line in s and a pixel's label follows the upper envelope; at
-a breakpoint one pixel flips from one class to another and four integers change. Sorted by s and cumulated, the flips give mIoU at
-every s from one pass. Over a simplex of weights scores are linear too, so candidate i beats candidate j everywhere if it does at
+Along w(s) = (1 - s) a + s b, 0 <= s <= 1, every candidate's score is a line in s and a pixel's
+label follows the upper envelope; at a breakpoint one pixel flips from one class to another and four
+integers change. Sorted by s and cumulated, the flips give mIoU at every s from one pass. Over a
+simplex of weights scores are linear too, so candidate i beats candidate j everywhere if it does at
 the corners, which bounds intersections and unions of all weights inside.
 
-All of it is float64; the contract's float32 scores differ from it by a factor of at most 1 +- (G + 2) 2^-24 (normalising, products,
-sums), for which bounds keep `slack`. What a sweep finds is to be evaluated in float32 before it is believed.
+All of it is float64; the contract's float32 scores differ from it by a factor of at most
+1 +- (G + 2) 2^-24 (normalising, products, sums), for which bounds keep `slack`. What a sweep finds
+is to be evaluated in float32 before it is believed.
 
-naive.py says what is computed, cpu.py returns the same through compiled loops; layout.py holds what is found.
-Shape letters: G groups, C classes, F flips, k candidates of a pixel.
-Method: minimum error rate training by line search, Och 2003 and Macherey et al. 2008, here for mIoU.
+naive.py says what is computed, cpu.py returns the same through compiled loops; layout.py holds what
+is found. Shape letters: G groups, C classes, F flips, k candidates of a pixel.
+Method: minimum error rate training by line search, Och 2003 and Macherey et al. 2008, for mIoU.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ def scan(
         narrowest: intervals below this width are passed over.
 
     Returns:
-        (mean, left, right); the wider of equally good intervals; the mean is -1 where no interval is wide enough.
+        (mean, left, right), the widest of equally good ones; mean -1 where none is wide enough.
 
     Raises:
         ValueError: lengths that do not fit, or flips of other classes.
@@ -108,13 +110,13 @@ def scan(
     if not base.shape == found.statistics.shape == (2, classes) or counted.shape != (classes,):
         got = f"base {list(base.shape)}, statistics {list(found.statistics.shape)}"
         raise ValueError(f"scan: {got}, counted {list(counted.shape)}; expected {classes} classes")
-    highest = max((int(found.flips[name].max(initial=0)) for name in ("target", "from", "to")))
+    highest = max(int(found.flips[name].max(initial=0)) for name in ("target", "from", "to"))
     if highest >= max(1, classes):
         raise ValueError(f"scan: a flip of class {highest} where there are {classes}")
     # equal positions are one group: their order does not matter
     ordered = found.flips[np.argsort(np.ascontiguousarray(found.flips["at"]))]
     statistics = np.ascontiguousarray(found.statistics + base)
-    rows = np.ascontiguousarray(rows)
+    rows, counted = np.ascontiguousarray(rows), np.ascontiguousarray(counted, np.uint8)
     return _backend().scan(ordered, rows, statistics, counted, (low, high), narrowest)
 
 
@@ -127,7 +129,7 @@ def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64]) -> Unde
         corners: float64 [G, G], one weight vector a row, each of sum 1.
 
     Raises:
-        ValueError: pixels that do not go with the groups or classes, or an undecided pixel that does not exist.
+        ValueError: pixels that do not go with groups or classes, or are none of the parent's.
     """
     classes, corners = len(parent.right), np.ascontiguousarray(corners, np.float64)
     parts.check(len(corners), classes)

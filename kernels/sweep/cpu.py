@@ -48,7 +48,7 @@ def scan(
     stretch: tuple[float, float],
     narrowest: float,
 ) -> tuple[float, float, float]:
-    """As `fusion.kernels.sweep.naive.scan`; needs the compiled library. `statistics` is written to."""
+    """As `fusion.kernels.sweep.naive.scan`, through the compiled loop; writes to `statistics`."""
     library = build.library()
     assert library is not None
     iou, best = np.empty(len(rows)), np.empty(3)

@@ -1,4 +1,4 @@
-"""What sweeps find and keep: flips along a segment of weights, and what a simplex of weights leaves open.
+"""What sweeps find and keep: flips along a segment, and what a simplex of weights leaves open.
 
 Shape letters: C classes, F flips.
 """
@@ -22,8 +22,9 @@ NEVER, ALWAYS, WHEN_PREDICTED = 0, 1, 2  # how a class counts in the mean over c
 class Flips:
     """Flips of a segment's stretch.
 
-    flips: [F] of dtype FLIP, unsorted. statistics: int64 [2, C], intersections and predictions just right of the stretch's low
-    end. complete: false where there were more flips than room; then `flips` is not to be used.
+    flips: [F] of dtype FLIP, unsorted. statistics: int64 [2, C], intersections and predictions just
+    right of the low end. complete: false where there were more flips than room; then `flips` is not
+    to be used.
     """
 
     flips: NDArray[Any]
@@ -44,8 +45,9 @@ def joined(shares: Sequence[Flips], classes: int) -> Flips:
 class Undecided:
     """What a simplex leaves open.
 
-    ids: int64, run << 32 | pixel, of the undecided pixels. right, wrong: int64 [C], decided pixels by predicted class, its
-    ancestors' included. gain: int64 [C], undecided pixels by target that may come out right.
+    ids: int64, run << 32 | pixel, of the undecided pixels. right, wrong: int64 [C], decided pixels
+    by predicted class, its ancestors' included. gain: int64 [C], undecided pixels by target that
+    may come out right.
     """
 
     ids: NDArray[np.int64]
@@ -61,5 +63,5 @@ def every_pixel(runs: Sequence[tuple[int, Run]]) -> NDArray[np.int64]:
 
 
 def slack(groups: int) -> float:
-    """Relative distance at which float64 order implies float32 order: see the package's docstring."""
+    """Relative distance at which float64 order implies float32 order, see the package."""
     return (groups + 4) * 2.0**-24

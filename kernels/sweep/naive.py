@@ -1,4 +1,4 @@
-"""Sweeps slowly: pixel by pixel from one winner to the next, and every interval's mean from its own counts."""
+"""Sweeps slowly: from one winner to the next, and every interval's mean from its own counts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def scan(
     stretch: tuple[float, float],
     narrowest: float,
 ) -> tuple[float, float, float]:
-    """As `fusion.kernels.sweep.scan`, of sorted flips [F] from the statistics [2, C] at the low end of a stretch."""
+    """As `fusion.kernels.sweep.scan`, of sorted flips from the statistics at the low end."""
     best, left = (-1.0, stretch[0], stretch[0]), stretch[0]
     inter, predicted = statistics.copy()
     for index in range(len(ordered) + 1):

@@ -95,7 +95,7 @@ def test_a_single_vector_and_class_compile(target):
 def test_offsets_are_64_bit():
     """Places in the arrays are 64 bits wide in the first intermediate form, before any optimisation could hide it."""
     text = compile_table.compile_row(ROWS[0], TARGETS[1]).intermediate
-    for name in ("values", "candidates", "targets", "blocks", "weights", "counts"):
+    for name in ("means", "candidates", "targets", "blocks", "weights", "counts"):
         offsets = re.findall(rf"tt\.addptr %{name}_ptr\w*, .*?(i\d+) loc", text)
         assert offsets
         assert set(offsets) == {"i64"}, name
