@@ -13,7 +13,12 @@ from fusion.errors import InputError
 from fusion.kernels.contested import cpu
 from fusion.kernels.native import build
 from tests.contested.cases import (
-    brute_force, condensed_of, nearly_tied, probabilities, some_targets, some_weights
+    brute_force,
+    condensed_of,
+    nearly_tied,
+    probabilities,
+    some_targets,
+    some_weights,
 )
 
 FIELDS = ("constant", "counts", "targets", "classes", "means")
@@ -179,5 +184,3 @@ def test_torch_tensors_and_frames_are_taken():
         torch.zeros(20, 30, dtype=torch.uint8),
     )
     assert condense(means, targets, 3, ignore=255).constant.sum() > 0
-
-

@@ -65,5 +65,3 @@ def test_device():
         on_device, weights = condensed.on("cuda"), some_weights(3)
         assert on_device.subset(["v1"]).device == "cuda"
         assert np.array_equal(on_device.confusions(weights), condensed.confusions(weights))
-
-

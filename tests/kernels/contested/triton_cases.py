@@ -71,9 +71,7 @@ def check(
     for matrix in forms:
         got = triton_contested.count(on_device, weights, classes, videos=videos, matrix=matrix)
         assert got.dtype == np.int64
-        assert np.array_equal(
-            got, cpu.count(parts, weights, classes, videos=videos, matrix=matrix)
-        )
+        assert np.array_equal(got, cpu.count(parts, weights, classes, videos=videos, matrix=matrix))
         if len(weights) < 10:
             assert np.array_equal(
                 got, naive.count(parts, weights, classes, videos=videos, matrix=matrix)
@@ -84,9 +82,7 @@ def parts_of(block: Block, videos: int = 1) -> Parts:
     """Runs dealt out to videos piece by piece, some pieces smaller than a block of the kernel, some larger."""
     groups = block.means.shape[1]
     cut = [
-        piece
-        for run in layout.runs(block)
-        for piece in run.cut(groups, 11 if videos > 1 else 1000)
+        piece for run in layout.runs(block) for piece in run.cut(groups, 11 if videos > 1 else 1000)
     ]
     return Parts([(index % videos, piece) for index, piece in enumerate(cut)])
 
@@ -302,7 +298,9 @@ def test_poisoned_padding_is_not_read():
     values[-1, :, 37 % LANES :], classes[-1, :, 37 % LANES :], targets[37:] = np.nan, 60000, 60000
     poisoned = Run(run.width, run.pixels, targets, classes.ravel(), values.ravel())
     weights = some_weights(2, 5)
-    got = triton_contested.count(triton_contested.upload(Parts([(0, poisoned)]), DEVICE), weights, 9)
+    got = triton_contested.count(
+        triton_contested.upload(Parts([(0, poisoned)]), DEVICE), weights, 9
+    )
     assert np.array_equal(got, cpu.count(Parts([(0, run)]), weights, 9))
 
 

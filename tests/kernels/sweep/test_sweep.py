@@ -45,7 +45,10 @@ def test_compiled_and_naive_are_the_same(groups, classes, levels, seed):
     statistics = slow.statistics + condensed.base
     for counted in rng.integers(0, 3, (3, classes)).astype(np.uint8):
         given = (condensed.rows, statistics.copy(), counted, (0.1, 0.9), 1e-6)
-        found, twin = cpu.scan(ordered, *given), naive.scan(ordered, *given[:1], statistics, *given[2:])
+        found, twin = (
+            cpu.scan(ordered, *given),
+            naive.scan(ordered, *given[:1], statistics, *given[2:]),
+        )
         assert found == pytest.approx(twin, abs=1e-11)  # the compiled loop updates a running sum
     corners, whole = rng.dirichlet(np.ones(groups), groups), whole_of(condensed)
     bounds = [way.bound(parts, whole, corners, classes) for way in (cpu, naive)]
