@@ -1,4 +1,4 @@
-"""Pixels, weights and sets that the tests of contested pixels share, and the brute force they are held against."""
+"""Pixels, weights and sets for the tests of contested pixels, and the brute force for all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def brute_force(means: np.ndarray, targets: np.ndarray, weights, ignore: int = 2
 def probabilities(
     groups: int, classes: int, pixels: int, seed: int = 0, levels: int = 0, agree: float = 4.0
 ) -> np.ndarray:
-    """Group means [G, C, P] that agree more or less; `levels` makes them coarse, so that ties are everywhere."""
+    """Group means [G, C, P] that agree more or less; with few `levels` ties are everywhere."""
     rng = np.random.default_rng(seed)
     logits = (
         rng.normal(size=(groups, classes, pixels)) * 3
@@ -66,7 +66,7 @@ def some_weights(groups: int, vectors: int = 7, seed: int = 0) -> np.ndarray:
 
 
 def nearly_tied(groups: int, classes: int, pixels: int, seed: int) -> np.ndarray:
-    """Scores a few units in the last place apart, some of them zero or near the smallest numbers there are."""
+    """Scores a few units in the last place apart, some zero or near the smallest numbers."""
     rng = np.random.default_rng(seed)
     scale = rng.choice(
         np.array([1.0, 0.3, 1e-7, 1e-30, 1e-40, 0.0], np.float32), (groups, 1, pixels)

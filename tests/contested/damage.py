@@ -1,6 +1,6 @@
-"""Damages to a condensed cache, one at a time: what a disk, a user or a program gone wrong may do to it.
+"""Damages to a condensed cache, one at a time: what a disk, a user or a program may do to it.
 
-`python -m tests.contested.damage` tries every byte and every number (the tests try some of them) and prints what came of it.
+`python -m tests.contested.damage` tries every byte (the tests try some) and prints the outcomes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def scores(path: Path, memory: int) -> bytes:
 
 
 def damages(folder: Path, other: Path, every: int) -> Iterator[Damage]:
-    """What can happen to the cache in `folder`; `other` holds a cache of other data. every: one byte of so many is flipped."""
+    """What can happen to the cache in `folder`; `other` holds other data.
+
+    every: one byte of so many is flipped.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         raw, name = path.read_bytes(), str(path.relative_to(folder))
@@ -147,7 +150,7 @@ def replaced(document: Any, place: tuple[Any, ...], fresh: Any) -> Any:
 
 
 def try_all(scratch: Path, every: int) -> Counter[str]:
-    """What came of every damage: "right", or the class of the library's error; anything else is raised, with its damage."""
+    """What came of every damage, counted; what is neither right nor an error of ours is raised."""
     make(scratch / "sound")
     make(scratch / "other", "other digest", seed=50)
     expected = scores(scratch / "sound", 1 << 30)
@@ -171,8 +174,8 @@ def outcome(place: Path, expected: bytes, what: str) -> str:
             assert scores(place, memory) == expected, f"{what}, memory {memory}: other numbers"
             names.add("right")
         except StoreError as error:
-            assert str(place) in str(error), what
-            names.add(type(error).__name__)
+            named = str(place) in str(error)
+            names.add(type(error).__name__ if named else f"{what} is not named in {error}")
         except Exception as error:
             raise AssertionError(f"{what}, memory {memory}: {error!r}") from error
     return " and ".join(sorted(names))

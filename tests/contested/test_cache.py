@@ -1,4 +1,4 @@
-"""Condensed pixels on disk: the same numbers in memory and streamed, interrupted and concurrent builds, older formats, damage."""
+"""Condensed pixels on disk: the same numbers, or an error; damage, other processes, old formats."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_errors_of_the_pixels_keep_their_words(tmp_path):
         raise CorruptStoreError("store: frame 3 is damaged")
         yield
 
-    with pytest.raises(CorruptStoreError, match="^store: frame 3 is damaged$"):
+    with pytest.raises(CorruptStoreError, match=r"^store: frame 3 is damaged$"):
         CondensedCache(tmp_path / "c", "one", ["g"], ["x"]).write("v", blocks())
 
 
@@ -125,9 +125,7 @@ def test_damage_is_noticed(tmp_path, name, harm):
         "truncate": lambda: path.write_bytes(raw[:-9]),
         "delete": path.unlink,
     }[harm]()
-    with pytest.raises(
-        CorruptStoreError, match=rf"{path.parent}.*delete this folder and run again"
-    ):
+    with pytest.raises(CorruptStoreError, match=r"is damaged .*delete this folder and run again"):
         cache.load(CLIPS)
     with pytest.raises(CorruptStoreError, match="delete this folder"):
         cache.load(CLIPS, memory=60_000).confusions([[1, 1, 1]])
@@ -136,7 +134,8 @@ def test_damage_is_noticed(tmp_path, name, harm):
 def test_no_damage_gives_other_numbers(tmp_path):
     found = damage.try_all(tmp_path, every=1009)
     assert sum(found.values()) > 1000
-    assert found["CorruptStoreError"] > 20 * found["right"] > 0
+    assert set(found) == {"CorruptStoreError", "StoreError", "right"}
+    assert found["CorruptStoreError"] > 20 * found["right"]
 
 
 def test_damage_while_it_is_streamed(tmp_path):
@@ -188,7 +187,7 @@ def build_for_ever(root: str) -> None:
 
 
 def kill_and_look(root: Path, seconds: float) -> int:
-    """Kills a builder after its first cache and `seconds`; returns how many folders lay in staging."""
+    """Kills a builder some time after its first cache; how many folders lay in staging then."""
     root.mkdir()
     process = spawned(build_for_ever, str(root))
     while not list(root.glob("done*")):

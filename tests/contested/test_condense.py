@@ -1,4 +1,4 @@
-"""Condensation loses nothing: counts from contested pixels against brute force over the full probabilities, bit for bit."""
+"""Condensation loses nothing: counts of contested pixels are those of the full probabilities."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fusion.contested import Builder, Condensed, condense
 from fusion.contested.cache import CondensedCache

@@ -509,7 +509,8 @@ def test_cache_is_resumed_reused_and_keyed_by_the_data(ensemble, truth, tmp_path
         scheduler="synchronous",
     )
     assert not streamed.resident
-    assert len(streamed.pixels[0].parts) > 1
+    widths = streamed.pixels[0].widths[:, 0].tolist()
+    assert len(set(widths)) < len(widths)  # the video was written in several blocks
     assert np.array_equal(streamed.confusions(weights), expected)
 
 

@@ -1,4 +1,4 @@
-"""What every way of condensing and counting owes: the labels of the reference, and an error for what it cannot use."""
+"""What every way of condensing and counting owes: the reference's labels, or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The naive and the compiled way of condensing and counting: one contract, the same bits, no memory beyond the arrays."""
+"""Naive and compiled condensing and counting: one contract, the same bits, sound memory."""
 
 from __future__ import annotations
 
@@ -107,8 +107,10 @@ def test_padding_is_not_looked_at():
 
 @pytest.mark.parametrize(
     ("shape", "kind", "targets"),
-    [((2, 3), "f4", 3), ((0, 3, 4), "f4", 4), ((2, 0, 4), "f4", 4), ((2, 3, 4), "f4", 5)]
-    + [((2, 3, 4), "f8", 4), ((1, 1 << 16, 1), "f4", 1)],
+    [
+        *(((2, 3), "f4", 3), ((0, 3, 4), "f4", 4), ((2, 0, 4), "f4", 4)),
+        *(((2, 3, 4), "f4", 5), ((2, 3, 4), "f8", 4), ((1, 1 << 16, 1), "f4", 1)),
+    ],
 )
 def test_condense_checks_shapes_and_types(shape, kind, targets):
     with pytest.raises(ValueError, match=r"give float32 \[G, C, P\] and uint16 \[P\]"):

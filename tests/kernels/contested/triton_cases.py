@@ -1,7 +1,7 @@
-"""The Triton count of contested pixels against the two CPU counts, cell for cell: cases that run interpreted, or unchanged on a GPU.
+"""The Triton count of contested pixels against the two CPU counts: cases for a GPU, or interpreted.
 
-test_triton_contested.py runs this file in a process of its own with TRITON_INTERPRET=1; on a machine with a GPU also
-`pytest tests/kernels/triton_cases.py`.
+test_triton.py runs this file in a process of its own with TRITON_INTERPRET=1; on a machine with a
+GPU also `pytest tests/kernels/contested/triton_cases.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 
 triton_contested = pytest.importorskip("fusion.kernels.contested.triton")
 from fusion.contested import Builder, Condensed  # noqa: E402
-from fusion.kernels import arithmetic as reference
-from fusion.kernels.contested import cpu, layout, naive
+from fusion.kernels import arithmetic as reference  # noqa: E402
+from fusion.kernels import contested  # noqa: E402
+from fusion.kernels.contested import cpu, layout, naive  # noqa: E402
 from fusion.kernels.contested.layout import LANES, Block, Parts, Run  # noqa: E402
 
-DEVICE = (
-    "cpu:0" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-)  # plain "cpu" is the compiled count
+# plain "cpu" is the compiled count
+DEVICE = "cpu:0" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 
 def some_values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -52,7 +52,7 @@ def a_block(widths: dict[int, int], groups: int, classes: int, seed: int = 0) ->
 
 
 def some_weights(groups: int, vectors: int, seed: int = 0) -> np.ndarray:
-    """Normalised [B, G]: random ones, many with zeros, single groups, and all but vanishing ones."""
+    """Normalised [B, G]: random ones, with zeros, single groups, all but vanishing ones."""
     rng = np.random.default_rng(seed)
     raw = rng.random((vectors, groups)) * (rng.random((vectors, groups)) < 0.7) + 1e-9
     raw[1::5] = np.eye(groups)[np.arange(len(raw[1::5])) % groups]
@@ -79,7 +79,7 @@ def check(
 
 
 def parts_of(block: Block, videos: int = 1) -> Parts:
-    """Runs dealt out to videos piece by piece, some pieces smaller than a block of the kernel, some larger."""
+    """Runs cut and dealt out to videos, some smaller than a block of the kernel, some larger."""
     groups = block.means.shape[1]
     cut = [
         piece for run in layout.runs(block) for piece in run.cut(groups, 11 if videos > 1 else 1000)
@@ -212,7 +212,7 @@ def test_ties_go_to_the_first_candidate():
 
 
 def test_every_operation_rounds_once():
-    """Two scores that are equal when products round before they are added; fused, the second is higher."""
+    """Two scores that are equal when products round first; fused, the second is higher."""
     rng, weight = np.random.default_rng(0), np.float32(1 / 3)
     first, low = (rng.random(9999, np.float32) for _ in range(2))
     high = np.nextafter(low, np.float32(1))
@@ -286,7 +286,7 @@ def test_places_beyond_31_bits():
 
 
 def test_poisoned_padding_is_not_read():
-    """Lanes beyond the last pixel hold anything, and what lies around the counts stays as it was."""
+    """Lanes beyond the last pixel hold anything; what lies around the counts stays."""
     (run,) = layout.runs(a_block({4: 37}, 2, 9))
     bundles = len(run.targets) // LANES
     values, classes, targets = (
@@ -364,3 +364,25 @@ def test_a_set_in_memory_moves_to_the_device_once(monkeypatch):
         on_device.miou([[1, 1, 1]])
         on_device.confusion([1, 1, 1])
     assert len(moves) == 1
+
+
+# What is not what it says
+
+
+def test_other_groups_classes_and_videos_are_refused():
+    (run,) = layout.runs(a_block({2: 40}, 2, 5))
+    on_device = triton_contested.upload(Parts([(2, run)]), DEVICE)
+    weights = some_weights(2, 3)
+    assert contested.count(on_device, weights, 5, videos=3).sum() == 3 * 40
+    for groups, classes in ((3, 5), (1, 5), (2, 3)):
+        with pytest.raises(ValueError, match=f"expected {groups} groups, {classes} classes"):
+            contested.count(on_device, some_weights(groups, 3), classes)
+    with pytest.raises(ValueError, match="a run of video 2 where there are 2"):
+        contested.count(on_device, weights, 5, videos=2)
+
+
+def test_runs_of_wrong_lengths_are_refused():
+    (run,) = layout.runs(a_block({2: 40}, 2, 5))
+    for bad in (run._replace(pixels=64), run._replace(width=3), run._replace(targets=run.classes)):
+        with pytest.raises(ValueError, match="an array"):
+            triton_contested.upload(Parts([(0, bad)]), DEVICE)
