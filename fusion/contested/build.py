@@ -1,24 +1,26 @@
-"""From stores and labels to condensed pixels: group means are computed here, once, whatever is searched afterwards.
+"""From group means to contested pixels: computed here, once, whatever is searched afterwards.
 
-stores -> group means at label resolution -> condense, video by video on Dask -> in memory, or a cache folder that is kept
+stores -> group means at label resolution -> condense, a task per video -> in memory, or a cache
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.contested.cache import CondensedCache
-from fusion.contested.pixels import Builder, Condensed, condense
+from fusion.contested.cache import CondensedCache, cache_folder
+from fusion.contested.pixels import MEMORY, Condensed, ResidentPixels
+from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
-from fusion.kernels.arithmetic import ignore_label
-from fusion.kernels.contested.cpu import Block, merged
+from fusion.kernels import contested
+from fusion.kernels.contested.layout import Block, merged, runs
+from fusion.kernels.numbers import void_label
 from fusion.metrics import map_videos
 
 if TYPE_CHECKING:
@@ -26,11 +28,76 @@ if TYPE_CHECKING:
     from fusion.labels import Labels
 
 
+def condense(
+    group_means: Any, targets: Any, classes: int, *, ignore: int, video: str = ""
+) -> Block:
+    """One block of pixels without the scores that no weighting needs.
+
+    Args:
+        group_means: float32 [G, C, ...] array or CPU tensor of probabilities at label resolution.
+        targets: uint8 or uint16 [...].
+        classes: C.
+        ignore: target of the pixels that are dropped, whatever their scores.
+        video: named in errors.
+
+    Raises:
+        InputError: shapes or types that do not fit; a counted pixel whose target is no class, or
+            with a score that is NaN or outside 0..1.
+    """
+    means, labels = np.asarray(group_means), np.asarray(targets)
+    where = f"condense: video {video!r}" if video else "condense"
+    shape, size = list(means.shape), list(means.shape[2:])
+    if means.dtype != np.float32 or means.ndim < 2 or shape[1] != classes or not shape[0]:
+        expected = f"float32 [groups, {classes} classes, ...]"
+        raise InputError(f"{where}: group means are {means.dtype} {shape}; give {expected}")
+    if labels.dtype not in (np.uint8, np.uint16) or list(labels.shape) != size:
+        got = f"{labels.dtype} {list(labels.shape)}"
+        raise InputError(f"{where}: targets are {got}; give uint8 or uint16 {size}")
+    flat = labels.reshape(-1)
+    try:
+        return contested.condense(
+            means.reshape(*shape[:2], -1), flat.astype(np.uint16, copy=False), ignore
+        )
+    except contested.BadPixel as error:
+        bad = "target" in error.reason
+        got = f"target {flat[error.pixel]}" if bad else "scores that are NaN or not in 0..1"
+        position = [int(i) for i in np.unravel_index(error.pixel, labels.shape)]
+        advice = f"class ids below {classes} or {ignore}, and finite logits"
+        raise InputError(f"{where}: pixel {position} has {got}; give {advice}") from error
+
+
+class Builder:
+    """Collects the blocks of many videos, which keep the order of their first blocks."""
+
+    def __init__(self, groups: Sequence[str], classes: Sequence[str]) -> None:
+        self.groups, self.classes = tuple(groups), tuple(classes)
+        self._blocks: dict[str, list[Block]] = {}
+
+    def append(self, video: str, block: Block) -> None:
+        """Adds pixels to a video. InputError: the block has other groups or classes."""
+        expected = len(self.groups), len(self.classes)
+        groups, classes = block.means.shape[1], len(block.constant)
+        if (groups, classes) != expected:
+            got = f"video {video!r} has {groups} groups, {classes} classes"
+            raise InputError(f"condense: {got}; expected {expected[0]} and {expected[1]}")
+        self._blocks.setdefault(video, []).append(block)
+
+    def finish(self, memory: int = MEMORY) -> Condensed:
+        """The condensed set; the builder is empty afterwards."""
+        videos = tuple(self._blocks)
+        pixels = tuple(self._finished(self._blocks.pop(video)) for video in videos)
+        return Condensed(self.groups, self.classes, videos, pixels, memory)
+
+    def _finished(self, blocks: list[Block]) -> ResidentPixels:
+        whole = merged(blocks)
+        return ResidentPixels(whole.constant, tuple(runs(whole)), len(self.groups))
+
+
 @dataclass(frozen=True)
 class CondenseVideo:
     """The task of one video: its pixels without the scores that no weighting needs.
 
-    stride: 1 takes every pixel; s takes rows and columns 0, s, 2s, ... cache: where the block goes, and then nothing is returned.
+    stride: s takes rows and columns 0, s, 2s, ... cache: where the pixels go instead of back.
     """
 
     ensemble: Ensemble
@@ -40,37 +107,36 @@ class CondenseVideo:
 
     def __call__(self, video: str) -> Block | None:
         if self.cache is None:
-            return merged(list(self.blocks(video)))
-        self.cache.write(video, self.parts(video))
+            return merged(list(self.frames(video)))
+        self.cache.write(video, self.blocks(video))
         return None
 
-    def parts(self, video: str) -> Iterator[Block]:
-        """Blocks put together until they weigh a good part of this worker's memory; writing one takes a few copies of it."""
-        limit = self.ensemble.memory // self.ensemble.workers // 16
+    def blocks(self, video: str) -> Iterator[Block]:
+        """Bands put together until they weigh as much as this worker may hold."""
+        limit = Budget(self.ensemble.memory, self.ensemble.workers).block
         held: list[Block] = []
-        for block in self.blocks(video):
-            held.append(block)
-            if sum(b.values.nbytes + b.classes.nbytes for b in held) > limit:
+        for band in self.frames(video):
+            held.append(band)
+            if sum(block.nbytes for block in held) > limit:
                 yield merged(held)
                 held = []
         if held:
             yield merged(held)
 
-    def blocks(self, video: str) -> Iterator[Block]:
+    def frames(self, video: str) -> Iterator[Block]:
         """One condensed block for every band of every labelled frame."""
-        ensemble, classes = self.ensemble, len(self.ensemble.classes)
-        frames = ensemble.labelled_frames(self.truth, video)
+        ensemble, step = self.ensemble, self.stride
+        classes = len(ensemble.classes)
+        wanted = ensemble.labelled_frames(self.truth, video)
         target = np.empty(0, np.uint8)
-        for frame, (first, end), fused in ensemble.stream(video, frames, ("group_means",)):
+        for frame, (first, end), fused in ensemble.stream(video, wanted, ("group_means",)):
             if first == 0:
                 target = ensemble.target(self.truth, video, frame)
             assert fused.group_means is not None
-            rows = slice(
-                -first % self.stride, None, self.stride
-            )  # row 0 of the picture is the first that is taken
-            means = fused.group_means.cpu().numpy()[:, :, rows, :: self.stride]
-            labels = target[first:end][rows, :: self.stride]
-            yield condense(means, labels, classes, ignore=ignore_label(classes), video=video)
+            start = -first % step  # row 0 of the picture is the first that is taken
+            means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
+            labels = target[first:end][start::step, ::step]
+            yield condense(means, labels, classes, ignore=void_label(classes), video=video)
 
 
 def condense_ensemble(
@@ -82,42 +148,39 @@ def condense_ensemble(
     stride: int = 1,
     cache: str | Path | None = None,
 ) -> Condensed:
-    """Condenses the labelled frames of an ensemble's videos; the result does not depend on the ensemble's weights.
+    """Condenses the labelled frames of an ensemble's videos, whatever the ensemble's weights.
 
-    scheduler, progress: as in `Ensemble.evaluate`. stride: s > 1 scores a subsample, every s-th row and column. cache: a
-    folder in which the condensed videos are kept, under the digest of all that they depend on: found there, they are not built again,
-    and an interrupted build goes on. Evaluation keeps within the ensemble's memory: what does not fit is streamed from the cache.
+    Evaluation keeps within the ensemble's memory: what does not fit is streamed from the cache.
+
+    Args:
+        scheduler, progress: as in `Ensemble.evaluate`.
+        stride: s > 1 scores a subsample, every s-th row and column.
+        cache: a folder in which the condensed videos are kept, under the digest of all that they
+            depend on: found there, they are not built again, and an interrupted build goes on.
     """
     if stride < 1:
-        raise InputError(
-            f"stride: got {stride}; give 1 for every pixel, s for every s-th row and column"
-        )
+        advice = "give 1 for every pixel, s for every s-th row and column"
+        raise InputError(f"stride: got {stride}; {advice}")
     videos, worker = ensemble.scored_videos(truth), ensemble.sharing(scheduler)
-    groups, device = tuple(ensemble.groups), str(ensemble.device)
-    if cache is None:
-        builder = Builder(groups, ensemble.classes)
-        task = CondenseVideo(worker, truth, stride, None)
-        for video, block in map_videos(
-            task, videos, scheduler=scheduler, progress=progress
-        ).items():
-            assert block is not None
-            builder.append(video, block)
-        return builder.finish(ensemble.memory).on(device)
-    digest = data_digest(ensemble, truth, stride)
-    kept = CondensedCache(Path(cache) / digest[:16], digest, groups, ensemble.classes)
-    missing = kept.missing(videos)
-    if missing:
-        map_videos(
-            CondenseVideo(worker, truth, stride, kept),
-            missing,
-            scheduler=scheduler,
-            progress=progress,
-        )
-    return kept.load(videos, ensemble.memory).on(device)
+    groups, classes, memory = tuple(ensemble.groups), ensemble.classes, ensemble.memory
+    kept = None
+    if cache is not None:
+        digest = data_digest(ensemble, truth, stride)
+        kept = CondensedCache(cache_folder(Path(cache), digest), digest, groups, classes)
+    task = CondenseVideo(worker, truth, stride, kept)
+    missing = videos if kept is None else kept.missing(videos)
+    done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
+    if kept is not None:
+        return kept.load(videos, memory).on(str(ensemble.device))
+    builder = Builder(groups, classes)
+    for video, block in done.items():
+        assert block is not None
+        builder.append(video, block)
+    return builder.finish(memory).on(str(ensemble.device))
 
 
 def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1) -> str:
-    """sha256 of all that a search's scores depend on: stores, labels, groups, resize, temperatures, stride; not of weights or paths."""
+    """sha256 of all that a search's scores depend on; weights and paths are none of it."""
     videos = ensemble.scored_videos(truth)
     temperature = dict(zip(ensemble.stores, ensemble.temperatures, strict=True))
     groups = {

@@ -1,250 +1,264 @@
-"""Condensed videos on disk: a Zarr v3 group per video, written whole or not at all, so that processes may build it side by side.
+"""Condensed videos on disk, whole or not there, so that processes may build them side by side.
 
-    <path>/zarr.json            attributes: digest, groups, classes, version
-    <path>/<video>/<part>/      widths [R, 2], constant [C, C], rows [C], and the flat arrays targets, classes, values in the
-                                layout of kernels/contested.py, all runs one after the other; a long video comes in parts
+    <root>/<digest>.2/marker            version, digest, groups, classes
+    <root>/<digest>.2/<video>/marker    the same, the video's id, and of every span of `pixels`
+                                        candidates per pixel, number of pixels, and CRC-32C
+    <root>/<digest>.2/<video>/pixels    the spans, each a run's targets, classes and means as
+                                        fusion.kernels.contested.layout has them in memory; then
+                                        constant [C, C] and rows [C], int64
 
-`digest` stands for everything that the pixels depend on (stores, labels, groups, resize); a folder of another digest is refused. A video
-is staged in a hidden folder beside its place and renamed into it; after an interruption the missing videos are those to build.
+`digest` stands for everything that the pixels depend on: stores, labels, groups, resize, stride.
+A marker ends with the sha256 of itself; a span is read as a whole and checked before use. So a
+byte that changed, a file cut short, edited, or taken from another video or build is an error, never
+another number. A video is staged in a locked folder and renamed into its place; what a killed build
+left is swept at the next start.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 import shutil
-import uuid
+import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 
+from fusion import files
 from fusion.contested.pixels import MEMORY, Condensed, ResidentPixels, VideoPixels
+from fusion.ensemble.plan import Budget
 from fusion.errors import CorruptStoreError, StoreError
-from fusion.kernels.contested.cpu import LANES, Block, Run
+from fusion.kernels.contested import layout
+from fusion.kernels.contested.layout import Block, Run, bundle_bytes, bundles
 from fusion.stores.format import video_key
 
-VERSION = 1
-CHUNK = 1 << 20  # elements
+VERSION = 2
+MARKER, PIXELS = "marker", "pixels"
+SPAN = 1 << 18  # bytes that are read and checked together, or one bundle if that is more
+LONGEST_MARKER = 1 << 28  # bytes; its spans would describe terabytes
+WHOLE = 1 << 62  # bundles
+DAMAGE = (
+    *(FileNotFoundError, NotADirectoryError),
+    *(ValueError, KeyError, TypeError, OverflowError, RecursionError),
+)
+
+
+def cache_folder(root: Path, digest: str) -> Path:
+    """Where a digest's pixels are kept; those of version 1 are removed, with a line on stderr."""
+    old = root / digest[:16]
+    if old.is_dir() and not old.is_symlink():
+        print(f"{old}: condensed pixels in an older format; they are built again", file=sys.stderr)
+        shutil.rmtree(old, ignore_errors=True)
+    return root / f"{digest[:16]}.{VERSION}"
+
+
+class Span(NamedTuple):
+    """A run on disk: candidates of each pixel, pixels, CRC-32C."""
+
+    width: int
+    pixels: int
+    crc: int
+
+    def nbytes(self, groups: int) -> int:
+        return bundles(self.pixels) * bundle_bytes(self.width, groups)
 
 
 class CondensedCache:
     """A folder of condensed videos.
 
-    path: created where missing. digest: what the pixels were made from. groups, classes: names. StoreError: the folder holds something
-    else, is of another digest, groups, classes or version, or cannot be written.
+    Args:
+        path: created where missing.
+        digest: what the pixels were made from.
+        groups, classes: names.
+
+    Raises:
+        StoreError: the folder is of another digest, groups, classes or version, is damaged, or
+            cannot be written.
     """
 
     def __init__(
         self, path: str | Path, digest: str, groups: Sequence[str], classes: Sequence[str]
     ) -> None:
         self.path, self.groups, self.classes = Path(path), tuple(groups), tuple(classes)
-        expected: dict[str, Any] = {
-            "version": VERSION,
-            "digest": digest,
-            "groups": list(groups),
-            "classes": list(classes),
-        }
-        try:
-            root = zarr.open_group(self.path, mode="a", zarr_format=3)
-            if not dict(root.attrs) and not self.finished():
-                root.attrs.update(expected)
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(
-                f"{self.path}: cannot be used as a condensed cache ({error}); give an empty folder"
-            ) from error
-        differing = [key for key, value in expected.items() if root.attrs.get(key) != value]
+        names: dict[str, Any] = {"groups": list(groups), "classes": list(classes)}
+        self.identity = {"version": VERSION, "digest": digest, **names}
+        marker = self.path / MARKER
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            reason = "cannot be used as a condensed cache: it is no folder"
+            raise StoreError(f"{self.path}: {reason}; give another place")
+        if not os.path.lexists(marker):
+            # of several that start at once one makes the marker, the others compare theirs with it
+            found = contextlib.suppress(FileExistsError)
+            fresh = files.replacing(marker, overwrite=False, durable=True)
+            with files.refusals(self.path), found, fresh as scratch:
+                scratch.write_bytes(_sealed(self.identity))
+        with _damage(self.path):
+            kept = _unsealed(marker)
+        differing = [key for key, value in self.identity.items() if kept.get(key) != value]
         if differing:
-            raise StoreError(
-                f"{self.path}: holds condensed pixels of another {differing[0]}; delete it or give another folder"
-            )
-
-    def finished(self) -> set[str]:
-        """Folder names of the videos that are complete."""
-        return {
-            entry.name
-            for entry in self.path.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        }
+            got = f"holds condensed pixels of another {differing[0]}"
+            raise StoreError(f"{self.path}: {got}; delete it or give another folder")
+        with contextlib.suppress(OSError):  # a read-only disk keeps its leftovers
+            files.sweep(self.path)
 
     def missing(self, videos: Sequence[str]) -> list[str]:
         """Those of the videos that are still to be built, in their order."""
-        finished = self.finished()
-        return [video for video in videos if video_key(video) not in finished]
+        return [v for v in videos if not os.path.lexists(self.path / video_key(v))]
 
     def write(self, video: str, blocks: Iterable[Block]) -> None:
-        """Commits one video, a part for each block, taken one at a time; of several writers of a video one wins, all write the same."""
-        staged = self.path / f".{uuid.uuid4().hex}"
-        try:
-            group = zarr.create_group(staged, zarr_format=3, attributes={"video": video})
-            parts = 0
-            for parts, block in enumerate(blocks, start=1):
-                _write_part(group.create_group(f"{parts:06d}"), ResidentPixels.of([block]))
-            group.attrs["parts"] = parts
-            _commit(staged, self.path / video_key(video))
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: video {video!r} cannot be written ({error}); free space or give another folder"
-            ) from error
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+        """Commits one video, its blocks taken one at a time; of several writers one wins."""
+        place = self.path / video_key(video)
+        with files.refusals(place), files.staged(self.path) as folder:
+            fresh = folder / "video"
+            fresh.mkdir()
+            spans, last = self._write_pixels(fresh / PIXELS, blocks)
+            document = {**self.identity, "video": video, "spans": spans, "last": last}
+            (fresh / MARKER).write_bytes(_sealed(document))
+            files.publish(fresh, place)
+
+    def _write_pixels(self, path: Path, blocks: Iterable[Block]) -> tuple[list[Span], int]:
+        """Spans of all blocks, and the CRC-32C of what follows them."""
+        size, groups, spans = len(self.classes), len(self.groups), []
+        constant, rows = np.zeros((size, size), "<i8"), np.zeros(size, "<i8")
+        with path.open("xb") as file:
+            for block in blocks:
+                runs = layout.runs(block)
+                constant += block.constant
+                rows += layout.rows(runs, size)
+                for run in runs:
+                    most = max(1, SPAN // bundle_bytes(run.width, groups))
+                    for span in run.cut(groups, most):
+                        content = b"".join(array.tobytes() for array in span.arrays)
+                        spans.append(Span(span.width, span.pixels, google_crc32c.value(content)))
+                        file.write(content)
+            content = constant.tobytes() + rows.tobytes()
+            file.write(content)
+        return spans, google_crc32c.value(content)
 
     def load(self, videos: Sequence[str], memory: int = MEMORY) -> Condensed:
-        """The videos as one set: read into memory where half the budget holds them, else streamed at every evaluation.
+        """The videos as one set, in memory where the budget holds them, else streamed when counted.
 
-        StoreError: a video has not been built. CorruptStoreError: its arrays are damaged.
+        StoreError: a video has not been built. CorruptStoreError: its files are damaged.
         """
         missing = self.missing(videos)
         if missing:
-            raise StoreError(
-                f"{self.path}: {len(missing)} videos are not condensed yet, first {missing[0]!r}; build them first"
-            )
+            got = f"{len(missing)} videos are not condensed yet, first {missing[0]!r}"
+            raise StoreError(f"{self.path}: {got}; build them first")
         stored: tuple[VideoPixels, ...] = tuple(
-            StoredPixels.open(self.path / video_key(video), len(self.groups)) for video in videos
+            StoredPixels.open(self.path / video_key(v), {**self.identity, "video": v})
+            for v in videos
         )
-        if 2 * sum(pixels.nbytes for pixels in stored) <= memory:
-            stored = tuple(
-                ResidentPixels(p.constant, tuple(p.pieces(1 << 62)), len(self.groups))
-                for p in stored
-            )
+        if sum(pixels.nbytes for pixels in stored) <= Budget(memory).resident:
+            groups = len(self.groups)
+            stored = tuple(ResidentPixels(p.constant, tuple(p.cut(WHOLE)), groups) for p in stored)
         return Condensed(self.groups, self.classes, tuple(videos), stored, memory)
-
-
-def _commit(staged: Path, place: Path) -> None:
-    try:
-        staged.rename(place)
-    except OSError:
-        if not place.is_dir():
-            raise
-
-
-def _write_part(group: zarr.Group, pixels: ResidentPixels) -> None:
-    _create(group, "constant", pixels.constant)
-    _create(group, "widths", pixels.widths)
-    _create(group, "rows", pixels.rows)
-    for name in ("targets", "classes", "values"):
-        whole = [getattr(run, name) for run in pixels.runs]
-        _create(group, name, np.concatenate(whole) if whole else np.zeros(0, np.uint16))
-
-
-def _create(group: zarr.Group, name: str, data: NDArray[Any]) -> None:
-    chunks = (max(1, min(CHUNK, data.shape[0])), *data.shape[1:])
-    group.create_array(
-        name,
-        data=data,
-        chunks=chunks,
-        compressors=Crc32cCodec(),
-        config={"write_empty_chunks": True},
-    )
 
 
 @dataclass(frozen=True, eq=False)
 class StoredPixels:
-    """`fusion.contested.VideoPixels` on disk: all parts of a video."""
+    """`fusion.contested.pixels.VideoPixels` on disk. path: the video's folder."""
 
-    parts: tuple[StoredPart, ...]
+    path: Path
+    groups: int
+    spans: tuple[Span, ...]
     constant: NDArray[np.int64]
-    widths: NDArray[np.int64]
     rows: NDArray[np.int64]
     resident: bool = False
 
     @classmethod
-    def open(cls, path: Path, groups: int) -> StoredPixels:
-        try:
-            count: Any = zarr.open_group(path, mode="r", zarr_format=3).attrs["parts"]
-            names = [f"{part:06d}" for part in range(1, count + 1)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptStoreError(
-                f"{path}: cannot be read ({error}); delete this folder and condense again"
-            ) from error
-        parts = tuple(StoredPart.open(path / name, groups) for name in names)
-        if not parts:
-            raise CorruptStoreError(f"{path}: has no parts; delete this folder and condense again")
-        constant, rows = (
-            np.sum([getattr(part, name) for part in parts], axis=0) for name in ("constant", "rows")
-        )
-        return cls(parts, constant, np.concatenate([part.widths for part in parts]), rows)
+    def open(cls, path: Path, identity: dict[str, Any]) -> StoredPixels:
+        """The video of this identity; CorruptStoreError where it is not all there."""
+        groups, classes = len(identity["groups"]), len(identity["classes"])
+        with _damage(path):
+            document = _unsealed(path / MARKER)
+            differing = [key for key, value in identity.items() if document[key] != value]
+            if differing:
+                raise ValueError(f"is of another {differing[0]}")
+            spans = tuple(Span(*map(int, span)) for span in document["spans"])
+            if not all(1 <= span.width <= classes and span.pixels > 0 for span in spans):
+                raise ValueError("impossible numbers of candidates or pixels")
+            size, rest = sum(span.nbytes(groups) for span in spans), 8 * classes * (classes + 1)
+            with _opened(path / PIXELS) as file:
+                if os.fstat(file).st_size != size + rest:
+                    raise ValueError(f"{PIXELS} is not of the {size + rest} bytes it should have")
+                content = _checked(os.pread(file, rest, size), int(document["last"]))
+            numbers = np.frombuffer(content, "<i8").reshape(classes + 1, classes)
+            if numbers[classes].sum() != sum(span.pixels for span in spans):
+                raise ValueError("numbers of pixels that do not agree")
+        return cls(path, groups, spans, numbers[:classes], numbers[classes])
+
+    @property
+    def widths(self) -> NDArray[np.int64]:
+        return np.array([span[:2] for span in self.spans], np.int64).reshape(-1, 2)
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in self.parts)
+        return sum(span.nbytes(self.groups) for span in self.spans)
 
-    def pieces(self, bundles: int) -> Iterator[Run]:
-        """Runs of at most `bundles` bundles, each read when its turn comes."""
-        for part in self.parts:
-            yield from part.pieces(bundles)
-
-
-@dataclass(frozen=True, eq=False)
-class StoredPart:
-    """One part of a video on disk."""
-
-    path: Path
-    groups: int
-    constant: NDArray[np.int64]
-    widths: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def open(cls, path: Path, groups: int) -> StoredPart:
-        arrays = _arrays(path)
-        constant, widths, rows = (
-            _read(path, arrays[name]) for name in ("constant", "widths", "rows")
-        )
-        return cls(path, groups, constant, widths, rows)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(
-            -(-pixels // LANES) * LANES * (2 + width * (2 + 4 * self.groups))
-            for width, pixels in self.widths.tolist()
-        )
-
-    @cached_property
-    def arrays(self) -> dict[str, zarr.Array]:
-        return _arrays(self.path)
-
-    def pieces(self, bundles: int) -> Iterator[Run]:
-        """Runs of at most `bundles` bundles, each read when its turn comes."""
-        starts = [0, 0, 0]
-        for width, pixels in self.widths.tolist():
-            per = (LANES, LANES * width, LANES * width * self.groups)
-            whole = -(-pixels // LANES)
-            for first in range(0, whole, bundles):
-                count = min(bundles, whole - first)
-                spans = [
-                    slice(start + first * size, start + (first + count) * size)
-                    for start, size in zip(starts, per, strict=True)
-                ]
-                names = ("targets", "classes", "values")
-                read = [
-                    _read(self.path, self.arrays[name], span)
-                    for name, span in zip(names, spans, strict=True)
-                ]
-                yield Run(width, min(pixels - first * LANES, count * LANES), *read)
-            starts = [start + whole * size for start, size in zip(starts, per, strict=True)]
+    def cut(self, bundles: int) -> Iterator[Run]:
+        """Runs of at most `bundles` bundles, each span read and checked when its turn comes."""
+        with _damage(self.path), _opened(self.path / PIXELS) as file:
+            place = 0
+            for span in self.spans:
+                size = span.nbytes(self.groups)
+                content = _checked(os.pread(file, size, place), span.crc)
+                run = layout.from_bytes(span.width, span.pixels, self.groups, content)
+                yield from run.cut(self.groups, bundles)
+                place += size
 
 
-def _arrays(path: Path) -> dict[str, zarr.Array]:
+def _sealed(document: dict[str, Any]) -> bytes:
+    """A marker: one line of JSON, one with its sha256."""
+    text = json.dumps(document, sort_keys=True).encode()
+    return text + b"\n" + hashlib.sha256(text).hexdigest().encode()
+
+
+def _unsealed(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        size = os.fstat(file).st_size
+        if size > LONGEST_MARKER:
+            raise ValueError(f"{path.name} has {size} bytes")
+        text, _, seal = os.pread(file, size, 0).partition(b"\n")
+    if hashlib.sha256(text).hexdigest().encode() != seal:
+        raise ValueError(f"the checksum of {path.name} is wrong")
+    return dict(json.loads(text))
+
+
+def _checked(content: bytes, crc: int) -> bytes:
+    if google_crc32c.value(content) != crc:
+        raise ValueError(f"a checksum of {PIXELS} is wrong")
+    return content
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A plain file in a real folder, for reading: no link is followed, no pipe waited for."""
+    links = path.parent.is_symlink() or path.is_symlink()
+    if links or not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is a link or no plain file")
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        return dict(zarr.open_group(path, mode="r", zarr_format=3).arrays())
-    except (OSError, ValueError, KeyError) as error:
-        raise CorruptStoreError(
-            f"{path}: cannot be read ({error}); delete this folder and condense again"
-        ) from error
+        yield file
+    finally:
+        os.close(file)
 
 
-def _read(path: Path, array: zarr.Array, span: slice = slice(None)) -> NDArray[Any]:
-    """A span of an array whose every chunk is there and has its checksum."""
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turns what a damaged folder makes of its reader into one error that says what to do."""
     try:
-        if array.nchunks_initialized != array.nchunks:
-            raise ValueError(f"{array.name} lacks chunks")
-        return np.ascontiguousarray(array[span])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CorruptStoreError(
-            f"{path}: is damaged ({error}); delete this folder and condense again"
-        ) from error
+        yield
+    except DAMAGE as error:
+        advice = "delete this folder and run again"
+        raise CorruptStoreError(f"{path}: is damaged ({error}); {advice}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"{path}: cannot be read ({reason}); check its rights") from error

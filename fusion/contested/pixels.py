@@ -1,85 +1,53 @@
-"""Lossless condensation: what the labels of a validation set can be under *any* group weights, in a fraction of its size.
+"""Lossless condensation: all labels that *any* group weights can give, in a fraction of the size.
 
-    label(n) = lowest c that maximises F_c(n) = sum_g w_g P_gc(n)        in the float32 arithmetic of fusion.kernels.arithmetic
+    label(n) = lowest c that maximises F_c(n) = sum_g w_g P_gc(n)      in float32
 
-A class that another one beats under every weighting is dropped; a pixel with one class left is *uncontested* and goes into a constant
-confusion matrix; the others keep their few candidates. Then for every w >= 0 the confusion matrix equals the one from the full
-probabilities, cell for cell (proof and memory layout: kernels/contested.py). Weights are raw: only their ratios matter.
+A class that another one beats under every weighting is dropped; a pixel with one class left is
+*uncontested* and goes into a constant confusion matrix; the others keep their few candidates. Then
+for every w >= 0 the confusion matrix equals the one from the full probabilities, cell for cell
+(proof: fusion.kernels.contested). Weights are raw: only their ratios matter.
 
-    block = condense(group_means, targets, classes, ignore=255)      for every frame or part of one
+    block = condense(group_means, targets, classes, ignore=255)  for every frame or band of one
     builder.append(video, block); ...; condensed = builder.finish()
-    condensed.miou(weights) [B];  condensed.confusions(weights) [B, C, C];  condensed.confusion(w) [V, C, C]
-    condensed.on("cuda").miou(weights)                           the very same numbers, counted on a GPU
+    condensed.miou(weights) [B]; .confusions(weights) [B, C, C]; .confusion(w) [V, C, C]
+    condensed.on("cuda").miou(weights)                 the very same numbers, counted on a GPU
 
-Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested pixels, K candidates in total.
+Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested
+pixels, K candidates in total.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.kernels.arithmetic import normalised
-from fusion.kernels.contested import cpu as kernel
-from fusion.kernels.contested.cpu import LANES, Block, Parts, Run
+from fusion.kernels.contested import Parts, count, layout, on_device
+from fusion.kernels.contested.layout import Run, bundle_bytes
 from fusion.metrics import miou_of_counts
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
 
-PIECE = 1024  # bundles of pixels that one thread takes at a time
+CUT = 1024  # bundles of pixels that one thread takes at a time
 COUNTS = 1 << 26  # bytes of counts per thread: longer batches of weight vectors go in steps
 MEMORY = 4 * 10**9
 
 
-def condense(
-    group_means: Any, targets: Any, classes: int, *, ignore: int, video: str = ""
-) -> Block:
-    """One block of pixels without the scores that no weighting needs.
-
-    group_means: float32 [G, C, ...] array or CPU tensor of probabilities, at label resolution, pixels contiguous. targets: [...] of
-    unsigned integers; pixels that are `ignore` are dropped whatever their scores. video: named in errors. Raises InputError for
-    shapes or types that do not fit, a target that is no class, a score that is NaN or outside 0..1 on a counted pixel.
-    """
-    means, labels = np.asarray(group_means), np.asarray(targets)
-    where = f"condense: video {video!r}" if video else "condense"
-    if (
-        means.dtype != np.float32
-        or means.ndim < 2
-        or means.shape[1] != classes
-        or means.shape[0] < 1
-    ):
-        raise InputError(
-            f"{where}: group means are {means.dtype} {list(means.shape)}; give float32 [groups, {classes} classes, ...]"
-        )
-    if labels.dtype not in (np.uint8, np.uint16) or labels.shape != means.shape[2:]:
-        raise InputError(
-            f"{where}: targets are {labels.dtype} {list(labels.shape)}; give uint8 or uint16 {list(means.shape[2:])}"
-        )
-    means = np.ascontiguousarray(means).reshape(*means.shape[:2], -1)
-    try:
-        return kernel.condense(means, np.ascontiguousarray(labels.reshape(-1), np.uint16), ignore)
-    except kernel.BadPixel as error:
-        got = (
-            f"target {labels.reshape(-1)[error.pixel]}"
-            if "target" in error.reason
-            else "scores that are NaN or not in 0..1"
-        )
-        position = [int(i) for i in np.unravel_index(error.pixel, labels.shape)]
-        raise InputError(
-            f"{where}: pixel {position} has {got}; give class ids below {classes} or {ignore}, and finite logits"
-        ) from error
-
-
 class VideoPixels(Protocol):
-    """One video's condensed pixels, in memory or on disk. constant: int64 [C, C]; widths: int64 [R, 2], candidates per pixel and
-    number of such pixels; rows: int64 [C], contested pixels per target class; nbytes: size of the contested pixels in memory."""
+    """One video's condensed pixels, in memory or on disk.
+
+    constant: int64 [C, C] of its uncontested pixels. widths: int64 [R, 2], candidates per pixel and
+    number of such pixels. rows: int64 [C], contested pixels per target class. nbytes: size of the
+    contested pixels in memory.
+    """
 
     @property
     def constant(self) -> NDArray[np.int64]: ...
@@ -91,7 +59,7 @@ class VideoPixels(Protocol):
     def nbytes(self) -> int: ...
     @property
     def resident(self) -> bool: ...
-    def pieces(self, bundles: int) -> Iterator[Run]:
+    def cut(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles."""
 
 
@@ -104,69 +72,34 @@ class ResidentPixels:
     groups: int
     resident: bool = True
 
-    @classmethod
-    def of(cls, blocks: Sequence[Block]) -> ResidentPixels:
-        whole = kernel.merged(blocks)
-        return cls(whole.constant, tuple(kernel.runs(whole)), whole.values.shape[1])
-
     @property
     def widths(self) -> NDArray[np.int64]:
         return np.array([(run.width, run.pixels) for run in self.runs], np.int64).reshape(-1, 2)
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        targets = [
-            np.bincount(run.targets[: run.pixels], minlength=len(self.constant))
-            for run in self.runs
-        ]
-        return (
-            np.sum(targets, axis=0, dtype=np.int64)
-            if targets
-            else np.zeros(len(self.constant), np.int64)
-        )
+        return layout.rows(self.runs, len(self.constant))
 
     @property
     def nbytes(self) -> int:
         return sum(run.nbytes for run in self.runs)
 
-    def pieces(self, bundles: int) -> Iterator[Run]:
+    def cut(self, bundles: int) -> Iterator[Run]:
         for run in self.runs:
-            yield from kernel.pieces(run, self.groups, bundles)
-
-
-class Builder:
-    """Collects the blocks of many videos, in any order of arrival; videos keep the order of their first block."""
-
-    def __init__(self, groups: Sequence[str], classes: Sequence[str]) -> None:
-        self.groups, self.classes = tuple(groups), tuple(classes)
-        self._blocks: dict[str, list[Block]] = {}
-
-    def append(self, video: str, block: Block) -> None:
-        """Adds pixels to a video. InputError: the block has other groups or classes."""
-        expected, got = (
-            (len(self.groups), len(self.classes)),
-            (block.values.shape[1], len(block.constant)),
-        )
-        if got != expected:
-            raise InputError(
-                f"condense: video {video!r} has {got[0]} groups, {got[1]} classes; expected {expected[0]} and {expected[1]}"
-            )
-        self._blocks.setdefault(video, []).append(block)
-
-    def finish(self, memory: int = MEMORY) -> Condensed:
-        """The condensed set; the builder is empty afterwards."""
-        videos = tuple(self._blocks)
-        pixels = tuple(ResidentPixels.of(self._blocks.pop(video)) for video in videos)
-        return Condensed(self.groups, self.classes, videos, pixels, memory)
+            yield from run.cut(self.groups, bundles)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Condensed:
     """A condensed set of videos.
 
-    groups, classes, videos: names. pixels: per video its `VideoPixels`. memory: bytes that evaluation may use; contested pixels that
-    lie on disk are streamed through it. device: where labels are counted, "cpu" or a GPU (see `on`). Every method takes raw weights,
-    one row per vector, in the order of `groups`.
+    Every method takes raw weights, one row per vector, in the order of `groups`.
+
+    Args:
+        groups, classes, videos: names.
+        pixels: per video its `VideoPixels`.
+        memory: bytes that evaluation may use; pixels that lie on disk are streamed through it.
+        device: where labels are counted, "cpu" or a GPU (see `on`).
     """
 
     groups: tuple[str, ...]
@@ -177,10 +110,9 @@ class Condensed:
     device: str = "cpu"
 
     def __repr__(self) -> str:
-        return (
-            f"Condensed({len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes: {self.contested} of "
-            f"{self.scored} pixels contested ({self.fraction:.2%}), {self.candidates} candidates)"
-        )
+        sizes = f"{len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes"
+        pixels = f"{self.contested} of {self.scored} pixels contested ({self.fraction:.2%})"
+        return f"Condensed({sizes}: {pixels}, {self.candidates} candidates)"
 
     @cached_property
     def constant(self) -> dict[str, NDArray[np.int64]]:
@@ -194,8 +126,8 @@ class Condensed:
         """How many contested pixels keep k candidates, by k."""
         found: dict[int, int] = {}
         for pixels in self.pixels:
-            for width, count in pixels.widths.tolist():
-                found[width] = found.get(width, 0) + count
+            for width, number in pixels.widths.tolist():
+                found[width] = found.get(width, 0) + number
         return dict(sorted(found.items()))
 
     @property
@@ -206,7 +138,7 @@ class Condensed:
     @property
     def candidates(self) -> int:
         """K, the candidates of all contested pixels together."""
-        return sum(width * count for width, count in self.widths.items())
+        return sum(width * number for width, number in self.widths.items())
 
     @property
     def scored(self) -> int:
@@ -224,21 +156,20 @@ class Condensed:
         return sum((pixels.rows for pixels in self.pixels), start=self._constant.sum(axis=1))
 
     def subset(self, videos: Sequence[str]) -> Condensed:
-        """The same for some of the videos; no pixel is copied. InputError: unknown or repeated videos, or none."""
+        """The same for some of the videos, no pixel copied. InputError: unknown, twice, none."""
         place = {video: index for index, video in enumerate(self.videos)}
         unknown = [video for video in videos if video not in place]
         if unknown or len(set(videos)) != len(videos) or not videos:
-            raise InputError(
-                f"subset: videos {list(videos)[:5]}, unknown {unknown[:5]}; give different ones of the {len(place)} videos"
-            )
-        return replace(
-            self, videos=tuple(videos), pixels=tuple(self.pixels[place[video]] for video in videos)
-        )
+            got = f"videos {list(videos)[:5]}, unknown {unknown[:5]}"
+            raise InputError(f"subset: {got}; give different ones of the {len(place)} videos")
+        pixels = tuple(self.pixels[place[video]] for video in videos)
+        return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
-        """The same set, its labels counted on "cpu" or on a GPU by torch's name, "cuda" or "cuda:1" (ROCm's too): counts are equal.
+        """The same set, its labels counted on "cpu", "cuda" or "cuda:1" (ROCm's too): equal counts.
 
-        Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it. InputError: no such device.
+        Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it.
+        InputError: no such device.
         """
         import torch
 
@@ -250,23 +181,20 @@ class Condensed:
         except RuntimeError:
             usable = False
         if not usable:
-            raise InputError(
-                f'device: got {device!r}, which this machine lacks; give "cpu", or "cuda" where torch finds a GPU'
-            )
+            advice = 'give "cpu", or "cuda" where torch finds a GPU'
+            raise InputError(f"device: got {device!r}, which this machine lacks; {advice}")
         return replace(self, device="cpu" if kind.type == "cpu" else str(kind))
 
     def normalised(self, weights: ArrayLike) -> NDArray[np.float32]:
-        """Weights [B, G] as fusion uses them. InputError: shape, negative or non-finite numbers, a vector of zeros."""
+        """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
         try:
             raw = np.asarray(weights, np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(
-                f"weights: not one table of numbers ({error}); give {len(self.groups)} numbers per vector"
-            ) from error
+            advice = f"give {len(self.groups)} numbers per vector"
+            raise InputError(f"weights: not one table of numbers ({error}); {advice}") from error
         if raw.ndim != 2 or raw.shape[1] != len(self.groups):
-            raise InputError(
-                f"weights: got shape {list(raw.shape)}; give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
-            )
+            advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
+            raise InputError(f"weights: got shape {list(raw.shape)}; {advice}")
         try:
             rows = [normalised(row) for row in raw.tolist()]
         except ValueError as error:
@@ -284,7 +212,7 @@ class Condensed:
         return self._counts(self.normalised(weights), matrix=True)[0] + self._constant
 
     def miou(self, weights: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan where no pixel is scored."""
+        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan of none."""
         counts = self._counts(self.normalised(weights), matrix=False)[0]
         inter, columns = (counts + self.base).transpose(1, 0, 2)
         return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
@@ -293,6 +221,11 @@ class Condensed:
     def base(self) -> NDArray[np.int64]:
         """int64 [2, C]: intersections and predictions per class of the uncontested pixels."""
         return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
+
+    @property
+    def budget(self) -> Budget:
+        """What evaluation may use of `memory`, by purpose."""
+        return Budget(self.memory)
 
     @property
     def resident(self) -> bool:
@@ -309,50 +242,41 @@ class Condensed:
     def _counts(
         self, weights: NDArray[np.float32], *, matrix: bool, per_video: bool = False
     ) -> NDArray[np.int64]:
-        """Counts of contested pixels as kernels.contested.count gives them: [V or 1, B, C or 2, C]."""
+        """Counts of contested pixels as kernels.contested gives them: [V or 1, B, C or 2, C]."""
         size, videos = len(self.classes), len(self.videos) if per_video else 1
         step = max(1, COUNTS // (8 * videos * size * (size if matrix else 2)))
         total = np.zeros((videos, len(weights), size if matrix else 2, size), np.int64)
-        for count in self._counters(per_video):
+        for parts in self._placed(per_video):
             for first in range(0, len(weights), step):
-                rows = weights[first : first + step]
-                total[:, first : first + step] += count(rows, size, videos=videos, matrix=matrix)
+                some = weights[first : first + step]
+                counts = count(parts, some, size, videos=videos, matrix=matrix)
+                total[:, first : first + step] += counts
         return total
 
-    def _counters(self, per_video: bool) -> Iterator[Callable[..., NDArray[np.int64]]]:
-        """The count of every batch, on the device of this set; what remains to be given are the weights."""
-        if self.device == "cpu":
-            yield from (partial(kernel.count, parts) for parts in self.batches(per_video))
+    def _placed(self, per_video: bool) -> Iterator[Parts | DeviceParts]:
+        """All contested pixels on this set's device; to a GPU those in memory go once."""
+        if self.resident and self.device != "cpu":
+            yield self._on_device
             return
-        from fusion.kernels.contested import triton as triton_contested
-
-        batches = (
-            [self._on_device]
-            if self.resident
-            else (triton_contested.moved(parts, self.device) for parts in self.batches(per_video))
-        )
-        yield from (partial(triton_contested.count, parts) for parts in batches)
+        for parts in self.batches(per_video):
+            yield on_device(parts, self.device)
 
     @cached_property
-    def _on_device(self) -> DeviceParts:
-        from fusion.kernels.contested import triton as triton_contested
-
-        return triton_contested.moved(self._resident_by_video, self.device)
+    def _on_device(self) -> Parts | DeviceParts:
+        return on_device(self._resident_by_video, self.device)
 
     def batches(self, per_video: bool = False) -> Iterator[Parts]:
-        """All contested pixels in batches that fit into memory: one batch where they already are there."""
+        """All contested pixels in batches that fit into memory; one where they are there."""
         if self.resident:
             yield self._resident_by_video if per_video else self._resident
             return
-        budget = (
-            self.memory // 4
-        )  # beside a batch: its decoded chunks, counts per thread, the caller's own data
-        per_bundle = LANES * (2 + max(self.widths, default=1) * (2 + 4 * len(self.groups)))
+        limit = self.budget.batch
+        widest = bundle_bytes(max(self.widths, default=1), len(self.groups))
         batch: list[tuple[int, Run]] = []
         size = 0
         for index, pixels in enumerate(self.pixels):
-            for run in pixels.pieces(max(1, min(PIECE, budget // per_bundle))):
-                if batch and size + run.nbytes > budget:
+            for run in pixels.cut(max(1, min(CUT, limit // widest))):
+                if batch and size + run.nbytes > limit:
                     yield Parts(batch)
                     batch, size = [], 0
                 batch.append((index if per_video else 0, run))
@@ -361,13 +285,8 @@ class Condensed:
 
     @cached_property
     def _resident_by_video(self) -> Parts:
-        return Parts(
-            [
-                (index, run)
-                for index, pixels in enumerate(self.pixels)
-                for run in pixels.pieces(PIECE)
-            ]
-        )
+        videos = enumerate(self.pixels)
+        return Parts([(index, run) for index, pixels in videos for run in pixels.cut(CUT)])
 
     @cached_property
     def _resident(self) -> Parts:

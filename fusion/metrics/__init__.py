@@ -7,8 +7,9 @@ when it is called, `confusion` torch.
 
 from __future__ import annotations
 
-from fusion.metrics.confusion import CONVENTIONS, class_iou, confusion, miou, miou_of_counts
+from fusion.metrics.confusion import class_iou, confusion, miou
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
+from fusion.metrics.objectives import CONVENTIONS, miou_of_counts
 from fusion.metrics.scores import Scores
 from fusion.parallel import map_videos
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import InputError
-from fusion.metrics.confusion import counts, miou_of_counts
+from fusion.metrics.confusion import counts
+from fusion.metrics.objectives import miou_of_counts
 
 Interval = tuple[float, float]
 

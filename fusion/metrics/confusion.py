@@ -1,18 +1,6 @@
 """Confusion matrices and the mean intersection over union that follows from them.
 
-C classes, [...] any leading axes (candidates, videos). With r the row sums (pixels of each target
-class), c the column sums (pixels predicted as each class) and d the diagonal:
-
-    IoU_k = d_k / (r_k + c_k - d_k)                       nan where the union is empty
-    mIoU  = mean of IoU_k over the classes of a convention
-
-| convention | classes in the mean | who computes it so |
-|---|---|---|
-| ``vspw`` | r_k > 0 | the VSPW challenge's script, detectron2 |
-| ``union`` | r_k + c_k > 0 | mmsegmentation, Hugging Face evaluate, Cityscapes, torchmetrics |
-| ``all`` | all C, an absent class counts 0 | segmentation_models_pytorch (macro) |
-
-A matrix without a pixel has no score: nan under every convention.
+C classes, [...] any leading axes (candidates, videos). Conventions: `fusion.metrics.objectives`.
 """
 
 from __future__ import annotations
@@ -21,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
+from fusion.metrics.objectives import iou, objective
 from fusion.text import listed
 
-CONVENTIONS = ("vspw", "union", "all")
 _BLOCK = 1 << 22  # pixels at a time: bounds the int64 copies of other types than uint8
 
 
@@ -82,16 +70,9 @@ def _refuse_outside(
             raise InputError(f"confusion: {got}; {advice}")
 
 
-def check_convention(convention: str) -> None:
-    if convention not in CONVENTIONS:
-        raise InputError(f"convention: got {convention!r}; choose one of {', '.join(CONVENTIONS)}")
-
-
 def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
     """IoU [..., C], fractions, of confusion matrices [..., C, C]; nan for absent classes."""
-    inter, rows, columns = counts(confusion)
-    union = rows + columns - inter
-    return np.divide(inter, union, out=np.full(union.shape, np.nan), where=union > 0)
+    return iou(*counts(confusion), empty=np.nan)
 
 
 def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -101,22 +82,5 @@ def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 
 def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-    """mIoU [...], fractions, of confusion matrices [..., C, C]; nan where a matrix is empty."""
-    return miou_of_counts(*counts(confusion), convention)
-
-
-def miou_of_counts(
-    intersections: ArrayLike, rows: ArrayLike, columns: ArrayLike, convention: str = "vspw"
-) -> NDArray[np.float64]:
-    """The same bits as `miou`, from diagonals, row sums and column sums [..., C] of matrices."""
-    check_convention(convention)
-    inter, rows, columns = (np.asarray(x) for x in (intersections, rows, columns))
-    union = rows + columns - inter
-    # into C order: NumPy's summation order over the classes, hence the last bit, must not depend
-    # on the layout of a batch
-    iou = np.divide(inter, union, out=np.zeros(union.shape), where=union > 0)
-    members = {"vspw": rows > 0, "union": union > 0, "all": np.ones(union.shape, dtype=bool)}[
-        convention
-    ].sum(axis=-1)
-    scored = rows.sum(axis=-1) > 0
-    return np.divide(iou.sum(axis=-1), members, out=np.full(scored.shape, np.nan), where=scored)
+    """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty."""
+    return objective(convention)(*counts(confusion))

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from fusion.errors import InputError
 from fusion.metrics.bootstrap import Interval, check_options, percentile_interval, resampled_miou
-from fusion.metrics.confusion import check_convention, class_iou, counts, miou
+from fusion.metrics.confusion import class_iou, counts, miou
+from fusion.metrics.objectives import objective
 from fusion.text import or_none, percent, table
 
 
@@ -49,7 +50,7 @@ class Scores:
     convention: str = "vspw"
 
     def __post_init__(self) -> None:
-        check_convention(self.convention)
+        objective(self.convention)
         names = tuple(self.classes)
         if not names or len(set(names)) != len(names):
             got = f"got {len(names)} names, {len(set(names))} different"
@@ -122,7 +123,7 @@ class Scores:
 
     def with_convention(self, convention: str) -> Scores:
         """The same matrices under another convention."""
-        check_convention(convention)
+        objective(convention)
         other = copy.copy(self)
         object.__setattr__(other, "convention", convention)
         return other

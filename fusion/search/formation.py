@@ -17,7 +17,7 @@ import numpy as np
 
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
-from fusion.kernels.arithmetic import ignore_label
+from fusion.kernels.numbers import void_label
 from fusion.metrics import Scores, confusion
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
@@ -47,7 +47,7 @@ class SingleConfusions:
             target = first.target(self.truth, video, frame)
             for index, ensemble in enumerate(self.ensembles):
                 for _, labels in ensemble.label_maps(video, [frame]):
-                    total[index] += confusion(target, labels, classes, ignore=ignore_label(classes))
+                    total[index] += confusion(target, labels, classes, ignore=void_label(classes))
         return total
 
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self
 
 from fusion.contested import Condensed
 from fusion.metrics import Scores
-from fusion.metrics.confusion import check_convention
+from fusion.metrics.objectives import objective
 from fusion.progress import Progress, silent
 from fusion.search.result import SearchResult, Trial, best_trial
 
@@ -45,7 +45,7 @@ class Problem:
     digest: Callable[[], str | None] = lambda: None
 
     def __post_init__(self) -> None:
-        check_convention(self.convention)
+        objective(self.convention)
 
     @property
     def groups(self) -> tuple[str, ...]:

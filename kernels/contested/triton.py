@@ -1,15 +1,17 @@
-"""Labels of contested pixels under many weight vectors on a GPU: the very counts of kernels/contested.py, cell for cell.
+"""Labels of contested pixels under many weight vectors on a GPU: the very counts of the CPU.
 
-    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight of 0 adds +0 and changes nothing
+    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight
+                                    of 0 adds +0 and changes nothing
     winner  = lowest j with score_j = max score
 
-The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so winners are those of the CPU. A program
-takes one block of pixels with equally many candidates through a share of the weight vectors. Neighbouring vectors disagree on few pixels,
-so counts are written as differences between consecutive vectors with int64 atomics, and summed up afterwards: integer sums have one result
-in any order.
+The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so
+winners are those of the CPU. A program takes one block of pixels with equally many candidates
+through a share of the weight vectors. Neighbouring vectors disagree on few pixels, so counts are
+written as differences between consecutive vectors with int64 atomics, and summed up afterwards:
+integer sums have one result in any order.
 
-Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight vectors, V videos, R blocks. Candidates lie in
-bundles of LANES pixels, as described in kernels/contested.py, which holds the twins `count` and `count_slowly`.
+Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight
+vectors, V videos, R blocks. Candidates lie in bundles of LANES pixels, as layout.py describes.
 """
 
 from __future__ import annotations
@@ -24,20 +26,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from triton import knobs
 
-from fusion.kernels.contested import cpu as contested
-from fusion.kernels.contested.cpu import Parts
+from fusion.kernels.contested import layout
+from fusion.kernels.contested.layout import Parts
 from fusion.kernels.tiles import compiler_options
 
 BLOCK_P = 128  # pixels of a block, whole bundles
 SHARE = 32  # weight vectors of a program; it looks at one more, the vector before its first
 MOST_SHARES = 65535  # the longest second axis of a launch
-LANES = tl.constexpr(contested.LANES)
+LANES = tl.constexpr(layout.LANES)
 COLUMNS = tl.constexpr(5)  # of the table of blocks
 
 
 @triton.jit
 def winners(
-    pointer: tl.tensor,  # [BLOCK_P] into values: each pixel's first candidate, first group
+    pointer: tl.tensor,  # [BLOCK_P] into means: each pixel's first candidate, first group
     weights_ptr: tl.tensor,  # float32 [G]
     inside: tl.tensor,  # [BLOCK_P] whether the pixel exists
     width: tl.tensor,  # k
@@ -68,7 +70,7 @@ def add(
     AMOUNT: tl.constexpr,
     MATRIX: tl.constexpr,
 ) -> None:
-    """Adds AMOUNT for every counted pixel: to the cell of its target and label, or to its label's intersection and prediction."""
+    """Adds AMOUNT per counted pixel: to a cell, or to its label's intersection and prediction."""
     label = tl.load(candidate_ptr + winner * LANES, mask=counted, other=0).to(tl.int64)
     amount = tl.full(winner.shape, AMOUNT, tl.int64)
     if MATRIX:
@@ -80,12 +82,12 @@ def add(
 
 @triton.jit
 def contested_kernel(
-    values_ptr: tl.tensor,  # float32 [K * G], in bundles
+    means_ptr: tl.tensor,  # float32 [K * G], in bundles
     candidates_ptr: tl.tensor,  # uint16 [K], classes in bundles
     targets_ptr: tl.tensor,  # uint16, pixel by pixel
-    blocks_ptr: tl.tensor,  # int64 [R, 5]: first place in candidates and in targets, k, number of pixels, video
+    blocks_ptr: tl.tensor,  # int64 [R, 5]: first candidate, first target, k, pixels, video
     weights_ptr: tl.tensor,  # float32 [B, G]
-    counts_ptr: tl.tensor,  # int64 [V, B, C, C] or [V, B, 2, C], zeros; differences between consecutive vectors afterwards
+    counts_ptr: tl.tensor,  # int64 [V, B, C, C] or [V, B, 2, C], zeros; becomes differences
     vectors: tl.tensor,  # B
     classes: tl.tensor,  # C
     per_vector: tl.tensor,  # counts of a vector: C * C or 2 * C
@@ -102,50 +104,27 @@ def contested_kernel(
     target = tl.load(targets_ptr + tl.load(entry + 1) + pixel, mask=inside, other=0).to(tl.int64)
     bundle, lane = (pixel // LANES).to(tl.int64) * LANES, pixel % LANES
     candidate_ptr = candidates_ptr + place + bundle * width + lane
-    value_ptr = values_ptr + place * GROUPS + bundle * width * GROUPS + lane
+    mean_ptr = means_ptr + place * GROUPS + bundle * width * GROUPS + lane
     counts_ptr += tl.load(entry + 4) * per_video
 
     first = tl.program_id(1) * share
-    before = winners(
-        value_ptr,
-        weights_ptr + tl.maximum(first - 1, 0).to(tl.int64) * GROUPS,
-        inside,
-        width,
-        GROUPS,
-    )
+    vector = tl.maximum(first - 1, 0).to(tl.int64)
+    before = winners(mean_ptr, weights_ptr + vector * GROUPS, inside, width, GROUPS)
     if first == 0:
         add(counts_ptr, candidate_ptr, before, target, inside, classes, 1, MATRIX)
     for b in range(tl.maximum(first, 1), tl.minimum(first + share, vectors)):
         vector = tl.cast(b, tl.int64)
-        now = winners(value_ptr, weights_ptr + vector * GROUPS, inside, width, GROUPS)
-        changed = (
-            now != before
-        )  # never beyond the last pixel: zeros choose candidate 0 under every vector
-        add(
-            counts_ptr + vector * per_vector,
-            candidate_ptr,
-            before,
-            target,
-            changed,
-            classes,
-            -1,
-            MATRIX,
-        )
-        add(
-            counts_ptr + vector * per_vector,
-            candidate_ptr,
-            now,
-            target,
-            changed,
-            classes,
-            1,
-            MATRIX,
-        )
+        now = winners(mean_ptr, weights_ptr + vector * GROUPS, inside, width, GROUPS)
+        # never beyond the last pixel: zeros choose candidate 0 under every vector
+        changed = now != before
+        place_ptr = counts_ptr + vector * per_vector
+        add(place_ptr, candidate_ptr, before, target, changed, classes, -1, MATRIX)
+        add(place_ptr, candidate_ptr, now, target, changed, classes, 1, MATRIX)
         before = now
 
 
 def configurations() -> list[triton.Config]:
-    """1, 2 or 4 pixels per thread: the block is part of the table of blocks, so only the warps are left to choose."""
+    """1, 2 or 4 pixels per thread: blocks are cut already, only the warps are left to choose."""
     warps = (4,) if knobs.runtime.interpret else (1, 2, 4)
     return [triton.Config({"BLOCK_P": BLOCK_P}, num_warps=number, num_stages=1) for number in warps]
 
@@ -158,12 +137,17 @@ tuned_contested = triton.autotune(
 
 @dataclass(frozen=True, eq=False)
 class DeviceParts:
-    """`Parts` on a device: all runs one after the other, and the table of their blocks, as the kernel takes them."""
+    """`Parts` on a device: all runs one after the other, and the table of their blocks.
 
-    values: Tensor
+    highest: the highest class id of targets and candidates. videos: one more than the last index.
+    """
+
+    means: Tensor
     candidates: Tensor
     targets: Tensor
     blocks: Tensor
+    highest: int
+    videos: int
 
 
 def _blocks(parts: Parts) -> NDArray[np.int64]:
@@ -172,44 +156,38 @@ def _blocks(parts: Parts) -> NDArray[np.int64]:
     candidates = targets = 0
     for video, run in parts.runs:
         first = np.arange(0, run.pixels, BLOCK_P, dtype=np.int64)
-        pixels = np.minimum(run.pixels - first, BLOCK_P)
-        same = np.ones_like(first)
-        rows.append(
-            np.stack(
-                [
-                    candidates + first * run.width,
-                    targets + first,
-                    same * run.width,
-                    pixels,
-                    same * video,
-                ],
-                axis=1,
-            )
-        )
+        block = np.empty((len(first), COLUMNS.value), np.int64)
+        block[:, 0], block[:, 1] = candidates + first * run.width, targets + first
+        block[:, 2], block[:, 4] = run.width, video
+        block[:, 3] = np.minimum(run.pixels - first, BLOCK_P)
+        rows.append(block)
         candidates, targets = candidates + len(run.classes), targets + len(run.targets)
     return np.concatenate(rows)
 
 
 def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Flat arrays one after the other on a device, with no second copy of all of them on the host."""
+    """Flat arrays one after the other on a device, without a second copy of all on the host."""
     joined = torch.empty(sum(len(array) for array in arrays), dtype=dtype, device=device)
     first = 0
     for array in arrays:
-        joined[first : first + len(array)] = torch.tensor(
-            array
-        )  # a copy: torch takes no read-only array as it is
+        # a copy: torch takes no read-only array as it is
+        joined[first : first + len(array)] = torch.tensor(array)
         first += len(array)
     return joined
 
 
-def moved(parts: Parts, device: torch.device | str) -> DeviceParts:
-    """Copies contested pixels to a device, for any number of calls of `count`."""
+def upload(parts: Parts, device: torch.device | str) -> DeviceParts:
+    """Copies contested pixels to a device, for any number of counts. ValueError: wrong lengths."""
     device, runs = torch.device(device), [run for _, run in parts.runs]
+    for run in runs:
+        run.check(len(run.means) // max(1, len(run.classes)))
     return DeviceParts(
-        _joined([run.values for run in runs], torch.float32, device),
+        _joined([run.means for run in runs], torch.float32, device),
         _joined([run.classes for run in runs], torch.uint16, device),
         _joined([run.targets for run in runs], torch.uint16, device),
         torch.from_numpy(_blocks(parts)).to(device),
+        max((run.highest for run in runs), default=-1),
+        1 + max((video for video, _ in parts.runs), default=-1),
     )
 
 
@@ -221,31 +199,23 @@ def count(
     videos: int = 1,
     matrix: bool = True,
 ) -> NDArray[np.int64]:
-    """As `kernels.contested.count`: int64 [videos, B, C, C] or [videos, B, 2, C] under normalised weights [B, G]; with one video the
-    pixels of all are added up."""
+    """As `fusion.kernels.contested.count`."""
     vectors, groups = weights.shape
-    counts = torch.zeros(
-        videos,
-        vectors,
-        classes if matrix else 2,
-        classes,
-        dtype=torch.int64,
-        device=parts.blocks.device,
-    )
+    if len(parts.means) != groups * len(parts.candidates) or parts.highest >= classes:
+        got = f"{len(parts.means)} means, {len(parts.candidates)} candidates, class {parts.highest}"
+        raise ValueError(f"contested pixels: {got}; expected {groups} groups, {classes} classes")
+    if 1 < videos < parts.videos:
+        raise ValueError(f"a run of video {parts.videos - 1} where there are {videos}")
+    device = parts.blocks.device
+    shape = (videos, vectors, classes if matrix else 2, classes)
+    counts = torch.zeros(shape, dtype=torch.int64, device=device)
     if vectors and len(parts.blocks):
         share = max(SHARE, triton.cdiv(vectors, MOST_SHARES))
+        per_vector, per_video = counts[0, 0].numel(), counts[0].numel() if videos > 1 else 0
         tuned_contested[(len(parts.blocks), triton.cdiv(vectors, share))](
-            parts.values,
-            parts.candidates,
-            parts.targets,
-            parts.blocks,
-            torch.tensor(weights).to(counts.device),
-            counts,
-            vectors,
-            classes,
-            counts[0, 0].numel(),
-            counts[0].numel() if videos > 1 else 0,
-            share,
+            *(parts.means, parts.candidates, parts.targets, parts.blocks),
+            *(torch.tensor(weights).to(device), counts),
+            *(vectors, classes, per_vector, per_video, share),
             GROUPS=groups,
             MATRIX=matrix,
             **compiler_options(roomy=False),

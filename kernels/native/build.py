@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from fusion.kernels.native import bindings
+
 FLAGS = (
     "-std=c11",
     "-O3",
@@ -52,9 +54,9 @@ def _cache_folder() -> Path:
 
 
 def _build(compiler: str, sources: list[Path]) -> Path:
-    key = hashlib.sha256(
-        "\0".join([_cpu_name(), compiler, *FLAGS, *(s.read_text() for s in sources)]).encode()
-    ).hexdigest()[:24]
+    texts = [s.read_text() for s in (*sources, *Path(__file__).parent.glob("*.h"))]
+    terms = "\0".join([_cpu_name(), compiler, *FLAGS, *texts])
+    key = hashlib.sha256(terms.encode()).hexdigest()[:24]
     folder = _cache_folder()
     target = folder / f"kernels-{key}.so"
     if not target.is_file():
@@ -78,6 +80,7 @@ def library() -> ctypes.CDLL | None:
     if os.environ.get("FUSION_COMPILED") == "0" or compiler is None:
         return None
     try:
-        return ctypes.CDLL(str(_build(compiler, sorted(Path(__file__).parents[1].glob("*/*.c")))))
+        built = _build(compiler, sorted(Path(__file__).parents[1].glob("*/*.c")))
+        return bindings.declare(ctypes.CDLL(str(built)))
     except (OSError, subprocess.SubprocessError):
         return None

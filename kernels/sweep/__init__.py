@@ -1,1 +1,138 @@
-"""Weights that move: flips along a segment, the best interval, bounds over a simplex."""
+"""Weights that move: flips along a segment, the best interval between flips, bounds over a simplex.
+
+Along w(s) = (1 - s) a + s b, 0 <= s <= 1, every candidate's score is a line in s and a pixel's
+label follows the upper envelope; at a breakpoint one pixel flips from one class to another and four
+integers change. Sorted by s and cumulated, the flips give mIoU at every s from one pass. Over a
+simplex of weights scores are linear too, so candidate i beats candidate j everywhere if it does at
+the corners, which bounds intersections and unions of all weights inside.
+
+All of it is float64; the contract's float32 scores differ from it by a factor of at most
+1 +- (G + 2) 2^-24 (normalising, products, sums), for which bounds keep `slack`. What a sweep finds
+is to be evaluated in float32 before it is believed.
+
+naive.py says what is computed, cpu.py returns the same through compiled loops; layout.py holds what
+is found. Shape letters: G groups, C classes, F flips, k candidates of a pixel.
+Method: minimum error rate training by line search, Och 2003 and Macherey et al. 2008, for mIoU.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.kernels.contested.layout import Parts
+from fusion.kernels.native import build
+from fusion.kernels.sweep import cpu, naive
+from fusion.kernels.sweep.layout import (
+    ALWAYS,
+    FLIP,
+    NEVER,
+    WHEN_PREDICTED,
+    Flips,
+    Undecided,
+    every_pixel,
+    joined,
+    slack,
+)
+
+__all__ = [
+    "ALWAYS",
+    "FLIP",
+    "NEVER",
+    "WHEN_PREDICTED",
+    "Flips",
+    "Undecided",
+    "bound",
+    "every_pixel",
+    "flips",
+    "joined",
+    "scan",
+    "slack",
+]
+
+
+def _backend() -> ModuleType:
+    return naive if build.library() is None else cpu
+
+
+def flips(
+    parts: Parts,
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
+    classes: int,
+    low: float,
+    high: float,
+    room: int,
+) -> Flips:
+    """Label flips with low < s < high along the segment from ends[0] [G] to ends[1] [G].
+
+    Args:
+        parts: contested pixels.
+        ends: two weight vectors of sum 1.
+        classes: C.
+        low, high: the stretch of the segment.
+        room: flips that each thread may keep.
+
+    Raises:
+        ValueError: pixels that do not go with the groups or classes.
+    """
+    parts.check(len(ends[0]), classes)
+    return _backend().flips(parts, ends, classes, low, high, room)
+
+
+def scan(
+    found: Flips,
+    rows: NDArray[np.int64],
+    base: NDArray[np.int64],
+    counted: NDArray[np.uint8],
+    low: float,
+    high: float,
+    narrowest: float,
+) -> tuple[float, float, float]:
+    """The best mean IoU between flips, and the ends of its interval.
+
+    Args:
+        found: all flips of the stretch low < s < high.
+        rows: int64 [C], all pixels by target.
+        base: int64 [2, C], intersections and predictions of the pixels that never flip.
+        counted: uint8 [C], how a class counts in the mean: NEVER, ALWAYS or WHEN_PREDICTED.
+        low, high: the stretch.
+        narrowest: intervals below this width are passed over.
+
+    Returns:
+        (mean, left, right), the widest of equally good ones; mean -1 where none is wide enough.
+
+    Raises:
+        ValueError: lengths that do not fit, or flips of other classes.
+    """
+    classes = len(rows)
+    if not base.shape == found.statistics.shape == (2, classes) or counted.shape != (classes,):
+        got = f"base {list(base.shape)}, statistics {list(found.statistics.shape)}"
+        raise ValueError(f"scan: {got}, counted {list(counted.shape)}; expected {classes} classes")
+    highest = max(int(found.flips[name].max(initial=0)) for name in ("target", "from", "to"))
+    if highest >= max(1, classes):
+        raise ValueError(f"scan: a flip of class {highest} where there are {classes}")
+    # equal positions are one group: their order does not matter
+    ordered = found.flips[np.argsort(np.ascontiguousarray(found.flips["at"]))]
+    statistics = np.ascontiguousarray(found.statistics + base)
+    rows, counted = np.ascontiguousarray(rows), np.ascontiguousarray(counted, np.uint8)
+    return _backend().scan(ordered, rows, statistics, counted, (low, high), narrowest)
+
+
+def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64]) -> Undecided:
+    """The parent's undecided pixels seen from a simplex of weights.
+
+    Args:
+        parts: contested pixels.
+        parent: what a simplex around this one left open.
+        corners: float64 [G, G], one weight vector a row, each of sum 1.
+
+    Raises:
+        ValueError: pixels that do not go with groups or classes, or are none of the parent's.
+    """
+    classes, corners = len(parent.right), np.ascontiguousarray(corners, np.float64)
+    parts.check(len(corners), classes)
+    if corners.shape != (len(corners),) * 2 or len(parent.wrong) != classes:
+        raise ValueError(f"bound: corners {list(corners.shape)}; give one weight vector per group")
+    return _backend().bound(parts, parent, corners, classes)

@@ -1,16 +1,18 @@
-/* Weights that move: where labels flip along a segment of weights, the best interval between flips, and bounds over a simplex of
- * weights. Everything here is float64 and decides nothing by itself: the caller evaluates what is found in float32, and bounds keep
- * a slack for its rounding. Contract and twins: kernels/sweep.py. Layout of a run: kernels/contested.c. */
-#include <stdint.h>
-#include <string.h>
+/* Weights that move: where labels flip along a segment of weights, the best interval between flips,
+ * and bounds over a simplex of weights. Everything here is float64 and decides nothing by itself:
+ * the caller evaluates what is found in float32, and bounds keep a slack for its rounding.
+ * Contract: kernels/sweep/__init__.py; the same, slowly: naive.py. */
+#include "../native/kernels.h"
 
-enum { LANES = 16 };
+typedef struct {
+    double at;
+    uint16_t target, from, to, unused;
+} flip_t;
 
-typedef struct { const float *values; const uint16_t *classes; const uint16_t *targets; int64_t width, pixels, video; } run_t;
-typedef struct { double at; uint16_t target, from, to, unused; } flip_t;
+enum { NEVER = 0, ALWAYS = 1, WHEN_PREDICTED = 2 }; /* how a class counts in the mean */
 
-static const float *scores_of(const run_t *run, int64_t pixel, int64_t groups) {
-    return run->values + pixel / LANES * run->width * groups * LANES + pixel % LANES;
+static const float *means_of(const run_t *run, int64_t pixel, int64_t groups) {
+    return run->means + pixel / LANES * run->width * groups * LANES + pixel % LANES;
 }
 
 static uint16_t class_of(const run_t *run, int64_t pixel, int64_t candidate) {
@@ -19,8 +21,8 @@ static uint16_t class_of(const run_t *run, int64_t pixel, int64_t candidate) {
 
 /* ---- flips along w(s) = start + s * step ---- */
 
-/* Candidate j scores height[j] + s * slope[j]; lanes of a bundle lie side by side, hence [j * LANES]. At equal scores the steeper one
- * wins to the right, of equal lines the lower class. */
+/* Candidate j scores height[j] + s * slope[j]; lanes of a bundle lie side by side, hence [j *
+ * LANES]. At equal scores the steeper one wins to the right, of equal lines the lower class. */
 static int64_t winner_at(const double *height, const double *slope, int64_t width, double s) {
     int64_t best = 0;
     for (int64_t j = LANES; j < width * LANES; j += LANES) {
@@ -31,14 +33,16 @@ static int64_t winner_at(const double *height, const double *slope, int64_t widt
 }
 
 /* The candidate that overtakes `now` first after s, and where (before `high`, else -1). */
-static int64_t overtaker(const double *height, const double *slope, int64_t width, int64_t now, double s, double high, double *at) {
+static int64_t overtaker(const double *height, const double *slope, int64_t width, int64_t now,
+                         double s, double high, double *at) {
     int64_t next = -1;
     for (int64_t j = 0; j < width; j++) {
         double gain = slope[j * LANES] - slope[now * LANES];
         if (!(gain > 0)) continue;
         double crossing = (height[now * LANES] - height[j * LANES]) / gain;
         crossing = crossing > s ? crossing : s;
-        if (crossing < high) { /* of equal ones the first: it is overtaken by a steeper one at the same place */
+        if (crossing < high) { /* of equal ones the first: it is overtaken by a steeper one at the
+                                  same place */
             high = crossing;
             next = j;
         }
@@ -47,25 +51,28 @@ static int64_t overtaker(const double *height, const double *slope, int64_t widt
     return next;
 }
 
-/* height, slope [k, LANES] of all candidates of a bundle with scores [k, G, LANES]. */
-static void lines_of(const float *restrict scores, const double *restrict start, const double *restrict step, int64_t width,
-                     int64_t groups, double *restrict height, double *restrict slope) {
+/* height, slope [k, LANES] of all candidates of a bundle with means [k, G, LANES]. */
+static void lines_of(const float *restrict means, const double *restrict start,
+                     const double *restrict step, int64_t width, int64_t groups,
+                     double *restrict height, double *restrict slope) {
     for (int64_t j = 0; j < width; j++) {
         double heights[LANES] = {0}, slopes[LANES] = {0};
         for (int64_t g = 0; g < groups; g++)
             for (int lane = 0; lane < LANES; lane++) {
-                heights[lane] += start[g] * scores[(j * groups + g) * LANES + lane];
-                slopes[lane] += step[g] * scores[(j * groups + g) * LANES + lane];
+                heights[lane] += start[g] * means[(j * groups + g) * LANES + lane];
+                slopes[lane] += step[g] * means[(j * groups + g) * LANES + lane];
             }
         memcpy(height + j * LANES, heights, sizeof heights);
         memcpy(slope + j * LANES, slopes, sizeof slopes);
     }
 }
 
-/* Flips with low < s < high of all runs into flips[room] (further ones are only counted), their number is returned. statistics
- * [2, C] += intersections and predictions just right of low. scratch [2, largest width, LANES]. */
-int64_t contested_flips(const run_t *runs, int64_t count, const double *start, const double *step, int64_t groups, int64_t classes,
-                        double low, double high, int64_t room, flip_t *flips, int64_t *statistics, double *scratch) {
+/* Flips with low < s < high of all runs into flips[room] (further ones are only counted), their
+ * number is returned. statistics [2, C] += intersections and predictions just right of low. scratch
+ * [2, largest width, LANES]. */
+int64_t contested_flips(const run_t *runs, int64_t count, const double *start, const double *step,
+                        int64_t groups, int64_t classes, double low, double high, int64_t room,
+                        flip_t *flips, int64_t *statistics, double *scratch) {
     int64_t found = 0;
     for (int64_t r = 0; r < count; r++) {
         const run_t *run = runs + r;
@@ -73,13 +80,18 @@ int64_t contested_flips(const run_t *runs, int64_t count, const double *start, c
         for (int64_t pixel = 0; pixel < run->pixels; pixel++) {
             int64_t lane = pixel % LANES, next;
             uint16_t target = run->targets[pixel];
-            if (lane == 0) lines_of(scores_of(run, pixel, groups), start, step, run->width, groups, height, slope);
+            if (lane == 0)
+                lines_of(means_of(run, pixel, groups), start, step, run->width, groups, height,
+                         slope);
             int64_t now = winner_at(height + lane, slope + lane, run->width, low);
             double s = low, at;
             statistics[classes + class_of(run, pixel, now)]++;
             if (class_of(run, pixel, now) == target) statistics[target]++;
-            while ((next = overtaker(height + lane, slope + lane, run->width, now, s, high, &at)) >= 0) {
-                if (found < room) flips[found] = (flip_t){at, target, class_of(run, pixel, now), class_of(run, pixel, next), 0};
+            while ((next = overtaker(height + lane, slope + lane, run->width, now, s, high, &at)) >=
+                   0) {
+                if (found < room)
+                    flips[found] = (flip_t){at, target, class_of(run, pixel, now),
+                                            class_of(run, pixel, next), 0};
                 found++;
                 now = next;
                 s = at;
@@ -89,29 +101,39 @@ int64_t contested_flips(const run_t *runs, int64_t count, const double *start, c
     return found;
 }
 
-static double class_iou(const int64_t *rows, const int64_t *statistics, int64_t classes, int64_t c) {
+static double class_iou(const int64_t *rows, const int64_t *statistics, int64_t classes,
+                        int64_t c) {
     int64_t all = rows[c] + statistics[classes + c] - statistics[c];
     return all > 0 ? (double)statistics[c] / (double)all : 0.0;
 }
 
-/* Sorted flips (order [n]) from statistics [2, C] at low: best[3] = mIoU and ends of the best interval that is at least `narrowest`
- * wide, the wider one of equals. rows [C]; convention 0 vspw, 1 union, 2 all; iou [C] is scratch. best[0] stays -1 if none is. */
-void contested_scan(const flip_t *flips, const int64_t *order, int64_t n, const int64_t *rows, int64_t *statistics, int64_t classes,
-                    int64_t convention, double low, double high, double narrowest, double *iou, double *best) {
+/* Whether a class is a member of the mean. */
+static int member(const uint8_t *counted, const int64_t *predicted, int64_t c) {
+    return counted[c] == ALWAYS || (counted[c] == WHEN_PREDICTED && predicted[c] > 0);
+}
+
+/* Flips [n], sorted, from statistics [2, C] at low: best[3] = mean score and ends of the best
+ * interval that is at least `narrowest` wide, the wider one of equals. rows [C]; counted [C]:
+ * NEVER, ALWAYS or WHEN_PREDICTED; iou [C] is scratch. best[0] stays -1 if there is none. */
+void contested_scan(const flip_t *flips, int64_t n, const int64_t *rows, int64_t *statistics,
+                    int64_t classes, const uint8_t *counted, double low, double high,
+                    double narrowest, double *iou, double *best) {
+    int64_t *predicted = statistics + classes, members = 0;
     double sum = 0, from = low;
-    int64_t members = 0;
     best[0] = -1;
     best[1] = low;
     best[2] = low;
     for (int64_t c = 0; c < classes; c++) {
-        sum += iou[c] = class_iou(rows, statistics, classes, c);
-        members += convention == 2 || rows[c] > 0 || (convention == 1 && statistics[classes + c] > 0);
+        iou[c] = class_iou(rows, statistics, classes, c);
+        if (counted[c] != NEVER) sum += iou[c];
+        members += member(counted, predicted, c);
     }
     for (int64_t i = 0; i <= n; i++) {
-        double to = i < n ? flips[order[i]].at : high;
+        double to = i < n ? flips[i].at : high;
         if (to > from) { /* between flips; never inside a group of equal ones */
             double value = members ? sum / (double)members : 0.0, width = best[2] - best[1];
-            if (to - from >= narrowest && (value > best[0] + 1e-12 || (value > best[0] - 1e-12 && to - from > width))) {
+            if (to - from >= narrowest &&
+                (value > best[0] + 1e-12 || (value > best[0] - 1e-12 && to - from > width))) {
                 best[0] = value;
                 best[1] = from;
                 best[2] = to;
@@ -119,15 +141,16 @@ void contested_scan(const flip_t *flips, const int64_t *order, int64_t n, const 
             from = to;
         }
         if (i == n) break;
-        const flip_t *flip = flips + order[i];
-        int64_t *predicted = statistics + classes, touched[2] = {flip->from, flip->to};
-        if (convention == 1) members += (rows[flip->to] == 0 && predicted[flip->to] == 0) - (rows[flip->from] == 0 && predicted[flip->from] == 1);
+        const flip_t *flip = flips + i;
+        int64_t touched[2] = {flip->from, flip->to};
+        members -= member(counted, predicted, flip->from) + member(counted, predicted, flip->to);
         predicted[flip->from]--;
         predicted[flip->to]++;
+        members += member(counted, predicted, flip->from) + member(counted, predicted, flip->to);
         statistics[flip->target] += (flip->to == flip->target) - (flip->from == flip->target);
         for (int side = 0; side < 2; side++) {
             double fresh = class_iou(rows, statistics, classes, touched[side]);
-            sum += fresh - iou[touched[side]];
+            if (counted[touched[side]] != NEVER) sum += fresh - iou[touched[side]];
             iou[touched[side]] = fresh;
         }
     }
@@ -135,22 +158,29 @@ void contested_scan(const flip_t *flips, const int64_t *order, int64_t n, const 
 
 /* ---- bounds over a simplex ---- */
 
-/* ids [n]: undecided pixels of the parent, run << 32 | pixel; those still undecided over the simplex with these corners [G, G] are
- * written to `open`, their number is returned. Scores are linear in w, so "i beats j everywhere" is checked at the corners, with
- * `slack` for rounding. right, wrong [C] += decided pixels by predicted class; gain [C] += undecided pixels that may become right.
- * scratch [largest width, G], alive [largest width]. */
-int64_t contested_bound(const run_t *runs, const int64_t *ids, int64_t n, const double *corners, int64_t groups, double slack,
-                        int64_t *open, int64_t *right, int64_t *wrong, int64_t *gain, double *scratch, uint8_t *alive) {
+/* runs [count]. ids [n]: undecided pixels of the parent, run << 32 | pixel; -1 is returned where
+ * one is no pixel of the runs. Those still undecided over the simplex with these corners [G, G] are
+ * written to `open`, their number is returned. Scores are linear in w, so "i beats j everywhere" is
+ * checked at the corners, with `slack` for rounding. right, wrong [C] += decided pixels by
+ * predicted class; gain [C] += undecided pixels that may become right. scratch [largest width, G],
+ * alive [largest width]. */
+int64_t contested_bound(const run_t *runs, int64_t count, const int64_t *ids, int64_t n,
+                        const double *corners, int64_t groups, double slack, int64_t *open,
+                        int64_t *right, int64_t *wrong, int64_t *gain, double *scratch,
+                        uint8_t *alive) {
     int64_t left = 0;
     for (int64_t i = 0; i < n; i++) {
-        const run_t *run = runs + (ids[i] >> 32);
-        int64_t pixel = ids[i] & 0xffffffff, possible = 0, last = 0, hopeful = 0;
-        const float *score = scores_of(run, pixel, groups);
+        int64_t place = ids[i] >> 32, pixel = ids[i] & 0xffffffff;
+        if (place < 0 || place >= count || pixel >= runs[place].pixels) return -1;
+        const run_t *run = runs + place;
+        int64_t possible = 0, last = 0, hopeful = 0;
+        const float *means = means_of(run, pixel, groups);
         uint16_t target = run->targets[pixel];
         for (int64_t j = 0; j < run->width; j++)
             for (int64_t v = 0; v < groups; v++) {
                 double sum = 0;
-                for (int64_t g = 0; g < groups; g++) sum += corners[v * groups + g] * score[(j * groups + g) * LANES];
+                for (int64_t g = 0; g < groups; g++)
+                    sum += corners[v * groups + g] * means[(j * groups + g) * LANES];
                 scratch[j * groups + v] = sum;
             }
         for (int64_t j = 0; j < run->width; j++) {
@@ -158,7 +188,8 @@ int64_t contested_bound(const run_t *runs, const int64_t *ids, int64_t n, const 
             for (int64_t k = 0; k < run->width && alive[j]; k++) {
                 int64_t beaten = k != j;
                 for (int64_t v = 0; v < groups && beaten; v++)
-                    beaten = scratch[k * groups + v] * (1 - slack) > scratch[j * groups + v] * (1 + slack) + 1e-30;
+                    beaten = scratch[k * groups + v] * (1 - slack) >
+                             scratch[j * groups + v] * (1 + slack) + 1e-30;
                 alive[j] = !beaten;
             }
             if (alive[j]) {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion.contested import Builder, Condensed, condense
-from fusion.kernels.sweep import cpu as sweep
+from fusion.kernels import sweep
 
 CLASSES = ["sky", "road", "car", "tree"]
 SIZE, NATIVE = (20, 28), (5, 7)

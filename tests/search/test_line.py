@@ -4,50 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fusion.contested import condense
 from fusion.contested.cache import CondensedCache
-from fusion.kernels.sweep import cpu as sweep
+from fusion.kernels import sweep
 from fusion.metrics import CONVENTIONS
 from fusion.search.exact.line import best_on_segment, coordinates, directions, pairs
 from fusion.search.method import Problem
-from tests.search.simulated import condensed_of, crossings, problem, small, whole_of
-
-
-@given(
-    groups=st.integers(2, 4),
-    classes=st.integers(2, 6),
-    levels=st.sampled_from([0, 4]),
-    seed=st.integers(0, 2**31),
-)
-def test_compiled_and_slow_sweeps_and_bounds_are_the_same(groups, classes, levels, seed):
-    condensed = small(groups, seed, classes, 60, levels)
-    (parts,) = condensed.batches()
-    ends = tuple(np.random.default_rng(seed).dirichlet(np.ones(groups), 2))
-    fast = sweep.flips(parts, ends, classes, 0.1, 0.9, 1 << 20)
-    slow = sweep.flips_slowly(parts, ends, classes, 0.1, 0.9)
-    assert fast.complete
-    assert np.array_equal(fast.flips, slow.flips)
-    assert np.array_equal(fast.statistics, slow.statistics)
-    ordered = slow.flips[np.argsort(slow.flips["at"], kind="stable")]
-    for convention in CONVENTIONS:
-        found = sweep.scan(fast, condensed.rows, condensed.base, convention, 0.1, 0.9, 1e-6)
-        twin = sweep.scan_slowly(
-            ordered, condensed.rows, slow.statistics + condensed.base, convention, (0.1, 0.9), 1e-6
-        )
-        assert found == pytest.approx(
-            twin, abs=1e-11
-        )  # the compiled loop updates a running sum of IoU
-    corners = np.random.default_rng(seed).dirichlet(np.ones(groups), groups)
-    whole = whole_of(condensed)
-    for name in ("ids", "right", "wrong", "gain"):
-        fast_bound, slow_bound = (
-            sweep.bound(parts, whole, corners),
-            sweep.bound_slowly(parts, whole, corners),
-        )
-        assert np.array_equal(getattr(fast_bound, name), getattr(slow_bound, name)), name
+from tests.search.simulated import condensed_of, crossings, problem
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -83,24 +47,6 @@ def test_a_segment_worked_out_by_hand():
     assert (
         best_on_segment(Problem(condensed), [1, 0], [0, 1], narrowest=0.3).miou == 0.25
     )  # only s < 1/2 is wide enough: one of two right
-
-
-@pytest.mark.parametrize("ends", [([1, 0], [0, 1]), ([0, 1], [1, 0])])
-def test_a_class_joins_and_leaves_the_mean_of_union(ends):
-    """Class 2 has no targets; below half of the second group one pixel is labelled 2."""
-    means = np.zeros((2, 3, 2), np.float32)
-    means[:, :, 0] = [[0.25, 0.0, 0.75], [0.75, 0.0, 0.25]]
-    means[:, 1, 1] = 1.0
-    condensed = condensed_of(means, np.array([0, 1], np.uint8), 1)
-    (parts,) = condensed.batches()
-    flips = sweep.flips(parts, tuple(np.array(ends, np.float64)), 3, 0.0, 1.0, 9)
-    assert sweep.scan(flips, condensed.rows, condensed.base, "union", 0.0, 1.0, 0.0)[0] == 1.0
-    second_group = 0 if ends[0][1] == 0 else 1
-    stretch = (0.0, 0.5) if second_group == 0 else (0.5, 1.0)
-    worse = sweep.flips(parts, tuple(np.array(ends, np.float64)), 3, *stretch, 9)
-    assert sweep.scan(worse, condensed.rows, condensed.base, "union", *stretch, 0.0)[
-        0
-    ] == pytest.approx(1 / 3)
 
 
 def test_equal_breakpoints_are_one():

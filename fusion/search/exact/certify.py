@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
-from fusion.kernels.sweep import cpu as sweep
-from fusion.kernels.sweep.cpu import Undecided
+from fusion.kernels import sweep
+from fusion.kernels.sweep import Undecided
 from fusion.metrics import miou_of_counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
@@ -121,7 +120,7 @@ class _BranchAndBound:
         heapq.heapify(self.open)
         self.serial, self.boxes = len(self.open), state["boxes"]
         self.settled, self.seconds = state["settled"], state["seconds"]
-        self.kept, self.most_kept = 0, Budget(problem.condensed.memory).open_parts
+        self.kept, self.most_kept = 0, problem.condensed.budget.open_parts
 
     def step(self) -> None:
         """Looks at the most promising simplex: bounds it if it has no bound yet, else halves it."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.ensemble.plan import Budget
+from fusion.kernels import sweep
 from fusion.kernels.contested.cpu import workers
-from fusion.kernels.sweep import cpu as sweep
+from fusion.metrics.objectives import objective
 from fusion.search.method import Problem
 
 NARROWEST = 1e-6  # of a segment: float32 weights and scores may leave a narrower stretch
@@ -67,8 +67,7 @@ def _best_between(
     """Where memory does not hold all flips, the halves are swept one after the other."""
     condensed, threads = problem.condensed, workers()
     classes = len(condensed.classes)
-    budget = Budget(condensed.memory).flips / (sweep.FLIP.itemsize * threads)
-    room = max(LEAST_FLIPS, int(budget))
+    room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * threads))
     found, held = [], 0
     for pixels in condensed.batches():
         found.append(sweep.flips(pixels, ends, classes, low, high, room))
@@ -81,8 +80,9 @@ def _best_between(
                 for half in ((low, middle), (middle, high))
             )
             return max(halves, key=lambda stretch: stretch.miou)
+    counted = objective(problem.convention).init(condensed.rows)
     data = sweep.joined(found, classes), condensed.rows, condensed.base
-    miou, left, right = sweep.scan(*data, problem.convention, low, high, narrowest)
+    miou, left, right = sweep.scan(*data, counted, low, high, narrowest)
     return Stretch(*ends, left, right, miou)
 
 

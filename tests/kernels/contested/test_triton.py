@@ -1,4 +1,4 @@
-"""Runs triton_cases.py interpreted, in a process of its own, and reads what the compiler makes of the kernel without a GPU."""
+"""Runs triton_cases.py interpreted, in its own process; reads what the compiler makes of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def arithmetic(assembly: str) -> set[str]:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: str(target.arch))
 def test_scores_round_as_on_the_cpu(target):
-    """One rounding per operation and no subnormal number flushed, on every architecture; nothing spills, and counts are 64 bits."""
+    """One rounding per operation, no subnormal number flushed, nothing spilled, 64-bit counts."""
     for row in ROWS[TARGETS.index(target) :: len(TARGETS)]:
         assembly = compile_table.compile_kernel(row, target).asm[
             "amdgcn" if target.backend == "hip" else "ptx"
@@ -93,9 +93,9 @@ def test_a_single_vector_and_class_compile(target):
 
 
 def test_offsets_are_64_bit():
-    """Places in the arrays are 64 bits wide in the first intermediate form, before any optimisation could hide it."""
+    """Places in the arrays are 64 bits wide before any optimisation could hide it."""
     text = compile_table.compile_row(ROWS[0], TARGETS[1]).intermediate
-    for name in ("values", "candidates", "targets", "blocks", "weights", "counts"):
+    for name in ("means", "candidates", "targets", "blocks", "weights", "counts"):
         offsets = re.findall(rf"tt\.addptr %{name}_ptr\w*, .*?(i\d+) loc", text)
         assert offsets
         assert set(offsets) == {"i64"}, name

@@ -1,7 +1,7 @@
-"""The Triton count of contested pixels against the two CPU counts, cell for cell: cases that run interpreted, or unchanged on a GPU.
+"""The Triton count of contested pixels against the two CPU counts: cases for a GPU, or interpreted.
 
-test_triton_contested.py runs this file in a process of its own with TRITON_INTERPRET=1; on a machine with a GPU also
-`pytest tests/kernels/triton_cases.py`.
+test_triton.py runs this file in a process of its own with TRITON_INTERPRET=1; on a machine with a
+GPU also `pytest tests/kernels/contested/triton_cases.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 
 triton_contested = pytest.importorskip("fusion.kernels.contested.triton")
 from fusion.contested import Builder, Condensed  # noqa: E402
-from fusion.kernels import arithmetic as reference
-from fusion.kernels.contested import cpu as contested
-from fusion.kernels.contested.cpu import LANES, Block, Parts, Run  # noqa: E402
+from fusion.kernels import arithmetic as reference  # noqa: E402
+from fusion.kernels import contested  # noqa: E402
+from fusion.kernels.contested import cpu, layout, naive  # noqa: E402
+from fusion.kernels.contested.layout import LANES, Block, Parts, Run  # noqa: E402
 
-DEVICE = (
-    "cpu:0" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-)  # plain "cpu" is the compiled count
+# plain "cpu" is the compiled count
+DEVICE = "cpu:0" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 
 def some_values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -52,7 +52,7 @@ def a_block(widths: dict[int, int], groups: int, classes: int, seed: int = 0) ->
 
 
 def some_weights(groups: int, vectors: int, seed: int = 0) -> np.ndarray:
-    """Normalised [B, G]: random ones, many with zeros, single groups, and all but vanishing ones."""
+    """Normalised [B, G]: random ones, with zeros, single groups, all but vanishing ones."""
     rng = np.random.default_rng(seed)
     raw = rng.random((vectors, groups)) * (rng.random((vectors, groups)) < 0.7) + 1e-9
     raw[1::5] = np.eye(groups)[np.arange(len(raw[1::5])) % groups]
@@ -67,26 +67,22 @@ def check(
     videos: int = 1,
     forms: tuple[bool, ...] = (True, False),
 ) -> None:
-    on_device = triton_contested.moved(parts, DEVICE)
+    on_device = triton_contested.upload(parts, DEVICE)
     for matrix in forms:
         got = triton_contested.count(on_device, weights, classes, videos=videos, matrix=matrix)
         assert got.dtype == np.int64
-        assert np.array_equal(
-            got, contested.count(parts, weights, classes, videos=videos, matrix=matrix)
-        )
+        assert np.array_equal(got, cpu.count(parts, weights, classes, videos=videos, matrix=matrix))
         if len(weights) < 10:
             assert np.array_equal(
-                got, contested.count_slowly(parts, weights, classes, videos=videos, matrix=matrix)
+                got, naive.count(parts, weights, classes, videos=videos, matrix=matrix)
             )
 
 
 def parts_of(block: Block, videos: int = 1) -> Parts:
-    """Runs dealt out to videos piece by piece, some pieces smaller than a block of the kernel, some larger."""
-    groups = block.values.shape[1]
+    """Runs cut and dealt out to videos, some smaller than a block of the kernel, some larger."""
+    groups = block.means.shape[1]
     cut = [
-        piece
-        for run in contested.runs(block)
-        for piece in contested.pieces(run, groups, 11 if videos > 1 else 1000)
+        piece for run in layout.runs(block) for piece in run.cut(groups, 11 if videos > 1 else 1000)
     ]
     return Parts([(index % videos, piece) for index, piece in enumerate(cut)])
 
@@ -182,8 +178,8 @@ def test_blocks_and_bundles_that_are_not_full(pixels):
 def test_videos_are_counted_apart_or_together():
     parts, weights = parts_of(a_block({2: 400, 3: 200, 5: 9}, 3, 11), videos=3), some_weights(3, 4)
     check(parts, weights, 11, videos=3)
-    together = triton_contested.count(triton_contested.moved(parts, DEVICE), weights, 11)
-    apart = triton_contested.count(triton_contested.moved(parts, DEVICE), weights, 11, videos=3)
+    together = triton_contested.count(triton_contested.upload(parts, DEVICE), weights, 11)
+    apart = triton_contested.count(triton_contested.upload(parts, DEVICE), weights, 11, videos=3)
     assert np.array_equal(together[0], apart.sum(axis=0))
 
 
@@ -197,12 +193,12 @@ def one_pixel(values: list[list[float]], target: int = 0) -> Parts:
         np.arange(len(scores), dtype=np.uint16),
         scores,
     )
-    return Parts([(0, run) for run in contested.runs(block)])
+    return Parts([(0, run) for run in layout.runs(block)])
 
 
 def label_of(parts: Parts, weights: list[float]) -> int:
     counts = triton_contested.count(
-        triton_contested.moved(parts, DEVICE),
+        triton_contested.upload(parts, DEVICE),
         np.array([weights], np.float32),
         parts.runs[0][1].width,
     )
@@ -216,7 +212,7 @@ def test_ties_go_to_the_first_candidate():
 
 
 def test_every_operation_rounds_once():
-    """Two scores that are equal when products round before they are added; fused, the second is higher."""
+    """Two scores that are equal when products round first; fused, the second is higher."""
     rng, weight = np.random.default_rng(0), np.float32(1 / 3)
     first, low = (rng.random(9999, np.float32) for _ in range(2))
     high = np.nextafter(low, np.float32(1))
@@ -248,9 +244,9 @@ def test_a_group_of_weight_zero_changes_nothing():
 def test_nothing_to_count():
     weights = some_weights(3, 4)
     assert triton_contested.count(
-        triton_contested.moved(Parts([]), DEVICE), weights, 5, videos=2
+        triton_contested.upload(Parts([]), DEVICE), weights, 5, videos=2
     ).shape == (2, 4, 5, 5)
-    some = triton_contested.moved(one_pixel([[0.1], [0.2]]), DEVICE)
+    some = triton_contested.upload(one_pixel([[0.1], [0.2]]), DEVICE)
     assert triton_contested.count(some, np.zeros((0, 1), np.float32), 2, matrix=False).shape == (
         1,
         0,
@@ -262,7 +258,7 @@ def test_nothing_to_count():
 def test_read_only_arrays_are_taken():
     parts = parts_of(a_block({2: 20}, 2, 4))
     for _, run in parts.runs:
-        run.values.flags.writeable = run.classes.flags.writeable = run.targets.flags.writeable = (
+        run.means.flags.writeable = run.classes.flags.writeable = run.targets.flags.writeable = (
             False
         )
     weights = some_weights(2, 3)
@@ -273,28 +269,28 @@ def test_read_only_arrays_are_taken():
 def test_places_beyond_31_bits():
     """Only the touched pages of this memory exist; an offset in int32 would leave it."""
     far = 2**31 + 4096
-    (run,) = contested.runs(a_block({3: 40}, 1, 7))
-    near = triton_contested.moved(Parts([(0, run)]), DEVICE)
+    (run,) = layout.runs(a_block({3: 40}, 1, 7))
+    near = triton_contested.upload(Parts([(0, run)]), DEVICE)
     arrays = [
         torch.empty(far + len(array), dtype=array.dtype, device=DEVICE)
-        for array in (near.values, near.candidates)
+        for array in (near.means, near.candidates)
     ]
-    for array, source in zip(arrays, (near.values, near.candidates), strict=True):
+    for array, source in zip(arrays, (near.means, near.candidates), strict=True):
         array[far:] = source
     blocks = near.blocks + torch.tensor([far, 0, 0, 0, 0], device=DEVICE)
     weights = some_weights(1, 3)
     got = triton_contested.count(
-        replace(near, values=arrays[0], candidates=arrays[1], blocks=blocks), weights, 7
+        replace(near, means=arrays[0], candidates=arrays[1], blocks=blocks), weights, 7
     )
-    assert np.array_equal(got, contested.count(Parts([(0, run)]), weights, 7))
+    assert np.array_equal(got, cpu.count(Parts([(0, run)]), weights, 7))
 
 
 def test_poisoned_padding_is_not_read():
-    """Lanes beyond the last pixel hold anything, and what lies around the counts stays as it was."""
-    (run,) = contested.runs(a_block({4: 37}, 2, 9))
+    """Lanes beyond the last pixel hold anything; what lies around the counts stays."""
+    (run,) = layout.runs(a_block({4: 37}, 2, 9))
     bundles = len(run.targets) // LANES
     values, classes, targets = (
-        run.values.reshape(bundles, -1, LANES),
+        run.means.reshape(bundles, -1, LANES),
         run.classes.reshape(bundles, -1, LANES),
         run.targets.copy(),
     )
@@ -302,8 +298,10 @@ def test_poisoned_padding_is_not_read():
     values[-1, :, 37 % LANES :], classes[-1, :, 37 % LANES :], targets[37:] = np.nan, 60000, 60000
     poisoned = Run(run.width, run.pixels, targets, classes.ravel(), values.ravel())
     weights = some_weights(2, 5)
-    got = triton_contested.count(triton_contested.moved(Parts([(0, poisoned)]), DEVICE), weights, 9)
-    assert np.array_equal(got, contested.count(Parts([(0, run)]), weights, 9))
+    got = triton_contested.count(
+        triton_contested.upload(Parts([(0, poisoned)]), DEVICE), weights, 9
+    )
+    assert np.array_equal(got, cpu.count(Parts([(0, run)]), weights, 9))
 
 
 # The condensed set
@@ -338,9 +336,7 @@ def test_a_condensed_set_counts_the_same_on_the_device(streamed, monkeypatch):
         )
         assert len(list(on_device.batches())) > 1
     weights = np.random.default_rng(1).random((4, 3))
-    monkeypatch.setattr(
-        contested, "count", None
-    )  # only the constant parts may come from the CPU path
+    monkeypatch.setattr(cpu, "count", None)  # only the constants may come from the CPU path
     got = (
         on_device.confusions(weights),
         on_device.confusion(weights[0]),
@@ -361,10 +357,32 @@ def test_a_condensed_set_counts_the_same_on_the_device(streamed, monkeypatch):
 
 def test_a_set_in_memory_moves_to_the_device_once(monkeypatch):
     moves = []
-    once = triton_contested.moved
-    monkeypatch.setattr(triton_contested, "moved", lambda *args: moves.append(args) or once(*args))
+    once = triton_contested.upload
+    monkeypatch.setattr(triton_contested, "upload", lambda *args: moves.append(args) or once(*args))
     on_device = replace(a_set(), device=DEVICE)
     for _ in range(2):
         on_device.miou([[1, 1, 1]])
         on_device.confusion([1, 1, 1])
     assert len(moves) == 1
+
+
+# What is not what it says
+
+
+def test_other_groups_classes_and_videos_are_refused():
+    (run,) = layout.runs(a_block({2: 40}, 2, 5))
+    on_device = triton_contested.upload(Parts([(2, run)]), DEVICE)
+    weights = some_weights(2, 3)
+    assert contested.count(on_device, weights, 5, videos=3).sum() == 3 * 40
+    for groups, classes in ((3, 5), (1, 5), (2, 3)):
+        with pytest.raises(ValueError, match=f"expected {groups} groups, {classes} classes"):
+            contested.count(on_device, some_weights(groups, 3), classes)
+    with pytest.raises(ValueError, match="a run of video 2 where there are 2"):
+        contested.count(on_device, weights, 5, videos=2)
+
+
+def test_runs_of_wrong_lengths_are_refused():
+    (run,) = layout.runs(a_block({2: 40}, 2, 5))
+    for bad in (run._replace(pixels=64), run._replace(width=3), run._replace(targets=run.classes)):
+        with pytest.raises(ValueError, match="an array"):
+            triton_contested.upload(Parts([(0, bad)]), DEVICE)

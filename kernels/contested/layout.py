@@ -1,0 +1,215 @@
+"""Contested pixels in memory: blocks as they are made, runs as loops read them, their addresses.
+
+Contested pixels with equally many candidates lie together, in bundles of 16 pixels: targets
+[bundles, 16] uint16, classes [bundles, k, 16] uint16 ascending in k, means [bundles, k, G, 16]
+float32; zeros pad the last bundle. One bundle is one stretch of memory, so that many weight vectors
+are evaluated on it while it is in the first-level cache (and one vector just streams).
+
+Shape letters: G groups, C classes, k candidates of a pixel, K in total, n pixels, R runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LANES = 16  # pixels of a bundle: native/kernels.h
+KINDS: tuple[np.dtype[Any], ...] = (
+    np.dtype("<u2"),
+    np.dtype("<u2"),
+    np.dtype("<f4"),
+)  # of targets, classes, means
+
+
+def bundles(pixels: int) -> int:
+    """How many bundles a run of pixels fills."""
+    return -(-pixels // LANES)
+
+
+def bundle_sizes(width: int, groups: int) -> tuple[int, int, int]:
+    """Numbers of targets, classes and means in one bundle of pixels with `width` candidates."""
+    return LANES, LANES * width, LANES * width * groups
+
+
+def bundle_bytes(width: int, groups: int) -> int:
+    """Size of one such bundle."""
+    sizes = bundle_sizes(width, groups)
+    return sum(size * kind.itemsize for size, kind in zip(sizes, KINDS, strict=True))
+
+
+class Run(NamedTuple):
+    """Contested pixels with `width` candidates each; the arrays are flat, in the layout above."""
+
+    width: int
+    pixels: int
+    targets: NDArray[np.uint16]
+    classes: NDArray[np.uint16]
+    means: NDArray[np.float32]
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.targets, self.classes, self.means
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
+
+    def lines(self, groups: int) -> tuple[NDArray[Any], ...]:
+        """targets [n], classes [n, k], means [n, k, G], pixel by pixel."""
+        n, k = self.pixels, self.width
+        classes = self.classes.reshape(-1, k, LANES).transpose(0, 2, 1).reshape(-1, k)
+        means = self.means.reshape(-1, k, groups, LANES).transpose(0, 3, 1, 2)
+        return self.targets[:n], classes[:n], means.reshape(-1, k, groups)[:n]
+
+    def cut(self, groups: int, most: int) -> list[Run]:
+        """Views of at most `most` bundles each."""
+        sizes = bundle_sizes(self.width, groups)
+        made = []
+        for first in range(0, bundles(self.pixels), most):
+            spans = [slice(first * size, (first + most) * size) for size in sizes]
+            arrays = [array[span] for array, span in zip(self.arrays, spans, strict=True)]
+            pixels = min(self.pixels - first * LANES, most * LANES)
+            made.append(Run(self.width, pixels, *arrays))
+        return made
+
+    def check(self, groups: int) -> None:
+        """ValueError unless the arrays are as long as `width`, `pixels` and G groups say."""
+        if self.width < 1 or self.pixels < 0:
+            raise ValueError(f"{self.pixels} pixels with {self.width} candidates")
+        sizes = bundle_sizes(self.width, groups)
+        for array, size, kind in zip(self.arrays, sizes, KINDS, strict=True):
+            length, flags = bundles(self.pixels) * size, array.flags
+            if array.dtype != kind or array.shape != (length,):
+                got = f"an array {array.dtype} {list(array.shape)}"
+                raise ValueError(f"{got} for {self.pixels} pixels; expected {kind} [{length}]")
+            if not (flags.c_contiguous and flags.aligned):
+                raise ValueError("an array with gaps, or at an odd address")
+
+    @property
+    def highest(self) -> int:
+        """The highest class id of targets and candidates, padding left out; -1 without pixels."""
+        whole = self.pixels // LANES * LANES * self.width  # candidates of the full bundles
+        last = self.classes[whole:].reshape(-1, LANES)[:, : self.pixels % LANES]
+        ids = (self.targets[: self.pixels], self.classes[:whole], last)
+        return max((int(some.max()) for some in ids if some.size), default=-1)
+
+
+def from_bytes(width: int, pixels: int, groups: int, content: bytes) -> Run:
+    """The run whose arrays fill `content` in turn; no copy. ValueError: they do not."""
+    sizes = [bundles(pixels) * size for size in bundle_sizes(width, groups)]
+    arrays, at = [], 0
+    for size, kind in zip(sizes, KINDS, strict=True):
+        arrays.append(np.frombuffer(content, kind, size, at))
+        at += arrays[-1].nbytes
+    if at != len(content):
+        raise ValueError(f"{len(content)} bytes; expected {at}")
+    return Run(width, pixels, *arrays)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a block of pixels condenses to.
+
+    constant: int64 [C, C], rows targets, of its uncontested pixels. Its contested pixels one after
+    the other: counts [n] of candidates, targets [n], classes [K] ascending within a pixel, means
+    [K, G].
+    """
+
+    constant: NDArray[np.int64]
+    counts: NDArray[np.uint16]
+    targets: NDArray[np.uint16]
+    classes: NDArray[np.uint16]
+    means: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the candidates, which is nearly all."""
+        return self.classes.nbytes + self.means.nbytes
+
+
+def empty(groups: int, classes: int) -> Block:
+    """No pixels."""
+    none, means = np.zeros(0, np.uint16), np.zeros((0, groups), np.float32)
+    return Block(np.zeros((classes, classes), np.int64), none, none, none, means)
+
+
+def merged(blocks: Sequence[Block]) -> Block:
+    """Blocks one after the other."""
+    names = ("counts", "targets", "classes", "means")
+    joined = [np.concatenate([getattr(block, name) for block in blocks]) for name in names]
+    return Block(sum(b.constant for b in blocks[1:]) + blocks[0].constant, *joined)
+
+
+def runs(block: Block) -> list[Run]:
+    """The contested pixels of a block in bundles, by number of candidates, else in their order."""
+    made, starts = [], np.cumsum(block.counts, dtype=np.int64) - block.counts
+    groups = block.means.shape[1]
+    for width in np.unique(block.counts).tolist():
+        chosen = np.flatnonzero(block.counts == width)
+        places = starts[chosen][:, None] + np.arange(width)
+        padding = (0, -len(chosen) % LANES)
+        targets = np.pad(block.targets[chosen], padding)
+        classes = np.pad(block.classes[places], (padding, (0, 0))).reshape(-1, LANES, width)
+        means = np.pad(block.means[places], (padding, (0, 0), (0, 0)))
+        means = means.reshape(-1, LANES, width, groups).transpose(0, 2, 3, 1)
+        made.append(
+            Run(width, len(chosen), targets, classes.transpose(0, 2, 1).ravel(), means.ravel())
+        )
+    return made
+
+
+def rows(runs: Sequence[Run], classes: int) -> NDArray[np.int64]:
+    """int64 [C]: how many pixels have each target."""
+    targets = [np.bincount(run.targets[: run.pixels], minlength=classes) for run in runs]
+    return np.sum([np.zeros(classes, np.int64), *targets], axis=0)
+
+
+class Parts:
+    """Pairs of video index and run, and the table of their addresses for the compiled loops."""
+
+    def __init__(self, runs: Sequence[tuple[int, Run]]) -> None:
+        self.runs = tuple(runs)  # keeps the arrays alive as long as their addresses
+        self._fits: set[tuple[int, int]] = set()
+
+    @cached_property
+    def widest(self) -> int:
+        """The most candidates that a pixel has."""
+        return max((run.width for _, run in self.runs), default=1)
+
+    def check(self, groups: int, classes: int) -> None:
+        """ValueError where a run does not go with G groups and C classes; looks once."""
+        if (groups, classes) not in self._fits:
+            for index, (_, run) in enumerate(self.runs):
+                try:
+                    run.check(groups)
+                except ValueError as error:
+                    raise ValueError(f"contested pixels, run {index}: {error}") from error
+                if run.highest >= classes:
+                    got = f"class {run.highest} where there are {classes}"
+                    raise ValueError(f"contested pixels, run {index}: {got}")
+            self._fits.add((groups, classes))
+
+    def table(self, groups: int, classes: int) -> NDArray[np.int64]:
+        """int64 [R, 6]: addresses of means, classes, targets; width, pixels, video; checked."""
+        self.check(groups, classes)
+        return self._table
+
+    @cached_property
+    def _table(self) -> NDArray[np.int64]:
+        table = np.zeros((len(self.runs), 6), np.int64)
+        for row, (video, run) in zip(table, self.runs, strict=True):
+            addresses = [array.ctypes.data for array in reversed(run.arrays)]
+            row[:] = (*addresses, run.width, run.pixels, video)
+        return table
+
+    def shares(self, number: int, groups: int, classes: int) -> list[NDArray[np.int64]]:
+        """The table in at most `number` stretches of about equal work."""
+        table = self.table(groups, classes)
+        load = np.cumsum(table[:, 3] * table[:, 4])
+        cuts = np.searchsorted(load, np.linspace(0, load[-1] if len(load) else 0, number + 1)[1:-1])
+        return [np.ascontiguousarray(share) for share in np.split(table, cuts) if len(share)]

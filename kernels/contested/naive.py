@@ -1,0 +1,88 @@
+"""Contested pixels slowly: every pair of classes at every pixel, one weight vector at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.kernels.contested.layout import Block, Parts, empty, merged
+
+LARGEST_SCORE = 1.001  # probabilities are at most 1 up to rounding; beyond lies another quantity
+TINY = 2.0**-100
+FAULTS = {1: "a score that is not a probability", 2: "a target beyond the classes"}
+
+
+class BadPixel(ValueError):
+    """A counted pixel that cannot be used: `pixel` is its flat index, `reason` a phrase."""
+
+    def __init__(self, pixel: int, fault: int) -> None:
+        self.pixel, self.reason = pixel, FAULTS[fault]
+        super().__init__(f"pixel {pixel}: {self.reason}")
+
+
+def margin(groups: int) -> float:
+    """The factor, beside TINY, by which a higher class must lead to win what rounding ties."""
+    return 1 + (groups + 2) * 2.0**-20
+
+
+def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:
+    """As `fusion.kernels.contested.condense`."""
+    groups, classes = means.shape[:2]
+    where = np.flatnonzero(targets != ignore)
+    step = max(1, (1 << 22) // (groups * classes))
+    blocks = [
+        _condense_pairs(means[:, :, where[i : i + step]], targets[where[i : i + step]], where[i:])
+        for i in range(0, len(where), step)
+    ]
+    return merged(blocks or [empty(groups, classes)])
+
+
+def _condense_pairs(
+    means: NDArray[np.float32], targets: NDArray[np.uint16], where: NDArray[np.int64]
+) -> Block:
+    groups, classes, pixels = means.shape
+    legal = ((means >= 0) & (means <= np.float32(LARGEST_SCORE))).all(axis=(0, 1))
+    faults = np.where(targets >= classes, 2, np.where(legal, 0, 1))
+    if faults.any():
+        first = int(np.argmax(faults > 0))
+        raise BadPixel(int(where[first]), int(faults[first]))
+    raised = means * np.float32(margin(groups)) + np.float32(TINY)
+    alive = np.ones((classes, pixels), bool)
+    for d in range(classes):
+        alive[:d] &= ~(means[:, d, None] >= raised[:, :d]).all(axis=0)
+        alive[d + 1 :] &= ~(means[:, d, None] >= means[:, d + 1 :]).all(axis=0)
+    counts = alive.sum(axis=0)
+    only = counts == 1
+    cells = targets[only].astype(np.int64) * classes + alive[:, only].argmax(axis=0)
+    constant = np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    pixel, label = np.nonzero(alive[:, ~only].T)
+    kept = np.ascontiguousarray(means[:, :, ~only][:, label, pixel].T)
+    numbers = (counts[~only].astype(np.uint16), targets[~only], label.astype(np.uint16))
+    return Block(constant, *numbers, kept)
+
+
+def count(
+    parts: Parts,
+    weights: NDArray[np.float32],
+    classes: int,
+    *,
+    videos: int = 1,
+    matrix: bool = True,
+) -> NDArray[np.int64]:
+    """As `fusion.kernels.contested.count`."""
+    out = np.zeros((videos, len(weights), classes if matrix else 2, classes), np.int64)
+    for video, run in parts.runs:
+        targets, names, means = run.lines(weights.shape[1])
+        for vector, counts in zip(weights, out[video if videos > 1 else 0], strict=True):
+            scores = np.zeros(names.shape, np.float32)
+            for g, weight in enumerate(vector):
+                scores += means[:, :, g] * weight
+            labels = np.take_along_axis(names, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+            labels = labels.astype(np.int64)
+            if matrix:
+                cells = np.bincount(targets * np.int64(classes) + labels, minlength=classes**2)
+                counts += cells.reshape(classes, classes)
+            else:
+                counts[0] += np.bincount(labels[labels == targets], minlength=classes)
+                counts[1] += np.bincount(labels, minlength=classes)
+    return out

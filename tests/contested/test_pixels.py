@@ -1,0 +1,67 @@
+"""A condensed set: batches, videos, subsets and devices add up to the same counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.contested import Builder, condense
+from fusion.errors import InputError
+from fusion.metrics import CONVENTIONS, miou
+from tests.contested.cases import condensed_of, probabilities, some_targets, some_weights
+
+
+def test_batches_videos_and_subsets_add_up(monkeypatch):
+    means, targets, weights = (
+        probabilities(3, 5, 3000, agree=1.0),
+        some_targets(5, 3000),
+        some_weights(3, 20),
+    )
+    condensed = condensed_of(means, targets, 6)
+    matrices = condensed.confusions(weights)
+    assert np.array_equal(condensed.confusion(weights[3]).sum(axis=0), matrices[3])
+    halves = [condensed.subset(condensed.videos[:2]), condensed.subset(condensed.videos[2:])]
+    assert np.array_equal(halves[0].confusions(weights) + halves[1].confusions(weights), matrices)
+    assert halves[1].pixels[0] is condensed.pixels[2]
+    monkeypatch.setattr("fusion.contested.pixels.COUNTS", 1)  # one weight vector at a time
+    assert np.array_equal(condensed.confusions(weights), matrices)
+    assert np.array_equal(matrices.sum(axis=2), np.broadcast_to(condensed.rows, matrices.shape[:2]))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_miou_is_that_of_the_matrices(convention):
+    targets = some_targets(6, 2000)
+    targets[targets == 4] = 1  # a class without pixels
+    condensed = condensed_of(probabilities(3, 6, 2000), targets, 3)
+    weights = some_weights(3, 30)
+    assert np.array_equal(
+        condensed.miou(weights, convention), miou(condensed.confusions(weights), convention)
+    )
+
+
+def test_wrong_weights_videos_and_blocks():
+    condensed = condensed_of(probabilities(2, 3, 50), some_targets(3, 50), 2)
+    for weights in ([[1.0]], [1.0, 1.0], [[-1.0, 1.0]], [[0.0, 0.0]], [[np.nan, 1.0]]):
+        with pytest.raises(InputError, match="weights"):
+            condensed.miou(weights)
+    for videos in (["v9"], ["v0", "v0"], []):
+        with pytest.raises(InputError, match="subset"):
+            condensed.subset(videos)
+    with pytest.raises(InputError, match="2 groups, 3 classes; expected 1 and 3"):
+        Builder(["a"], ["x", "y", "z"]).append(
+            "v", condense(probabilities(2, 3, 5), np.zeros(5, np.uint8), 3, ignore=255)
+        )
+
+
+def test_device():
+    condensed = condensed_of(probabilities(3, 5, 400), some_targets(5, 400), 2)
+    same = condensed.on("cpu:0")
+    assert (same.device, same.pixels) == ("cpu", condensed.pixels)
+    for device in ("cuda:99", "mps", "nonsense", ""):
+        with pytest.raises(InputError, match=rf"device: got '{device}'.*give"):
+            condensed.on(device)
+    if torch.cuda.is_available():
+        on_device, weights = condensed.on("cuda"), some_weights(3)
+        assert on_device.subset(["v1"]).device == "cuda"
+        assert np.array_equal(on_device.confusions(weights), condensed.confusions(weights))
