@@ -248,6 +248,6 @@ def count(
             share,
             GROUPS=groups,
             MATRIX=matrix,
-            **compiler_options(roomy=False),
+            **compiler_options(),
         )
     return counts.cumsum(dim=1).cpu().numpy()
