@@ -1,6 +1,6 @@
-"""Numbers that stores, label maps and kernels must agree on, in one place; NumPy only.
+"""Numbers that stores, label maps and kernels must agree on, here alone; NumPy only.
 
-A gap code q stands for the logit -24 (q / 255)^2, relative to the pixel's top class, whose code is 0.
+A gap code q stands for the logit -24 (q / 255)^2 below its pixel's top class, whose code is 0.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def add_models(
     UNIT: tl.constexpr,
     STAGES: tl.constexpr,
 ) -> tl.tensor:
-    """total + the weighted softmaxes of a group's models: one loop per kind of value that occurs."""
+    """total + the weighted softmaxes of a group's models: a loop per kind of value that occurs."""
     row = tl.arange(0, BLOCK_C).to(tl.int64)[:, None]
     real = tl.arange(0, BLOCK_C)[:, None] < CLASSES
     mask = real & inside[None, :]

@@ -99,8 +99,8 @@ def _reason(error: Exception) -> str:
 def _without(reason: str) -> str:
     return (
         f"fusion's compiled kernels cannot be built or loaded: {reason}\n"
-        "Results stay the same, but the CPU takes up to 95 times as long. Install a C compiler such "
-        "as gcc, or name one with CC=...; XDG_CACHE_HOME=... names a folder for the build; "
+        "Results stay the same, but the CPU takes up to 95 times as long. Install a C compiler "
+        "such as gcc, or name one with CC=...; XDG_CACHE_HOME=... names a folder for the build; "
         "FUSION_COMPILED=0 chooses the slow path in silence."
     )
 

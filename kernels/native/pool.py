@@ -1,4 +1,4 @@
-"""One pool of threads for all compiled loops and all callers, so that several do not crowd a machine.
+"""One pool of threads for all compiled loops and all their callers, so that none crowds another.
 
 The compiled functions release the interpreter lock. A thread of the pool never waits for the pool:
 work that starts more work does it itself. A forked child makes its own pool.

@@ -2,8 +2,8 @@
 
 M models, G groups, C classes, native maps [C, h, w], labels [H, W]. Interpolated maps exist for one
 band of label rows at a time. ``resize="probabilities"``: one pass over the models at native
-resolution gives the group means. Labels alone then come from the corners: in most cells between four
-native pixels one class leads in every group, or a few could, and the others are never interpolated.
+resolution gives the group means. Labels alone then come from the corners: in most cells between
+four native pixels one class leads in every group, or a few could; no other is ever interpolated.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _labels_from_corners(means: Tensor, call: Upsampling) -> tuple[Fused, Shortc
 def _in_bands(sources: Sequence[Sequence[Tensor]], average: Call, call: Upsampling) -> Fused:
     """Interpolates maps band by band and fuses the bands.
 
-    sources: for every entry of average.values the maps [C, h, w] that add up to it. average: what is
-    computed of the interpolated maps. call: what is asked for.
+    sources: for every entry of average.values the maps [C, h, w] that add up to it. average: what
+    is computed of the interpolated maps. call: what is asked for.
     """
     made, first = call.allocate(), call.rows[0]
     pairs = zip(sources, average.values, strict=True)

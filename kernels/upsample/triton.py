@@ -57,7 +57,7 @@ COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of class, row, c
 def finite_corners(
     a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, real: tl.tensor
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Corners [BLOCK_C, CELLS, 1] with -inf made finite, and NaN where a pixel's classes are all -inf.
+    """Corners [BLOCK_C, CELLS, 1] with -inf made finite, NaN where a pixel is -inf in all classes.
 
     One reduction counts the live classes of all four corners, 16 bits each.
     """
@@ -233,7 +233,7 @@ tuned_upsample_average = triton.autotune(
 
 @dataclass(frozen=True)
 class Maps:
-    """What a launch interpolates: call's logits [C, ., w], cut out of maps [h, w] at native rows."""
+    """What a launch interpolates: logits [C, ., w] of a call, cut out of maps [h, w] at origins."""
 
     call: Call
     origins: Sequence[int]
@@ -277,7 +277,10 @@ def launch(maps: Maps, call: Upsampling, band: Pair, made: Fused) -> None:
     terms, resolutions = maps.terms, tuple(dict.fromkeys(maps.shapes))
     steps, slots = geometry(resolutions, call.size, call.device)
     cells, height, block = len(steps.column), band[1] - band[0], tiles.block_classes(call.classes)
-    grid = lambda meta: (triton.cdiv(cells, meta["TILE"] // block // slots) * height,)  # noqa: E731
+
+    def grid(meta: dict[str, int]) -> tuple[int]:
+        return (triton.cdiv(cells, meta["TILE"] // block // slots) * height,)
+
     tuned_upsample_average[grid](
         terms.models(maps.addresses(resolutions), call.device),
         steps,
