@@ -150,14 +150,18 @@ def _source(row: Row) -> ASTSource:
     if row.kernel == "contested":
         types["targets_ptr"] = "*u16"
     constants: dict[Any, Any] = dict(row.constants)
-    signature, places = {}, {}
+    signature: dict[str, Any] = {}
+    places: dict[tuple[int, ...], Any] = {}
     for i, name in enumerate(function.arg_names):
         default = "*fp32" if name.endswith("_ptr") else "i32"
         kind = "constexpr" if name in constants else types.get(name, default)
         signature[name] = kind
-        leaves = [((i, j), leaf) for j, leaf in enumerate(kind)] if isinstance(kind, tuple) else []
-        places |= dict(leaves or [((i,), kind)])
-        constants |= {place: None for place, leaf in leaves if leaf == "constexpr"}
+        if isinstance(kind, tuple):
+            leaves: dict[tuple[int, ...], Any] = {(i, j): leaf for j, leaf in enumerate(kind)}
+            constants |= {place: None for place, leaf in leaves.items() if leaf == "constexpr"}
+            places |= leaves
+        else:
+            places[(i,)] = kind
     divisible = {p: [["tt.divisibility", 16]] for p, kind in places.items() if kind[0] == "*"}
     return ASTSource(function, signature, constants, divisible)
 
@@ -170,9 +174,9 @@ def _nvidia_usage(kernel: CompiledKernel) -> tuple[int, int, int]:
         text = subprocess.run(
             [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
-    registers, stack, local = (
-        int(number) for number in re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", text).groups()
-    )  # type: ignore[union-attr]
+    found = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", text)
+    assert found is not None
+    registers, stack, local = (int(number) for number in found.groups())
     return registers, stack, local
 
 

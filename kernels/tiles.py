@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
 from fusion.kernels.call import Call
@@ -29,27 +28,28 @@ PLAIN = tl.constexpr(PROBABILITIES)  # this and all above need no softmax
 NARROW = tl.constexpr(NARROW_VOID)
 WIDE = tl.constexpr(WIDE_VOID)
 
+Pointer = Any  # a tensor or None to a launch, a pointer to its kernel, a type to the compiler
 Sums = list[list[tuple[int, float]]]  # for each sum, the models in it and the coefficient of each
 
 
 class Models(NamedTuple):
     """Tables of a launch, on its device. Without group means there is one group, of all models."""
 
-    address: Tensor  # int64 [M, 5]: address, and what the kernel needs to find a pixel
-    factor: Tensor  # float32 [M, 2]: factor, coefficient
-    bounds: Tensor  # int64 [G, 9]: group g's models of kind k: bounds[g, k] .. bounds[g, k + 1] - 1
-    group: Tensor  # float32 [G, 2]: 1 / n_g, w_g
+    address: Pointer  # int64 [M, 5]: address, and what the kernel needs to find a pixel
+    factor: Pointer  # float32 [M, 2]: factor, coefficient
+    bounds: Pointer  # int64 [G, 9]: models of kind k in group g: [g, k] .. [g, k + 1] - 1
+    group: Pointer  # float32 [G, 2]: 1 / n_g, w_g
 
 
 class Outputs(NamedTuple):
     """`Fused` as kernels take it: addresses, None where not asked for."""
 
-    labels: Tensor | None  # [P] uint8 or uint16
-    probabilities: Tensor | None  # [C, P] float32
-    confidence: Tensor | None  # [P] float32
-    margin: Tensor | None  # [P] float32
-    entropy: Tensor | None  # [P] float32
-    group_means: Tensor | None  # [G, C, P] float32; without it the coefficients hold the weights
+    labels: Pointer  # [P] uint8 or uint16
+    probabilities: Pointer  # [C, P] float32
+    confidence: Pointer  # [P] float32
+    margin: Pointer  # [P] float32
+    entropy: Pointer  # [P] float32
+    group_means: Pointer  # [G, C, P] float32; without it the coefficients hold the weights
 
 
 @triton.jit
@@ -137,8 +137,8 @@ def store_outputs(
         best = tl.where(undefined, float("nan"), best)
         if outputs.labels is not None:
             label = tl.where(undefined, NARROW if CLASSES <= NARROW else WIDE, label)
-            to = outputs.labels + pixel
-            tl.store(to, label.to(outputs.labels.dtype.element_ty), mask=inside)
+            dtype = outputs.labels.dtype.element_ty
+            tl.store(outputs.labels + pixel, label.to(dtype), mask=inside)
         if outputs.confidence is not None:
             tl.store(outputs.confidence + pixel, best, mask=inside)
         if outputs.margin is not None:
@@ -174,9 +174,9 @@ class Terms:
     def models(self, addresses: Sequence[Sequence[int]], device: torch.device) -> Models:
         """The tables on a device; addresses [M, 5] of the models in order."""
         integers, floats = torch.int64, torch.float32
-        tables = ((addresses, integers), (self.factors, floats))
-        tables += ((self.bounds, integers), (self.weighting, floats))
-        return Models(*(torch.tensor(table, dtype=dtype).to(device) for table, dtype in tables))
+        tables = (addresses, self.factors, self.bounds, self.weighting)
+        pairs = zip(tables, (integers, floats, integers, floats), strict=True)
+        return Models(*(torch.tensor(table, dtype=dtype).to(device) for table, dtype in pairs))
 
 
 def sums(call: Call) -> Sums:

@@ -25,8 +25,10 @@ from fusion import files
 from fusion.kernels.native import bindings
 
 KERNELS = Path(__file__).parents[1]
-FLAGS = ("-std=c11", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno")
-FLAGS += ("-fno-trapping-math", "-shared", "-fPIC", f"-I{KERNELS / 'native'}")
+FLAGS = (
+    *("-std=c11", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
+    *("-fno-trapping-math", "-shared", "-fPIC", f"-I{KERNELS / 'native'}"),
+)
 TIMEOUT = 300  # seconds
 LAST_LINES = 5  # of what a compiler says
 

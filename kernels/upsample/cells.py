@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fusion.kernels.arithmetic import bilinear_steps
 from fusion.kernels.call import Pair
+from fusion.kernels.tiles import Pointer
 
 CELL_COST = 6  # loading a cell's corners costs about as much as interpolating this many columns
 
@@ -22,11 +23,11 @@ CELL_COST = 6  # loading a cell's corners costs about as much as interpolating t
 class Cells(NamedTuple):
     """Tables of interpolation, on a launch's device."""
 
-    corner: Tensor  # int64 [R, cells, 2]: left and right native column
-    x_fraction: Tensor  # float32 [R, cells, SLOTS]
-    column: Tensor  # int64 [cells, SLOTS]: label column, -1 where the slot is empty
-    row: Tensor  # int64 [R, H, 2]: upper and lower native row
-    y_fraction: Tensor  # float32 [R, H]
+    corner: Pointer  # int64 [R, cells, 2]: left and right native column
+    x_fraction: Pointer  # float32 [R, cells, SLOTS]
+    column: Pointer  # int64 [cells, SLOTS]: label column, -1 where the slot is empty
+    row: Pointer  # int64 [R, H, 2]: upper and lower native row
+    y_fraction: Pointer  # float32 [R, H]
 
 
 def axis_steps(source: int, target: int, identity: bool) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ class TestNaive(AverageContract):
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_shapes_and_kinds(self, kind):
-        """Of the shapes one that has several tiles; the others would be compared with themselves."""
+        """One shape that has several tiles; the others would be compared with themselves."""
         super().test_shapes_and_kinds(kind, 11, 1023, 4)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pytest
 
-backend = pytest.importorskip("fusion.kernels.average.triton")
+from fusion.kernels.average import triton
 from fusion.kernels.call import check
 from tests.kernels.contract import AverageContract, Near
 from tests.kernels.interpreted import DEVICE
 
 
 class TestTriton(Near, AverageContract):
-    backend = backend
+    backend = triton
     device = DEVICE
 
     def test_too_many_classes_are_refused(self):
