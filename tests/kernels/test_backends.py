@@ -9,7 +9,7 @@ from fusion import kernels
 from fusion.kernels import backends
 from fusion.kernels.backends import Backend, choose
 from fusion.kernels.native import build
-from tests.kernels.contract import make
+from tests.kernels.inputs import make
 
 OPERATIONS = ("average", "upsample", "confusion")
 

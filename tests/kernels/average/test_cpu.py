@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from fusion.kernels.average import cpu
 from fusion.kernels.call import check
 from fusion.kernels.native import build
-from tests.kernels.contract import SOME, AverageContract, make
+from tests.kernels.contract import AverageContract
+from tests.kernels.inputs import SOME, make
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,8 @@ import torch
 
 from fusion.kernels.average import naive
 from fusion.kernels.call import OUTPUTS, check
-from tests.kernels.contract import KINDS, AverageContract
+from tests.kernels.contract import AverageContract
+from tests.kernels.inputs import KINDS
 
 
 class TestNaive(AverageContract):

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.simulated import agreeing
-from fusion.kernels.arithmetic import Fused
+from fusion.kernels.arithmetic import OUTPUTS, Fused
 from fusion.kernels.average import cpu as average
 from fusion.kernels.call import check_upsampling
 from fusion.kernels.native import build
 from fusion.kernels.upsample import cpu, naive
-from tests.kernels.contract import KINDS, LARGE, SIZES, SOME, UpsampleContract, make
+from tests.kernels.contract import UpsampleContract
+from tests.kernels.inputs import KINDS, LARGE, SIZES, SOME, make
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,6 +26,21 @@ def a_compiler():
 
 class TestCpu(UpsampleContract):
     backend = cpu
+
+    def check_calls(self, logits, values, size, resize) -> None:
+        """Three models: in and out of groups, with and without a weight of 0, all rows and some."""
+        inner = (1, size[0] - 1)
+        for groups, weights, rows, outputs in (
+            (None, [1, 2, 0.5], None, ("labels",)),
+            ([[0, 2], [1]], [1, 1.4], (size[0] // 3, size[0] // 3 + 2), ("labels",)),
+            ([[1], [2, 0]], [0, 1], None, ("group_means",)),
+            ([[1], [2, 0]], [0, 1], (1, 6), OUTPUTS),
+            ([[1], [2, 0]], [0, 1], inner, OUTPUTS[:5]),
+        ):
+            rows = None if rows is None else (rows[0], min(rows[1], size[0]))
+            options = {"groups": groups, "values": values, "rows": rows, "resize": resize}
+            options |= {"temperatures": [1, 1.3, 0.7], "outputs": outputs}
+            self.check(logits, weights, size, **options)
 
     @pytest.mark.parametrize("resize", ["probabilities", "logits"])
     @pytest.mark.parametrize("kind", KINDS)
