@@ -50,8 +50,8 @@ INLINE float from_bfloat(uint16_t bfloat) { return from_bits((uint32_t)bfloat <<
 
 /* n values of one class as float32. Called through memory, not inlined: for rows of maps that are
  * about to be interpolated. */
-static inline void decode(int64_t kind, const char *row, int64_t n, const float *gaps,
-                          float *restrict out) {
+static __attribute__((noinline, unused)) void decode(int64_t kind, const char *row, int64_t n,
+                                                     const float *gaps, float *restrict out) {
     for (int64_t i = 0; i < n; i++) {
         if (kind == FLOAT) out[i] = ((const float *)row)[i];
         if (kind == BFLOAT) out[i] = from_bfloat(((const uint16_t *)row)[i]);
