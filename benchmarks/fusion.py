@@ -29,9 +29,13 @@ from torch import Tensor
 
 from benchmarks import measure, peers, simulated
 from benchmarks.peers import Problem
-from fusion.kernels import arithmetic as reference
 from fusion.kernels import confusion, softmax_average, upsample_softmax_average
-from fusion.kernels.upsample.cpu import counted_upsample
+from fusion.kernels.arithmetic import Fused
+from fusion.kernels.average import naive as average
+from fusion.kernels.call import check, check_upsampling
+from fusion.kernels.confusion import naive as counting
+from fusion.kernels.upsample import cpu
+from fusion.kernels.upsample import naive as upsample
 
 SAME = 1e-6  # scores closer than this may be ordered either way by arithmetic of another order
 
@@ -45,7 +49,7 @@ class Case:
     about: str
     make: Callable[[bool], Problem | None]
     fused: Callable[[Problem], Tensor]
-    expected: Callable[[Problem], reference.Fused]
+    expected: Callable[[Problem], Fused]
     exponentials: Callable[[Problem], int]
     decided: Callable[[Problem], float] | None
     peers: dict[str, Callable[[Problem], Tensor]]
@@ -121,33 +125,28 @@ def _upsampled(resize: str) -> Callable[[Problem], Tensor]:
     )
 
 
-def _labels(fused: reference.Fused) -> Tensor:
+def _labels(fused: Fused) -> Tensor:
     assert fused.labels is not None
     return fused.labels
 
 
-def _expected_average(p: Problem) -> reference.Fused:
-    return reference.softmax_average(
-        p.logits, p.weights, groups=p.groups, outputs=("labels", "margin")
-    )
+def _expected_average(p: Problem) -> Fused:
+    call = check(p.logits, p.weights, groups=p.groups, outputs=("labels", "margin"))
+    return average.average(call)
 
 
-def _expected_upsampled(resize: str) -> Callable[[Problem], reference.Fused]:
+def _expected_upsampled(resize: str) -> Callable[[Problem], Fused]:
     """The first rows only: the reference would take minutes and gigabytes for all of them."""
-    return lambda p: reference.upsample_softmax_average(
-        p.logits,
-        p.weights,
-        p.size,
-        groups=p.groups,
-        resize=resize,
-        rows=(0, 8),
-        outputs=("labels", "margin"),
+    options = {"resize": resize, "rows": (0, 8), "outputs": ("labels", "margin")}
+    return lambda p: upsample.upsample(
+        check_upsampling(p.logits, p.weights, p.size, groups=p.groups, **options)
     )
 
 
-def _counts(p: Problem) -> reference.Fused:
-    counts = reference.confusion(p.logits[0], p.logits[1], p.classes)
-    return reference.Fused(labels=counts, margin=torch.ones(counts.shape, device=counts.device))
+def _counts(p: Problem) -> Fused:
+    counts = counting.confusion(p.logits[0].cpu(), p.logits[1].cpu(), p.classes)
+    counts = counts.to(p.logits[0].device)
+    return Fused(labels=counts, margin=torch.ones(counts.shape, device=counts.device))
 
 
 def _case(
@@ -187,7 +186,7 @@ def _label_elements(p: Problem) -> int:
 
 def _decided(p: Problem) -> float:
     """Share of the label pixels whose corners leave one class: nothing was interpolated there."""
-    shortcuts = counted_upsample(p.logits, p.weights, p.size, groups=p.groups)[1]
+    shortcuts = cpu.counted(check_upsampling(p.logits, p.weights, p.size, groups=p.groups))[1]
     return shortcuts.one_class / shortcuts.pixels
 
 
@@ -216,7 +215,7 @@ _CASES = (
 CASES = {case.name: case for case in _CASES}
 
 
-def agrees(made: Tensor, expected: reference.Fused, exact: bool) -> bool:
+def agrees(made: Tensor, expected: Fused, exact: bool) -> bool:
     """Whether labels equal the reference's over the part that the reference worked out."""
     labels = _labels(expected)
     made = made if made.shape == labels.shape else made[: labels.shape[0]]

@@ -1,4 +1,5 @@
-"""segfusion: cache many segmentation models' logits once, fuse them at memory speed, and find the weights honestly.
+"""segfusion: cache many segmentation models' logits once, fuse them at memory speed, and find the
+weights honestly.
 
 The public names below load on first use, so that ``import fusion`` costs nothing.
 """

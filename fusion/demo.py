@@ -1,8 +1,10 @@
-"""Simulated stores in the shape of the paper's problem, so that everything can be tried in a minute without any network or data.
+"""Simulated stores in the shape of the paper's problem, so that everything can be tried in a minute
+without any network or data.
 
-22 models in two families, 124 classes with a long tail, val and test videos whose class frequencies differ. Nothing here is a
-measurement: regions move over the image, and a model mistakes a whole region for a look-alike class, more often a rare one. Part of
-a mistake all models share, part a family, and part is the model's own, which is what makes ensembles worth the while.
+22 models in two families, 124 classes with a long tail, val and test videos whose class frequencies
+differ. Nothing here is a measurement: regions move over the image, and a model mistakes a whole
+region for a look-alike class, more often a rare one. Part of a mistake all models share, part a
+family, and part is the model's own, which is what makes ensembles worth the while.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ VOID_ROWS = 3
 
 @dataclass(frozen=True)
 class Scene:
-    """One video: targets [T, H, W] uint8, the region of each pixel [T, H, W], and the class of each region [R]."""
+    """One video: targets [T, H, W] uint8, the region of each pixel [T, H, W], and the class of each
+    region [R]."""
 
     video: str
     targets: np.ndarray
@@ -54,7 +57,8 @@ def class_frequencies(split: str) -> np.ndarray:
 
 
 def make_scene(split: str, index: int) -> Scene:
-    """Regions with a class each drift over the image; the label of a pixel is its nearest region's class, some rows are void."""
+    """Regions with a class each drift over the image; the label of a pixel is its nearest region's
+    class, some rows are void."""
     draw = random("scene", split, index)
     region_class = draw.choice(CLASSES, REGIONS, p=class_frequencies(split)).astype(np.int64)
     start, speed = draw.uniform(0, 1, (REGIONS, 2)) * SIZE, draw.normal(0, 1.5, (REGIONS, 2))
@@ -75,7 +79,8 @@ def make_scene(split: str, index: int) -> Scene:
 def model_logits(
     scene: Scene, shares: list[torch.Tensor], family: str, member: int
 ) -> Iterator[np.ndarray]:
-    """One model's logits [C, h, w] of each frame of a scene. shares: `region_share` of every frame."""
+    """One model's logits [C, h, w] of each frame of a scene. shares: `region_share` of every
+    frame."""
     common, shared, own = (
         random("common", scene.video),
         random("shared", family, scene.video),
@@ -110,14 +115,16 @@ def model_logits(
 
 
 def region_share(regions: np.ndarray) -> torch.Tensor:
-    """[R, h, w]: which part of each store pixel every region covers, a little blurred as networks do."""
+    """[R, h, w]: which part of each store pixel every region covers, a little blurred as networks
+    do."""
     onehot = (torch.arange(REGIONS)[:, None, None] == torch.from_numpy(regions)).float()
     share = torch.nn.functional.interpolate(onehot[None], NATIVE, mode="area")
     return torch.nn.functional.avg_pool2d(share, 3, stride=1, padding=1, count_include_pad=False)[0]
 
 
 def write(folder: Path, split: str) -> Iterator[str]:
-    """Fills folder/<split>/<model>.zarr and folder/labels/<split>; yields each model's name. What is there already is kept."""
+    """Fills folder/<split>/<model>.zarr and folder/labels/<split>; yields each model's name. What
+    is there already is kept."""
     scenes = [make_scene(split, index) for index in range(VIDEOS)]
     shares = {scene.video: [region_share(regions) for regions in scene.regions] for scene in scenes}
     for scene in scenes:

@@ -29,7 +29,8 @@ class HierarchicalEnsemble(Ensemble):
         scheduler: str = "threads",
         progress: str | None = None,
     ) -> Scores:
-        """Scores against ground truth: one int64 confusion matrix a video, and what follows from it.
+        """Scores against ground truth: one int64 confusion matrix a video, and what follows from
+        it.
 
         Args:
             truth: frames without labels are not scored.

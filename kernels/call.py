@@ -1,132 +1,151 @@
-"""What every path of fusion accepts: the callers' mistakes are named here, once, and the kernels see only sound values.
+"""One call of fusion, checked once and with every default written out: what each backend gets.
 
-M models, G groups, C classes; logits are M tensors [C, ...], weights one number per group, or per model where there are no groups.
+The callers' mistakes are named here and nowhere else; backends see only sound values.
+M models, G groups, C classes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.kernels.arithmetic import OUTPUTS
+from fusion.kernels.arithmetic import KINDS, OUTPUTS, PROBABILITIES, Fused, label_dtype
+from fusion.kernels.numbers import MOST_CLASSES
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.uint8)
 VALUES = ("logits", "probabilities")
 RESIZES = ("probabilities", "logits")
-MOST_CLASSES = 65535  # labels are at most uint16, whose last value means "ignore"
+Pair = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """The same call with every default written out: groups and weights [G], temperatures and values [M]."""
+@dataclass(frozen=True, eq=False)
+class Call:
+    """Arguments of `fusion.kernels.softmax_average` in full.
 
+    logits: M tensors [C, ...]. weights [G] as given, not normalised. groups: per group its models.
+    temperatures, values [M]. outputs: names of what is wanted.
+    """
+
+    logits: tuple[Tensor, ...]
     weights: tuple[float, ...]
     groups: tuple[tuple[int, ...], ...]
     temperatures: tuple[float, ...]
     values: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def classes(self) -> int:
+        return self.logits[0].shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.logits[0].device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The pixel axes of the outputs."""
+        return tuple(self.logits[0].shape[1:])
+
+    @cached_property
+    def kinds(self) -> list[int]:
+        """The kind of value of every model, as kernels number them."""
+        plain = [PROBABILITIES * (value == "probabilities") for value in self.values]
+        return [KINDS[z.dtype] + extra for z, extra in zip(self.logits, plain, strict=True)]
+
+    def subset(self, groups: Sequence[Sequence[int]], **changes: Any) -> Self:
+        """The same call over these groups of some of its models, numbered anew; with `changes`."""
+        members = [m for group in groups for m in group]
+        place = {m: k for k, m in enumerate(members)}
+        for name in ("logits", "temperatures", "values"):
+            changes.setdefault(name, tuple(getattr(self, name)[m] for m in members))
+        chosen = tuple(tuple(place[m] for m in group) for group in groups)
+        return replace(self, groups=chosen, **changes)
+
+    def used(self) -> Self:
+        """Without groups of weight 0, which are not even read, unless group means are wanted."""
+        if "group_means" in self.outputs or all(self.weights):
+            return self
+        kept = [(g, w) for g, w in zip(self.groups, self.weights, strict=True) if w > 0]
+        groups, weights = zip(*kept, strict=True)
+        return self.subset(groups, weights=weights)
+
+    def allocate(self) -> Fused:
+        """Uninitialised tensors for the outputs that are asked for."""
+        shape, classes = self.shape, self.classes
+        sizes = {"probabilities": (classes, *shape)}
+        sizes["group_means"] = (len(self.groups), classes, *shape)
+        dtypes = {"labels": label_dtype(classes)}
+        made = {
+            name: torch.empty(
+                sizes.get(name, shape), dtype=dtypes.get(name, torch.float32), device=self.device
+            )
+            for name in self.outputs
+        }
+        return Fused(**made)
+
+
+@dataclass(frozen=True, eq=False)
+class Upsampling(Call):
+    """Arguments of `fusion.kernels.upsample_softmax_average` in full; logits [C, h, w].
+
+    size: (H, W). resize: "probabilities" or "logits". rows: first label row, one past the last.
+    """
+
+    size: Pair
+    resize: str
+    rows: Pair
+
+    @property
+    def shape(self) -> Pair:
+        return self.rows[1] - self.rows[0], self.size[1]
+
+    def native(self) -> Call:
+        """The average of the maps as they are, at their own size."""
+        return Call(*(getattr(self, field.name) for field in fields(Call)))
+
 
 def check(
     logits: Sequence[Tensor],
     weights: Sequence[float],
-    groups: Sequence[Sequence[int]] | None,
-    temperatures: Sequence[float] | None,
-    values: Sequence[str] | str,
-    outputs: Sequence[str],
-) -> Arguments:
-    """Arguments in full; TypeError or ValueError with one sentence that names the argument. Pixels are `check_pixels`'s business."""
-    models = len(logits)
-    if models == 0:
-        raise ValueError("logits: got no models; give at least one tensor [C, ...]")
-    kinds = (values,) * models if isinstance(values, str) else tuple(values)
-    if len(kinds) != models or not set(kinds) <= set(VALUES):
-        raise ValueError(
-            f"values: got {values!r}; give one of {VALUES} or a sequence of {models} of them"
-        )
-    _check_tensors(logits, kinds)
-    chosen = (
-        tuple((m,) for m in range(models))
-        if groups is None
-        else tuple(tuple(int(m) for m in group) for group in groups)
-    )
-    _check_groups(chosen, models)
-    scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
-    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
-        raise ValueError(
-            f"temperatures: got {list(scales)}; give {models} finite numbers above 0, one per model"
-        )
-    numbers = tuple(float(w) for w in weights)
-    if len(numbers) != len(chosen):
-        raise ValueError(
-            f"weights: got {len(numbers)} for {len(chosen)} groups; give one per group, or per model where there are no groups"
-        )
-    if not all(math.isfinite(w) and w >= 0 for w in numbers) or not any(w > 0 for w in numbers):
-        raise ValueError(
-            f"weights: got {list(numbers)}; give finite numbers >= 0, at least one of them above 0"
-        )
-    wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-    if not wanted or not set(wanted) <= set(OUTPUTS):
-        raise ValueError(f"outputs: got {outputs!r}; give some of {OUTPUTS}")
-    return Arguments(numbers, chosen, scales, kinds, wanted)
+    *,
+    groups: Sequence[Sequence[int]] | None = None,
+    temperatures: Sequence[float] | None = None,
+    values: Sequence[str] | str = "logits",
+    outputs: Sequence[str] | str = ("labels",),
+) -> Call:
+    """The call in full; TypeError or ValueError with one sentence that names the argument."""
+    made = _check(logits, weights, groups, temperatures, values, outputs)
+    for m, z in enumerate(made.logits):
+        if z.shape != made.logits[0].shape:
+            given = f"got shape {tuple(z.shape)} beside {tuple(made.logits[0].shape)} of logits[0]"
+            raise ValueError(f"logits[{m}]: {given}; all must agree")
+    return made
 
 
-def _check_tensors(logits: Sequence[Tensor], kinds: Sequence[str]) -> None:
-    for m, (values, kind) in enumerate(zip(logits, kinds, strict=True)):
-        if not isinstance(values, Tensor):
-            raise TypeError(f"logits[{m}]: got {type(values).__name__}; give torch tensors")
-        if values.dtype not in DTYPES:
-            raise TypeError(
-                f"logits[{m}]: got {values.dtype}; give float16, bfloat16, float32 or uint8 gap codes"
-            )
-        if values.dtype == torch.uint8 and kind == "probabilities":
-            raise TypeError(
-                f"logits[{m}]: got uint8 probabilities; uint8 means gap codes, give probabilities as floats"
-            )
-        if values.ndim < 1 or not 1 <= values.shape[0] <= MOST_CLASSES:
-            raise ValueError(
-                f"logits[{m}]: got shape {tuple(values.shape)}; the first axis must hold 1 to {MOST_CLASSES} classes"
-            )
-        if values.shape[0] != logits[0].shape[0]:
-            raise ValueError(
-                f"logits[{m}]: got {values.shape[0]} classes beside {logits[0].shape[0]} in logits[0]; all must agree"
-            )
-        if values.device != logits[0].device:
-            raise ValueError(
-                f"logits[{m}]: on {values.device} beside {logits[0].device} for logits[0]; move all to one device"
-            )
-
-
-def _check_groups(groups: Sequence[Sequence[int]], models: int) -> None:
-    members = sorted(m for group in groups for m in group)
-    if not all(groups) or members != list(range(models)):
-        raise ValueError(
-            f"groups: got {[list(g) for g in groups]}; every index 0..{models - 1} must be in exactly one group, no group empty"
-        )
-
-
-def check_pixels(logits: Sequence[Tensor]) -> None:
-    """All models cover the same pixels."""
-    for m, values in enumerate(logits):
-        if values.shape != logits[0].shape:
-            raise ValueError(
-                f"logits[{m}]: got shape {tuple(values.shape)} beside {tuple(logits[0].shape)} of logits[0]; all must agree"
-            )
-
-
-def check_resize(
-    logits: Sequence[Tensor], size: Sequence[int], resize: str, rows: Sequence[int] | None
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The label size and the rows of it that are wanted, as pairs of ints."""
-    for m, values in enumerate(logits):
-        if values.ndim != 3 or 0 in values.shape:
-            raise ValueError(
-                f"logits[{m}]: got shape {tuple(values.shape)}; give [C, h, w] with h and w above 0"
-            )
+def check_upsampling(
+    logits: Sequence[Tensor],
+    weights: Sequence[float],
+    size: Sequence[int],
+    *,
+    resize: str = "probabilities",
+    rows: Sequence[int] | None = None,
+    groups: Sequence[Sequence[int]] | None = None,
+    temperatures: Sequence[float] | None = None,
+    values: Sequence[str] | str = "logits",
+    outputs: Sequence[str] | str = ("labels",),
+) -> Upsampling:
+    """As `check`, for maps [C, h, w] that may differ in size."""
+    made = _check(logits, weights, groups, temperatures, values, outputs)
+    for m, z in enumerate(made.logits):
+        if z.ndim != 3 or 0 in z.shape:
+            given = f"got shape {tuple(z.shape)}"
+            raise ValueError(f"logits[{m}]: {given}; give [C, h, w] with h and w above 0")
     if resize not in RESIZES:
         raise ValueError(f"resize: got {resize!r}; give one of {RESIZES}")
     if len(size) != 2 or min(size) < 0:
@@ -134,26 +153,93 @@ def check_resize(
     height, width = int(size[0]), int(size[1])
     first, last = (0, height) if rows is None else (int(rows[0]), int(rows[1]))
     if not 0 <= first <= last <= height:
-        raise ValueError(
-            f"rows: got {(first, last)} for {height} rows; give (first, one past the last)"
-        )
-    return (height, width), (first, last)
+        given = f"got {(first, last)} for {height} rows"
+        raise ValueError(f"rows: {given}; give (first, one past the last)")
+    return Upsampling(**vars(made), size=(height, width), resize=resize, rows=(first, last))
 
 
-def check_labels(targets: Tensor, labels: Tensor, classes: int) -> None:
-    """Two integer tensors of one shape on one device."""
-    for name, values in (("targets", targets), ("labels", labels)):
-        if (
-            not isinstance(values, Tensor)
-            or values.is_floating_point()
-            or values.is_complex()
-            or values.dtype == torch.bool
-        ):
-            raise TypeError(
-                f"{name}: got {getattr(values, 'dtype', type(values).__name__)}; give a tensor of integers"
-            )
-    if targets.shape != labels.shape or targets.device != labels.device:
-        given = f"{tuple(labels.shape)} on {labels.device} beside targets {tuple(targets.shape)} on {targets.device}"
-        raise ValueError(f"labels: got {given}; both must agree")
+def _check(
+    logits: Sequence[Tensor],
+    weights: Sequence[float],
+    groups: Sequence[Sequence[int]] | None,
+    temperatures: Sequence[float] | None,
+    values: Sequence[str] | str,
+    outputs: Sequence[str] | str,
+) -> Call:
+    logits = tuple(logits)
+    models = len(logits)
+    if models == 0:
+        raise ValueError("logits: got no models; give at least one tensor [C, ...]")
+    meanings = (values,) * models if isinstance(values, str) else tuple(values)
+    if len(meanings) != models or not set(meanings) <= set(VALUES):
+        wanted = f"give one of {VALUES} or a sequence of {models} of them"
+        raise ValueError(f"values: got {values!r}; {wanted}")
+    for m, meaning in enumerate(meanings):
+        _check_tensor(m, logits[m], logits[0], meaning)
+    alone = [(m,) for m in range(models)]
+    chosen = tuple(tuple(int(m) for m in group) for group in (alone if groups is None else groups))
+    if not all(chosen) or sorted(m for group in chosen for m in group) != list(range(models)):
+        wanted = f"every index 0..{models - 1} must be in exactly one group, no group empty"
+        raise ValueError(f"groups: got {[list(group) for group in chosen]}; {wanted}")
+    scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
+    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
+        wanted = f"give {models} finite numbers above 0, one per model"
+        raise ValueError(f"temperatures: got {list(scales)}; {wanted}")
+    numbers = tuple(float(w) for w in weights)
+    if len(numbers) != len(chosen):
+        wanted = "give one per group, or per model where there are no groups"
+        raise ValueError(f"weights: got {len(numbers)} for {len(chosen)} groups; {wanted}")
+    if not all(math.isfinite(w) and w >= 0 for w in numbers) or not any(numbers):
+        wanted = "give finite numbers >= 0, at least one of them above 0"
+        raise ValueError(f"weights: got {list(numbers)}; {wanted}")
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if not names or not set(names) <= set(OUTPUTS):
+        raise ValueError(f"outputs: got {outputs!r}; give some of {OUTPUTS}")
+    tensors = tuple(z.detach() for z in logits)
+    return Call(tensors, numbers, chosen, scales, meanings, names)
+
+
+def _check_tensor(m: int, z: Tensor, first: Tensor, meaning: str) -> None:
+    if not isinstance(z, Tensor):
+        raise TypeError(f"logits[{m}]: got {type(z).__name__}; give torch tensors")
+    if z.dtype not in KINDS:
+        wanted = "float16, bfloat16, float32 or uint8 gap codes"
+        raise TypeError(f"logits[{m}]: got {z.dtype}; give {wanted}")
+    if z.dtype == torch.uint8 and meaning == "probabilities":
+        wanted = "uint8 means gap codes, give probabilities as floats"
+        raise TypeError(f"logits[{m}]: got uint8 probabilities; {wanted}")
+    if z.ndim < 1 or not 1 <= z.shape[0] <= MOST_CLASSES:
+        wanted = f"the first axis must hold 1 to {MOST_CLASSES} classes"
+        raise ValueError(f"logits[{m}]: got shape {tuple(z.shape)}; {wanted}")
+    if z.shape[0] != first.shape[0]:
+        given = f"got {z.shape[0]} classes beside {first.shape[0]} in logits[0]"
+        raise ValueError(f"logits[{m}]: {given}; all must agree")
+    if z.device != first.device:
+        given = f"on {z.device} beside {first.device} for logits[0]"
+        raise ValueError(f"logits[{m}]: {given}; move all to one device")
+
+
+def check_labels(
+    targets: Tensor | np.ndarray, labels: Tensor | np.ndarray, classes: int
+) -> torch.device:
+    """Where two integer tensors, or arrays, of one shape are; TypeError or ValueError else."""
+    for name, ids in (("targets", targets), ("labels", labels)):
+        if not _are_integers(ids):
+            given = getattr(ids, "dtype", type(ids).__name__)
+            raise TypeError(f"{name}: got {given}; give a tensor or NumPy array of integers")
+    places = [torch.device(getattr(ids, "device", "cpu")) for ids in (targets, labels)]
+    if tuple(targets.shape) != tuple(labels.shape) or places[0] != places[1]:
+        given = f"{tuple(labels.shape)} on {places[1]}"
+        beside = f"{tuple(targets.shape)} on {places[0]}"
+        raise ValueError(f"labels: got {given} beside targets {beside}; both must agree")
     if classes < 1:
         raise ValueError(f"classes: got {classes}; give the number of classes")
+    return places[1]
+
+
+def _are_integers(ids: object) -> bool:
+    if isinstance(ids, np.ndarray):
+        return ids.dtype.kind in "iu"
+    if not isinstance(ids, Tensor):
+        return False
+    return not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)

@@ -1,11 +1,15 @@
-"""Every kernel compiled ahead of time, without a GPU: each autotune configuration x kinds of value x class counts x architectures.
+"""Every kernel compiled ahead of time, without a GPU.
+
+Each autotune configuration x kinds of value x class counts x architectures:
 
     table()              the rows: one kernel with all its compile-time values
-    compile_row(row, t)  what the compiler made of a row: registers, shared memory, stack, spills, load and store instructions
+    compile_row(row, t)  what the compiler made of a row: registers, shared memory, stack, spills,
+                         load and store instructions
     compile_all(targets) all rows for all targets, two processes at a time
 
-``python -m fusion.kernels.compile_table`` compiles the whole table and prints it; the exit code is 1 if any row spills. NVIDIA resource
-usage is cuobjdump's, AMD's comes from the metadata of the assembly; both tools are inside the triton wheel.
+``python -m fusion.kernels.compile_table`` compiles the whole table and prints it; the exit code is
+1 if any row spills. NVIDIA resource usage is cuobjdump's, AMD's comes from the metadata of the
+assembly; both tools are inside the triton wheel.
 """
 
 from __future__ import annotations
@@ -21,16 +25,21 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from fusion.kernels import tiles as triton_terms
-from fusion.kernels.average import triton as triton_average
-from fusion.kernels.confusion import triton as triton_confusion
-from fusion.kernels.contested import triton as triton_contested
-from fusion.kernels.upsample import triton as triton_upsample
+from fusion.kernels import tiles
+from fusion.kernels.arithmetic import OUTPUTS
+from fusion.kernels.average import triton as average
+from fusion.kernels.confusion import triton as confusion
+from fusion.kernels.contested import triton as contested
+from fusion.kernels.numbers import NARROW_VOID
+from fusion.kernels.tiles import Models, Outputs
+from fusion.kernels.upsample import triton as upsample
+from fusion.kernels.upsample.cells import Cells
 
 TARGETS = (
     GPUTarget("cuda", 80, 32),
@@ -38,47 +47,34 @@ TARGETS = (
     GPUTarget("cuda", 100, 32),
     GPUTarget("hip", "gfx942", 64),
 )
-SHARED_LIMITS = {
-    80: 163 << 10,
-    90: 227 << 10,
-    100: 227 << 10,
-    "gfx942": 64 << 10,
-}  # bytes a program may use
+# bytes a program may use
+SHARED_LIMITS = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, "gfx942": 64 << 10}
 CLASSES = (11, 124, 150, 1000)
-FLOAT16, BFLOAT16, FLOAT32, CODES, PROBABILITIES, ALL = (
-    1,
-    2,
-    4,
-    8,
-    64,
-    127,
-)  # sets of kinds; PROBABILITIES are float32
-OUTPUTS = ("labels", "probabilities", "confidence", "margin", "entropy")
+FLOAT16, BFLOAT16, FLOAT32, CODES = 1, 2, 4, 8  # sets of kinds
+PROBABILITIES, ALL = 64, 127  # float32; all of them
 KERNELS = {
-    "softmax_average": (triton_average.softmax_average_kernel, triton_average),
-    "upsample_average": (triton_upsample.upsample_average_kernel, triton_upsample),
-    "confusion": (triton_confusion.confusion_kernel, triton_confusion),
-    "contested": (triton_contested.contested_kernel, triton_contested),
+    "softmax_average": (average.softmax_average_kernel, average),
+    "upsample_average": (upsample.upsample_average_kernel, upsample),
+    "confusion": (confusion.confusion_kernel, confusion),
+    "contested": (contested.contested_kernel, contested),
 }
-TYPES = {
-    "address": "*i64",
-    "bounds": "*i64",
-    "corner": "*i64",
-    "column": "*i64",
-    "row": "*i64",
-    "counts": "*i64",
-    "outside": "*i32",
+TYPES: dict[str, Any] = {
+    "models": Models("*i64", "*fp32", "*i64", "*fp32"),
+    "steps": Cells("*i64", "*fp32", "*i64", "*i64", "*fp32"),
+    **dict.fromkeys(("counts_ptr", "blocks_ptr"), "*i64"),
+    **dict.fromkeys(("targets_ptr", "labels_ptr"), "*u8"),
+    **{"outside_ptr": "*i32", "candidates_ptr": "*u16"},
 }
-TYPES |= {"blocks": "*i64", "candidates": "*u16"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel, its compile-time values by name, and the options of one configuration."""
+    """One kernel, its compile-time values by name, warps, and the outputs it is asked for."""
 
     kernel: str
-    constants: tuple[tuple[str, int | None], ...]
+    constants: tuple[tuple[str, int], ...]
     warps: int
+    outputs: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> int | None:
         return dict(self.constants).get(name)
@@ -86,8 +82,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Per thread: registers, stack bytes, spilled registers; per program: shared bytes; how often each instruction that touches
-    device memory occurs; and the intermediate form (TTIR) before any layout is chosen."""
+    """Per thread: registers, stack bytes, spilled registers; per program: shared bytes.
+
+    memory: how often each instruction that touches device memory occurs. intermediate: the form
+    before any layout is chosen (TTIR).
+    """
 
     row: Row
     target: GPUTarget
@@ -99,86 +98,71 @@ class Compiled:
     intermediate: str
 
 
-def _rows(kernel: str, choices: dict[str, int | None]) -> Iterator[Row]:
+def _rows(kernel: str, choices: dict[str, int], outputs: tuple[str, ...] = ()) -> Iterator[Row]:
     module = KERNELS[kernel][1]
     configs = module.configurations()
     if "CLASSES" in choices:
         configs = module.fitting(configs, {}, **choices)
     for config in configs:
-        yield Row(kernel, tuple({**choices, **config.kwargs}.items()), config.num_warps)
+        constants = tuple({**choices, **config.kwargs}.items())
+        yield Row(kernel, constants, config.num_warps, outputs)
 
 
-def _average_choices(
-    classes: int, kind_set: int, separate: bool, **more: int
-) -> dict[str, int | None]:
+def _averages(kernel: str, classes: int, kinds: int, separate: bool, **more: int) -> Iterator[Row]:
     """All outputs where all kinds or group means are wanted, labels alone otherwise."""
-    wanted = OUTPUTS if kind_set == ALL or separate else OUTPUTS[:1]
-    absent = {f"{name}_ptr": None for name in OUTPUTS if name not in wanted} | (
-        {} if separate else {"means_ptr": None}
+    wanted = (
+        OUTPUTS[: len(OUTPUTS) if separate else -1] if kinds == ALL or separate else OUTPUTS[:1]
     )
-    block = triton_terms.block_classes(classes)
-    return {
-        "CLASSES": classes,
-        "BLOCK_C": block,
-        "KIND_SET": kind_set,
-        "SEPARATE": separate,
-        **more,
-        **absent,
-    }
+    block = {"CLASSES": classes, "BLOCK_C": tiles.block_classes(classes)}
+    return _rows(kernel, {**block, "KIND_SET": kinds, "SEPARATE": separate, **more}, wanted)
 
 
 def table() -> list[Row]:
-    """Every kernel x configuration x kinds of value x class count; group means for float16 and codes."""
+    """Every kernel x configuration x kinds of value x class count."""
     rows: list[Row] = []
+    aligned = {"ALIGN": 16, "FLAT": True, "UNIT": True}
+    scattered = {"ALIGN": 1, "FLAT": False, "UNIT": False}
+    slots = {FLOAT16: 4, BFLOAT16: 2, FLOAT32: 8, CODES: 4, PROBABILITIES: 4, ALL: 1}
     for classes in CLASSES:
-        for kind_set in (FLOAT16, BFLOAT16, FLOAT32, CODES, ALL):
-            rows += _rows(
-                "softmax_average",
-                _average_choices(classes, kind_set, False, ALIGN=16, FLAT=True, UNIT=True),
-            )
-        for kind_set in (FLOAT16, CODES):
-            rows += _rows(
-                "softmax_average",
-                _average_choices(classes, kind_set, True, ALIGN=16, FLAT=True, UNIT=True),
-            )
-        rows += _rows(
-            "softmax_average",
-            _average_choices(classes, FLOAT16, False, ALIGN=1, FLAT=False, UNIT=False),
-        )
-        for kind_set, slots in (
-            (FLOAT16, 4),
-            (BFLOAT16, 2),
-            (FLOAT32, 8),
-            (CODES, 4),
-            (PROBABILITIES, 4),
-            (ALL, 1),
-        ):
-            rows += _rows(
-                "upsample_average", _average_choices(classes, kind_set, False, SLOTS=slots)
-            )
-        for kind_set, slots in ((FLOAT16, 4), (PROBABILITIES, 1)):
-            rows += _rows(
-                "upsample_average", _average_choices(classes, kind_set, True, SLOTS=slots)
-            )
+        for kinds in (FLOAT16, BFLOAT16, FLOAT32, CODES, ALL):
+            rows += _averages("softmax_average", classes, kinds, False, **aligned)
+        for kinds in (FLOAT16, CODES):
+            rows += _averages("softmax_average", classes, kinds, True, **aligned)
+        rows += _averages("softmax_average", classes, FLOAT16, False, **scattered)
+        for kinds, number in slots.items():
+            rows += _averages("upsample_average", classes, kinds, False, SLOTS=number)
+        for kinds, number in ((FLOAT16, 4), (PROBABILITIES, 1)):
+            rows += _averages("upsample_average", classes, kinds, True, SLOTS=number)
     for groups, matrix in itertools.product((1, 3, 22), (True, False)):
         rows += _rows("contested", {"GROUPS": groups, "MATRIX": matrix})
-    return rows + list(_rows("confusion", {"COPIES": triton_confusion.MOST_COPIES}))
+    return rows + list(_rows("confusion", {"COPIES": confusion.MOST_COPIES}))
+
+
+def _outputs(row: Row) -> Outputs:
+    """Types of the outputs; what is not asked for is a compile-time None."""
+    labels = "*u16" if (row["CLASSES"] or 0) > NARROW_VOID else "*u8"
+    types = {name: labels if name == "labels" else "*fp32" for name in row.outputs}
+    return Outputs(*(types.get(name, "constexpr") for name in Outputs._fields))
 
 
 def _source(row: Row) -> ASTSource:
-    function = KERNELS[row.kernel][0]
-    constants = dict(row.constants)
-    types = TYPES | {"labels": "*u16" if (constants.get("CLASSES") or 0) > 255 else "*u8"}
-    types["targets"] = "*u16" if row.kernel == "contested" else "*u8"
-    signature = {}
-    for name in function.arg_names:
-        scalar_or_pointer = types.get(name[:-4], "*fp32") if name.endswith("_ptr") else "i32"
-        signature[name] = "constexpr" if name in constants else scalar_or_pointer
-    divisible = {
-        (i,): [["tt.divisibility", 16]]
-        for i, name in enumerate(function.arg_names)
-        if signature[name].startswith("*")
-    }
+    function, types = KERNELS[row.kernel][0], {**TYPES, "outputs": _outputs(row)}
+    if row.kernel == "contested":
+        types["targets_ptr"] = "*u16"
+    constants: dict[Any, Any] = dict(row.constants)
+    signature: dict[str, Any] = {}
+    places: dict[tuple[int, ...], Any] = {}
+    for i, name in enumerate(function.arg_names):
+        default = "*fp32" if name.endswith("_ptr") else "i32"
+        kind = "constexpr" if name in constants else types.get(name, default)
+        signature[name] = kind
+        if isinstance(kind, tuple):
+            leaves: dict[tuple[int, ...], Any] = {(i, j): leaf for j, leaf in enumerate(kind)}
+            constants |= {place: None for place, leaf in leaves.items() if leaf == "constexpr"}
+            places |= leaves
+        else:
+            places[(i,)] = kind
+    divisible = {p: [["tt.divisibility", 16]] for p, kind in places.items() if kind[0] == "*"}
     return ASTSource(function, signature, constants, divisible)
 
 
@@ -190,9 +174,9 @@ def _nvidia_usage(kernel: CompiledKernel) -> tuple[int, int, int]:
         text = subprocess.run(
             [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
-    registers, stack, local = (
-        int(number) for number in re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", text).groups()
-    )  # type: ignore[union-attr]
+    found = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", text)
+    assert found is not None
+    registers, stack, local = (int(number) for number in found.groups())
     return registers, stack, local
 
 
@@ -209,12 +193,8 @@ def _amd_usage(assembly: str) -> tuple[int, int, int]:
 
 def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
     """A row compiled as its launcher has it compiled."""
-    roomy = row.kernel in ("softmax_average", "upsample_average")
-    options = {
-        "num_warps": row.warps,
-        "num_stages": row["STAGES"] or 1,
-        **triton_terms.compiler_options(roomy),
-    }
+    options = tiles.compiler_options(holds_tile=row["TILE"] is not None)
+    options |= {"num_warps": row.warps, "num_stages": row["STAGES"] or 1}
     if target.backend == "hip":
         options.pop("maxnreg", None)
     return triton.compile(_source(row), target=target, options=options)
@@ -223,15 +203,13 @@ def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
 def compile_row(row: Row, target: GPUTarget) -> Compiled:
     amd, kernel = target.backend == "hip", compile_kernel(row, target)
     assembly = kernel.asm["amdgcn" if amd else "ptx"]
-    registers, stack, spills = _amd_usage(assembly) if amd else _nvidia_usage(kernel)
+    usage = _amd_usage(assembly) if amd else _nvidia_usage(kernel)
     memory = Counter(_memory_instructions(assembly, amd))
-    return Compiled(
-        row, target, registers, stack, spills, kernel.metadata.shared, memory, kernel.asm["ttir"]
-    )
+    return Compiled(row, target, *usage, kernel.metadata.shared, memory, kernel.asm["ttir"])
 
 
 def _memory_instructions(assembly: str, amd: bool) -> list[str]:
-    """Names of the instructions that touch device memory; an asynchronous copy with its bytes: ``cp.async.16``."""
+    """Names of the instructions that touch device memory; asynchronous copies with their bytes."""
     if amd:
         return re.findall(r"\b((?:global|buffer)_(?:load|store|atomic)\w*)", assembly)
     copies = [
@@ -258,12 +236,12 @@ def compile_all(targets: Sequence[GPUTarget] = TARGETS) -> list[Compiled]:
 def main() -> int:
     results = compile_all()
     for made in results:
-        values = " ".join(
-            f"{name}={value}" for name, value in made.row.constants if value is not None
-        )
-        usage = f"registers {made.registers} stack {made.stack} spills {made.spills} shared {made.shared}"
+        row = made.row
         print(
-            f"{made.target.arch} {made.row.kernel} warps={made.row.warps} {values}: {usage} {dict(made.memory)}"
+            f"{made.target.arch} {row.kernel} warps={row.warps}",
+            *(f"{name}={value}" for name, value in row.constants),
+            f"outputs={','.join(row.outputs)}: registers {made.registers} stack {made.stack}",
+            f"spills {made.spills} shared {made.shared} {dict(made.memory)}",
         )
     return int(any(made.stack or made.spills for made in results))
 

@@ -1,16 +1,20 @@
-"""Numbers that every room agrees on; NumPy only, so that readers of files need no torch.
+"""Numbers that stores, label maps and kernels must agree on, here alone; NumPy only.
 
-A gap is how far a logit lies below its pixel's largest; code 0..255 is GAP_RANGE * (code / 255)^2.
+A gap code q stands for the logit -24 (q / 255)^2 below its pixel's top class, whose code is 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-GAP_RANGE = 24.0
-DECODE_TABLE = (-GAP_RANGE * (np.arange(256) / 255.0) ** 2).astype(np.float32)
+GAP_RANGE = 24.0  # the largest gap below the top logit that a code keeps; exp(-24) = 4e-11
+LAST_CODE = 255
+DECODE_TABLE = (-GAP_RANGE * (np.arange(LAST_CODE + 1) / LAST_CODE) ** 2).astype(np.float32)
+
+NARROW_VOID, WIDE_VOID = 255, 65535  # the last value of uint8 and of uint16 names no class
+MOST_CLASSES = WIDE_VOID
 
 
 def void_label(classes: int | None) -> int:
-    """The label of pixels that never count: 255, beyond 255 classes 65535."""
-    return 255 if classes is None or classes <= 255 else 65535
+    """The label of pixels without a class: 255, or 65535 in the uint16 maps of over 255 classes."""
+    return NARROW_VOID if classes is None or classes <= NARROW_VOID else WIDE_VOID

@@ -1,7 +1,8 @@
-"""What a launch of the Triton kernels adds up: models in order of group and kind of value, with their factors.
+"""What the Triton kernels share: which models a launch adds up, and what follows from their sum.
 
-M models, G groups. Kinds of value: float16, bfloat16, float32 logits, uint8 gap codes, and probabilities of the three float types; a kernel
-has one loop per kind that occurs, so models of all kinds share one launch.
+M models, G groups, C classes, P pixels. Kinds of value: float16, bfloat16, float32 logits, uint8
+gap codes, and probabilities of the three float types; a kernel has one loop per kind that occurs,
+so models of all kinds share one launch.
 """
 
 from __future__ import annotations
@@ -9,137 +10,207 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from fusion.kernels.arithmetic import GAP_RANGE, Fused, label_dtype, normalised
+from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
+from fusion.kernels.call import Call
+from fusion.kernels.numbers import GAP_RANGE, LAST_CODE, NARROW_VOID, WIDE_VOID
 
 MAX_CLASSES = 1024  # one tile holds every class of a pixel
 LOG2_E = math.log2(math.e)
-KINDS = {
-    torch.float16: 0,
-    torch.bfloat16: 1,
-    torch.float32: 2,
-    torch.uint8: 3,
-}  # + 4 for values that are probabilities already
-KIND_COUNT = tl.constexpr(8)
-CODES = tl.constexpr(3)
-PROBABILITIES = tl.constexpr(4)
+KIND_COUNT = tl.constexpr(2 * PROBABILITIES)
+CODES = tl.constexpr(KINDS[torch.uint8])
+PLAIN = tl.constexpr(PROBABILITIES)  # this and all above need no softmax
+NARROW = tl.constexpr(NARROW_VOID)
+WIDE = tl.constexpr(WIDE_VOID)
+
+Pointer = Any  # a tensor or None to a launch, a pointer to its kernel, a type to the compiler
+Sums = list[list[tuple[int, float]]]  # for each sum, the models in it and the coefficient of each
 
 
-def compiler_options(roomy: bool) -> dict[str, object]:
-    """No contraction; averages hold a tile (`roomy`) and get up to 255 registers, where ptxas would rather use the stack."""
-    limit = {"maxnreg": 255} if roomy and torch.version.hip is None else {}
+class Models(NamedTuple):
+    """Tables of a launch, on its device. Without group means there is one group, of all models."""
+
+    address: Pointer  # int64 [M, 5]: address, and what the kernel needs to find a pixel
+    factor: Pointer  # float32 [M, 2]: factor, coefficient
+    bounds: Pointer  # int64 [G, 9]: models of kind k in group g: [g, k] .. [g, k + 1] - 1
+    group: Pointer  # float32 [G, 2]: 1 / n_g, w_g
+
+
+class Outputs(NamedTuple):
+    """`Fused` as kernels take it: addresses, None where not asked for."""
+
+    labels: Pointer  # [P] uint8 or uint16
+    probabilities: Pointer  # [C, P] float32
+    confidence: Pointer  # [P] float32
+    margin: Pointer  # [P] float32
+    entropy: Pointer  # [P] float32
+    group_means: Pointer  # [G, C, P] float32; without it the coefficients hold the weights
+
+
+@triton.jit
+def typed_pointer(address: tl.tensor, KIND: tl.constexpr, ALIGN: tl.constexpr) -> tl.tensor:
+    """The address of a tensor as a pointer to its kind of value; a multiple of ALIGN elements."""
+    if KIND % 4 == 0:
+        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float16)), ALIGN * 2)
+    elif KIND % 4 == 1:
+        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.bfloat16)), ALIGN * 2)
+    elif KIND % 4 == 2:
+        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float32)), ALIGN * 4)
+    else:
+        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.uint8)), ALIGN)
+    return pointer
+
+
+@triton.jit
+def add_values(
+    total: tl.tensor,  # [BLOCK_C, N]
+    z: tl.tensor,  # [BLOCK_C, N] values of one model
+    factor: tl.tensor,  # turns z into an exponent of 2
+    coefficient: tl.tensor,
+    real: tl.tensor,  # [BLOCK_C, 1] whether the row is a class, not padding
+    KIND: tl.constexpr,
+    PEAKED: tl.constexpr,  # the largest z of every pixel is 0 already
+) -> tl.tensor:
+    """total + coefficient * softmax(z) over axis 0, or * z where z are probabilities already."""
+    if KIND >= PLAIN:
+        return tl.fma(z, coefficient + tl.zeros_like(total), total)
+    if not PEAKED:
+        z = tl.where(real, z, -float("inf"))
+        z = z - tl.max(z, axis=0, keep_dims=True)
+    exponentials = tl.where(real, tl.exp2(z * factor), 0.0)
+    share = coefficient / tl.sum(exponentials, axis=0, keep_dims=True)
+    return tl.fma(exponentials, share + tl.zeros_like(total), total)
+
+
+@triton.jit
+def close_group(
+    scores: tl.tensor,  # [BLOCK_C, N] weighted means of the groups before
+    sums: tl.tensor,  # [BLOCK_C, N] this group's sum
+    g: tl.tensor,
+    pixel: tl.tensor,  # [N] int64, index into the outputs
+    inside: tl.tensor,  # [N] whether the pixel exists
+    pixels: tl.tensor,  # P
+    models: Models,
+    outputs: Outputs,
+    CLASSES: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+) -> tl.tensor:
+    """Stores a group's mean; the scores with it added. A group of weight 0 does not count."""
+    row = tl.arange(0, BLOCK_C)[:, None]
+    mean = sums * tl.load(models.group + g * 2)
+    place = (tl.cast(g, tl.int64) * CLASSES + row) * pixels + pixel[None, :]
+    tl.store(outputs.group_means + place, mean, mask=(row < CLASSES) & inside[None, :])
+    weight = tl.load(models.group + g * 2 + 1)
+    return tl.where(weight > 0, scores + mean * weight, scores)
+
+
+@triton.jit
+def store_outputs(
+    scores: tl.tensor,  # [BLOCK_C, N] fused scores of N pixels
+    pixel: tl.tensor,  # [N] int64, index into the outputs
+    inside: tl.tensor,  # [N] whether the pixel exists
+    pixels: tl.tensor,  # P
+    outputs: Outputs,
+    CLASSES: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+) -> None:
+    """Everything that follows from the scores of a pixel, each only where it is asked for."""
+    row = tl.arange(0, BLOCK_C)[:, None]
+    real = row < CLASSES
+    if outputs.probabilities is not None:
+        place = row.to(tl.int64) * pixels + pixel[None, :]
+        tl.store(outputs.probabilities + place, scores, mask=real & inside[None, :])
+    if outputs.entropy is not None:
+        terms = scores * tl.log(tl.where(real & (scores != 0.0), scores, 1.0))
+        tl.store(outputs.entropy + pixel, -tl.sum(terms, axis=0), mask=inside)
+    if outputs.labels is not None or outputs.confidence is not None or outputs.margin is not None:
+        undefined = tl.max(tl.where(real & (scores != scores), 1, 0), axis=0) > 0
+        ranked = tl.where(real & (scores == scores), scores, -float("inf"))
+        best, label = tl.max(
+            ranked, axis=0, return_indices=True, return_indices_tie_break_left=True
+        )
+        best = tl.where(undefined, float("nan"), best)
+        if outputs.labels is not None:
+            label = tl.where(undefined, NARROW if CLASSES <= NARROW else WIDE, label)
+            dtype = outputs.labels.dtype.element_ty
+            tl.store(outputs.labels + pixel, label.to(dtype), mask=inside)
+        if outputs.confidence is not None:
+            tl.store(outputs.confidence + pixel, best, mask=inside)
+        if outputs.margin is not None:
+            second = tl.max(tl.where(row == label[None, :], -float("inf"), ranked), axis=0)
+            margin = best - second if CLASSES > 1 else best
+            tl.store(outputs.margin + pixel, margin, mask=inside)
+
+
+def compiler_options(*, holds_tile: bool = False) -> dict[str, object]:
+    """No contraction. Holding a tile takes 255 registers; ptxas would rather use the stack."""
+    limit = {"maxnreg": 255} if holds_tile and torch.version.hip is None else {}
     return {"enable_fp_fusion": False, **limit}
 
 
 def block_classes(classes: int) -> int:
     """Classes padded to a power of two, at least 16 so that a tile keeps a sensible shape."""
     if classes > MAX_CLASSES:
-        raise ValueError(
-            f"logits: got {classes} classes; the GPU kernels take at most {MAX_CLASSES}, so move the logits to the CPU"
-        )
+        most = f"the GPU kernels take at most {MAX_CLASSES}, so move the logits to the CPU"
+        raise ValueError(f"logits: got {classes} classes; {most}")
     return max(16, triton.next_power_of_2(classes))
-
-
-Sums = list[list[tuple[int, float]]]  # for each sum, the models in it and the coefficient of each
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The sum of one launch: `order` lists models by group, then by kind of value; bounds and factors as the kernel takes them."""
+    """What a launch adds up: `order` lists models by group, then by kind of value."""
 
     order: list[int]
     factors: list[tuple[float, float]]
     bounds: list[list[int]]
-    shares: list[tuple[float, float]]
+    weighting: list[tuple[float, float]]
     kind_set: int
 
-    def tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """factors float32 [M, 2], bounds int64 [G, 9] and shares float32 [G, 2] on a device."""
-        rows = (
-            (self.factors, torch.float32),
-            (self.bounds, torch.int64),
-            (self.shares, torch.float32),
-        )
-        factors, bounds, shares = (
-            torch.tensor(values, dtype=dtype).to(device) for values, dtype in rows
-        )
-        return factors, bounds, shares
+    def models(self, addresses: Sequence[Sequence[int]], device: torch.device) -> Models:
+        """The tables on a device; addresses [M, 5] of the models in order."""
+        integers, floats = torch.int64, torch.float32
+        tables = (addresses, self.factors, self.bounds, self.weighting)
+        pairs = zip(tables, (integers, floats, integers, floats), strict=True)
+        return Models(*(torch.tensor(table, dtype=dtype).to(device) for table, dtype in pairs))
 
 
-def kinds_of(logits: Sequence[Tensor], values: Sequence[str]) -> list[int]:
+def sums(call: Call) -> Sums:
+    """What is to be added: each group where group means are wanted, else one sum of all used."""
+    if "group_means" in call.outputs:
+        return [[(m, 1.0) for m in group] for group in call.groups]
+    pairs = zip(call.groups, weighting(call), strict=True)
+    return [[(m, share * w) for group, (share, w) in pairs if w > 0 for m in group]]
+
+
+def weighting(call: Call) -> list[tuple[float, float]]:
+    """1 / n_g and w_g of every group."""
     return [
-        KINDS[t.dtype] + (0 if value == "logits" else PROBABILITIES.value)
-        for t, value in zip(logits, values, strict=True)
-    ]
-
-
-def factor_of(kind: int, temperature: float) -> float:
-    """What turns a logit, or the square of a gap code, into the exponent of 2."""
-    return LOG2_E / temperature * (-GAP_RANGE / 255.0**2 if kind == CODES.value else 1.0)
-
-
-def sums_of(
-    weights: Sequence[float], groups: Sequence[Sequence[int]], separate: bool
-) -> tuple[Sums, list[tuple[float, float]]]:
-    """What is to be summed, and the share 1 / n_g and weight w_g of each group.
-
-    Groups of weight 0 are left out and the rest become one sum, unless group means are wanted (`separate`).
-    """
-    shares = [
         (1.0 / len(group), weight)
-        for group, weight in zip(groups, normalised(weights), strict=True)
+        for group, weight in zip(call.groups, normalised(call.weights), strict=True)
     ]
-    if separate:
-        return [[(m, 1.0) for m in group] for group in groups], shares
-    return [
-        [
-            (m, share * weight)
-            for group, (share, weight) in zip(groups, shares, strict=True)
-            if weight > 0
-            for m in group
-        ]
-    ], shares
 
 
-def terms(
-    sums: Sums,
-    shares: list[tuple[float, float]],
-    kinds: Sequence[int],
-    temperatures: Sequence[float],
-) -> Terms:
-    """The sums in the order in which the kernel walks over them."""
+def terms(call: Call, added: Sums, group_table: list[tuple[float, float]]) -> Terms:
+    """Sums over the models of `call`, in the order in which the kernel walks over them."""
     order: list[int] = []
     factors: list[tuple[float, float]] = []
     bounds: list[list[int]] = []
-    for members in sums:
+    for members in added:
         bounds.append([len(order)])
         for kind in range(KIND_COUNT.value):
-            chosen = [(m, coefficient) for m, coefficient in members if kinds[m] == kind]
+            chosen = [(m, c) for m, c in members if call.kinds[m] == kind]
             order += [m for m, _ in chosen]
-            factors += [
-                (factor_of(kind, temperatures[m]), coefficient) for m, coefficient in chosen
-            ]
+            factors += [(_factor(kind, call.temperatures[m]), c) for m, c in chosen]
             bounds[-1].append(len(order))
-    return Terms(order, factors, bounds, shares, sum({1 << kinds[m] for m in order}))
+    return Terms(order, factors, bounds, group_table, sum({1 << call.kinds[m] for m in order}))
 
 
-def empty_outputs(
-    classes: int, groups: int, shape: Sequence[int], outputs: Sequence[str], device: torch.device
-) -> Fused:
-    """Uninitialised tensors for the outputs that are asked for."""
-    shapes = {"probabilities": (classes, *shape), "group_means": (groups, classes, *shape)}
-    return Fused(
-        **{
-            name: torch.empty(
-                shapes.get(name, tuple(shape)),
-                dtype=label_dtype(classes) if name == "labels" else torch.float32,
-                device=device,
-            )
-            for name in outputs
-        }
-    )
+def _factor(kind: int, temperature: float) -> float:
+    """What turns a logit, or the square of a gap code, into the exponent of 2."""
+    per_square = -GAP_RANGE / LAST_CODE**2
+    return LOG2_E / temperature * (per_square if kind == CODES.value else 1.0)

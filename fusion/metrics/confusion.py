@@ -10,9 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
 from fusion.metrics.objectives import iou, objective
-from fusion.text import listed
-
-_BLOCK = 1 << 22  # pixels at a time: bounds the int64 copies of other types than uint8
 
 
 def confusion(
@@ -28,9 +25,7 @@ def confusion(
     Raises:
         InputError: shapes differ, no integers, or a counted target or label outside 0..C-1.
     """
-    import torch  # here, so that whoever only reads scores waits for NumPy alone
-
-    from fusion.kernels import confusion as count
+    from fusion.kernels import confusion as count  # with torch, which readers of scores need not
 
     targets, labels = np.asarray(targets), np.asarray(labels)
     if targets.shape != labels.shape:
@@ -41,33 +36,7 @@ def confusion(
             raise InputError(f"confusion: {name} are {array.dtype}; give integer class ids")
     if classes < 1:
         raise InputError(f"confusion: classes is {classes}; give the number of classes, at least 1")
-    targets, labels = targets.reshape(-1), labels.reshape(-1)
-    narrow = np.uint8 if targets.dtype == labels.dtype == np.uint8 else np.int64
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    for start in range(0, len(targets), _BLOCK):
-        pair = targets[start : start + _BLOCK], labels[start : start + _BLOCK]
-        # torch takes no arrays that are read-only, strided backwards or of foreign byte order
-        t, p = (torch.from_numpy(np.require(x, narrow, ("C", "W"))) for x in pair)
-        try:
-            counts += count(t, p, classes, ignore=ignore).numpy()
-        except ValueError:
-            _refuse_outside(*pair, classes, ignore)
-            raise
-    return counts
-
-
-def _refuse_outside(
-    targets: NDArray[np.integer], labels: NDArray[np.integer], classes: int, ignore: int
-) -> None:
-    """Names the counted values [P] that are no classes."""
-    counted, void = targets != ignore, f"set void targets to {ignore}"
-    every = "every pixel whose target is not void needs a class"
-    for name, found, advice in (("targets", targets, void), ("labels", labels, every)):
-        ids = found[counted]
-        outside = np.unique(ids[(ids < 0) | (ids >= classes)])
-        if outside.size:
-            got = f"{name} hold {listed(outside)} outside 0..{classes - 1}"
-            raise InputError(f"confusion: {got}; {advice}")
+    return count(targets, labels, classes, ignore=ignore)
 
 
 def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:

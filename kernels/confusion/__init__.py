@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
+    Ids = TypeVar("Ids", Tensor, np.ndarray)
 
-def confusion(targets: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
-    """Counts of (target, label) pairs: int64 [C, C] on the labels' device, rows targets, columns labels.
+
+def confusion(targets: Ids, labels: Ids, classes: int, *, ignore: int = 255) -> Ids:
+    """Counts of (target, label) pairs.
 
     Args:
-        targets, labels: integer tensors of one shape, values 0..C-1.
+        targets: integers of any dtype and shape, values 0..C-1 or `ignore`: a tensor, or a NumPy
+            array. Two arrays of uint8 are counted as they are, others in copies of some pixels.
+        labels: the same kind of thing of the same shape, on the same device, values 0..C-1.
         classes: C.
         ignore: pixels whose target has this value do not count, whatever their label.
 
-    Raises:
-        TypeError: tensors that are not integers. ValueError: shapes or devices that differ, or a counted value outside 0..C-1.
-    """
-    from fusion.kernels import call as arguments
+    Returns:
+        int64 [C, C], rows targets, columns labels: a tensor on the labels' device, or for NumPy
+        arrays an array.
 
-    arguments.check_labels(targets, labels, classes)
-    if labels.device.type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"device: got {labels.device}; fusion runs on cpu and cuda (ROCm included)"
-        )
-    if labels.device.type == "cuda":
-        from fusion.kernels.confusion.triton import confusion as count
-    else:
-        from fusion.kernels.average.cpu import confusion as count
-    return count(targets, labels, classes, ignore=ignore)
+    Raises:
+        TypeError: what is not integers.
+        ValueError: shapes or devices that differ, or a counted value outside 0..C-1 (InputError).
+    """
+    from fusion.kernels.backends import choose
+    from fusion.kernels.call import check_labels
+
+    device = check_labels(targets, labels, classes)
+    return choose("confusion", device.type).confusion(targets, labels, classes, ignore=ignore)

@@ -1,8 +1,9 @@
-"""Confusion counts on a GPU: int64 [C, C], rows targets, columns labels, exact for any number of pixels.
+"""Confusion counts on a GPU: int64 [C, C], exact for any number of pixels.
 
-P pixels, C classes. Every program adds its pixels to one of several copies of the matrix with int64 atomics; the copies keep programs that
-count the same frequent pair out of each other's way and are summed at the end. Integer sums have one result in any order. A counted pair
-outside 0..C-1 raises a flag and touches no count; the twin in kernels/reference.py then says which values they were.
+P pixels, C classes. Every program adds its pixels to one of several copies of the matrix with int64
+atomics; the copies keep programs that count the same frequent pair out of each other's way and are
+summed at the end. Integer sums have one result in any order. A counted pair outside 0..C-1 raises a
+flag and touches no count; naive.py then says which values they were.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
-from fusion.kernels import arithmetic as reference
+from fusion.kernels.confusion import naive
 
 MOST_COPIES = 32
 COPY_BYTES = 32 << 20  # for all copies together, but at least one
@@ -24,7 +25,7 @@ def confusion_kernel(
     targets_ptr: tl.tensor,  # [P] any integer dtype
     labels_ptr: tl.tensor,  # [P] any integer dtype
     counts_ptr: tl.tensor,  # int64 [COPIES, C, C], zeros
-    outside_ptr: tl.tensor,  # int32 [1], zero; not zero afterwards where a counted value is outside 0..C-1
+    outside_ptr: tl.tensor,  # int32 [1], zero; 1 afterwards if a counted value is outside 0..C-1
     pixels: tl.tensor,  # P
     classes: tl.tensor,  # C
     ignore: tl.tensor,
@@ -41,9 +42,8 @@ def confusion_kernel(
     tl.atomic_max(outside_ptr, wrong, mask=wrong > 0, sem="relaxed")
     copy = (tl.program_id(0) % COPIES).to(tl.int64)
     place = (copy * classes + target) * classes + label
-    tl.atomic_add(
-        counts_ptr + place, tl.full([BLOCK_P], 1, tl.int64), mask=counted & sound, sem="relaxed"
-    )
+    one = tl.full([BLOCK_P], 1, tl.int64)
+    tl.atomic_add(counts_ptr + place, one, mask=counted & sound, sem="relaxed")
 
 
 def configurations() -> list[triton.Config]:
@@ -60,7 +60,7 @@ tuned_confusion = triton.autotune(
 
 
 def confusion(targets: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
-    """int64 [C, C] on the tensors' device; parameters and ValueError as `fusion.kernels.confusion`."""
+    """As `fusion.kernels.confusion`, on a GPU."""
     targets, labels = targets.reshape(-1), labels.reshape(-1)
     pixels, device = len(targets), labels.device
     copies = max(1, min(MOST_COPIES, COPY_BYTES // (8 * classes * classes)))
@@ -71,8 +71,6 @@ def confusion(targets: Tensor, labels: Tensor, classes: int, *, ignore: int = 25
     tuned_confusion[lambda meta: (triton.cdiv(pixels, meta["BLOCK_P"]),)](
         targets, labels, counts, outside, pixels, classes, ignore, COPIES=copies
     )
-    return (
-        reference.confusion(targets, labels, classes, ignore=ignore)
-        if outside.item()
-        else counts.sum(dim=0)
-    )
+    if outside.item():
+        naive.confusion(targets.cpu(), labels.cpu(), classes, ignore=ignore)  # names the values
+    return counts.sum(dim=0)

@@ -25,25 +25,19 @@ never reach the upper envelope are dropped as in minimum error rate training (Ma
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.kernels.contested import cpu, naive
+from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Block, Parts
 from fusion.kernels.contested.naive import BadPixel
-from fusion.kernels.native import build
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
 
 __all__ = ["BadPixel", "Block", "Parts", "condense", "count", "on_device"]
-
-
-def _backend() -> ModuleType:
-    return naive if build.library() is None else cpu
 
 
 def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:
@@ -63,7 +57,9 @@ def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: in
     if not fits or kinds != (np.float32, np.uint16):
         got = f"means {kinds[0]} {list(shape)}, targets {kinds[1]} {list(targets.shape)}"
         raise ValueError(f"condense: {got}; give float32 [G, C, P] and uint16 [P]")
-    return _backend().condense(np.ascontiguousarray(means), np.ascontiguousarray(targets), ignore)
+    return choose("contested").condense(
+        np.ascontiguousarray(means), np.ascontiguousarray(targets), ignore
+    )
 
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
@@ -111,4 +107,4 @@ def count(
     strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
     if strange:
         raise ValueError(f"a run of video {strange[0]} where there are {videos}")
-    return _backend().count(parts, weights, classes, videos=videos, matrix=matrix)
+    return choose("contested").count(parts, weights, classes, videos=videos, matrix=matrix)

@@ -2,7 +2,7 @@
  * Contract: kernels/contested/__init__.py; layout: layout.py; the same, slowly: naive.py. Built
  * without fused multiply-add; every float32 operation here rounds once. Shape letters: G groups, C
  * classes, P pixels, k candidates of a pixel, B weight vectors. */
-#include "../native/kernels.h"
+#include "kernels.h"
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.kernels.contested.layout import Block, Parts, empty, merged
 from fusion.kernels.contested.naive import FAULTS, LARGEST_SCORE, TINY, BadPixel, margin
 from fusion.kernels.native import build
+from fusion.kernels.native.pool import in_threads, workers
 
 TILE = 512
 ROOM = 1 << 18  # candidates per call of the compiled filter: a buffer of 3 MB for three groups
-
-
-@cache
-def _pool(workers: int, process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="contested")
-
-
-def in_threads(task: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """task(*job) for every job, in their order; compiled functions release the interpreter lock."""
-    if len(jobs) < 2:
-        return [task(*job) for job in jobs]
-    # a forked child must not wait for its parent's threads
-    return list(_pool(workers(), os.getpid()).map(lambda job: task(*job), jobs))
-
-
-def workers() -> int:
-    """How many threads compiled loops may use."""
-    import torch
-
-    return torch.get_num_threads()
 
 
 def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:

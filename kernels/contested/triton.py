@@ -218,6 +218,6 @@ def count(
             *(vectors, classes, per_vector, per_video, share),
             GROUPS=groups,
             MATRIX=matrix,
-            **compiler_options(roomy=False),
+            **compiler_options(),
         )
     return counts.cumsum(dim=1).cpu().numpy()

@@ -1,38 +1,74 @@
-"""Signatures of the compiled functions: what each returns and takes.
+"""Types of every C function, so that callers pass plain numbers, addresses (int) and None.
 
-They are checked at every call: an array of another dtype, or not in C order, raises.
+N, F, D: int64, float, double. P: an address, of an array that somebody keeps alive during the call.
+F4, F8, I8, U1, U2: NumPy arrays in C order, whose type ctypes checks.
 """
 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 from numpy.ctypeslib import ndpointer
 
-INT, FLOAT, DOUBLE = ctypes.c_int64, ctypes.c_float, ctypes.c_double
+INT = ctypes.c_int
+N, F, D, P = ctypes.c_int64, ctypes.c_float, ctypes.c_double, ctypes.c_void_p
 F4, F8, I8, U1, U2 = (
     ndpointer(np.dtype(kind), flags="C") for kind in ("f4", "f8", "i8", "u1", "u2")
 )
-FLIPS = ndpointer(flags="C")  # of dtype kernels/sweep/layout.py:FLIP
+FLIPS = ndpointer(flags="C")  # of kernels/sweep/layout.py: FLIP
 
-Signature = tuple[type | None, tuple[type, ...]]
 
-CONTESTED: dict[str, Signature] = {
-    "contested_filter": (
-        None,
-        (F4, U2, *6 * (INT,), *3 * (FLOAT,), I8, U2, U2, U2, F4, INT, I8),
-    ),
-    "contested_count": (None, (I8, INT, F4, *5 * (INT,), I8)),
-    "contested_flips": (INT, (I8, INT, F8, F8, INT, INT, DOUBLE, DOUBLE, INT, FLIPS, I8, F8)),
-    "contested_scan": (None, (FLIPS, INT, I8, I8, INT, U1, *3 * (DOUBLE,), F8, F8)),
-    "contested_bound": (INT, (I8, INT, I8, INT, F8, INT, DOUBLE, *4 * (I8,), F8, U1)),
+class Average(ctypes.Structure):
+    """struct average of average.c."""
+
+    _fields_ = (
+        *((name, N) for name in ("models", "groups", "classes", "pixels", "inner", "tile")),
+        *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
+        *((name, P) for name in ("exponentials", "gaps", "members", "group_end", "share")),
+        *(("weight", P), ("ignore", N), ("finishes", N), ("labels", P), ("probabilities", P)),
+        *((name, P) for name in ("confidence", "margin", "entropy", "group_means")),
+    )
+
+
+class Maps(ctypes.Structure):
+    """struct maps of upsample.c."""
+
+    _fields_ = (
+        ("data", P),
+        *((name, N) for name in ("kind", "class_stride", "row_stride", "classes", "w")),
+        *((name, P) for name in ("gaps", "dead")),
+    )
+
+
+class Steps(ctypes.Structure):
+    """struct steps of upsample.c."""
+
+    _fields_ = (
+        *((name, P) for name in ("left", "right", "upper", "lower", "fx", "fy")),
+        *((name, N) for name in ("width", "rows")),
+    )
+
+
+SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "fusion_average": (INT, (P, N, N, N)),
+    "fusion_bilinear": (INT, (P, P, P, N)),
+    "fusion_resized_labels": (INT, (P, N, N, N, N, P, F, P, N, P, P)),
+    "fusion_confusion": (INT, (P, P, N, N, N, P)),
+    "fusion_confusion_bytes": (INT, (P, P, N, N, N, P)),
+    # contested and sweep: arrays are checked for their type at every call
+    "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), I8, U2, U2, U2, F4, N, I8)),
+    "contested_count": (None, (I8, N, F4, *5 * (N,), I8)),
+    "contested_flips": (N, (I8, N, F8, F8, N, N, D, D, N, FLIPS, I8, F8)),
+    "contested_scan": (None, (FLIPS, N, I8, I8, N, U1, *3 * (D,), F8, F8)),
+    "contested_bound": (N, (I8, N, I8, N, F8, N, D, *4 * (I8,), F8, U1)),
 }
 
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with its functions' types set: ctypes would take every integer for 32 bits."""
-    for name, (returns, takes) in CONTESTED.items():
+    """The library with the types of its functions."""
+    for name, (result, arguments) in SIGNATURES.items():
         function = getattr(library, name)
-        function.restype, function.argtypes = returns, takes
+        function.restype, function.argtypes = result, arguments
     return library

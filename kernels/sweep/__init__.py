@@ -17,14 +17,11 @@ Method: minimum error rate training by line search, Och 2003 and Macherey et al.
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Parts
-from fusion.kernels.native import build
-from fusion.kernels.sweep import cpu, naive
 from fusion.kernels.sweep.layout import (
     ALWAYS,
     FLIP,
@@ -53,10 +50,6 @@ __all__ = [
 ]
 
 
-def _backend() -> ModuleType:
-    return naive if build.library() is None else cpu
-
-
 def flips(
     parts: Parts,
     ends: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -78,7 +71,7 @@ def flips(
         ValueError: pixels that do not go with the groups or classes.
     """
     parts.check(len(ends[0]), classes)
-    return _backend().flips(parts, ends, classes, low, high, room)
+    return choose("sweep").flips(parts, ends, classes, low, high, room)
 
 
 def scan(
@@ -117,7 +110,7 @@ def scan(
     ordered = found.flips[np.argsort(np.ascontiguousarray(found.flips["at"]))]
     statistics = np.ascontiguousarray(found.statistics + base)
     rows, counted = np.ascontiguousarray(rows), np.ascontiguousarray(counted, np.uint8)
-    return _backend().scan(ordered, rows, statistics, counted, (low, high), narrowest)
+    return choose("sweep").scan(ordered, rows, statistics, counted, (low, high), narrowest)
 
 
 def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64]) -> Undecided:
@@ -135,4 +128,4 @@ def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64]) -> Unde
     parts.check(len(corners), classes)
     if corners.shape != (len(corners),) * 2 or len(parent.wrong) != classes:
         raise ValueError(f"bound: corners {list(corners.shape)}; give one weight vector per group")
-    return _backend().bound(parts, parent, corners, classes)
+    return choose("sweep").bound(parts, parent, corners, classes)

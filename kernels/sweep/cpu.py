@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.kernels.contested.cpu import in_threads, workers
 from fusion.kernels.contested.layout import LANES, Parts
 from fusion.kernels.native import build
+from fusion.kernels.native.pool import in_threads, workers
 from fusion.kernels.sweep.layout import FLIP, Flips, Undecided, joined, slack
 
 

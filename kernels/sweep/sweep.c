@@ -2,7 +2,7 @@
  * and bounds over a simplex of weights. Everything here is float64 and decides nothing by itself:
  * the caller evaluates what is found in float32, and bounds keep a slack for its rounding.
  * Contract: kernels/sweep/__init__.py; the same, slowly: naive.py. */
-#include "../native/kernels.h"
+#include "kernels.h"
 
 typedef struct {
     double at;

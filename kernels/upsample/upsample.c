@@ -1,17 +1,14 @@
-/* Bilinear steps of kernels/cpu_upsample.py, as kernels/reference.py writes them: horizontal, then vertical, a * (1 - f) + b * f.
+/* Bilinear steps as kernels/upsample/naive.py writes them: horizontal, then vertical, a * (1 - f) +
+ * b * f.
  *
- * G groups, C classes, maps [h, w] to label rows [rows, W]. `left`, `right`, `fx` [W] and `upper`, `lower`, `fy` [rows] are the
- * neighbours and fractions of every label column and row.
+ * G groups, C classes, maps [h, w] to label rows [rows, W]. `left`, `right`, `fx` [W] and `upper`,
+ * `lower`, `fy` [rows] are the neighbours and fractions of every label column and row.
  */
 
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define NO_SCORE -1e30f /* stands for -inf while interpolating: 0 * -inf would be NaN */
-
-void fusion_decode(int64_t kind, const char *row, int64_t n, const float *gaps, float *restrict out);
+#include "kernels.h"
 
 struct steps {
     const int64_t *left, *right, *upper, *lower;
@@ -19,37 +16,42 @@ struct steps {
     int64_t width, rows;
 };
 
-/* One class of the model's row y at label columns; `native` is room for w floats. */
-static void widen(int64_t kind, const char *row, int64_t w, const float *gaps, const uint8_t *dead, int64_t is_logits, const struct steps *s,
+/* Maps [C, h, w], strides in bytes, columns adjacent. bindings.py holds the mirrors of both. */
+struct maps {
+    const char *data;
+    int64_t kind, class_stride, row_stride, classes, w;
+    const float *gaps;   /* [256] decoded gap codes */
+    const uint8_t *dead; /* [h, w] pixels without any finite logit, or NULL */
+};
+
+/* Row y of class c at label columns; `native` is room for w floats. */
+static void widen(const struct maps *m, int64_t c, int64_t y, const struct steps *s,
                   float *restrict native, float *restrict out) {
-    fusion_decode(kind, row, w, gaps, native);
-    for (int64_t x = 0; is_logits && x < w; x++) native[x] = native[x] == -INFINITY ? NO_SCORE : native[x];
-    for (int64_t x = 0; dead && x < w; x++) native[x] = dead[x] ? NAN : native[x];
-    for (int64_t x = 0; x < s->width; x++) out[x] = native[s->left[x]] * (1.0f - s->fx[x]) + native[s->right[x]] * s->fx[x];
+    decode(m->kind & 3, m->data + c * m->class_stride + y * m->row_stride, m->w, m->gaps, native);
+    if (m->kind < PROBABILITIES)
+        for (int64_t x = 0; x < m->w; x++)
+            native[x] = native[x] == -INFINITY ? NO_SCORE : native[x];
+    if (m->dead)
+        for (int64_t x = 0; x < m->w; x++) native[x] = m->dead[y * m->w + x] ? NAN : native[x];
+    for (int64_t x = 0; x < s->width; x++)
+        out[x] = native[s->left[x]] * (1.0f - s->fx[x]) + native[s->right[x]] * s->fx[x];
 }
 
-/* maps [C, h, w] (strides in bytes, columns adjacent) to out [C, rows, W], `out_stride` floats between classes. `dead` [h, w] or NULL:
- * pixels without any finite logit. Consecutive label rows share their neighbours, which are widened once. 0: no memory. */
-int fusion_bilinear(int64_t kind, const char *maps, int64_t class_stride, int64_t row_stride, int64_t classes, int64_t w, const float *gaps,
-                    const uint8_t *dead, int64_t is_logits, const struct steps *s, float *out, int64_t out_stride) {
-    float *room = malloc(sizeof(float) * (size_t)(w + 2 * s->width)), *native = room, *above = room + w, *below = above + s->width;
-    for (int64_t c = 0; room && c < classes; c++) {
+/* Maps to out [C, rows, W], `out_stride` floats between classes. Consecutive label rows share their
+ * neighbours, which are widened once. 0: no memory. */
+int fusion_bilinear(const struct maps *m, const struct steps *s, float *out, int64_t out_stride) {
+    float *room = malloc(sizeof(float) * (size_t)(m->w + 2 * s->width));
+    float *native = room, *above = room + m->w, *below = above + s->width;
+    for (int64_t c = 0; room && c < m->classes; c++) {
         int64_t has_above = -1, has_below = -1;
         for (int64_t y = 0; y < s->rows; y++) {
-            const char *plane = maps + c * class_stride;
             if (s->upper[y] != has_above && s->upper[y] == has_below) {
                 float *swap = above;
                 above = below, below = swap;
                 has_above = has_below, has_below = -1;
             }
-            if (s->upper[y] != has_above) {
-                has_above = s->upper[y];
-                widen(kind, plane + has_above * row_stride, w, gaps, dead ? dead + has_above * w : NULL, is_logits, s, native, above);
-            }
-            if (s->lower[y] != has_below) {
-                has_below = s->lower[y];
-                widen(kind, plane + has_below * row_stride, w, gaps, dead ? dead + has_below * w : NULL, is_logits, s, native, below);
-            }
+            if (s->upper[y] != has_above) widen(m, c, has_above = s->upper[y], s, native, above);
+            if (s->lower[y] != has_below) widen(m, c, has_below = s->lower[y], s, native, below);
             const float *restrict a = above, *restrict b = below;
             float *restrict to = out + c * out_stride + y * s->width, f = s->fy[y], rest = 1.0f - f;
             for (int64_t x = 0; x < s->width; x++) to[x] = a[x] * rest + b[x] * f;
@@ -59,22 +61,28 @@ int fusion_bilinear(int64_t kind, const char *maps, int64_t class_stride, int64_
     return room != NULL;
 }
 
-/* Classes that can win in the cells between rows `u` and `l` of means [G, C, h, w]: list [w, C] ascending, count [w].
+/* Classes that can win in the cells between rows `u` and `l` of means [G, C, h, w]: list [w, C]
+ * ascending, count [w].
  *
- * Exact: rounded interpolation and sums are monotone, so a class that is below another at all four corners in every group is not above
- * it in between. `slack` exceeds all relative rounding on the way, so it is strictly below and ties cannot arise either. NaN: all stay.
+ * Exact: rounded interpolation and sums are monotone, so a class that is below another at all four
+ * corners in every group is not above it in between. `slack` exceeds all relative rounding on the
+ * way, so it is strictly below and ties cannot arise either. NaN: all stay.
  */
-static void candidates(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w, int64_t u, int64_t l, float slack,
-                       float *restrict best, float *restrict bound, int32_t *restrict winner, uint8_t *restrict stays, uint16_t *list,
-                       int32_t *count) {
+static void candidates(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w,
+                       int64_t u, int64_t l, float slack, float *restrict best,
+                       float *restrict bound, int32_t *restrict winner, uint8_t *restrict stays,
+                       uint16_t *list, int32_t *count) {
     int64_t plane = h * w;
     for (int64_t x = 0; x < w; x++) best[x] = -1.0f, winner[x] = 0, count[x] = 0;
-    for (int64_t c = 0; c < classes; c++) { /* any choice of winner is right; one that is high at all corners prunes most */
+    /* any choice of winner is right; one that is high at all corners prunes most */
+    for (int64_t c = 0; c < classes; c++) {
         float *restrict sum = bound;
         for (int64_t x = 0; x < w; x++) sum[x] = 0.0f;
         for (int64_t g = 0; g < groups; g++) {
-            const float *top = means + (g * classes + c) * plane + u * w, *low = means + (g * classes + c) * plane + l * w;
-            for (int64_t x = 0; x + 1 < w; x++) sum[x] += (top[x] + low[x]) + (top[x + 1] + low[x + 1]);
+            const float *map = means + (g * classes + c) * plane;
+            const float *top = map + u * w, *low = map + l * w;
+            for (int64_t x = 0; x + 1 < w; x++)
+                sum[x] += (top[x] + low[x]) + (top[x + 1] + low[x + 1]);
             sum[w - 1] += 2 * (top[w - 1] + low[w - 1]);
         }
         for (int64_t x = 0; x < w; x++) {
@@ -93,29 +101,33 @@ static void candidates(const float *means, int64_t groups, int64_t classes, int6
     for (int64_t c = 0; c < classes; c++) {
         for (int64_t x = 0; x < w; x++) stays[x] = winner[x] == c;
         for (int64_t g = 0; g < groups; g++) {
-            const float *restrict top = means + (g * classes + c) * plane + u * w, *restrict low = means + (g * classes + c) * plane + l * w;
+            const float *map = means + (g * classes + c) * plane;
+            const float *restrict top = map + u * w, *restrict low = map + l * w;
             const float *restrict to = bound + 4 * g * w;
             for (int64_t x = 0; x < w - 1; x++)
-                stays[x] |= !((top[x] < to[x]) & (low[x] < to[w + x]) & (top[x + 1] < to[2 * w + x]) & (low[x + 1] < to[3 * w + x]));
+                stays[x] |= !((top[x] < to[x]) & (low[x] < to[w + x]) &
+                              (top[x + 1] < to[2 * w + x]) & (low[x + 1] < to[3 * w + x]));
             stays[w - 1] |= !((top[w - 1] < to[w - 1]) & (low[w - 1] < to[2 * w - 1]));
         }
         for (int64_t x = 0; x < w; x++) {
-            list[x * classes + count[x]] = (uint16_t)c; /* overwritten unless it stays; count <= c */
-            count[x] += stays[x];
+            list[x * classes + count[x]] = (uint16_t)c; /* overwritten unless it stays */
+            count[x] += stays[x];                       /* at most c before this class */
         }
     }
 }
 
 /* The label at one place among a cell's candidates. */
-static int64_t decide(const float *means, int64_t groups, int64_t classes, int64_t plane, const float *weights, const int64_t corner[4],
-                      float fx, float fy, const uint16_t *list, int64_t count, int64_t ignore) {
+static int64_t decide(const float *means, int64_t groups, int64_t classes, int64_t plane,
+                      const float *weights, const int64_t corner[4], float fx, float fy,
+                      const uint16_t *list, int64_t count, int64_t ignore) {
     float best = 0.0f;
     int64_t label = 0;
     for (int64_t k = 0; k < count; k++) {
         float score = 0.0f;
         for (int64_t g = 0; g < groups; g++) {
             const float *map = means + (g * classes + list[k]) * plane;
-            float above = map[corner[0]] * (1.0f - fx) + map[corner[1]] * fx, below = map[corner[2]] * (1.0f - fx) + map[corner[3]] * fx;
+            float above = map[corner[0]] * (1.0f - fx) + map[corner[1]] * fx;
+            float below = map[corner[2]] * (1.0f - fx) + map[corner[3]] * fx;
             float part = (above * (1.0f - fy) + below * fy) * weights[g];
             score = g == 0 ? part : score + part;
         }
@@ -125,27 +137,30 @@ static int64_t decide(const float *means, int64_t groups, int64_t classes, int64
     return label;
 }
 
-/* Labels of rows from group means [G, C, h, w] >= 0, C > 1. `narrow` or `wide` [rows, W]; adds the pixels whose cell left one class only
- * to *decided. 0: no memory. */
-int fusion_resized_labels(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w, const float *weights, float slack,
-                          const struct steps *s, int64_t ignore, uint8_t *narrow, uint16_t *wide, int64_t *decided) {
-    float *best = malloc(sizeof(float) * (size_t)w), *bound = malloc(sizeof(float) * (size_t)(4 * groups * w));
+/* Labels of rows from group means [G, C, h, w] >= 0, C > 1. labels [rows, W]; adds the pixels whose
+ * cell left one class only to *decided. 0: no memory. */
+int fusion_resized_labels(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w,
+                          const float *weights, float slack, const struct steps *s, int64_t ignore,
+                          void *labels, int64_t *decided) {
+    float *best = malloc(4 * (size_t)w), *bound = malloc(16 * (size_t)(groups * w));
     int32_t *winner = malloc(4 * (size_t)w), *count = malloc(4 * (size_t)w);
     uint8_t *stays = malloc((size_t)w);
     uint16_t *list = malloc(2 * (size_t)(w * classes + 1));
     int ready = best && bound && winner && count && stays && list;
     for (int64_t y = 0; ready && y < s->rows; y++) {
         int64_t u = s->upper[y], l = s->lower[y];
-        if (y == 0 || u != s->upper[y - 1]) candidates(means, groups, classes, h, w, u, l, slack, best, bound, winner, stays, list, count);
+        if (y == 0 || u != s->upper[y - 1])
+            candidates(means, groups, classes, h, w, u, l, slack, best, bound, winner, stays, list,
+                       count);
         for (int64_t x = 0; x < s->width; x++) {
-            int64_t left = s->left[x], right = s->right[x], to = y * s->width + x, label = list[left * classes];
-            if (count[left] == 1) ++*decided;
+            int64_t i = s->left[x], j = s->right[x], label = list[i * classes];
+            if (count[i] == 1) ++*decided;
             else {
-                const int64_t corner[4] = {u * w + left, u * w + right, l * w + left, l * w + right};
-                label = decide(means, groups, classes, h * w, weights, corner, s->fx[x], s->fy[y], list + left * classes, count[left], ignore);
+                const int64_t corner[4] = {u * w + i, u * w + j, l * w + i, l * w + j};
+                label = decide(means, groups, classes, h * w, weights, corner, s->fx[x], s->fy[y],
+                               list + i * classes, count[i], ignore);
             }
-            if (narrow) narrow[to] = (uint8_t)label;
-            if (wide) wide[to] = (uint16_t)label;
+            put_label(labels, y * s->width + x, label, ignore);
         }
     }
     free(best), free(bound), free(winner), free(count), free(stays), free(list);

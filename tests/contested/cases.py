@@ -6,13 +6,15 @@ import numpy as np
 import torch
 
 from fusion.contested import Builder, Condensed, condense
-from fusion.kernels import arithmetic as reference
+from fusion.kernels.average import naive
+from fusion.kernels.confusion import naive as counting
+from fusion.kernels.numbers import void_label
 
 
 def brute_force(means: np.ndarray, targets: np.ndarray, weights, ignore: int = 255) -> np.ndarray:
     """The matrix [C, C] by the reference's own scores, argmax and counts."""
-    labels = reference.argmax(reference.combine(torch.tensor(means), weights))
-    return reference.confusion(
+    labels = naive.argmax(naive.combine(torch.tensor(means), weights))
+    return counting.confusion(
         torch.tensor(targets.astype(np.int32)), labels, means.shape[1], ignore=ignore
     ).numpy()
 
@@ -27,7 +29,7 @@ def probabilities(
         + rng.normal(size=(1, classes, pixels)) * agree
     )
     means = (
-        reference.softmax(torch.tensor(logits.transpose(1, 0, 2), dtype=torch.float32))
+        naive.softmax(torch.tensor(logits.transpose(1, 0, 2), dtype=torch.float32))
         .permute(1, 0, 2)
         .numpy()
     )
@@ -39,7 +41,7 @@ def probabilities(
 def some_targets(classes: int, pixels: int, seed: int = 0, void: float = 0.1) -> np.ndarray:
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, classes, pixels).astype(np.uint8 if classes <= 255 else np.uint16)
-    targets[rng.random(pixels) < void] = reference.ignore_label(classes)
+    targets[rng.random(pixels) < void] = void_label(classes)
     return targets
 
 
@@ -51,7 +53,7 @@ def condensed_of(means: np.ndarray, targets: np.ndarray, videos: int = 1) -> Con
             np.ascontiguousarray(means[:, :, chunk]),
             targets[chunk],
             classes,
-            ignore=reference.ignore_label(classes),
+            ignore=void_label(classes),
         )
         builder.append(f"v{index}", block)
     return builder.finish()

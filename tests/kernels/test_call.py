@@ -102,5 +102,8 @@ def test_one_output_may_be_named_alone():
 
 
 def test_import_stays_light():
-    code = "import sys, fusion.kernels as k; assert not {'torch', 'triton'} & set(sys.modules); assert not hasattr(k, '__version__')"
+    code = (
+        "import sys, fusion.kernels as k; assert not {'torch', 'triton'} & set(sys.modules); "
+        "assert not hasattr(k, '__version__')"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

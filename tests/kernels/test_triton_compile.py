@@ -1,7 +1,8 @@
-"""The Triton kernels compiled for four architectures without a GPU: no spills or stack, fitting shared memory, wide loads, 64-bit offsets.
+"""The Triton kernels compiled for four architectures without a GPU.
 
-`python -m fusion.kernels.compile_table` compiles the whole table; here every pair of (kernel and configuration, kind of value, class count,
-architecture) occurs at least once.
+No spills or stack, fitting shared memory, wide loads, 64-bit offsets. `python -m
+fusion.kernels.compile_table` compiles the whole table; here every pair of (kernel and
+configuration, kind of value, class count, architecture) occurs at least once.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def test_counts_are_added_as_64_bit_integers(compiled):
 
 
 def test_offsets_are_64_bit():
-    """The class stride is multiplied in 64 bits in the first intermediate form, before any optimisation could hide it."""
+    """In the first intermediate form, before any optimisation could hide it."""
     rows = compile_table.table()
     for kernel in ("softmax_average", "upsample_average"):
         text = compile_table.compile_row(

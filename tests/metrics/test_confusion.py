@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from torchmetrics import JaccardIndex
 
 from fusion.errors import InputError
+from fusion.kernels.confusion import cpu, naive
 from fusion.metrics import CONVENTIONS, class_iou, confusion, miou, miou_of_counts
 from tests.metrics.oracles import slow_confusion, slow_miou
 
@@ -45,8 +46,10 @@ def test_confusion_counts_the_same_in_blocks(monkeypatch):
     rng = np.random.default_rng(1)
     targets, labels = rng.integers(0, 5, 1000), rng.integers(0, 5, 1000)
     whole = confusion(targets, labels, 5)
-    monkeypatch.setattr(sys.modules["fusion.metrics.confusion"], "_BLOCK", 37)
+    monkeypatch.setattr(cpu, "STEP", 37)
+    monkeypatch.setattr(naive, "BLOCK", 41)
     np.testing.assert_array_equal(confusion(targets, labels, 5), whole)
+    np.testing.assert_array_equal(naive.confusion(targets, labels, 5), whole)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from fusion.contested import Condensed
 from fusion.errors import InputError
-from fusion.kernels.native import build as compiled
 from fusion.kernels import sweep
+from fusion.kernels.native import build as compiled
 from fusion.metrics import CONVENTIONS
 from fusion.search.exact.certify import certify, upper_bound
 from fusion.search.method import Problem

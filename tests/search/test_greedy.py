@@ -8,7 +8,8 @@ import torch
 
 from fusion.contested import Builder, Condensed, condense
 from fusion.errors import InputError
-from fusion.kernels import arithmetic as reference
+from fusion.kernels.average import naive
+from fusion.kernels.confusion import naive as counting
 from fusion.metrics import miou
 from fusion.search.greedy import PATIENCE, Greedy
 from fusion.search.method import Problem, Workspace
@@ -34,8 +35,8 @@ def condensed_of(means: np.ndarray, targets: np.ndarray) -> Condensed:
 
 
 def score(means: np.ndarray, targets: np.ndarray, counts: list[float]) -> float:
-    labels = reference.argmax(reference.combine(torch.tensor(means), counts))
-    return float(miou(reference.confusion(torch.tensor(targets), labels, means.shape[1]).numpy()))
+    labels = naive.argmax(naive.combine(torch.tensor(means), counts))
+    return float(miou(counting.confusion(torch.tensor(targets), labels, means.shape[1]).numpy()))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion.kernels import arithmetic as reference
+from fusion.kernels.arithmetic import normalised
 from fusion.search.folds import validated
 from fusion.search.greedy import Greedy
 from fusion.search.method import Problem
@@ -24,7 +24,7 @@ def test_results_as_json_and_the_best_of_ties():
     assert plain["weights"] == {"a": 1.0, "b": 1.0}
     assert plain["interval"] is None
     assert plain["history"][0] == [[1.0, 0.0], None]
-    assert reference.normalised(result.vector) == [0.5, 0.5]
+    assert normalised(result.vector) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("groups", [1, 3, 40])

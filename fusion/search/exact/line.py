@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.kernels import sweep
-from fusion.kernels.contested.cpu import workers
+from fusion.kernels.native.pool import workers
 from fusion.metrics.objectives import objective
 from fusion.search.method import Problem
 

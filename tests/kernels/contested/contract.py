@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fusion.kernels import arithmetic as reference
+from fusion.kernels.arithmetic import normalised
 from fusion.kernels.contested import BadPixel
 from fusion.kernels.contested.layout import Parts, Run, runs
 from tests.contested.cases import brute_force, nearly_tied, probabilities, some_targets
@@ -22,7 +22,7 @@ class ContestedContract:
 
     def normalised(self, groups: int, vectors: int = 6) -> np.ndarray:
         drawn = np.random.default_rng(groups).random((vectors, groups)) + 1e-6
-        return np.array([reference.normalised(row) for row in drawn.tolist()], np.float32)
+        return np.array([normalised(row) for row in drawn.tolist()], np.float32)
 
     @pytest.mark.parametrize(("groups", "classes"), [(1, 4), (2, 2), (3, 7), (5, 3)])
     def test_counts_are_those_of_the_full_probabilities(self, groups, classes):

@@ -15,8 +15,8 @@ import torch
 
 triton_contested = pytest.importorskip("fusion.kernels.contested.triton")
 from fusion.contested import Builder, Condensed  # noqa: E402
-from fusion.kernels import arithmetic as reference  # noqa: E402
 from fusion.kernels import contested  # noqa: E402
+from fusion.kernels.arithmetic import normalised  # noqa: E402
 from fusion.kernels.contested import cpu, layout, naive  # noqa: E402
 from fusion.kernels.contested.layout import LANES, Block, Parts, Run  # noqa: E402
 
@@ -57,7 +57,7 @@ def some_weights(groups: int, vectors: int, seed: int = 0) -> np.ndarray:
     raw = rng.random((vectors, groups)) * (rng.random((vectors, groups)) < 0.7) + 1e-9
     raw[1::5] = np.eye(groups)[np.arange(len(raw[1::5])) % groups]
     raw[2::5] = np.where(np.arange(groups) == 0, 1.0, 1e-44)
-    return np.array([reference.normalised(row) for row in raw.tolist()], np.float32)
+    return np.array([normalised(row) for row in raw.tolist()], np.float32)
 
 
 def check(

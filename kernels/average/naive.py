@@ -1,0 +1,105 @@
+"""The average written slowly: the oracle of every other path, and the path without a C compiler.
+
+M models, G groups, C classes; lines and symbols are those of `fusion.kernels.arithmetic`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fusion.kernels.arithmetic import Fused, decode_gaps, exp32, label_dtype, normalised
+from fusion.kernels.call import Call
+from fusion.kernels.numbers import void_label
+
+TILE = 4096  # pixels at a time, so that memory stays bounded
+
+
+def to_float32(logits: Tensor) -> Tensor:
+    """Logits of any accepted dtype as float32; uint8 means gap codes."""
+    return decode_gaps(logits) if logits.dtype == torch.uint8 else logits.to(torch.float32)
+
+
+def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """[C, ...] float32 logits to probabilities."""
+    top = logits[0]
+    for row in logits[1:]:
+        top = torch.maximum(top, row)
+    exponentials = exp32((logits - top) * reciprocal(temperature, logits.device))
+    total = exponentials[0]
+    for row in exponentials[1:]:
+        total = total + row
+    return exponentials * (1.0 / total)
+
+
+def reciprocal(number: float, device: torch.device) -> Tensor:
+    """1 / number in float32."""
+    return 1.0 / torch.tensor(number, dtype=torch.float32, device=device)
+
+
+def added(terms: Sequence[Tensor]) -> Tensor:
+    """The sum in order, each addition rounded to float32."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def argmax(scores: Tensor) -> Tensor:
+    """[C, ...] scores to labels [...]: the lowest of the highest classes, void where one is NaN."""
+    best, label = scores[0], torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
+    bad = torch.isnan(best)
+    for c, row in enumerate(scores[1:], start=1):
+        label = torch.where(row > best, c, label)
+        best = torch.where(row > best, row, best)
+        bad = bad | torch.isnan(row)
+    return torch.where(bad, void_label(len(scores)), label).to(label_dtype(len(scores)))
+
+
+def combine(group_means: Tensor, weights: Sequence[float]) -> Tensor:
+    """[G, C, ...] means and G weights to fused scores [C, ...]; a group of weight 0 is not read."""
+    pairs = zip(group_means, normalised(weights), strict=True)
+    return added([mean * weight for mean, weight in pairs if weight > 0])
+
+
+def summary(group_means: Tensor, weights: Sequence[float], outputs: Sequence[str]) -> Fused:
+    """The outputs that follow from group means [G, C, ...]."""
+    scores = combine(group_means, weights)
+    ranked = {"confidence", "margin"} & set(outputs)
+    top = scores.topk(min(2, len(scores)), dim=0).values if ranked else scores
+    made = {
+        "labels": lambda: argmax(scores),
+        "probabilities": lambda: scores,
+        "confidence": lambda: top[0],
+        "margin": lambda: top[0] - top[1] if len(scores) > 1 else top[0],
+        "entropy": lambda: -torch.xlogy(scores, scores).sum(dim=0),
+        "group_means": lambda: group_means,
+    }
+    return Fused(**{name: made[name]() for name in outputs})
+
+
+def probabilities(call: Call, m: int) -> Tensor:
+    """Model m's probabilities [C, ...] at its own resolution."""
+    values = to_float32(call.logits[m])
+    return softmax(values, call.temperatures[m]) if call.values[m] == "logits" else values
+
+
+def average(call: Call, tile: int = TILE) -> Fused:
+    """As `fusion.kernels.softmax_average`, on tensors of any device."""
+    pixels = math.prod(call.shape)
+    flat = replace(call, logits=tuple(z.reshape(call.classes, pixels) for z in call.logits))
+    made = flat.allocate()
+    for start in range(0, pixels, tile):
+        part = slice(start, start + tile)
+        some = replace(flat, logits=tuple(z[:, part] for z in flat.logits))
+        means = [
+            added([probabilities(some, m) for m in group]) * reciprocal(len(group), call.device)
+            for group in call.groups
+        ]
+        made.fill((..., part), summary(torch.stack(means), call.weights, call.outputs))
+    shaped = {name: t.reshape(*t.shape[:-1], *call.shape) for name, t in made.asked().items()}
+    return Fused(**shaped)

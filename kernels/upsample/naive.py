@@ -1,0 +1,80 @@
+"""The average at label resolution written slowly: the oracle, and the path without a C compiler.
+
+M models, G groups, C classes, native maps [C, h, w], labels [H, W]. ``resize="logits"``
+interpolates every model's logits, then takes softmaxes. ``resize="probabilities"`` takes softmaxes
+and sums them per group and resolution first, and interpolates those: G interpolations, not M.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusion.kernels.arithmetic import NO_SCORE, Fused, bilinear_steps
+from fusion.kernels.average.naive import (
+    added,
+    probabilities,
+    reciprocal,
+    softmax,
+    summary,
+    to_float32,
+)
+from fusion.kernels.call import Pair, Upsampling
+
+BAND = 32  # label rows at a time, so that memory stays bounded
+
+
+def bilinear(maps: Tensor, size: Pair, rows: Pair | None = None) -> Tensor:
+    """[..., h, w] float32 to [..., H, W], or its rows y0 <= y < y1; the identity at that size."""
+    rows = rows or (0, size[0])
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps[..., rows[0] : rows[1], :]
+    left, right, fx = (step.to(maps.device) for step in bilinear_steps(maps.shape[-1], size[1]))
+    lines = bilinear_steps(maps.shape[-2], size[0])
+    upper, lower, fy = (step[rows[0] : rows[1]].to(maps.device) for step in lines)
+    first, last = int(upper[0]), int(lower[-1])
+    band = maps[..., first : last + 1, :]
+    band = band[..., left] * (1.0 - fx) + band[..., right] * fx
+    fy = fy[:, None]
+    return band[..., upper - first, :] * (1.0 - fy) + band[..., lower - first, :] * fy
+
+
+def interpolable(logits: Tensor) -> Tensor:
+    """float32 logits [C, ...] with -inf made finite, and NaN at pixels without any finite class."""
+    dead = torch.isneginf(logits).all(dim=0)
+    return torch.where(dead, torch.nan, logits.masked_fill(torch.isneginf(logits), NO_SCORE))
+
+
+def resized(call: Upsampling, m: int, rows: Pair) -> Tensor:
+    """Model m's probabilities [C, rows, W] from its interpolated values."""
+    values = to_float32(call.logits[m])
+    if call.values[m] == "probabilities":
+        return bilinear(values, call.size, rows)
+    return softmax(bilinear(interpolable(values), call.size, rows), call.temperatures[m])
+
+
+def native_sums(call: Upsampling, group: tuple[int, ...]) -> list[Tensor]:
+    """A group's probabilities [C, h, w], added per resolution, as these appear in the group."""
+    members: dict[tuple[int, ...], list[int]] = {}
+    for m in group:
+        members.setdefault(tuple(call.logits[m].shape), []).append(m)
+    return [added([probabilities(call, m) for m in same]) for same in members.values()]
+
+
+def upsample(call: Upsampling, band: int = BAND) -> Fused:
+    """As `fusion.kernels.upsample_softmax_average`, on tensors of any device."""
+    made, first = call.allocate(), call.rows[0]
+    native = call.resize == "probabilities"
+    sums = [native_sums(call, group) for group in call.groups] if native else []
+    for y in range(*call.rows, band):
+        rows = (y, min(y + band, call.rows[1]))
+        means = []
+        for g, group in enumerate(call.groups):
+            share = reciprocal(len(group), call.device)
+            if native:
+                means.append(added([bilinear(part * share, call.size, rows) for part in sums[g]]))
+            else:
+                means.append(added([resized(call, m, rows) for m in group]) * share)
+        place = (..., slice(rows[0] - first, rows[1] - first), slice(None))
+        made.fill(place, summary(torch.stack(means), call.weights, call.outputs))
+    return made

@@ -1,0 +1,342 @@
+"""What every backend of an operation must do: a test class inherits a contract and names it.
+
+    class TestCpu(AverageContract):
+        backend = cpu
+
+`agree` compares with the oracle: equal bits, entropy aside. GPU kernels override it with `Near`.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.kernels.arithmetic import OUTPUTS, Fused
+from fusion.kernels.average import naive as average_naive
+from fusion.kernels.call import Call, Upsampling, check, check_upsampling
+from fusion.kernels.confusion import naive as confusion_naive
+from fusion.kernels.upsample import naive as upsample_naive
+from tests.kernels.inputs import CASES, FLOATS, KINDS, LAYOUTS, SIZES, SOME, VALUES, make
+
+WHOLE = 1 << 40  # no tiles and no bands
+NARROW_TIE = 1e-6  # where the two best scores are nearer than this, either label is right
+
+
+class Agreement:
+    """Equal bits, but for entropy: its logarithms and their order of summation are free."""
+
+    backend: ClassVar[ModuleType]
+    device: ClassVar[str] = "cpu"
+
+    def agree(self, got: Fused, expected: Fused) -> None:
+        for name, tensor in got.asked().items():
+            theirs, room = getattr(expected, name), 2e-5 if name == "entropy" else 0
+            assert tensor.dtype == theirs.dtype
+            torch.testing.assert_close(tensor, theirs, rtol=0, atol=room, equal_nan=True, msg=name)
+
+
+class Near(Agreement):
+    """Labels equal but for near ties; all else within some roundings, NaN at the same places."""
+
+    def agree(self, got: Fused, expected: Fused) -> None:
+        scores = expected.probabilities.nan_to_num()
+        if got.labels is not None:
+            best = scores.sort(dim=0, descending=True).values
+            near = best[0] - best[1] < NARROW_TIE if len(best) > 1 else torch.zeros_like(best[0])
+            clear = ~near.to(torch.bool) | expected.probabilities.isnan().any(dim=0)
+            assert got.labels.dtype == expected.labels.dtype
+            differ = got.labels.to(torch.int64) != expected.labels.to(torch.int64)
+            assert not (differ & clear).any(), (differ & clear).nonzero()
+        for name in set(got.asked()) - {"labels"}:
+            room = 5e-7 * (math.log(len(scores)) + 4 if name == "entropy" else 1)
+            ours, theirs = getattr(got, name), getattr(expected, name)
+            torch.testing.assert_close(ours, theirs, rtol=room, atol=room, equal_nan=True)
+
+
+class AverageContract(Agreement):
+    """`average(call)` of a backend against the oracle."""
+
+    def average(self, call: Call) -> Fused:
+        return self.backend.average(call)
+
+    def make(self, kind: str, models: int, classes: int, shape: tuple[int, ...], seed: int = 0):
+        return make(kind, models, classes, shape, seed, self.device)
+
+    def check(self, logits, weights, **options) -> Fused:
+        call = check(logits, weights, **options)
+        full = check(logits, weights, **{**options, "outputs": OUTPUTS})
+        got = self.average(call)
+        assert [name for name in OUTPUTS if name in got.asked()] == sorted(
+            call.outputs, key=OUTPUTS.index
+        )
+        self.agree(got, average_naive.average(full, tile=WHOLE))
+        return got
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(("classes", "pixels", "models"), CASES)
+    def test_shapes_and_kinds(self, kind, classes, pixels, models):
+        logits, values = self.make(kind, models, classes, (pixels,))
+        options = {"values": values, "temperatures": [0.5 + 0.4 * (m % 4) for m in range(models)]}
+        halves = [g for g in (list(range(k, models, 2)) for k in range(2)) if g]
+        calls = ((None, ("labels",)), (halves, OUTPUTS), (halves, ("group_means",)))
+        for groups, outputs in calls:
+            weights = [0.0 if k == 1 else 1.0 + 0.4 * k for k in range(len(groups or logits))]
+            self.check(logits, weights, groups=groups, outputs=outputs, **options)
+
+    def test_a_whole_map_of_many_tiles(self):
+        logits, _ = self.make("float32", 3, 31, (25920,))
+        self.check(logits, [1.0, 2.0, 3.0])
+
+    def test_groups_of_mixed_kinds(self):
+        logits, values = self.make("mixed", 8, 33, (5, 13))
+        groups, temperatures = [[7, 0, 3], [1, 6, 5], [2, 4]], [9, 0.3, 9, 1, 9, 2, 5, 1.5]
+        options = {"groups": groups, "temperatures": temperatures, "values": values}
+        for outputs in (("labels",), OUTPUTS[:5], OUTPUTS):
+            self.check(logits, [1, 3, 0.1], outputs=outputs, **options)
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_every_output_alone(self, output):
+        logits, values = self.make("mixed", 3, 11, (9, 7))
+        self.check(logits, [1.0, 2.0, 3.0], values=values, outputs=(output,))
+
+    def test_no_pixels(self):
+        logits, _ = self.make("float16", 2, 5, (1, 4))
+        got = self.average(check([z[:, :0] for z in logits], [1, 1], outputs=OUTPUTS))
+        assert got.labels.shape == (0, 4)
+        assert got.group_means.shape == (2, 5, 0, 4)
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_any_strides_are_read(self, layout):
+        plain, values = self.make("mixed", 5, 12, (3, 6, 8))
+        strided, before = [LAYOUTS[layout](t) for t in plain], [t.clone() for t in plain]
+        options = {"values": values, "outputs": SOME}
+        got = self.check(strided, [1, 2, 3, 4, 5], **options)
+        again = self.check([t.contiguous() for t in strided], [1, 2, 3, 4, 5], **options)
+        assert torch.equal(got.probabilities, again.probabilities)
+        self.check([strided[0], plain[1], strided[2], plain[3]], [1, 2, 3, 4], outputs=SOME)
+        assert all(torch.equal(*pair) for pair in zip(plain, before, strict=True))
+
+    def test_deep_and_odd_views(self):
+        logits, _ = self.make("float16", 3, 4, (120,))
+        deep = [t.unflatten(1, (2, 3, 4, 5)).permute(0, 4, 3, 2, 1) for t in logits]
+        self.check(deep, [1, 1, 1], outputs=SOME)
+        logits, values = self.make("mixed", 4, 17, (99,))
+        self.check([t[:, 1:98] for t in logits], [1, 1, 1, 1], values=values)
+        self.check([logits[0].flip(1), logits[2]], [1, 2])
+
+    @pytest.mark.parametrize("axis", ["class", "pixel"])
+    def test_strides_beyond_31_bits(self, axis):
+        """Only the touched pages of this memory exist; an offset in int32 would leave it."""
+        far = 2**31 + 64
+        memory = torch.empty(far + 4096, dtype=torch.uint8, device=self.device)
+        strides = (far, 64, 1) if axis == "class" else (64, far, 1)
+        view = memory.as_strided((2, 2, 64), strides)
+        view.copy_(self.make("codes", 1, 2, (2, 64))[0][0])
+        self.check([view], [1.0], outputs=("labels", "probabilities"))
+
+    @pytest.mark.parametrize("dtype", FLOATS)
+    @pytest.mark.parametrize("value", VALUES)
+    def test_values(self, value, dtype):
+        logits = [VALUES[value](z).to(dtype) for z in self.make("float32", 3, 9, (200,), seed=1)[0]]
+        for weights in ([1.0, 1.0, 2.0], [1.0, 0.0, 1.0], [1e-8, 1.0, 0.5]):
+            for outputs in (OUTPUTS, SOME[:2]):
+                got = self.check(logits, weights, outputs=outputs)
+            if value == "constant":
+                assert not got.labels.any()
+            if value == "a tile dead":
+                assert got.labels[:40].eq(255).all()
+
+    def test_constant_codes_are_the_lowest_class(self):
+        codes = torch.ones(5, 63, dtype=torch.uint8, device=self.device)
+        codes[0] = 0
+        assert not self.check([codes, codes], [1, 1]).labels.any()
+
+    def test_undefined_labels_beyond_255_classes(self):
+        (logits,), _ = self.make("float32", 1, 256, (7,))
+        logits[:, 3] = math.nan
+        assert self.check([logits], [1]).labels.to(torch.int64)[3] == 65535
+
+    def test_nan_in_one_class_of_a_probability_map(self):
+        p = torch.full((3, 130), 0.25, device=self.device)
+        p[1, 3:90] = torch.nan
+        outputs = ("labels", "confidence", "margin", "probabilities", "entropy")
+        got = self.check([p, p + 0.1], [1, 1], values="probabilities", outputs=outputs)
+        assert (got.labels == 255).sum() == 87
+
+    @pytest.mark.parametrize("weights", [[0, 1, 0], [1, 1e-8, 1], [0, 0.2, 0.8]], ids=str)
+    @pytest.mark.parametrize("outputs", [OUTPUTS[:2], OUTPUTS], ids=["sum", "groups"])
+    def test_a_group_of_weight_zero_is_not_looked_at(self, weights, outputs):
+        """Not even where it is NaN."""
+        logits, _ = self.make("float16", 4, 13, (64,))
+        if weights[0] == 0:
+            logits[0] = torch.full_like(logits[0], math.nan)
+        got = self.check(logits, weights, groups=[[0], [1, 3], [2]], outputs=outputs)
+        assert not got.probabilities.isnan().any()
+
+    @pytest.mark.parametrize(("classes", "pixels"), [(3, 65), (33, 1023), (250, 63)])
+    def test_outputs_are_written_whole_and_nothing_beside_them(self, poisoned, classes, pixels):
+        logits, values = self.make("mixed", 4, classes, (pixels,))
+        self.average(check(logits, [1, 2, 3, 4], values=values, outputs=OUTPUTS))
+
+    def test_ten_runs_are_bit_equal(self):
+        logits, values = self.make("mixed", 5, 19, (129,))
+        call = check(logits, [1, 2, 3, 4, 5], values=values, outputs=OUTPUTS)
+        first, *others = [self.average(call).asked() for _ in range(10)]
+        for other in others:
+            assert all(torch.equal(first[name], other[name]) for name in OUTPUTS)
+
+    @pytest.mark.parametrize("dtype", FLOATS)
+    def test_error_is_at_most_twice_that_of_torch(self, dtype):
+        logits = [z.to(dtype) for z in self.make("float32", 7, 124, (257,))[0]]
+        exact = sum(torch.softmax(z.double(), 0) for z in logits) / 7
+        plain = torch.stack([torch.softmax(z.float(), 0) for z in logits]).mean(0)
+        got = self.average(check(logits, [1.0] * 7, outputs=("probabilities",))).probabilities
+        assert (got - exact).abs().max() <= 2 * (plain - exact).abs().max()
+
+
+class UpsampleContract(Agreement):
+    """`upsample(call)` of a backend against the oracle."""
+
+    def upsample(self, call: Upsampling) -> Fused:
+        return self.backend.upsample(call)
+
+    def make(self, kind: str, models: int, classes: int, shapes, seed: int = 0):
+        """As `make`, of several shapes in turn."""
+        made = [
+            make(kind, m + 1, classes, shapes[m % len(shapes)], seed, self.device)
+            for m in range(models)
+        ]
+        return [z[-1] for z, _ in made], [v[-1] for _, v in made]
+
+    def check(self, logits, weights, size, **options) -> Fused:
+        full = check_upsampling(logits, weights, size, **{**options, "outputs": OUTPUTS})
+        got = self.upsample(check_upsampling(logits, weights, size, **options))
+        self.agree(got, upsample_naive.upsample(full, band=WHOLE))
+        return got
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("name", SIZES)
+    def test_sizes(self, name, resize):
+        shapes, size = SIZES[name]
+        logits, values = self.make("mixed", 5, 11, shapes)
+        options = {"groups": [[0, 4, 1], [2], [3]], "temperatures": [1.0, 0.4, 2.0, 1.0, 3.0]}
+        options |= {"values": values, "resize": resize}
+        self.check(logits, [1, 2, 0.5], size, outputs=OUTPUTS, **options)
+        self.check(logits, [1, 0, 0.5], size, rows=(1, size[0] - 1), **options)
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_kinds(self, kind, resize):
+        shapes, size = SIZES["two resolutions"]
+        logits, values = self.make(kind, 3, 7, shapes)
+        options = {"groups": [[1], [2, 0]], "values": values, "resize": resize}
+        for rows, outputs in (((1, 4), OUTPUTS), ((3, 6), ("labels",))):
+            self.check(logits, [1, 1.4], size, rows=rows, outputs=outputs, **options)
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("classes", [1, 2, 124, 256, 257, 1000])
+    def test_class_counts(self, classes, resize):
+        logits, values = self.make("mixed", 2, classes, [(3, 4)])
+        self.check(logits, [1, 2], (7, 9), values=values, resize=resize, outputs=OUTPUTS[:5])
+        self.check(logits, [1, 2], (7, 9), values=values, resize=resize)
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("dtype", FLOATS)
+    @pytest.mark.parametrize("value", VALUES)
+    def test_values(self, value, dtype, resize):
+        plain, _ = self.make("float32", 2, 9, [(6, 9)], seed=1)
+        logits = [VALUES[value](z.flatten(1)).to(dtype).view(z.shape) for z in plain]
+        for weights, outputs in (([1.0, 2.0], OUTPUTS), ([1.0, 0.0], SOME[:1])):
+            self.check(logits, weights, (7, 20), resize=resize, outputs=outputs)
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    def test_strides(self, resize):
+        logits, values = self.make("mixed", 5, 6, [(10, 16)])
+        last = [t.movedim(0, -1).contiguous().movedim(-1, 0) for t in logits]
+        sparse = [t[:, ::2, ::3] for t in logits[:3]] + [t.transpose(1, 2) for t in logits[3:]]
+        for strided in (last, sparse):
+            for outputs in (SOME, SOME[:1]):
+                options = {"values": values, "resize": resize, "outputs": outputs}
+                self.check(strided, [1, 1, 1, 2, 2], (9, 17), **options)
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    def test_maps_of_the_label_size_are_not_blurred_by_undefined_neighbours(self, resize):
+        logits, _ = self.make("float16", 2, 4, [(6, 9)])
+        logits[0][:, 2, 4] = math.nan
+        labels = self.check(logits, [1, 1], (6, 9), resize=resize).labels
+        assert (labels == 255).nonzero().tolist() == [[2, 4]]
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
+    def test_outputs_are_written_whole_and_nothing_beside_them(self, poisoned, resize, outputs):
+        logits, values = self.make("mixed", 4, 11, [(13, 17)])
+        options = {"values": values, "resize": resize, "rows": (2, 29), "outputs": outputs}
+        self.upsample(check_upsampling(logits, [1, 2, 3, 4], (31, 40), **options))
+
+    def test_no_rows(self):
+        logits, _ = self.make("float16", 1, 3, [(4, 4)])
+        got = self.upsample(check_upsampling(logits, [1], (8, 8), rows=(5, 5), outputs=OUTPUTS))
+        assert got.labels.shape == (0, 8)
+        assert got.group_means.shape == (1, 3, 0, 8)
+
+
+class ConfusionContract(Agreement):
+    """`confusion(targets, labels, classes)` of a backend against the oracle."""
+
+    def counts(self, targets, labels, classes, **options) -> np.ndarray:
+        counts = self.backend.confusion(targets, labels, classes, **options)
+        assert counts.dtype == torch.int64
+        return counts.cpu().numpy()
+
+    def expected(self, targets, labels, classes, ignore=255) -> np.ndarray:
+        arrays = (targets.cpu().numpy(), labels.cpu().numpy())
+        return confusion_naive.confusion(*arrays, classes, ignore=ignore)
+
+    def pair(self, classes, shape, dtype, void=255) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(math.prod(shape))
+        targets = torch.randint(0, classes + 1, shape, generator=generator)
+        targets = torch.where(targets == classes, void, targets)
+        labels = torch.randint(0, classes, shape, generator=generator)
+        labels = torch.where(targets == void, 200, labels)  # beside void: does not count
+        return targets.to(dtype).to(self.device), labels.to(dtype).to(self.device)
+
+    @pytest.mark.parametrize(
+        "dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64]
+    )
+    @pytest.mark.parametrize(
+        ("classes", "shape"),
+        [(1, (1,)), (2, (4097,)), (11, (3, 70_001)), (11, (25920,)), (124, (1023,))],
+    )
+    def test_counts(self, classes, shape, dtype):
+        targets, labels = self.pair(classes, shape, dtype)
+        flipped = [ids.movedim(0, -1) for ids in (targets, labels)]
+        counts = self.counts(targets, labels, classes)
+        assert np.array_equal(counts, self.expected(targets, labels, classes))
+        assert np.array_equal(counts, self.counts(flipped[0], flipped[1], classes))
+        assert counts.sum() == int((targets.to(torch.int64) != 255).sum())
+
+    def test_many_classes_and_void(self):
+        ids = torch.arange(4000, dtype=torch.int32, device=self.device).reshape(50, 80)
+        targets, labels = ids.T % 1000, (ids.T % 1000).flip(0)
+        counts = self.counts(targets, labels, 1000, ignore=7)
+        assert np.array_equal(counts, self.expected(targets, labels, 1000, ignore=7))
+        assert not self.counts(torch.full_like(labels, 7), labels + 5000, 1000, ignore=7).any()
+        assert self.counts(targets[:0], labels[:0], 3).shape == (3, 3)
+
+    @pytest.mark.parametrize(
+        ("target", "label", "name"),
+        [
+            *((5, 0, "targets hold 5 "), (0, 5, "labels hold 5 "), (-1, 0, "targets hold -1 ")),
+            *((0, -1, "labels hold -1 "), (255, 255, "targets hold 255 ")),
+        ],
+    )
+    def test_what_is_outside_is_refused_by_name(self, target, label, name):
+        ids = ([0] * 5000 + [target], [0] * 5000 + [label])
+        pair = [torch.tensor(x, dtype=torch.int16, device=self.device) for x in ids]
+        with pytest.raises(ValueError, match=rf"{name}outside 0\.\.4; "):
+            self.counts(*pair, 5, ignore=254)
