@@ -191,6 +191,7 @@ def kill_and_look(root: Path, seconds: float) -> int:
     root.mkdir()
     process = spawned(build_for_ever, str(root))
     while not list(root.glob("done*")):
+        assert process.is_alive()
         time.sleep(0.01)
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
