@@ -24,7 +24,7 @@ from fusion.kernels.native.bindings import Maps, Steps
 from fusion.kernels.native.pool import run_ranges
 from fusion.kernels.numbers import DECODE_TABLE, void_label
 
-BAND_BYTES = 6 << 20  # interpolated maps of a band, per thread: they stay in the last-level cache
+BAND_BYTES = 24 << 20  # interpolated maps of a band, per thread: as few as make its start cheap
 LABEL_ROWS = 8  # of a task that takes labels from corners
 
 
@@ -118,24 +118,32 @@ def _in_bands(sources: Sequence[Sequence[Tensor]], average: Call, call: Upsampli
         [_Interpolated.prepare(maps, call.size, value) for maps in some] for some, value in pairs
     ]
     only_means = call.outputs == ("group_means",) and call.resize == "probabilities"
+    means = made.group_means if only_means else None
+    classes, width = call.classes, call.size[1]
+    height = max(1, BAND_BYTES // (4 * len(sources) * classes * width))
 
     def task(start: int, stop: int) -> None:
-        bands = []
-        for k, parts in enumerate(ready):
-            to = made.group_means if only_means else None
-            band = parts[0].band(
-                first + start, first + stop, None if to is None else to[k, :, start:stop]
-            )
-            for part in parts[1:]:
-                band += part.band(first + start, first + stop)
-            bands.append(band)
-        if not only_means:
-            fused = accumulate(replace(average, logits=tuple(bands)))
-            made.fill((..., slice(start, stop), slice(None)), fused)
+        lines = min(height, stop - start)
+        room = torch.empty((0 if only_means else len(ready), classes, lines, width))
+        for y in range(start, stop, height):
+            end = min(y + height, stop)
+            to = room[:, :, : end - y] if means is None else means[:, :, y:end]
+            rows = (first + y, first + end)
+            bands = [_added(parts, rows, out) for parts, out in zip(ready, to, strict=True)]
+            if not only_means:
+                fused = accumulate(replace(average, logits=tuple(bands)))
+                made.fill((..., slice(y, end), slice(None)), fused)
 
-    row_bytes = 4 * len(sources) * call.classes * call.size[1]
-    run_ranges(task, call.shape[0], max(1, BAND_BYTES // row_bytes))
+    run_ranges(task, call.shape[0], height)
     return made
+
+
+def _added(parts: Sequence[_Interpolated], rows: Pair, out: Tensor) -> Tensor:
+    """The sum of interpolated maps, in `out`."""
+    band = parts[0].band(*rows, out)
+    for part in parts[1:]:
+        band += part.band(*rows, torch.empty(out.shape))
+    return band
 
 
 @dataclass(frozen=True)
@@ -176,17 +184,16 @@ class _Interpolated:
             return cls(maps, grid, kind + PROBABILITIES, None)
         return cls(maps, grid, kind, _dead(maps))
 
-    def band(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Label rows start..stop: [C, rows, W], in `out` (rows and columns adjacent) where given.
+    def band(self, start: int, stop: int, out: Tensor) -> Tensor:
+        """Label rows start..stop in `out` [C, rows, W], whose rows and columns are adjacent.
 
-        A view where no size changes.
+        Where no size changes, values that are not float32 are taken as they are, not to `out`.
         """
         if self.grid.source == self.grid.size:
             band = self.maps[:, start:stop]
-            return band if out is None else out.copy_(band)
-        library, (classes, _, w), width = build.library(), self.maps.shape, self.grid.size[1]
+            return out.copy_(band) if band.dtype == out.dtype else band
+        library, (classes, _, w) = build.library(), self.maps.shape
         assert library is not None
-        out = torch.empty((classes, stop - start, width)) if out is None else out
         strides = [stride * self.maps.element_size() for stride in self.maps.stride()[:2]]
         dead = None if self.dead is None else self.dead.data_ptr()
         tables = (DECODE_TABLE.ctypes.data, dead)
@@ -194,6 +201,7 @@ class _Interpolated:
         steps = self.grid.steps(start, stop)
         given = (ctypes.byref(maps), ctypes.byref(steps), out.data_ptr(), out.stride(0))
         if not library.fusion_bilinear(*given):
+            width = self.grid.size[1]
             raise MemoryError(f"upsample_softmax_average: no room for two rows of {width} pixels")
         return out
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fusion import kernels
+from fusion.kernels.call import check
 
 Z = torch.zeros(3, 4, 5)
 
@@ -107,3 +108,15 @@ def test_import_stays_light():
         "assert not hasattr(k, '__version__')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_groups_of_weight_zero_are_left_out_and_models_numbered_anew():
+    maps = [torch.full((3, 2), float(m)) for m in range(4)]
+    options = {"groups": [[3, 0], [1], [2]], "temperatures": [1, 2, 3, 4]}
+    options["values"] = ["logits", "probabilities", "logits", "logits"]
+    used = check(maps, [1, 0, 2], **options).used()
+    assert [int(z[0, 0]) for z in used.logits] == [3, 0, 2]
+    assert (used.groups, used.weights) == (((0, 1), (2,)), (1.0, 2.0))
+    assert (used.temperatures, used.values) == ((4, 1, 3), ("logits",) * 3)
+    everything = check(maps, [1, 0, 2], outputs=("group_means",), **options)
+    assert everything.used() is everything

@@ -79,6 +79,8 @@ def test_what_is_wrong_is_the_callers_mistake():
     ids = np.zeros(4, np.uint8)
     with pytest.raises(InputError, match=r"labels hold 3, 4 outside 0\.\.1; every pixel"):
         kernels.confusion(ids, np.array([0, 3, 1, 4], np.uint8), 2)
+    with pytest.raises(InputError, match=r"labels hold 256 outside 0\.\.1"):
+        kernels.confusion(ids, np.array([0, 256, 1, 0], np.uint16), 2)
     with pytest.raises(TypeError, match=r"targets: got float32.*NumPy array"):
         kernels.confusion(ids.astype(np.float32), ids, 2)
     with pytest.raises(TypeError, match="labels: got bool"):
