@@ -20,7 +20,7 @@ from fusion.errors import FusionError, InputError
 from fusion.labels import Labels
 
 STOPPED = "what was committed stays, run the same command to go on"
-_known_options: set[str] = set()  # of every parser made so far, without their dashes
+_parsers: list[argparse.ArgumentParser] = []  # every one made so far
 _called_as: dict[
     str, str
 ] = {}  # module of a command -> how it was called, where that is not `python -m`
@@ -54,11 +54,11 @@ def in_options(text: str) -> str:
     """An error in the words of the command line: where a command has --align, align='x' reads
     --align x."""
 
+    known = {flag for parser in _parsers for flag in parser._option_string_actions}
+
     def option(match: re.Match[str]) -> str:
-        name = match.group(1).replace("_", "-")
-        if name not in _known_options:
-            return match.group(0)
-        return f"--{name} {match.group(3)}".rstrip()
+        flag = f"--{match.group(1).replace('_', '-')}"
+        return f"{flag} {match.group(3)}".rstrip() if flag in known else match.group(0)
 
     return re.sub(r"\b(?<!-)([a-z_]+)=('?)([\w./-]*)\2(?=[\s,;.)]|$)", option, text)
 
@@ -66,9 +66,9 @@ def in_options(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """argparse's, whose options are remembered for `in_options`."""
 
-    def _add_action(self, action: argparse.Action) -> argparse.Action:
-        _known_options.update(name.lstrip("-") for name in action.option_strings)
-        return super()._add_action(action)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _parsers.append(self)
 
 
 def parser(module: str, description: str, epilog: str | None = None) -> Parser:

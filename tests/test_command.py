@@ -57,7 +57,7 @@ def test_the_same_as_the_module(name):
 
 def test_errors_speak_in_options():
     parser = cli.parser("fusion.test", "")
-    parser.add_argument("--align")
+    parser.add_argument_group("running").add_argument("--align")
     parser.add_argument("--no-cache", action="store_true")
     said = cli.in_options("x lacks y; predict it too, or use align='intersect'")
     assert said == "x lacks y; predict it too, or use --align intersect"

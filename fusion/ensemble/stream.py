@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Fusion:
         groups = [g for g in self.members if self.weights[g] > 0 or "group_means" in outputs]
         entries = [index for g in groups for index in self.members[g]]  # once per group it is in
         ends = np.cumsum([len(self.members[g]) for g in groups]).tolist()
-        call = {
+        call: dict[str, Any] = {
             "groups": [
                 range(end - len(self.members[g]), end) for g, end in zip(groups, ends, strict=True)
             ],
