@@ -15,6 +15,7 @@ store pixels.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -81,7 +82,7 @@ class Ensemble:
         self.device, self.workers = devices.chosen(device), 1
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
         self.groups = {name: _opened(name, stores, once) for name, stores in groups.items()}
-        self.stores = tuple(once.values())
+        self.stores = tuple(dict.fromkeys(itertools.chain(*self.groups.values())))
         self.temperatures = store_temperatures(self.stores, temperatures or {})
         self.classes = common_classes(self.stores)
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")

@@ -217,6 +217,13 @@ def test_a_store_may_be_in_two_groups(stores, tmp_path):
     assert found.miou == found.ensemble.evaluate(fusion.Labels.folder(labels)).miou
 
 
+def test_stores_come_in_the_order_of_summation_however_they_were_listed(stores):
+    """What looks at models one by one (greedy selection) breaks ties by this order."""
+    ensemble = fusion.HierarchicalEnsemble({"b": stores[:2:-1], "a": stores[2::-1]})
+    assert [store.model for store in ensemble.stores] == ["m3", "m4", "m0", "m1", "m2"]
+    assert list(ensemble.singles().groups) == ["m3", "m4", "m0", "m1", "m2"]
+
+
 def test_no_frames_are_no_frames(stores):
     ensemble = fusion.HierarchicalEnsemble({"g": stores})
     labels, probabilities = ensemble.predict("a", []), ensemble.predict_proba("a", frames=[])
