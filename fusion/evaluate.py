@@ -7,20 +7,21 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fusion import cli
 from fusion.errors import InputError
-from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
-from fusion.metrics.consistency import VideoWindows
+from fusion.metrics.consistency import LENGTHS, VideoWindows
 from fusion.metrics.evaluation import Matrix, Predictions, VideoConfusion
 from fusion.parallel import map_videos
+from fusion.predict import read_ensemble
 from fusion.text import or_none, percent, table
 
 EPILOG = """examples:
@@ -45,8 +46,7 @@ class PredictedLabels:
 
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
         frames = truth.frames(video)
-        lacking = sorted(set(frames) - set(self.folder.frames(video)))
-        if lacking:
+        if lacking := sorted(set(frames) - set(self.folder.frames(video))):
             got = f"no prediction for {len(lacking)} labelled frames, first {lacking[0]!r}"
             raise InputError(f"video {video!r}: {got}; predict them")
         return frames
@@ -56,65 +56,43 @@ class PredictedLabels:
         return truth.read(video, frame, classes=len(self.classes), size=size)
 
 
-class VideoReport(NamedTuple):
-    """What one video says: its confusion matrix, its stable windows, its pixels with void ones."""
-
-    confusion: Matrix
-    windows: VideoWindows
-    pixels: int
-
-
-@dataclass(frozen=True)
-class ReportVideo:
-    """The task of one video: a `VideoReport` in one pass over the predictions."""
-
-    counts: VideoConfusion
-    raw_targets: bool
-
-    def __call__(self, video: str) -> VideoReport:
-        source, truth = self.counts.source, self.counts.truth
-        classes = len(source.classes)
-        total, pixels = np.zeros((classes, classes), np.int64), 0
-
-        def predictions() -> Iterator[np.ndarray]:
-            nonlocal pixels
-            for target, labels in self.counts.counted(video, total):
-                pixels += target.size
-                yield labels
-
-        read = truth.raw if self.raw_targets else truth.read
-        frames = source.labelled_frames(truth, video)
-        targets = (read(video, frame, classes=classes) for frame in frames)
-        windows = stable_windows(targets, predictions())
-        return VideoReport(total, windows, pixels)
+def report_video(
+    counts: VideoConfusion, raw_targets: bool, video: str
+) -> tuple[Matrix, VideoWindows]:
+    """The task of one video: its confusion matrix and its windows, in one pass over predictions."""
+    source, truth, classes = counts.source, counts.truth, len(counts.source.classes)
+    total, read = np.zeros((classes, classes), np.int64), truth.raw if raw_targets else truth.read
+    frames = source.labelled_frames(truth, video)
+    targets = (read(video, frame, classes=classes) for frame in frames)
+    return total, stable_windows(targets, counts.counted(video, total))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    truth, source, scheduler = cli.read_truth(options), read_source(options), options.scheduler
-    task = ReportVideo(VideoConfusion(source, truth), VARIANTS[options.variant].raw_targets)
+    truth, source, variant = cli.read_truth(options), read_source(options), options.variant
+    task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
-    found = map_videos(task, videos, scheduler=scheduler, progress="evaluating")
-    scores = Scores({v: f.confusion for v, f in found.items()}, source.classes, options.convention)
-    outside = outside_values(truth, videos, len(source.classes))
-    cli.remark(census(found, scores, outside).text())
-    windows = [f.windows for f in found.values()]
-    consistency = {f"vc{n}": video_consistency(windows, n, options.variant) for n in (8, 16)}
+    found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
+    scores = Scores({v: cm for v, (cm, _) in found.items()}, source.classes, options.convention)
+    windows = {video: windows for video, (_, windows) in found.items()}
+    cli.remark(census(truth, windows, scores).text())
+    named = {f"vc{n}": video_consistency(windows.values(), n, variant) for n in LENGTHS}
     if options.json:
-        cli.print_json(document(scores, consistency, options.variant))
+        cli.print_json(document(scores, named, variant))
     else:
-        print(report(scores, consistency, options.variant))
+        print(report(scores, named, variant))
         if options.per_class:
             print(f"\n{scores.class_table()}")
     return 0
 
 
-def census(found: Mapping[str, VideoReport], scores: Scores, outside: Mapping[int, int]) -> Census:
-    """What the labels hold, from what scoring them counted."""
-    frames = sum(video.windows.frames for video in found.values())
-    pixels = sum(video.pixels for video in found.values())
-    classes = scores.confusion.sum(axis=1)
-    return Census(len(found), frames, pixels, classes, scores.classes, outside)
+def census(truth: Labels, windows: Mapping[str, VideoWindows], scores: Scores) -> Census:
+    """What the labels hold, from what scoring them counted; all frames of a video are one size."""
+    frames = {video: found.frames for video, found in windows.items()}
+    pixels = sum(math.prod(truth.size(video)) * count for video, count in frames.items())
+    outside = outside_values(truth, tuple(frames), len(scores.classes))
+    rows = scores.confusion.sum(axis=1)
+    return Census(len(frames), sum(frames.values()), pixels, rows, scores.classes, outside)
 
 
 def document(scores: Scores, consistency: Mapping[str, float], variant: str) -> dict[str, Any]:
@@ -157,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--classes", type=Path, metavar="FILE", help=names)
     cli.add_truth(parser)
     mean = "classes in the mean (default vspw)"
-    add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    add("--convention", choices=CONVENTIONS, default="vspw", help=mean)
     windows = "of video consistency (default official)"
     add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
     add("--per-class", action="store_true", help="IoU of every class")
@@ -169,13 +147,9 @@ def build_parser() -> argparse.ArgumentParser:
 def read_source(options: argparse.Namespace) -> Predictions:
     """The ensemble, or the label maps, that the options name."""
     if options.ensemble:
-        ensemble = HierarchicalEnsemble.load(
-            options.ensemble, stores=options.stores, memory=options.memory, device=options.device
-        )
-        return ensemble.sharing(options.scheduler)
+        return read_ensemble(options).sharing(options.scheduler)
     if options.classes is None:
-        advice = "the names in the order of the label ids"
-        raise InputError(f"--predictions needs --classes FILE, {advice}")
+        raise InputError("--predictions needs --classes FILE, the names in order of the label ids")
     classes = tuple(read_classes(options.classes))
     return PredictedLabels(Labels.folder(options.predictions, classes=len(classes)), classes)
 

@@ -25,9 +25,7 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    ensemble = HierarchicalEnsemble.load(
-        options.ensemble, stores=options.stores, memory=options.memory, device=options.device
-    )
+    ensemble = read_ensemble(options)
     written = skipped = 0
     for video in progress(options.videos or list(ensemble.videos), "predicting"):
         done, there = predict_video(ensemble, video, options)
@@ -53,11 +51,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--zip", action="store_true", help=packed)
     cli.add_memory(parser)
     cli.add_device(parser)
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    resume = "keep files that are there, write the rest"
-    existing.add_argument("--resume", action="store_true", help=resume)
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--overwrite", action="store_true", help="replace files that are there")
+    add("--resume", action="store_true", help="keep files that are there, write the rest")
     return parser
+
+
+def read_ensemble(options: argparse.Namespace) -> HierarchicalEnsemble:
+    """The ensemble that the options name."""
+    return HierarchicalEnsemble.load(
+        options.ensemble, stores=options.stores, memory=options.memory, device=options.device
+    )
 
 
 def predict_video(

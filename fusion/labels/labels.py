@@ -26,8 +26,6 @@ from fusion.labels.layouts.base import directory, stems
 from fusion.labels.png import PathLike, Size, read_png, read_size
 from fusion.text import did_you_mean, listed
 
-STRAY = ("error", "void")
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -70,8 +68,8 @@ class Labels:
             raise InputError(f"layout: got {layout!r}{did_you_mean(layout, LAYOUTS)}")
         rule, place = LAYOUTS[layout], directory(Path(root))
         videos = rule.labelled(place, split)
-        if stray not in STRAY:
-            raise InputError(f"stray: got {stray!r}; choose one of {', '.join(STRAY)}")
+        if stray not in ("error", "void"):
+            raise InputError(f"stray: got {stray!r}; choose one of error, void")
         return cls(place, videos, rule.classes or classes, stray, layout)
 
     @classmethod
@@ -138,17 +136,12 @@ class Labels:
         if size is not None and raw.shape != tuple(size):
             got = f"is {list(raw.shape)} [H, W], expected {list(size)}"
             raise InputError(f"labels: {path} {got}; use labels of the videos' own size")
-        labels = rule.ids(raw, void)
-        if known is None:
-            return labels
-        outside = (labels >= known) & (labels != void)
-        if not outside.any():
-            return labels
-        if self.stray == "void":
-            return np.where(outside, labels.dtype.type(void), labels)
-        wrong = f"holds {listed(np.unique(raw[outside]))} outside {rule.allowed(known, void)}"
-        advice = "correct the file, or read with stray='void'"
-        raise InputError(f"labels: {path} {wrong}; {advice}")
+        labels, limit = rule.ids(raw, void), void if known is None else known
+        outside = (labels >= limit) & (labels != void)
+        if outside.any() and self.stray == "error":
+            wrong = f"holds {listed(np.unique(raw[outside]))} outside {rule.allowed(limit, void)}"
+            raise InputError(f"labels: {path} {wrong}; correct it, or read with stray='void'")
+        return np.where(outside, labels.dtype.type(void), labels)
 
     def digest(
         self, videos: Iterable[str] | None = None, frames: Mapping[str, Sequence[str]] | None = None
