@@ -29,6 +29,8 @@ EPILOG = """examples:
   python -m fusion.evaluate --predictions out/ --classes names.txt --vspw VSPW_480p --json
 """
 
+VideoReport = tuple[Matrix, VideoWindows]
+
 
 @dataclass(frozen=True)
 class PredictedLabels:
@@ -56,9 +58,7 @@ class PredictedLabels:
         return truth.read(video, frame, classes=len(self.classes), size=size)
 
 
-def report_video(
-    counts: VideoConfusion, raw_targets: bool, video: str
-) -> tuple[Matrix, VideoWindows]:
+def report_video(counts: VideoConfusion, raw_targets: bool, video: str) -> VideoReport:
     """The task of one video: its confusion matrix and its windows, in one pass over predictions."""
     source, truth, classes = counts.source, counts.truth, len(counts.source.classes)
     total, read = np.zeros((classes, classes), np.int64), truth.raw if raw_targets else truth.read
@@ -109,7 +109,7 @@ def document(scores: Scores, consistency: Mapping[str, float], variant: str) -> 
 def report(scores: Scores, consistency: Mapping[str, float], variant: str) -> str:
     """The scores as people read them: percent, nan where a score does not exist."""
     low, high = map(percent, scores.interval())
-    lines = [
+    rows = [
         (f"mIoU ({scores.convention})", scores.miou, f"95 % interval over videos {low} to {high}"),
         ("fwIoU", scores.fwiou, ""),
         ("pixel accuracy", scores.pixel_accuracy, ""),
@@ -117,22 +117,22 @@ def report(scores: Scores, consistency: Mapping[str, float], variant: str) -> st
         ("video mIoU", scores.video_miou, "plain mean over videos"),
         *((name.upper(), value, f"{variant} variant") for name, value in consistency.items()),
     ]
-    rows = [(name, percent(value), note) for name, value, note in lines]
+    shown = [(name, percent(value), note) for name, value, note in rows]
     counted = f"{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
-    return f"{table(rows, ('score', '%', ''))}\n{counted}"
+    return f"{table(shown, ('score', '%', ''))}\n{counted}"
 
 
 def build_parser() -> argparse.ArgumentParser:
     purpose = "mIoU, fwIoU, accuracies and video consistency against ground truth."
     parser = cli.parser("fusion.evaluate", purpose, EPILOG)
-    source, add = parser.add_mutually_exclusive_group(required=True), parser.add_argument
-    source.add_argument("--ensemble", type=Path, help="ensemble.toml or best.json")
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--ensemble", type=Path, help="ensemble.toml or best.json")
     maps = "label maps <video>/<frame>.png; needs --classes"
-    source.add_argument("--predictions", type=Path, metavar="DIR", help=maps)
+    source("--predictions", type=Path, metavar="DIR", help=maps)
+    add = parser.add_argument
     stores = "take stores of the same names from here (another split)"
     add("--stores", type=Path, metavar="DIR", help=stores)
-    names = "class names, one a line or a JSON list"
-    add("--classes", type=Path, metavar="FILE", help=names)
+    add("--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list")
     cli.add_truth(parser)
     mean = "classes in the mean (default vspw)"
     add("--convention", choices=CONVENTIONS, default="vspw", help=mean)

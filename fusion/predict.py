@@ -78,8 +78,7 @@ def predict_video(
 
 def safe_name(name: str) -> str:
     """An id as a file name, if it can be one; ids that would leave the folder are refused."""
-    unsafe = not name or name.startswith(".") or any(sign in name for sign in "/\\\0")
-    if unsafe or len(name.encode()) > 240:
+    if not name or name[0] == "." or set(name) & set("/\\\0") or len(name.encode()) > 240:
         advice = "choose other ids, or write the labels yourself from predict()"
         raise InputError(f"id {name!r} cannot be a file name; {advice}")
     return name

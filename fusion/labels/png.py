@@ -1,9 +1,9 @@
 """Label PNGs, read strictly and written atomically.
 
-H W pixels. Accepted: 8-bit greyscale and palette images (uint8 [H, W]; a palette is ignored, its
-indices are the labels), and 16-bit greyscale where more than 255 classes were announced (uint16
-[H, W]). The size is checked before anything is allocated, and every chunk's checksum before
-anything is decoded, so that a damaged file is an error and never another label map.
+H W pixels. Accepted: 8-bit greyscale and palette images (uint8 [H, W]; indices are the labels), and
+16-bit greyscale where more than 255 classes were announced (uint16 [H, W]). The size is checked
+before anything is allocated, and every chunk's checksum before anything is decoded, so that a
+damaged file is an error and never another label map.
 Format: W3C, "Portable Network Graphics Specification (Third Edition)", sections 5 and 11.
 """
 
@@ -63,8 +63,7 @@ def read_png(path: Path, *, wide: bool = False) -> NDArray[np.integer]:
         except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
             raise StoreError(f"cannot be decoded ({error}); restore the file") from error
         if labels.shape != size:
-            said = f"decodes to {list(labels.shape)}, its header says {list(size)}"
-            raise StoreError(f"{said}; restore the file")
+            raise StoreError(f"decodes to {[*labels.shape]}, its header says {[*size]}; restore it")
     return labels
 
 
@@ -89,8 +88,7 @@ def _header(content: bytes) -> tuple[Size, int, int, bool]:
         raise StoreError("has a truncated or damaged header; restore the file")
     width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
     if not 0 < width * height <= MOST_PIXELS:
-        claim = f"claims {height} x {width} pixels"
-        raise StoreError(f"{claim}; label maps have 1 to {MOST_PIXELS}")
+        raise StoreError(f"claims {height} x {width} pixels; label maps have 1 to {MOST_PIXELS}")
     return (height, width), depth, colour, content[28] != 0
 
 
@@ -114,8 +112,8 @@ def _image_data(content: bytes) -> bytes:
         if at > len(content):
             raise StoreError("is truncated; restore the file")
         if struct.unpack(">I", content[at - 4 : at])[0] != zlib.crc32(content[start : at - 4]):
-            damage = f"its {kind.decode('ascii', 'replace')} chunk has a wrong checksum"
-            raise StoreError(f"is damaged: {damage}; restore it")
+            named = kind.decode("ascii", "replace")
+            raise StoreError(f"is damaged: its {named} chunk has a wrong checksum; restore it")
         if kind == b"IDAT":
             data.append(content[start + 4 : at - 4])
     return b"".join(data)
@@ -163,8 +161,8 @@ def write_labels(
         with replacing(target, overwrite=overwrite) as scratch, scratch.open("xb") as file:
             file.write(content)
     except FileExistsError as error:
-        advice = "choose another path or overwrite=True for files"
-        raise StoreError(f"write_labels: {target} is taken ({error}); {advice}") from error
+        taken = f"is taken ({error}); choose another path or overwrite=True for files"
+        raise StoreError(f"write_labels: {target} {taken}") from error
     except OSError as error:
         reason = f"cannot be written ({error.strerror}), {len(content)} bytes needed"
         raise StoreError(f"write_labels: {target} {reason}") from error

@@ -38,11 +38,15 @@ def resampled_miou(
 
 
 def miou_interval(
-    matrices: Sequence[NDArray[np.int64]], convention: str, level: float, samples: int, seed: int
+    matrices: Sequence[Sequence[NDArray[np.int64]]],
+    convention: str,
+    level: float,
+    samples: int,
+    seed: int,
 ) -> Interval:
     """The central fraction `level` of S draws, as (low, high); nan below two videos.
 
-    `matrices` are the [V, C, C] of one set of scores, or of two whose difference is drawn.
+    `matrices` are V of [C, C] of one set of scores, or of two whose difference is drawn.
     """
     if not 0 < level < 1:
         raise InputError(f"interval: level is {level}; give a fraction of 1, such as 0.95")
@@ -50,6 +54,6 @@ def miou_interval(
         raise InputError(f"interval: samples is {samples}; give at least 1 (2000 is usual)")
     if len(matrices[0]) < 2:
         return math.nan, math.nan
-    drawn = (resampled_miou(each, convention, samples, seed) for each in matrices)
+    drawn = (resampled_miou(np.stack(each), convention, samples, seed) for each in matrices)
     low, high = np.quantile(reduce(np.subtract, drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

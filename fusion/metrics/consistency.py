@@ -53,7 +53,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class VideoWindows:
-    """The windows of one video, enough for every variant that reads the same targets; small.
+    """The windows of one video, enough for every variant that reads the same targets.
 
     Args:
         frames: L.
@@ -79,7 +79,7 @@ def stable_windows(
     """
     if not lengths or min(lengths) < 2:
         raise InputError(f"lengths: got {list(lengths)}; a window needs at least 2 frames")
-    found: dict[int, list[tuple[int, int]]] = {n: [] for n in lengths}
+    found: dict[int, list[list[int]]] = {n: [] for n in lengths}
     frames = 0
     for frames, (target, prediction) in enumerate(zip_longest(targets, predictions), start=1):
         if target is None or prediction is None:
@@ -99,7 +99,7 @@ def stable_windows(
         last_g, last_p = g, p
         for n in lengths:
             if frames >= n:
-                found[n].append((np.count_nonzero(both >= n), np.count_nonzero(still >= n)))
+                found[n].append([int(np.count_nonzero(kept >= n)) for kept in (both, still)])
     counts = {n: np.array(found[n], dtype=np.int64).reshape(-1, 2) for n in lengths}
     return VideoWindows(frames, counts)
 

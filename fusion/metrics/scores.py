@@ -29,8 +29,6 @@ from fusion.metrics.confusion import class_iou, counts, miou
 from fusion.metrics.objectives import objective
 from fusion.text import or_none, percent, table
 
-TOTALS = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
@@ -172,6 +170,8 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`: fractions, None where a score is nan."""
 
+        totals = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
+
         def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
             return dict(zip(self.classes, map(or_none, values), strict=True))
 
@@ -179,16 +179,15 @@ class Scores:
             "convention": self.convention,
             "videos": len(self.confusions),
             "pixels": int(self.confusion.sum()),
-            **{name: or_none(getattr(self, name)) for name in TOTALS},
+            **{name: or_none(getattr(self, name)) for name in totals},
             "class_iou": by_class(self.class_iou),
             "class_accuracy": by_class(self.class_accuracy),
             "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }
 
-    def _scored(self) -> NDArray[np.int64]:
-        """[V, C, C] of the videos with scored pixels, by name: order must not change a draw."""
-        found = [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
-        return np.stack(found) if found else np.zeros((0, *self.confusion.shape), dtype=np.int64)
+    def _scored(self) -> list[NDArray[np.int64]]:
+        """[C, C] of each video with scored pixels, by name: order must not change a draw."""
+        return [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
 
     def _check_comparable(self, other: Scores) -> None:
         if self.classes != other.classes:
