@@ -22,7 +22,8 @@ class Maps:
     classes: tuple[str, ...] = CLASSES
     read: list = field(default_factory=list)
 
-    def draw(self, seed, video, frame, void):
+    @staticmethod
+    def draw(seed, video, frame, void):
         rng = np.random.default_rng([seed, ord(video), int(frame)])
         found = rng.integers(0, 3, (5, 4)).astype(np.uint8)
         found[0, 0] = 255 if void else found[0, 0]
@@ -55,14 +56,11 @@ def test_each_labelled_frame_comes_with_its_truth():
 def test_the_confusion_of_videos(scheduler):
     found = map_videos(VideoConfusion(Maps(1), 7), ("a", "b"), scheduler=scheduler)
     for video, matrix in found.items():
-        expected = sum(
-            confusion(
-                Maps(1).draw(7, video, frame, void=True),
-                Maps(1).draw(1, video, frame, void=False),
-                3,
-            )
+        draws = [
+            (Maps.draw(7, video, frame, True), Maps.draw(1, video, frame, False))
             for frame in FRAMES[::2]
-        )
+        ]
+        expected = sum(confusion(*pair, 3) for pair in draws)
         assert matrix.dtype == np.int64
         assert np.array_equal(matrix, expected)
         assert matrix.sum() == 2 * 19  # a void pixel a frame
