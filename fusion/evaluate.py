@@ -15,13 +15,13 @@ import numpy as np
 
 from fusion import cli
 from fusion.errors import InputError
+from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
 from fusion.metrics.consistency import LENGTHS, VideoWindows
 from fusion.metrics.evaluation import Matrix, Predictions, VideoConfusion
 from fusion.parallel import map_videos
-from fusion.predict import read_ensemble
 from fusion.text import or_none, percent, table
 
 EPILOG = """examples:
@@ -147,7 +147,9 @@ def build_parser() -> argparse.ArgumentParser:
 def read_source(options: argparse.Namespace) -> Predictions:
     """The ensemble, or the label maps, that the options name."""
     if options.ensemble:
-        return read_ensemble(options).sharing(options.scheduler)
+        opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
+        return ensemble.sharing(options.scheduler)
     if options.classes is None:
         raise InputError("--predictions needs --classes FILE, the names in order of the label ids")
     classes = tuple(read_classes(options.classes))

@@ -25,7 +25,9 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    ensemble = read_ensemble(options)
+    ensemble = HierarchicalEnsemble.load(
+        options.ensemble, stores=options.stores, memory=options.memory, device=options.device
+    )
     written = skipped = 0
     for video in progress(options.videos or list(ensemble.videos), "predicting"):
         done, there = predict_video(ensemble, video, options)
@@ -55,13 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--resume", action="store_true", help="keep files that are there, write the rest")
     return parser
-
-
-def read_ensemble(options: argparse.Namespace) -> HierarchicalEnsemble:
-    """The ensemble that the options name."""
-    return HierarchicalEnsemble.load(
-        options.ensemble, stores=options.stores, memory=options.memory, device=options.device
-    )
 
 
 def predict_video(
