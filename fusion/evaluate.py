@@ -20,7 +20,8 @@ from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
 from fusion.metrics.consistency import LENGTHS, VideoWindows
-from fusion.metrics.evaluation import Matrix, Predictions, VideoConfusion
+from fusion.metrics.evaluation import Predictions, VideoConfusion
+from fusion.metrics.objectives import Counts
 from fusion.parallel import map_videos
 from fusion.text import or_none, percent, table
 
@@ -29,7 +30,7 @@ EPILOG = """examples:
   python -m fusion.evaluate --predictions out/ --classes names.txt --vspw VSPW_480p --json
 """
 
-VideoReport = tuple[Matrix, VideoWindows]
+VideoReport = tuple[Counts, VideoWindows]
 
 
 @dataclass(frozen=True)

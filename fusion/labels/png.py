@@ -121,11 +121,9 @@ def _image_data(content: bytes) -> bytes:
 
 def _row_bytes(size: Size, depth: int, interlaced: bool) -> int:
     """Bytes of all rows before compression, each with its filter byte."""
-    (height, width), total = size, 0
-    for x, y, dx, dy in _PASSES if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
-        total += rows * (1 + -(-columns * depth // 8)) if columns > 0 else 0
-    return total
+    (height, width), passes = size, _PASSES if interlaced else [(0, 0, 1, 1)]
+    grids = ((-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes)
+    return sum(rows * (1 + -(-columns * depth // 8)) for columns, rows in grids if columns > 0)
 
 
 def colour_map() -> NDArray[np.uint8]:
@@ -187,13 +185,11 @@ def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
 
 def _colours(palette: str | ArrayLike) -> NDArray[np.uint8]:
     colours, given = colour_map(), np.asarray(palette)
-    if isinstance(palette, str) and palette == "vspw":
+    if given.ndim == 0 and palette == "vspw":
         return colours
     whole = given.ndim == 2 and given.shape[1] == 3 and given.dtype.kind in "iu"
     if not whole or len(given) > 256 or given.min(initial=0) < 0 or given.max(initial=0) > 255:
         got = repr(palette) if isinstance(palette, str) else f"{given.dtype} {list(given.shape)}"
-        raise InputError(
-            f"palette: got {got}; give 'vspw' or whole numbers 0..255, [n, 3], n <= 256"
-        )
+        raise InputError(f"palette: got {got}; give 'vspw' or integers 0..255 [n, 3], n <= 256")
     colours[: len(given)] = given
     return colours

@@ -12,18 +12,15 @@ from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.errors import InputError
 from fusion.metrics.confusion import counts
-from fusion.metrics.objectives import miou_of_counts
+from fusion.metrics.objectives import Counts, Floats, miou_of_counts
 
 Interval = tuple[float, float]
 
 
-def resampled_miou(
-    confusions: NDArray[np.int64], convention: str, samples: int, seed: int
-) -> NDArray[np.float64]:
+def resampled_miou(confusions: Counts, convention: str, samples: int, seed: int) -> Floats:
     """mIoU [S] of S draws from the matrices [V, C, C].
 
     The draws depend on V, `samples` and `seed` only, which pairs two calls.
@@ -38,7 +35,7 @@ def resampled_miou(
 
 
 def miou_interval(
-    matrices: Sequence[Sequence[NDArray[np.int64]]],
+    matrices: Sequence[Sequence[Counts]],
     convention: str,
     level: float,
     samples: int,

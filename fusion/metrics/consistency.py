@@ -53,12 +53,9 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class VideoWindows:
-    """The windows of one video, enough for every variant that reads the same targets.
+    """The windows of one video of L frames, for every variant that reads the same targets.
 
-    Args:
-        frames: L.
-        counts: per window length n, int64 [max(0, L-n+1), 2]: |Cg and Cp| and |Cg| of each window,
-            in order.
+    counts: per window length n, int64 [max(0, L-n+1), 2]: |Cg and Cp| and |Cg|, in order.
     """
 
     frames: int

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.kernels.numbers import void_label
 from fusion.metrics.confusion import confusion
+from fusion.metrics.objectives import Counts
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
-
-Matrix = NDArray[np.int64]
 
 
 class Predictions(Protocol):
@@ -41,13 +39,13 @@ class VideoConfusion:
     source: Predictions
     truth: Labels
 
-    def __call__(self, video: str) -> Matrix:
+    def __call__(self, video: str) -> Counts:
         total = np.zeros((len(self.source.classes),) * 2, np.int64)
         for _ in self.counted(video, total):
             pass
         return total
 
-    def counted(self, video: str, total: Matrix) -> Iterator[np.ndarray]:
+    def counted(self, video: str, total: Counts) -> Iterator[np.ndarray]:
         """The labels of each labelled frame, once its counts were added to `total` [C, C]."""
         classes, frames = len(total), self.source.labelled_frames(self.truth, video)
         for frame, labels in self.source.label_maps(video, frames):

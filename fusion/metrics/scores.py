@@ -21,12 +21,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.errors import InputError
 from fusion.metrics.bootstrap import Interval, miou_interval
 from fusion.metrics.confusion import class_iou, counts, miou
-from fusion.metrics.objectives import objective
+from fusion.metrics.objectives import Counts, Floats, objective
 from fusion.text import or_none, percent, table
 
 
@@ -45,7 +44,7 @@ class Scores:
         InputError: a matrix is not square integer counts of the names' size, or names do not fit.
     """
 
-    confusions: Mapping[str, NDArray[np.int64]]
+    confusions: Mapping[str, Counts]
     classes: Sequence[str]
     convention: str = "vspw"
 
@@ -68,7 +67,7 @@ class Scores:
         return f"Scores({by}, pixel_accuracy={self.pixel_accuracy:.4f}; {size})"
 
     @cached_property
-    def confusion(self) -> NDArray[np.int64]:
+    def confusion(self) -> Counts:
         """int64 [C, C]: the sum over all videos."""
         total = sum(self.confusions.values(), np.zeros((len(self.classes),) * 2, np.int64))
         total.flags.writeable = False
@@ -80,12 +79,12 @@ class Scores:
         return float(miou(self.confusion, self.convention))
 
     @property
-    def class_iou(self) -> NDArray[np.float64]:
+    def class_iou(self) -> Floats:
         """float64 [C]; nan for a class that is neither in the targets nor predicted."""
         return class_iou(self.confusion)
 
     @property
-    def class_accuracy(self) -> NDArray[np.float64]:
+    def class_accuracy(self) -> Floats:
         """float64 [C]: which fraction of each class's pixels was found; nan for one without."""
         inter, rows, _ = counts(self.confusion)
         return np.divide(inter, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
@@ -172,7 +171,7 @@ class Scores:
 
         totals = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
 
-        def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
+        def by_class(values: Floats) -> dict[str, float | None]:
             return dict(zip(self.classes, map(or_none, values), strict=True))
 
         return {
@@ -185,7 +184,7 @@ class Scores:
             "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }
 
-    def _scored(self) -> list[NDArray[np.int64]]:
+    def _scored(self) -> list[Counts]:
         """[C, C] of each video with scored pixels, by name: order must not change a draw."""
         return [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
 
@@ -198,7 +197,7 @@ class Scores:
             raise InputError(f"scores: {got}; use with_convention first")
 
 
-def _matrix(video: str, matrix: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def _matrix(video: str, matrix: Counts, classes: int) -> Counts:
     """A read-only int64 copy, checked."""
     array = np.asarray(matrix)
     if array.dtype.kind not in "iu" or array.shape != (classes, classes):

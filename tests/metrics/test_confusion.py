@@ -24,11 +24,10 @@ matrices = st.integers(1, 6).flatmap(
 
 
 def test_confusion_beyond_255_classes():
-    targets = np.array([300, 299, 65535, 255], dtype=np.uint16)
-    labels = np.array([300, 0, 65535, 255], dtype=np.uint16)
+    targets, labels = np.uint16([300, 299, 65535, 255]), np.uint16([300, 0, 65535, 255])
     matrix = confusion(targets, labels, 301, ignore=65535)
+    assert np.argwhere(matrix).tolist() == [[255, 255], [299, 0], [300, 300]]
     assert matrix.sum() == 3
-    assert matrix[300, 300] == matrix[299, 0] == matrix[255, 255] == 1
 
 
 def test_confusion_counts_the_same_in_blocks(monkeypatch):
@@ -81,32 +80,27 @@ def test_union_is_torchmetrics_macro(absent):
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from(CONVENTIONS))
 def test_a_batch_gives_the_bits_of_its_members(seed, classes, convention):
     batch = np.random.default_rng(seed).integers(0, 99, (5, classes, classes))
-    one_by_one = np.array([miou(matrix, convention) for matrix in batch])
-    np.testing.assert_array_equal(miou(batch, convention), one_by_one)
-    np.testing.assert_array_equal(miou(np.asfortranarray(batch), convention), one_by_one)
+    one_by_one = [float(miou(matrix, convention)) for matrix in batch]
     counts = np.einsum("bcc->bc", batch), batch.sum(axis=2), batch.sum(axis=1)
-    of_counts = miou_of_counts(*map(np.asfortranarray, counts), convention)
-    np.testing.assert_array_equal(of_counts, one_by_one)
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        np.testing.assert_array_equal(miou(order(batch), convention), one_by_one)
+        of_counts = miou_of_counts(*map(order, counts), convention)
+        np.testing.assert_array_equal(of_counts, one_by_one)
     assert class_iou(batch).shape == (5, classes)
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    arrays(np.uint8, (2, 5, 5), elements=st.sampled_from([0, 1, 2, 255])),
-    arrays(np.uint8, (2, 5, 5), elements=st.integers(0, 2)),
-)
-def test_confusion_adds_up(targets, labels):
+@given(arrays(np.uint8, (2, 2, 5, 5), elements=st.integers(0, 2)), arrays(bool, (2, 5, 5)))
+def test_confusion_adds_up(maps, void):
+    targets, labels = np.where(void, np.uint8(255), maps[0]), maps[1]
     halves = [confusion(t, p, 3) for t, p in zip(targets, labels, strict=True)]
     np.testing.assert_array_equal(confusion(targets, labels, 3), sum(halves))
 
 
 def test_imports_are_light():
-    code = (
-        "import sys, fusion.metrics, fusion.labels, fusion.metrics.evaluation; "
-        "heavy = {'dask', 'torch', 'PIL', 'distributed', 'tqdm', 'zarr'} & set(sys.modules); "
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    heavy = "{'dask', 'torch', 'PIL', 'distributed', 'tqdm', 'zarr'} & set(sys.modules)"
+    code = "import sys, fusion.metrics, fusion.labels, fusion.metrics.evaluation"
+    subprocess.run([sys.executable, "-c", f"{code}; assert not {heavy}, {heavy}"], check=True)
 
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">u2", ">i4"]
@@ -137,9 +131,7 @@ def test_any_integers_in_any_memory(targets_type, labels_type):
 
 
 @settings(max_examples=40)
-@given(
-    st.sampled_from([np.uint8, np.uint16, np.int64]), st.integers(1, 40), st.integers(0, 200_000)
-)
+@given(st.sampled_from(["u1", "u2", "i8"]), st.integers(1, 40), st.integers(0, 200_000))
 def test_confusion_equals_bincount(dtype, classes, pixels):
     rng = np.random.default_rng(pixels)
     targets = rng.integers(0, classes + 1, pixels).astype(dtype)  # C: to be ignored

@@ -117,13 +117,8 @@ def test_nothing_stable_in_the_targets_is_no_score():
 def test_a_reused_buffer_is_no_trap():
     video = random_video(np.random.default_rng(2), 12)
     buffer = np.empty_like(video[0])
-
-    def reader():
-        for frame in video:
-            buffer[:] = frame
-            yield buffer
-
-    reused, fresh = (stable_windows(targets, video).counts[8] for targets in (reader(), video))
+    reader = (np.copyto(buffer, frame) or buffer for frame in video)
+    reused, fresh = (stable_windows(targets, video).counts[8] for targets in (reader, video))
     assert reused.tolist() == fresh.tolist()
 
 
@@ -141,16 +136,15 @@ def test_results_travel():
 
 def test_refusals():
     maps = np.zeros((3, 2, 2), dtype=np.uint8)
-    with pytest.raises(InputError, match="predictions end after 2 frames"):
-        stable_windows(maps, maps[:2])
-    with pytest.raises(InputError, match="targets end after 1 frames"):
-        stable_windows(maps[:1], maps)
-    with pytest.raises(InputError, match="sizes differ in frame number 2"):
-        stable_windows([maps[0], np.zeros((2, 3), dtype=int)], maps[:2])
-    with pytest.raises(InputError, match="sizes differ in frame number 1"):
-        stable_windows([maps[0]], [np.zeros((1, 2), dtype=int)])
-    with pytest.raises(InputError, match="prediction of frame number 1 is float64"):
-        stable_windows(maps, maps.astype(float))
+    for targets, predictions, message in [
+        (maps, maps[:2], "predictions end after 2 frames"),
+        (maps[:1], maps, "targets end after 1 frames"),
+        ([maps[0], np.zeros((2, 3), int)], maps[:2], "sizes differ in frame number 2"),
+        ([maps[0]], [np.zeros((1, 2), int)], "sizes differ in frame number 1"),
+        (maps, maps.astype(float), "prediction of frame number 1 is float64"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            stable_windows(targets, predictions)
     with pytest.raises(InputError, match="at least 2"):
         stable_windows(maps, maps, lengths=(1,))
     with pytest.raises(InputError, match="length: got 4"):
