@@ -185,7 +185,7 @@ def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
 
 def _colours(palette: str | ArrayLike) -> NDArray[np.uint8]:
     colours, given = colour_map(), np.asarray(palette)
-    if given.ndim == 0 and palette == "vspw":
+    if isinstance(palette, str) and palette == "vspw":
         return colours
     whole = given.ndim == 2 and given.shape[1] == 3 and given.dtype.kind in "iu"
     if not whole or len(given) > 256 or given.min(initial=0) < 0 or given.max(initial=0) > 255:
