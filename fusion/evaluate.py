@@ -7,8 +7,9 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
-from fusion.metrics.consistency import VideoWindows
-from fusion.metrics.evaluation import Matrix, Predictions, VideoConfusion
+from fusion.metrics.consistency import LENGTHS, VideoWindows
+from fusion.metrics.evaluation import Predictions, VideoConfusion
+from fusion.metrics.objectives import Counts
 from fusion.parallel import map_videos
 from fusion.text import or_none, percent, table
 
@@ -27,6 +29,8 @@ EPILOG = """examples:
   python -m fusion.evaluate --ensemble results/best.json --labels labels/val
   python -m fusion.evaluate --predictions out/ --classes names.txt --vspw VSPW_480p --json
 """
+
+VideoReport = tuple[Counts, VideoWindows]
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,7 @@ class PredictedLabels:
 
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
         frames = truth.frames(video)
-        lacking = sorted(set(frames) - set(self.folder.frames(video)))
-        if lacking:
+        if lacking := sorted(set(frames) - set(self.folder.frames(video))):
             got = f"no prediction for {len(lacking)} labelled frames, first {lacking[0]!r}"
             raise InputError(f"video {video!r}: {got}; predict them")
         return frames
@@ -56,65 +59,41 @@ class PredictedLabels:
         return truth.read(video, frame, classes=len(self.classes), size=size)
 
 
-class VideoReport(NamedTuple):
-    """What one video says: its confusion matrix, its stable windows, its pixels with void ones."""
-
-    confusion: Matrix
-    windows: VideoWindows
-    pixels: int
-
-
-@dataclass(frozen=True)
-class ReportVideo:
-    """The task of one video: a `VideoReport` in one pass over the predictions."""
-
-    counts: VideoConfusion
-    raw_targets: bool
-
-    def __call__(self, video: str) -> VideoReport:
-        source, truth = self.counts.source, self.counts.truth
-        classes = len(source.classes)
-        total, pixels = np.zeros((classes, classes), np.int64), 0
-
-        def predictions() -> Iterator[np.ndarray]:
-            nonlocal pixels
-            for target, labels in self.counts.counted(video, total):
-                pixels += target.size
-                yield labels
-
-        read = truth.raw if self.raw_targets else truth.read
-        frames = source.labelled_frames(truth, video)
-        targets = (read(video, frame, classes=classes) for frame in frames)
-        windows = stable_windows(targets, predictions())
-        return VideoReport(total, windows, pixels)
+def report_video(counts: VideoConfusion, raw_targets: bool, video: str) -> VideoReport:
+    """The task of one video: its confusion matrix and its windows, in one pass over predictions."""
+    source, truth, classes = counts.source, counts.truth, len(counts.source.classes)
+    total, read = np.zeros((classes, classes), np.int64), truth.raw if raw_targets else truth.read
+    frames = source.labelled_frames(truth, video)
+    targets = (read(video, frame, classes=classes) for frame in frames)
+    return total, stable_windows(targets, counts.counted(video, total))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    truth, source, scheduler = cli.read_truth(options), read_source(options), options.scheduler
-    task = ReportVideo(VideoConfusion(source, truth), VARIANTS[options.variant].raw_targets)
+    truth, source, variant = cli.read_truth(options), read_source(options), options.variant
+    task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
-    found = map_videos(task, videos, scheduler=scheduler, progress="evaluating")
-    scores = Scores({v: f.confusion for v, f in found.items()}, source.classes, options.convention)
-    outside = outside_values(truth, videos, len(source.classes))
-    cli.remark(census(found, scores, outside).text())
-    windows = [f.windows for f in found.values()]
-    consistency = {f"vc{n}": video_consistency(windows, n, options.variant) for n in (8, 16)}
+    found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
+    scores = Scores({v: cm for v, (cm, _) in found.items()}, source.classes, options.convention)
+    windows = {video: windows for video, (_, windows) in found.items()}
+    cli.remark(census(truth, windows, scores).text())
+    named = {f"vc{n}": video_consistency(windows.values(), n, variant) for n in LENGTHS}
     if options.json:
-        cli.print_json(document(scores, consistency, options.variant))
+        cli.print_json(document(scores, named, variant))
     else:
-        print(report(scores, consistency, options.variant))
+        print(report(scores, named, variant))
         if options.per_class:
             print(f"\n{scores.class_table()}")
     return 0
 
 
-def census(found: Mapping[str, VideoReport], scores: Scores, outside: Mapping[int, int]) -> Census:
-    """What the labels hold, from what scoring them counted."""
-    frames = sum(video.windows.frames for video in found.values())
-    pixels = sum(video.pixels for video in found.values())
-    classes = scores.confusion.sum(axis=1)
-    return Census(len(found), frames, pixels, classes, scores.classes, outside)
+def census(truth: Labels, windows: Mapping[str, VideoWindows], scores: Scores) -> Census:
+    """What the labels hold, from what scoring them counted; all frames of a video are one size."""
+    frames = {video: found.frames for video, found in windows.items()}
+    pixels = sum(math.prod(truth.size(video)) * count for video, count in frames.items())
+    outside = outside_values(truth, tuple(frames), len(scores.classes))
+    rows = scores.confusion.sum(axis=1)
+    return Census(len(frames), sum(frames.values()), pixels, rows, scores.classes, outside)
 
 
 def document(scores: Scores, consistency: Mapping[str, float], variant: str) -> dict[str, Any]:
@@ -131,7 +110,7 @@ def document(scores: Scores, consistency: Mapping[str, float], variant: str) -> 
 def report(scores: Scores, consistency: Mapping[str, float], variant: str) -> str:
     """The scores as people read them: percent, nan where a score does not exist."""
     low, high = map(percent, scores.interval())
-    lines = [
+    rows = [
         (f"mIoU ({scores.convention})", scores.miou, f"95 % interval over videos {low} to {high}"),
         ("fwIoU", scores.fwiou, ""),
         ("pixel accuracy", scores.pixel_accuracy, ""),
@@ -139,25 +118,25 @@ def report(scores: Scores, consistency: Mapping[str, float], variant: str) -> st
         ("video mIoU", scores.video_miou, "plain mean over videos"),
         *((name.upper(), value, f"{variant} variant") for name, value in consistency.items()),
     ]
-    rows = [(name, percent(value), note) for name, value, note in lines]
+    shown = [(name, percent(value), note) for name, value, note in rows]
     counted = f"{len(scores.confusions)} videos, {int(scores.confusion.sum())} pixels scored"
-    return f"{table(rows, ('score', '%', ''))}\n{counted}"
+    return f"{table(shown, ('score', '%', ''))}\n{counted}"
 
 
 def build_parser() -> argparse.ArgumentParser:
     purpose = "mIoU, fwIoU, accuracies and video consistency against ground truth."
     parser = cli.parser("fusion.evaluate", purpose, EPILOG)
-    source, add = parser.add_mutually_exclusive_group(required=True), parser.add_argument
-    source.add_argument("--ensemble", type=Path, help="ensemble.toml or best.json")
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--ensemble", type=Path, help="ensemble.toml or best.json")
     maps = "label maps <video>/<frame>.png; needs --classes"
-    source.add_argument("--predictions", type=Path, metavar="DIR", help=maps)
+    source("--predictions", type=Path, metavar="DIR", help=maps)
+    add = parser.add_argument
     stores = "take stores of the same names from here (another split)"
     add("--stores", type=Path, metavar="DIR", help=stores)
-    names = "class names, one a line or a JSON list"
-    add("--classes", type=Path, metavar="FILE", help=names)
+    add("--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list")
     cli.add_truth(parser)
     mean = "classes in the mean (default vspw)"
-    add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    add("--convention", choices=CONVENTIONS, default="vspw", help=mean)
     windows = "of video consistency (default official)"
     add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
     add("--per-class", action="store_true", help="IoU of every class")
@@ -169,13 +148,11 @@ def build_parser() -> argparse.ArgumentParser:
 def read_source(options: argparse.Namespace) -> Predictions:
     """The ensemble, or the label maps, that the options name."""
     if options.ensemble:
-        ensemble = HierarchicalEnsemble.load(
-            options.ensemble, stores=options.stores, memory=options.memory, device=options.device
-        )
+        opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
         return ensemble.sharing(options.scheduler)
     if options.classes is None:
-        advice = "the names in the order of the label ids"
-        raise InputError(f"--predictions needs --classes FILE, {advice}")
+        raise InputError("--predictions needs --classes FILE, the names in order of the label ids")
     classes = tuple(read_classes(options.classes))
     return PredictedLabels(Labels.folder(options.predictions, classes=len(classes)), classes)
 

@@ -53,10 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--zip", action="store_true", help=packed)
     cli.add_memory(parser)
     cli.add_device(parser)
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    resume = "keep files that are there, write the rest"
-    existing.add_argument("--resume", action="store_true", help=resume)
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--overwrite", action="store_true", help="replace files that are there")
+    add("--resume", action="store_true", help="keep files that are there, write the rest")
     return parser
 
 
@@ -74,8 +73,7 @@ def predict_video(
 
 def safe_name(name: str) -> str:
     """An id as a file name, if it can be one; ids that would leave the folder are refused."""
-    unsafe = not name or name.startswith(".") or any(sign in name for sign in "/\\\0")
-    if unsafe or len(name.encode()) > 240:
+    if not name or name[0] == "." or set(name) & set("/\\\0") or len(name.encode()) > 240:
         advice = "choose other ids, or write the labels yourself from predict()"
         raise InputError(f"id {name!r} cannot be a file name; {advice}")
     return name

@@ -8,14 +8,5 @@ from fusion.labels.layouts.vspw import VSPW_CLASSES
 from fusion.labels.png import colour_map, write_labels
 from fusion.text import natural_order
 
-__all__ = [
-    "LAYOUTS",
-    "VSPW_CLASSES",
-    "Census",
-    "Labels",
-    "Layout",
-    "colour_map",
-    "natural_order",
-    "read_classes",
-    "write_labels",
-]
+__all__ = ["LAYOUTS", "VSPW_CLASSES", "Census", "Labels", "Layout"]
+__all__ += ["colour_map", "natural_order", "read_classes", "write_labels"]

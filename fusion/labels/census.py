@@ -54,20 +54,20 @@ class Census:
 
     def warnings(self) -> list[str]:
         """What makes scores on these labels doubtful, a line each."""
-        void, found = void_label(len(self.classes)), []
-        absent = [name for name in self.classes if name not in set(self.present)]
-        if absent:
+        void, void_share = void_label(len(self.classes)), self.void_fraction
+        found, doubts, present = [], [], self.present
+        if absent := [name for name in self.classes if name not in present]:
             of_all = f"{len(absent)} of {len(self.classes)} classes never occur"
             found.append(f"{of_all}: {listed(absent, SHOWN)}; no score can tell how they do")
-        doubts = []
-        if self.void_fraction > 0.5:
-            doubts.append(f"{percent(self.void_fraction)} % of the pixels are void and never count")
-        if len(self.present) == 1 < len(self.classes):
-            alone = f"every pixel that is not void is {self.present[0]!r}"
+        if void_share > 0.5:
+            doubts.append(f"{percent(void_share)} % of the pixels are void and never count")
+        if len(present) == 1 < len(self.classes):
+            alone = f"every pixel that is not void is {present[0]!r}"
             doubts.append(f"{alone}, so predicting it everywhere scores 100 %")
-        if doubts and self.void_fraction:
+        if doubts and void_share:
             doubts.append(f"{void} is void: masks of 0 and {void} need another foreground value")
-        found += ["; ".join(doubts)] if doubts else []
+        if doubts:
+            found.append("; ".join(doubts))
         if self.outside:
             most = sorted(self.outside.items(), key=lambda item: (-item[1], item[0]))
             values = listed((f"{value} ({pixels:,} pixels)" for value, pixels in most), SHOWN)
@@ -87,15 +87,14 @@ def outside_values(truth: Labels, videos: Sequence[str], classes: int) -> dict[i
     void = void_label(classes)
 
     def count(video: str) -> Counter[int]:
-        total: Counter[int] = Counter()
+        found = Counter[int]()
         for frame in truth.frames(video):
-            raw, ids = truth.raw(video, frame, classes=classes), truth.rule.ids
-            read = truth.read(video, frame, classes=classes)
-            values = np.unique(raw[(read == void) & (ids(raw, void) != void)], return_counts=True)
-            total.update(dict(zip(*(v.tolist() for v in values), strict=True)))
-        return total
+            raw, read = (get(video, frame, classes=classes) for get in (truth.raw, truth.read))
+            stray = raw[(read == void) & (truth.rule.ids(raw, void) != void)]
+            found.update(stray.tolist())
+        return found
 
     if truth.stray != "void":
         return {}
-    found = map_videos(count, videos, progress="counting values outside the classes")
-    return dict(sum(found.values(), Counter()))
+    counts = map_videos(count, videos, progress="counting values outside the classes")
+    return dict(sum(counts.values(), Counter()))

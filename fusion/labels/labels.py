@@ -2,11 +2,9 @@
 
 H W pixels, C classes. A label map is an array [H, W] of class ids 0..C-1 and void: uint8 with void
 255, or, beyond 255 classes, uint16 with void 65535 (16-bit greyscale PNG). Where the files lie and
-what their values mean is a layout's to say: `fusion.labels.layouts`.
-
-A frame's id is its file's stem. A video may have labels for some of its frames only. PNGs with a
-palette are read as indices; what is not a whole greyscale or indexed PNG of the right depth and
-size is an error that names the file, never a guess.
+what their values mean is a layout's to say. A frame's id is its file's stem; a video may have
+labels for some of its frames only. What is no whole label PNG of the right depth and size is an
+error that names the file, never a guess.
 """
 
 from __future__ import annotations
@@ -26,14 +24,10 @@ from fusion.labels.layouts.base import directory, stems
 from fusion.labels.png import PathLike, Size, read_png, read_size
 from fusion.text import did_you_mean, listed
 
-STRAY = ("error", "void")
-
 
 @dataclass(frozen=True)
 class Labels:
-    """The label maps of a set of videos. Holds paths only, so it is cheap to pickle.
-
-    Made by `Labels.folder`, `Labels.vspw`, or `Labels.open` for any layout.
+    """The label maps of a set of videos; holds paths only. Made by `folder`, `vspw` or `open`.
 
     Args:
         root: where the data set lies.
@@ -68,11 +62,10 @@ class Labels:
         """
         if layout not in LAYOUTS:
             raise InputError(f"layout: got {layout!r}{did_you_mean(layout, LAYOUTS)}")
+        if stray not in ("error", "void"):
+            raise InputError(f"stray: got {stray!r}; choose one of error, void")
         rule, place = LAYOUTS[layout], directory(Path(root))
-        videos = rule.labelled(place, split)
-        if stray not in STRAY:
-            raise InputError(f"stray: got {stray!r}; choose one of {', '.join(STRAY)}")
-        return cls(place, videos, rule.classes or classes, stray, layout)
+        return cls(place, rule.labelled(place, split), rule.classes or classes, stray, layout)
 
     @classmethod
     def folder(cls, path: PathLike, *, classes: int | None = None, stray: str = "error") -> Labels:
@@ -97,10 +90,9 @@ class Labels:
     def frames(self, video: str) -> list[str]:
         """Ids of the frames that have labels, in natural order (2 before 10)."""
         folder = self._masks(video)
-        frames = stems(folder, ".png")
-        if not frames:
-            raise StoreError(f"labels: {folder} has no PNG; remove the folder or restore its files")
-        return frames
+        if frames := stems(folder, ".png"):
+            return frames
+        raise StoreError(f"labels: {folder} has no PNG; remove the folder or restore its files")
 
     def path(self, video: str, frame: str) -> Path:
         """The file of one frame. InputError: no such video or frame, and what comes near."""
@@ -138,25 +130,18 @@ class Labels:
         if size is not None and raw.shape != tuple(size):
             got = f"is {list(raw.shape)} [H, W], expected {list(size)}"
             raise InputError(f"labels: {path} {got}; use labels of the videos' own size")
-        labels = rule.ids(raw, void)
-        if known is None:
-            return labels
-        outside = (labels >= known) & (labels != void)
-        if not outside.any():
-            return labels
-        if self.stray == "void":
-            return np.where(outside, labels.dtype.type(void), labels)
-        wrong = f"holds {listed(np.unique(raw[outside]))} outside {rule.allowed(known, void)}"
-        advice = "correct the file, or read with stray='void'"
-        raise InputError(f"labels: {path} {wrong}; {advice}")
+        labels, limit = rule.ids(raw, void), void if known is None else known
+        outside = (labels >= limit) & (labels != void)
+        if outside.any() and self.stray == "error":
+            wrong = f"holds {listed(np.unique(raw[outside]))} outside {rule.allowed(limit, void)}"
+            raise InputError(f"labels: {path} {wrong}; correct it, or read with stray='void'")
+        return np.where(outside, labels.dtype.type(void), labels)
 
     def digest(
         self, videos: Iterable[str] | None = None, frames: Mapping[str, Sequence[str]] | None = None
     ) -> str:
-        """sha256 (hex) of the ids and file bytes of these videos and frames (default: all).
-
-        Changes with anything that could change a score: layout, classes, stray rule, a file.
-        Orders do not matter.
+        """sha256 (hex) of all that could change a score: layout, classes, stray rule, and the ids
+        and file bytes of these videos and frames (default: all), in any order.
         """
         total = hashlib.sha256(repr((self.layout, self.classes, self.stray)).encode())
         for video in sorted(self.videos if videos is None else videos):

@@ -1,9 +1,9 @@
 """Label PNGs, read strictly and written atomically.
 
-H W pixels. Accepted: 8-bit greyscale and palette images (uint8 [H, W]; a palette is ignored, its
-indices are the labels), and 16-bit greyscale where more than 255 classes were announced (uint16
-[H, W]). The size is checked before anything is allocated, and every chunk's checksum before
-anything is decoded, so that a damaged file is an error and never another label map.
+H W pixels. Accepted: 8-bit greyscale and palette images (uint8 [H, W]; indices are the labels), and
+16-bit greyscale where more than 255 classes were announced (uint16 [H, W]). The size is checked
+before anything is allocated, and every chunk's checksum before anything is decoded, so that a
+damaged file is an error and never another label map.
 Format: W3C, "Portable Network Graphics Specification (Third Edition)", sections 5 and 11.
 """
 
@@ -38,8 +38,7 @@ _COLOURS = {_GREY: "greyscale", 2: "RGB", _PALETTE: "palette", 4: "greyscale wit
 def read_size(path: Path) -> Size:
     """(H, W) from the first 33 bytes of a file."""
     with _reading(path), path.open("rb") as file:
-        head = file.read(33)
-    return _header(path, head)[0]
+        return _header(file.read(33))[0]
 
 
 def read_png(path: Path, *, wide: bool = False) -> NDArray[np.integer]:
@@ -52,91 +51,79 @@ def read_png(path: Path, *, wide: bool = False) -> NDArray[np.integer]:
 
     with _reading(path):
         content = path.read_bytes()
-    size, depth, colour, interlaced = _header(path, content)
-    _check_kind(path, depth, colour, wide=wide)
-    _check_pixels(path, _image_data(path, content), size, depth, interlaced)
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            labels: NDArray[np.integer] = np.array(image, dtype=np.uint16 if wide else np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _undecodable(path, error) from error
-    if labels.shape != size:
-        said = f"decodes to {list(labels.shape)}, its header says {list(size)}"
-        raise StoreError(f"labels: {path} {said}; restore the file")
+        size, depth, colour, interlaced = _header(content)
+        _check_kind(depth, colour, wide=wide)
+        data, expected = _image_data(content), _row_bytes(size, depth, interlaced)
+        try:
+            found = len(zlib.decompressobj().decompress(data, expected + 1))
+            if found != expected:  # decoders may fill in zeros, a valid class
+                raise ValueError(f"it holds {found} bytes of rows, not {expected}")
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                labels: NDArray[np.integer] = np.array(image, dtype=np.uint16 if wide else np.uint8)
+        except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+            raise StoreError(f"cannot be decoded ({error}); restore the file") from error
+        if labels.shape != size:
+            raise StoreError(f"decodes to {[*labels.shape]}, its header says {[*size]}; restore it")
     return labels
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
+    """Puts the file's name before what is wrong with it."""
     try:
         yield
+    except StoreError as error:
+        raise StoreError(f"labels: {path} {error}") from error
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
         raise StoreError(f"labels: {path} {reason}; check the path and its permissions") from error
 
 
-def _undecodable(path: Path, reason: object) -> StoreError:
-    return StoreError(f"labels: {path} cannot be decoded ({reason}); restore the file")
-
-
-def _header(path: Path, content: bytes) -> tuple[Size, int, int, bool]:
+def _header(content: bytes) -> tuple[Size, int, int, bool]:
     """((H, W), bit depth, colour type, interlaced) of a PNG's first chunk."""
     if content[:8] != SIGNATURE:
-        advice = "convert it, class ids unchanged (JPEG would change them)"
-        raise StoreError(f"labels: {path} is no PNG; {advice}")
+        raise StoreError("is no PNG; convert it, class ids unchanged (JPEG would change them)")
     whole = len(content) >= 33 and content[8:16] == b"\x00\x00\x00\rIHDR"
     if not whole or struct.unpack(">I", content[29:33])[0] != zlib.crc32(content[12:29]):
-        raise StoreError(f"labels: {path} has a truncated or damaged header; restore the file")
+        raise StoreError("has a truncated or damaged header; restore the file")
     width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
     if not 0 < width * height <= MOST_PIXELS:
-        claim = f"claims {height} x {width} pixels"
-        raise StoreError(f"labels: {path} {claim}; label maps have 1 to {MOST_PIXELS}")
+        raise StoreError(f"claims {height} x {width} pixels; label maps have 1 to {MOST_PIXELS}")
     return (height, width), depth, colour, content[28] != 0
 
 
-def _check_kind(path: Path, depth: int, colour: int, *, wide: bool) -> None:
+def _check_kind(depth: int, colour: int, *, wide: bool) -> None:
     """That a file is 16-bit greyscale if `wide`, else holds whole bytes of grey or indices."""
     found, deep = f"{depth}-bit {_COLOURS.get(colour, 'unknown')}", (depth, colour) == (16, _GREY)
     if wide and not deep:
-        rule = "beyond 255 classes, labels are 16-bit greyscale PNGs"
-        raise StoreError(f"labels: {path} is {found}; {rule}")
-    small = (colour == _GREY and depth == 8) or (colour == _PALETTE and depth <= 8)
+        raise StoreError(f"is {found}; beyond 255 classes, labels are 16-bit greyscale PNGs")
+    small = (depth, colour) == (8, _GREY) or (colour == _PALETTE and depth <= 8)
     if not wide and not small:
         advice = "announce the number of classes" if deep else "save class ids, not colours"
-        rule = "give 8-bit greyscale or palette PNGs"
-        raise StoreError(f"labels: {path} is {found}; {rule} ({advice})")
+        raise StoreError(f"is {found}; give 8-bit greyscale or palette PNGs ({advice})")
 
 
-def _image_data(path: Path, content: bytes) -> bytes:
+def _image_data(content: bytes) -> bytes:
     """The compressed pixels of whole chunks up to IEND; decoders skip these checksums."""
     at, kind, data = 8, b"", []
     while kind != b"IEND":
-        head = content[at : at + 8] if at + 12 <= len(content) else b"\xff" * 8
-        length, kind = struct.unpack(">I4s", head)
-        end = at + 12 + length
-        if end > len(content):
-            raise StoreError(f"labels: {path} is truncated; restore the file")
-        if struct.unpack(">I", content[end - 4 : end])[0] != zlib.crc32(content[at + 4 : end - 4]):
-            damage = f"its {kind.decode('ascii', 'replace')} chunk has a wrong checksum"
-            raise StoreError(f"labels: {path} is damaged: {damage}; restore it")
+        length, kind = struct.unpack(">I4s", content[at : at + 8].ljust(8, b"\xff"))
+        start, at = at + 4, at + 12 + length
+        if at > len(content):
+            raise StoreError("is truncated; restore the file")
+        if struct.unpack(">I", content[at - 4 : at])[0] != zlib.crc32(content[start : at - 4]):
+            named = kind.decode("ascii", "replace")
+            raise StoreError(f"is damaged: its {named} chunk has a wrong checksum; restore it")
         if kind == b"IDAT":
-            data.append(content[at + 8 : end - 4])
-        at = end
+            data.append(content[start + 4 : at - 4])
     return b"".join(data)
 
 
-def _check_pixels(path: Path, data: bytes, size: Size, depth: int, interlaced: bool) -> None:
-    """That every row is there, with its filter byte; decoders may fill in zeros, a valid class."""
-    (height, width), expected = size, 0
-    for x, y, dx, dy in _PASSES if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
-        expected += rows * (1 + -(-columns * depth // 8)) if columns > 0 else 0
-    try:
-        found = len(zlib.decompressobj().decompress(data, expected + 1))
-    except zlib.error as error:
-        raise _undecodable(path, error) from error
-    if found != expected:
-        raise _undecodable(path, f"it holds {found} bytes of rows, not {expected}")
+def _row_bytes(size: Size, depth: int, interlaced: bool) -> int:
+    """Bytes of all rows before compression, each with its filter byte."""
+    (height, width), passes = size, _PASSES if interlaced else [(0, 0, 1, 1)]
+    grids = ((-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes)
+    return sum(rows * (1 + -(-columns * depth // 8)) for columns, rows in grids if columns > 0)
 
 
 def colour_map() -> NDArray[np.uint8]:
@@ -165,15 +152,15 @@ def write_labels(
         InputError: other shapes or types.
     """
     target, content = Path(path), _encode(labels, palette)
-    folder = target.is_dir() and not target.is_symlink()
     try:
-        if os.path.lexists(target) and (folder or not overwrite):
+        replaceable = overwrite and (target.is_symlink() or not target.is_dir())
+        if os.path.lexists(target) and not replaceable:
             raise FileExistsError("a directory" if target.is_dir() else "it exists")
         with replacing(target, overwrite=overwrite) as scratch, scratch.open("xb") as file:
             file.write(content)
     except FileExistsError as error:
-        advice = "choose another path or overwrite=True for files"
-        raise StoreError(f"write_labels: {target} is taken ({error}); {advice}") from error
+        taken = f"is taken ({error}); choose another path or overwrite=True for files"
+        raise StoreError(f"write_labels: {target} {taken}") from error
     except OSError as error:
         reason = f"cannot be written ({error.strerror}), {len(content)} bytes needed"
         raise StoreError(f"write_labels: {target} {reason}") from error
@@ -187,8 +174,7 @@ def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
     if not typed or not 0 < array.size <= MOST_PIXELS:
         rule = f"give uint8 or uint16 [H, W] of 1 to {MOST_PIXELS} pixels"
         raise InputError(f"write_labels: got {array.dtype} {list(array.shape)}; {rule}")
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    image = Image.fromarray(array)
+    image = Image.fromarray(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
     if array.dtype == np.uint8:
         # all 256 colours: with fewer, Pillow packs indices into fewer bits and void 255 is lost
         image.putpalette(_colours(palette).tobytes())
@@ -198,15 +184,12 @@ def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
 
 
 def _colours(palette: str | ArrayLike) -> NDArray[np.uint8]:
-    colours = colour_map()
-    if isinstance(palette, str):
-        if palette != "vspw":
-            raise InputError(f"palette: got {palette!r}; give 'vspw' or uint8 colours [n, 3]")
+    colours, given = colour_map(), np.asarray(palette)
+    if isinstance(palette, str) and palette == "vspw":
         return colours
-    given = np.asarray(palette)
     whole = given.ndim == 2 and given.shape[1] == 3 and given.dtype.kind in "iu"
     if not whole or len(given) > 256 or given.min(initial=0) < 0 or given.max(initial=0) > 255:
-        rule = "give whole numbers 0..255, [n, 3], n <= 256"
-        raise InputError(f"palette: got {given.dtype} {list(given.shape)}; {rule}")
+        got = repr(palette) if isinstance(palette, str) else f"{given.dtype} {list(given.shape)}"
+        raise InputError(f"palette: got {got}; give 'vspw' or integers 0..255 [n, 3], n <= 256")
     colours[: len(given)] = given
     return colours

@@ -7,19 +7,20 @@ Pixels and frames of one video are not independent; videos are.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import reduce
+
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.errors import InputError
 from fusion.metrics.confusion import counts
-from fusion.metrics.objectives import miou_of_counts
+from fusion.metrics.objectives import Counts, Floats, miou_of_counts
 
 Interval = tuple[float, float]
 
 
-def resampled_miou(
-    confusions: NDArray[np.int64], convention: str, samples: int, seed: int
-) -> NDArray[np.float64]:
+def resampled_miou(confusions: Counts, convention: str, samples: int, seed: int) -> Floats:
     """mIoU [S] of S draws from the matrices [V, C, C].
 
     The draws depend on V, `samples` and `seed` only, which pairs two calls.
@@ -33,14 +34,23 @@ def resampled_miou(
     return miou_of_counts(inter, rows, columns, convention)
 
 
-def percentile_interval(values: NDArray[np.float64], level: float) -> Interval:
-    """The central fraction `level` of the values [S], as (low, high)."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def miou_interval(
+    matrices: Sequence[Sequence[Counts]],
+    convention: str,
+    level: float,
+    samples: int,
+    seed: int,
+) -> Interval:
+    """The central fraction `level` of S draws, as (low, high); nan below two videos.
 
-
-def check_options(level: float, samples: int) -> None:
+    `matrices` are V of [C, C] of one set of scores, or of two whose difference is drawn.
+    """
     if not 0 < level < 1:
         raise InputError(f"interval: level is {level}; give a fraction of 1, such as 0.95")
     if samples < 1:
         raise InputError(f"interval: samples is {samples}; give at least 1 (2000 is usual)")
+    if len(matrices[0]) < 2:
+        return math.nan, math.nan
+    drawn = (resampled_miou(np.stack(each), convention, samples, seed) for each in matrices)
+    low, high = np.quantile(reduce(np.subtract, drawn), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

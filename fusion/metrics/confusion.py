@@ -6,15 +6,13 @@ C classes, [...] any leading axes (candidates, videos). Conventions: `fusion.met
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fusion.errors import InputError
-from fusion.metrics.objectives import iou, objective
+from fusion.metrics.objectives import Counts, Floats, iou, objective
 
 
-def confusion(
-    targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255
-) -> NDArray[np.int64]:
+def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255) -> Counts:
     """Pixel counts [C, C] of target class against predicted class.
 
     Args:
@@ -39,17 +37,17 @@ def confusion(
     return count(targets, labels, classes, ignore=ignore)
 
 
-def class_iou(confusion: ArrayLike) -> NDArray[np.float64]:
+def class_iou(confusion: ArrayLike) -> Floats:
     """IoU [..., C], fractions, of confusion matrices [..., C, C]; nan for absent classes."""
     return iou(*counts(confusion), empty=np.nan)
 
 
-def counts(confusion: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def counts(confusion: ArrayLike) -> tuple[Counts, Counts, Counts]:
     """Diagonal, row sums and column sums [..., C] of matrices [..., C, C]: all that IoU needs."""
     matrix = np.asarray(confusion)
     return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
 
 
-def miou(confusion: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
+def miou(confusion: ArrayLike, convention: str = "vspw") -> Floats:
     """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty."""
     return objective(convention)(*counts(confusion))

@@ -53,30 +53,13 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class VideoWindows:
-    """The windows of one video, enough for every variant that reads the same targets; small.
+    """The windows of one video of L frames, for every variant that reads the same targets.
 
-    Args:
-        frames: L.
-        counts: per window length n, int64 [max(0, L-n+1), 2]: |Cg and Cp| and |Cg| of each window,
-            in order.
+    counts: per window length n, int64 [max(0, L-n+1), 2]: |Cg and Cp| and |Cg|, in order.
     """
 
     frames: int
     counts: Mapping[int, NDArray[np.int64]]
-
-
-class _Streaks:
-    """For how many frames, the current one included, each pixel [H, W] has kept its value."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.frames = np.zeros(shape, dtype=np.int32)
-
-    def push(self, same: NDArray[np.bool_]) -> None:
-        self.frames *= same
-        self.frames += 1
-
-    def at_least(self, length: int) -> int:
-        return int(np.count_nonzero(self.frames >= length))
 
 
 def stable_windows(
@@ -93,7 +76,7 @@ def stable_windows(
     """
     if not lengths or min(lengths) < 2:
         raise InputError(f"lengths: got {list(lengths)}; a window needs at least 2 frames")
-    found: dict[int, list[tuple[int, int]]] = {n: [] for n in lengths}
+    found: dict[int, list[list[int]]] = {n: [] for n in lengths}
     frames = 0
     for frames, (target, prediction) in enumerate(zip_longest(targets, predictions), start=1):
         if target is None or prediction is None:
@@ -102,18 +85,18 @@ def stable_windows(
             raise InputError(f"video consistency: {got}; give as many targets as predictions")
         g, p = _map(target, "target", frames), _map(prediction, "prediction", frames)
         if frames == 1:
-            last_g, last_p, still, both = g, p, _Streaks(g.shape), _Streaks(g.shape)
-        if {g.shape, p.shape} != {last_g.shape}:
+            # for how many frames, this one included, G, and both G and P, have kept their values
+            last_g, last_p, still, both = g, p, *np.zeros((2, *g.shape), np.int32)
+        if not g.shape == p.shape == last_g.shape:
             got = f"target {list(g.shape)}, prediction {list(p.shape)}, video {list(last_g.shape)}"
             where = f"sizes differ in frame number {frames}"
             raise InputError(f"video consistency: {where}: {got}; use one size per video")
         same = g == last_g
-        still.push(same)
-        both.push(same & (p == last_p))
+        still, both = still * same + 1, both * (same & (p == last_p)) + 1
         last_g, last_p = g, p
         for n in lengths:
             if frames >= n:
-                found[n].append((both.at_least(n), still.at_least(n)))
+                found[n].append([int(np.count_nonzero(kept >= n)) for kept in (both, still)])
     counts = {n: np.array(found[n], dtype=np.int64).reshape(-1, 2) for n in lengths}
     return VideoWindows(frames, counts)
 
@@ -130,10 +113,9 @@ def video_consistency(
         if length not in video.counts:
             got = f"got {length}, counted were {sorted(video.counts)}"
             raise InputError(f"length: {got}; pass lengths to stable_windows")
-        if video.frames <= rule.skip_up_to:
-            continue
         for n, pairs in video.counts.items():
-            if n == length or (rule.shorter_too and n < length):
+            wanted = n == length or (rule.shorter_too and n < length)
+            if wanted and video.frames > rule.skip_up_to:
                 used = pairs if rule.last_window else pairs[:-1]
                 scores += [both / stable for both, stable in used.tolist() if stable]
     return math.fsum(scores) / len(scores) if scores else math.nan

@@ -21,12 +21,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.errors import InputError
-from fusion.metrics.bootstrap import Interval, check_options, percentile_interval, resampled_miou
+from fusion.metrics.bootstrap import Interval, miou_interval
 from fusion.metrics.confusion import class_iou, counts, miou
-from fusion.metrics.objectives import objective
+from fusion.metrics.objectives import Counts, Floats, objective
 from fusion.text import or_none, percent, table
 
 
@@ -45,7 +44,7 @@ class Scores:
         InputError: a matrix is not square integer counts of the names' size, or names do not fit.
     """
 
-    confusions: Mapping[str, NDArray[np.int64]]
+    confusions: Mapping[str, Counts]
     classes: Sequence[str]
     convention: str = "vspw"
 
@@ -68,10 +67,9 @@ class Scores:
         return f"Scores({by}, pixel_accuracy={self.pixel_accuracy:.4f}; {size})"
 
     @cached_property
-    def confusion(self) -> NDArray[np.int64]:
+    def confusion(self) -> Counts:
         """int64 [C, C]: the sum over all videos."""
-        size = len(self.classes)
-        total = sum(self.confusions.values(), start=np.zeros((size, size), dtype=np.int64))
+        total = sum(self.confusions.values(), np.zeros((len(self.classes),) * 2, np.int64))
         total.flags.writeable = False
         return total
 
@@ -81,12 +79,12 @@ class Scores:
         return float(miou(self.confusion, self.convention))
 
     @property
-    def class_iou(self) -> NDArray[np.float64]:
+    def class_iou(self) -> Floats:
         """float64 [C]; nan for a class that is neither in the targets nor predicted."""
         return class_iou(self.confusion)
 
     @property
-    def class_accuracy(self) -> NDArray[np.float64]:
+    def class_accuracy(self) -> Floats:
         """float64 [C]: which fraction of each class's pixels was found; nan for one without."""
         inter, rows, _ = counts(self.confusion)
         return np.divide(inter, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
@@ -106,10 +104,9 @@ class Scores:
     def fwiou(self) -> float:
         """IoU weighted by each class's fraction of the targets."""
         rows = self.confusion.sum(axis=1)
-        if not rows.any():
-            return math.nan
         present = rows > 0
-        return math.fsum(rows[present] / rows.sum() * self.class_iou[present])
+        parts = rows[present] / rows.sum() * self.class_iou[present]
+        return math.fsum(parts) if present.any() else math.nan
 
     @property
     def per_video(self) -> dict[str, float]:
@@ -135,19 +132,14 @@ class Scores:
             InputError: other classes or convention, or a video in both (it would count twice).
         """
         self._check_comparable(other)
-        twice = sorted(self.confusions.keys() & other.confusions.keys())
-        if twice:
+        if twice := sorted(self.confusions.keys() & other.confusions.keys()):
             got = f"video {twice[0]!r} is in both ({len(twice)} such)"
             raise InputError(f"scores: {got}; add scores of different videos")
         return Scores({**self.confusions, **other.confusions}, self.classes, self.convention)
 
     def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
         """Percentile bootstrap interval (low, high) of `miou`; nan below 2 videos with pixels."""
-        check_options(level, samples)
-        matrices = self._scored()
-        if len(matrices) < 2:
-            return math.nan, math.nan
-        return percentile_interval(resampled_miou(matrices, self.convention, samples, seed), level)
+        return miou_interval([self._scored()], self.convention, level, samples, seed)
 
     def difference_interval(
         self, other: Scores, level: float = 0.95, samples: int = 2000, seed: int = 0
@@ -157,49 +149,44 @@ class Scores:
         Raises:
             InputError: other videos, classes or convention, or targets that differ between the two.
         """
-        check_options(level, samples)
         self._check_comparable(other)
-        alone = sorted(self.confusions.keys() ^ other.confusions.keys())
-        if alone:
+        if alone := sorted(self.confusions.keys() ^ other.confusions.keys()):
             got = f"video {alone[0]!r} is in one of the two only ({len(alone)} such)"
             raise InputError(f"scores: {got}; compare on the same videos")
         for video, matrix in self.confusions.items():
             if not np.array_equal(matrix.sum(axis=1), other.confusions[video].sum(axis=1)):
                 got = f"video {video!r} was scored against other targets in each"
                 raise InputError(f"scores: {got}; compare on the same labels")
-        both = self._scored(), other._scored()
-        if len(both[0]) < 2:
-            return math.nan, math.nan
-        mine, theirs = (resampled_miou(cms, self.convention, samples, seed) for cms in both)
-        return percentile_interval(mine - theirs, level)
+        both = [self._scored(), other._scored()]
+        return miou_interval(both, self.convention, level, samples, seed)
 
     def class_table(self) -> str:
         """A table for people: IoU, accuracy (percent) and pixels of every class."""
-        iou, accuracy = map(percent, self.class_iou), map(percent, self.class_accuracy)
-        pixels = map(str, self.confusion.sum(axis=1))
-        rows = list(zip(self.classes, iou, accuracy, pixels, strict=True))
+        shares = (map(percent, values) for values in (self.class_iou, self.class_accuracy))
+        rows = [*zip(self.classes, *shares, map(str, self.confusion.sum(axis=1)), strict=True)]
         return table(rows, ("class", "IoU %", "accuracy %", "pixels"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`: fractions, None where a score is nan."""
+
         totals = ("miou", "fwiou", "pixel_accuracy", "mean_accuracy", "video_miou")
-        by_class = {"class_iou": self.class_iou, "class_accuracy": self.class_accuracy}
+
+        def by_class(values: Floats) -> dict[str, float | None]:
+            return dict(zip(self.classes, map(or_none, values), strict=True))
+
         return {
             "convention": self.convention,
             "videos": len(self.confusions),
             "pixels": int(self.confusion.sum()),
             **{name: or_none(getattr(self, name)) for name in totals},
-            **{
-                name: dict(zip(self.classes, map(or_none, values), strict=True))
-                for name, values in by_class.items()
-            },
+            "class_iou": by_class(self.class_iou),
+            "class_accuracy": by_class(self.class_accuracy),
             "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }
 
-    def _scored(self) -> NDArray[np.int64]:
-        """[V, C, C] of the videos with scored pixels, by name: order must not change a draw."""
-        found = [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
-        return np.stack(found) if found else np.zeros((0, *self.confusion.shape), dtype=np.int64)
+    def _scored(self) -> list[Counts]:
+        """[C, C] of each video with scored pixels, by name: order must not change a draw."""
+        return [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
 
     def _check_comparable(self, other: Scores) -> None:
         if self.classes != other.classes:
@@ -210,13 +197,13 @@ class Scores:
             raise InputError(f"scores: {got}; use with_convention first")
 
 
-def _matrix(video: str, matrix: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def _matrix(video: str, matrix: Counts, classes: int) -> Counts:
     """A read-only int64 copy, checked."""
     array = np.asarray(matrix)
     if array.dtype.kind not in "iu" or array.shape != (classes, classes):
         got = f"video {video!r} has {array.dtype} {list(array.shape)}"
         raise InputError(f"scores: {got}; give integer [{classes}, {classes}]")
-    if array.size and int(array.min()) < 0:
+    if (array < 0).any():
         raise InputError(f"scores: video {video!r} has a negative count; give pixel counts")
     array = array.astype(np.int64)
     array.flags.writeable = False

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 
 from fusion.errors import InputError, StoreError
-from fusion.labels import Labels, natural_order, write_labels
+from fusion.labels import Labels, write_labels
 from tests.labels.contract import maps
 
 
 def test_folder(folder):
     labels = Labels.folder(folder, classes=11)
-    assert labels.videos == ("clip_2", "clip_10")
+    assert (labels.videos, labels.void) == (("clip_2", "clip_10"), 255)
     assert labels.frames("clip_2") == ["f1", "f2", "f10"]
     assert labels.size("clip_2") == labels.size("clip_10", "f10") == (6, 9)
-    read = labels.read("clip_2", "f10", size=(6, 9))
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, maps(10))
-    np.testing.assert_array_equal(labels.raw("clip_2", "f10"), maps(10))
-    assert labels.void == 255
 
 
 def test_folder_stray_values(folder):
-    with pytest.raises(
-        InputError, match=r"clip_2/f1\.png holds 9, 10 outside 0\.\.8 \(void is 255\)"
-    ):
+    message = r"clip_2/f1\.png holds 9, 10 outside 0\.\.8 \(void is 255\)"
+    with pytest.raises(InputError, match=message):
         Labels.folder(folder).read("clip_2", "f1", classes=9)
     loose = Labels.folder(folder, stray="void").read("clip_2", "f1", classes=9)
     np.testing.assert_array_equal(loose, np.where(maps(1) < 9, maps(1), 255))
@@ -73,21 +65,11 @@ def test_names_that_are_not_there(folder):
             labels.path(video, "f1")
 
 
-def test_labels_travel(folder):
-    labels = Labels.folder(folder, classes=11)
-    sent = pickle.dumps(labels)
-    assert pickle.loads(sent) == labels
-    assert len(sent) < 1000
-
-
 def test_digest_follows_the_data(folder):
     labels = Labels.folder(folder, classes=11)
     digest = labels.digest()
-    assert (
-        digest
-        == labels.digest(reversed(labels.videos))
-        == Labels.folder(folder, classes=11).digest()
-    )
+    again = Labels.folder(folder, classes=11)
+    assert digest == labels.digest(reversed(labels.videos)) == again.digest()
     frames = {video: labels.frames(video)[::-1] for video in labels.videos}
     assert digest == labels.digest(frames=frames)
     others = [
@@ -102,15 +84,3 @@ def test_digest_follows_the_data(folder):
     write_labels(folder / "clip_2" / "f1.png", maps(5), overwrite=True)
     others.append(labels.digest())
     assert len({digest, *others}) == 7
-
-
-def test_natural_order():
-    assert sorted(["f10", "f9", "f09", "a", "10", "9", "²"], key=natural_order) == [
-        "9",
-        "10",
-        "a",
-        "f09",
-        "f9",
-        "f10",
-        "²",
-    ]

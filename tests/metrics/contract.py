@@ -34,12 +34,13 @@ class ObjectiveContract:
     def objective(self) -> Objective:
         return OBJECTIVES[self.name]
 
+    def places(self, *maps: np.ndarray, classes: int) -> list[list[set[int]]]:
+        """For each class the pixels that have it, in each of the maps."""
+        return [[set(np.flatnonzero(ids == c)) for ids in maps] for c in range(classes)]
+
     def by_sets(self, targets: np.ndarray, labels: np.ndarray, classes: int) -> float:
         """The mean over members, from sets of pixels."""
-        places = [
-            (set(np.flatnonzero(targets == c)), set(np.flatnonzero(labels == c)))
-            for c in range(classes)
-        ]
+        places = self.places(targets, labels, classes=classes)
         scores = [self.class_score(*pair) for pair in places if self.member(*pair)]
         return sum(scores) / len(scores) if len(targets) else math.nan
 
@@ -95,10 +96,7 @@ class ObjectiveContract:
             inter, rows, columns = counts(confusion(targets, labels, classes))
             counted = self.objective.init(rows)
             assert counted.dtype == np.uint8
-            places = [
-                (set(np.flatnonzero(targets == c)), set(np.flatnonzero(labels == c)))
-                for c in range(classes)
-            ]
+            places = self.places(targets, labels, classes=classes)
             members = [self.member(*pair) for pair in places]
             allowed = {(0, False), (1, True), (2, True), (2, False)}
             assert set(zip(counted.tolist(), members, strict=True)) <= allowed

@@ -21,11 +21,8 @@ def slow_bootstrap(found, convention, samples, seed, level):
 def test_interval_equals_a_loop(convention):
     found, other = random_matrices(5, 8, 4, absent=(2,)), random_matrices(6, 8, 4, absent=(2,))
     for video, matrix in other.items():  # the same targets in both
-        matrix[:] = (
-            np.diag(found[video].sum(axis=1))
-            if video == "video_0"
-            else np.roll(found[video], 1, axis=1)
-        )
+        mine = found[video]
+        matrix[:] = np.diag(mine.sum(axis=1)) if video == "video_0" else np.roll(mine, 1, axis=1)
     scores, rival = Scores(found, names(4), convention), Scores(other, names(4), convention)
     mine, expected = slow_bootstrap(found, convention, 200, 7, 0.9)
     np.testing.assert_allclose(scores.interval(0.9, 200, 7), expected, rtol=1e-12)
@@ -45,9 +42,8 @@ def test_interval_of_one_video_is_unknown():
 def test_a_void_video_does_not_widen_the_interval():
     found = random_matrices(0, 5, 3)
     padded = {**found, "a void one": np.zeros((3, 3), dtype=np.int64)}
-    assert Scores(found, names(3)).interval(samples=50) == Scores(padded, names(3)).interval(
-        samples=50
-    )
+    one, other = (Scores(given, names(3)).interval(samples=50) for given in (found, padded))
+    assert one == other
 
 
 def test_intervals_refuse():

@@ -23,23 +23,11 @@ matrices = st.integers(1, 6).flatmap(
 )
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint16])
-def test_confusion_equals_a_loop_and_drops_void(dtype):
-    rng = np.random.default_rng(0)
-    targets = rng.choice([0, 1, 2, 3, 255], (3, 8, 5)).astype(dtype)
-    labels = rng.integers(0, 4, (3, 8, 5)).astype(dtype)
-    labels[targets == 255] = 200  # whatever is predicted at void
-    matrix = confusion(targets, labels, 4)
-    assert matrix.dtype == np.int64
-    np.testing.assert_array_equal(matrix, slow_confusion(targets, labels, 4))
-
-
 def test_confusion_beyond_255_classes():
-    targets = np.array([300, 299, 65535, 255], dtype=np.uint16)
-    labels = np.array([300, 0, 65535, 255], dtype=np.uint16)
+    targets, labels = np.uint16([300, 299, 65535, 255]), np.uint16([300, 0, 65535, 255])
     matrix = confusion(targets, labels, 301, ignore=65535)
+    assert np.argwhere(matrix).tolist() == [[255, 255], [299, 0], [300, 300]]
     assert matrix.sum() == 3
-    assert matrix[300, 300] == matrix[299, 0] == matrix[255, 255] == 1
 
 
 def test_confusion_counts_the_same_in_blocks(monkeypatch):
@@ -84,47 +72,38 @@ def test_union_is_torchmetrics_macro(absent):
     labels = rng.choice(present, 5000)
     oracle = JaccardIndex(task="multiclass", num_classes=classes, ignore_index=255, average="macro")
     expected = float(oracle(torch.from_numpy(labels), torch.from_numpy(targets)))
-    assert float(miou(confusion(targets, labels, classes), "union")) == pytest.approx(
-        expected, abs=1e-6
-    )
+    found = float(miou(confusion(targets, labels, classes), "union"))
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from(CONVENTIONS))
 def test_a_batch_gives_the_bits_of_its_members(seed, classes, convention):
     batch = np.random.default_rng(seed).integers(0, 99, (5, classes, classes))
-    one_by_one = np.array([miou(matrix, convention) for matrix in batch])
-    np.testing.assert_array_equal(miou(batch, convention), one_by_one)
-    np.testing.assert_array_equal(miou(np.asfortranarray(batch), convention), one_by_one)
+    one_by_one = [float(miou(matrix, convention)) for matrix in batch]
     counts = np.einsum("bcc->bc", batch), batch.sum(axis=2), batch.sum(axis=1)
-    np.testing.assert_array_equal(
-        miou_of_counts(*map(np.asfortranarray, counts), convention), one_by_one
-    )
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        np.testing.assert_array_equal(miou(order(batch), convention), one_by_one)
+        of_counts = miou_of_counts(*map(order, counts), convention)
+        np.testing.assert_array_equal(of_counts, one_by_one)
     assert class_iou(batch).shape == (5, classes)
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    arrays(np.uint8, (2, 5, 5), elements=st.sampled_from([0, 1, 2, 255])),
-    arrays(np.uint8, (2, 5, 5), elements=st.integers(0, 2)),
-)
-def test_confusion_adds_up(targets, labels):
-    whole = confusion(targets, labels, 3)
-    np.testing.assert_array_equal(
-        whole, confusion(targets[0], labels[0], 3) + confusion(targets[1], labels[1], 3)
-    )
+@given(arrays(np.uint8, (2, 2, 5, 5), elements=st.integers(0, 2)), arrays(bool, (2, 5, 5)))
+def test_confusion_adds_up(maps, void):
+    targets, labels = np.where(void, np.uint8(255), maps[0]), maps[1]
+    halves = [confusion(t, p, 3) for t, p in zip(targets, labels, strict=True)]
+    np.testing.assert_array_equal(confusion(targets, labels, 3), sum(halves))
 
 
 def test_imports_are_light():
-    code = (
-        "import sys, fusion.metrics, fusion.labels, fusion.metrics.evaluation; "
-        "heavy = {'dask', 'torch', 'PIL', 'distributed', 'tqdm', 'zarr'} & set(sys.modules); "
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    heavy = "{'dask', 'torch', 'PIL', 'distributed', 'tqdm', 'zarr'} & set(sys.modules)"
+    code = "import sys, fusion.metrics, fusion.labels, fusion.metrics.evaluation"
+    subprocess.run([sys.executable, "-c", f"{code}; assert not {heavy}, {heavy}"], check=True)
 
 
-ALL = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">u2", ">i4"]
+INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">u2", ">i4"]
 
 
 def views(array):
@@ -135,24 +114,24 @@ def views(array):
     return frozen, array[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray(array), wide[:, ::3]
 
 
-@pytest.mark.parametrize("targets_type", ALL)
+@pytest.mark.parametrize("targets_type", INTEGERS)
 @pytest.mark.parametrize("labels_type", ["uint8", "int32", ">u2"])
 def test_any_integers_in_any_memory(targets_type, labels_type):
     rng = np.random.default_rng(4)
     targets = rng.choice([0, 1, 2, 3, 100], (9, 11)).astype(targets_type)
     labels = rng.integers(0, 4, (9, 11)).astype(labels_type)
+    labels[targets == 100] = 200  # whatever is predicted at void
     expected = slow_confusion(targets, labels, 4, ignore=100)
     before = targets.copy(), labels.copy()
     for t, p in zip(views(targets), views(labels), strict=True):
-        np.testing.assert_array_equal(confusion(t, p, 4, ignore=100), expected)
-    assert np.array_equal(targets, before[0])
-    assert np.array_equal(labels, before[1])
+        matrix = confusion(t, p, 4, ignore=100)
+        assert matrix.dtype == np.int64
+        np.testing.assert_array_equal(matrix, expected)
+    assert np.array_equal([targets, labels], before)
 
 
 @settings(max_examples=40)
-@given(
-    st.sampled_from([np.uint8, np.uint16, np.int64]), st.integers(1, 40), st.integers(0, 200_000)
-)
+@given(st.sampled_from(["u1", "u2", "i8"]), st.integers(1, 40), st.integers(0, 200_000))
 def test_confusion_equals_bincount(dtype, classes, pixels):
     rng = np.random.default_rng(pixels)
     targets = rng.integers(0, classes + 1, pixels).astype(dtype)  # C: to be ignored

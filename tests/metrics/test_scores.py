@@ -16,6 +16,7 @@ from fusion.metrics import CONVENTIONS, Scores, confusion, miou
 from tests.metrics.oracles import names, random_matrices, slow_miou
 
 HAND_TARGETS, HAND_LABELS = [0, 0, 0, 1], [0, 0, 3, 1]
+TOTALS = ("miou", "fwiou", "video_miou", "pixel_accuracy", "mean_accuracy")
 HAND_MIOU = {"vspw": 5 / 6, "union": 5 / 9, "all": 5 / 12}
 
 
@@ -42,29 +43,20 @@ def test_scores_equal_loops():
     total = sum(found.values())
     np.testing.assert_array_equal(scores.confusion, total)
     rows = total.sum(axis=1)
-    iou = [
-        total[k, k] / (rows[k] + total[:, k].sum() - total[k, k])
-        if rows[k] + total[:, k].sum()
-        else math.nan
-        for k in range(5)
-    ]
+    unions = [rows[k] + total[:, k].sum() - total[k, k] for k in range(5)]
+    iou = [total[k, k] / unions[k] if unions[k] else math.nan for k in range(5)]
     np.testing.assert_allclose(scores.class_iou, iou)
-    assert scores.fwiou == pytest.approx(
-        sum(rows[k] / rows.sum() * iou[k] for k in range(5) if rows[k])
-    )
-    assert scores.mean_accuracy == pytest.approx(
-        np.mean([total[k, k] / rows[k] for k in range(5) if rows[k]])
-    )
+    present = [k for k in range(5) if rows[k]]
+    fwiou = sum(rows[k] / rows.sum() * iou[k] for k in present)
+    assert scores.fwiou == pytest.approx(fwiou)
+    assert scores.mean_accuracy == pytest.approx(np.mean([total[k, k] / rows[k] for k in present]))
     assert scores.pixel_accuracy == pytest.approx(sum(total[k, k] for k in range(5)) / total.sum())
     for convention in CONVENTIONS:
         other = scores.with_convention(convention)
         assert other.miou == pytest.approx(slow_miou(total, convention))
-        assert other.per_video == pytest.approx(
-            {v: slow_miou(m, convention) for v, m in found.items()}
-        )
-        assert other.video_miou == pytest.approx(
-            np.mean([slow_miou(m, convention) for m in found.values()])
-        )
+        by_video = {v: slow_miou(m, convention) for v, m in found.items()}
+        assert other.per_video == pytest.approx(by_video)
+        assert other.video_miou == pytest.approx(np.mean(list(by_video.values())))
     assert scores.convention == "vspw"
 
 
@@ -73,11 +65,9 @@ def test_scores_equal_loops():
 def test_order_of_videos_changes_no_bit(order):
     found = random_matrices(1, 6, 4)
     keys = list(found)
-    first, second = (
-        Scores(found, names(4)),
-        Scores({keys[i]: found[keys[i]] for i in order}, names(4)),
-    )
-    for name in ("miou", "fwiou", "video_miou", "pixel_accuracy", "mean_accuracy"):
+    shuffled = {keys[i]: found[keys[i]] for i in order}
+    first, second = Scores(found, names(4)), Scores(shuffled, names(4))
+    for name in TOTALS:
         assert getattr(first, name) == getattr(second, name)
     assert first.interval(samples=20) == second.interval(samples=20)
     assert first.difference_interval(second, samples=20) == (0, 0)
@@ -102,14 +92,12 @@ def test_no_pixel_scored_is_nan_and_said_once():
         scores = Scores({"v": np.zeros((3, 3), dtype=np.int64)}, names(3))
     for convention in CONVENTIONS:  # any further warning would be an error here
         other = scores.with_convention(convention)
-        for name in ("miou", "fwiou", "video_miou", "pixel_accuracy", "mean_accuracy"):
+        for name in TOTALS:
             assert math.isnan(getattr(other, name))
     assert np.isnan(scores.class_iou).all()
     assert np.isnan(scores.interval()).all()
-    assert json.loads(json.dumps(scores.to_json(), allow_nan=False))["class_iou"] == dict.fromkeys(
-        names(3)
-    )
-    assert scores.to_json()["miou"] is None
+    plain = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    assert (plain["class_iou"], plain["miou"]) == (dict.fromkeys(names(3)), None)
     with pytest.warns(UserWarning, match="no pixel was scored in 0 videos"):
         assert math.isnan(Scores({}, names(3)).miou)
 
@@ -118,9 +106,8 @@ def test_a_void_video_among_others_is_left_out_of_video_miou():
     found = {**random_matrices(4, 3, 3), "void": np.zeros((3, 3), dtype=np.int64)}
     scores = Scores(found, names(3))
     assert math.isnan(scores.per_video["void"])
-    assert scores.video_miou == pytest.approx(
-        np.mean([slow_miou(m, "vspw") for v, m in found.items() if v != "void"])
-    )
+    known = [slow_miou(m, "vspw") for v, m in found.items() if v != "void"]
+    assert scores.video_miou == pytest.approx(np.mean(known))
 
 
 def test_scores_are_theirs_and_plain():

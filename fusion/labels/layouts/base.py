@@ -29,8 +29,7 @@ class Layout:
         """Those of `videos` that have masks; StoreError: none, or a needed one is missing."""
         found = tuple(v for v in self.videos(root, split) if stems(self.masks(root, v), ".png"))
         if not found:
-            advice = "give the folder that holds one folder of PNGs per video"
-            raise StoreError(f"labels: {root} has no <video>/<frame>.png; {advice}")
+            raise StoreError(f"labels: {root} has no <video>/<frame>.png; give the videos' parent")
         return found
 
     def masks(self, root: Path, video: str) -> Path:

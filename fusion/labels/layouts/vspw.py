@@ -26,11 +26,10 @@ class Vspw(Layout):
     def videos(self, root: Path, split: str | None) -> tuple[str, ...]:
         lists, split = stems(directory(root), ".txt"), split or "val"
         if split not in lists:
-            near = did_you_mean(split, lists)
-            raise StoreError(f"labels: {root} has no list {split}.txt{near}")
-        lines = (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()
-        found = tuple(x for x in map(str.strip, lines) if x and not x.startswith("."))
+            raise StoreError(f"labels: {root} has no list {split}.txt{did_you_mean(split, lists)}")
         path = root / f"{split}.txt"
+        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        found = tuple(line for line in lines if line and not line.startswith("."))
         if len(set(found)) != len(found):
             raise StoreError(f"labels: {path} lists a video twice; each would count twice")
         away = [v for v in found if Path(v).name != v]  # a name with a slash reads files elsewhere
@@ -40,12 +39,11 @@ class Vspw(Layout):
         return found
 
     def labelled(self, root: Path, split: str | None) -> tuple[str, ...]:
-        found = self.videos(root, split)
+        found, path = self.videos(root, split), root / f"{split or 'val'}.txt"
         lost = [v for v in found if not self.masks(root, v).is_dir()]
         if lost:
-            got = f"lists {len(found)} videos, {len(lost)} without data/<video>/mask"
-            path, got = root / f"{split or 'val'}.txt", f"{got}, first {lost[0]!r}"
-            raise StoreError(f"labels: {path} {got}; is the release unpacked whole?")
+            got = f"{len(found)} videos, {len(lost)} without data/<video>/mask, first {lost[0]!r}"
+            raise StoreError(f"labels: {path} lists {got}; is the release unpacked whole?")
         return found
 
     def masks(self, root: Path, video: str) -> Path:
