@@ -1,10 +1,15 @@
-"""Predictions beside ground truth: what can be scored, and the task of one video that counts."""
+"""Predictions beside ground truth, frame by frame: the one loop of every task of a video.
+
+`beside_truth` walks a video's labelled frames. A task of `fusion.parallel.map_videos` is a small
+picklable object whose call consumes that walk: `VideoConfusion` counts, others look at more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +19,9 @@ from fusion.metrics.objectives import Counts
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
+
+
+Predicted = TypeVar("Predicted")
 
 
 class Predictions(Protocol):
@@ -32,6 +40,26 @@ class Predictions(Protocol):
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray: ...
 
 
+def beside_truth(
+    source: Predictions,
+    truth: Labels,
+    video: str,
+    predict: Callable[[list[str]], Iterable[tuple[str, Predicted]]],
+) -> Iterator[tuple[np.ndarray, Predicted]]:
+    """(ground truth [H, W], what `predict` made) for each labelled frame of a video, one at a time.
+
+    Args:
+        source: says which frames count, and reads and checks their ground truth.
+        predict: from frame ids to (frame id, anything), in the order of the ids; a frame may come
+            several times in a row (bands of it): its ground truth is then read once.
+    """
+    known, target = None, np.empty(0, np.uint8)
+    for frame, made in predict(source.labelled_frames(truth, video)):
+        if frame != known:
+            known, target = frame, source.target(truth, video, frame)
+        yield target, made
+
+
 @dataclass(frozen=True)
 class VideoConfusion:
     """The task of one video: [C, C] int64, rows ground truth, columns predictions."""
@@ -47,8 +75,7 @@ class VideoConfusion:
 
     def counted(self, video: str, total: Counts) -> Iterator[np.ndarray]:
         """The labels of each labelled frame, once its counts were added to `total` [C, C]."""
-        classes, frames = len(total), self.source.labelled_frames(self.truth, video)
-        for frame, labels in self.source.label_maps(video, frames):
-            target = self.source.target(self.truth, video, frame)
+        classes, predict = len(total), partial(self.source.label_maps, video)
+        for target, labels in beside_truth(self.source, self.truth, video, predict):
             total += confusion(target, labels, classes, ignore=void_label(classes))
             yield labels
