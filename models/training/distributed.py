@@ -22,7 +22,7 @@ class World:
 
     @property
     def first(self) -> bool:
-        """The process that writes files and shows progress."""
+        """Whether it writes files and shows progress."""
         return self.rank == 0
 
 
