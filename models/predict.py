@@ -81,11 +81,10 @@ def fill(
     profile: Literal["compact", "exact"] = "compact",
     batch: int = 4,
 ) -> None:
-    """Predicts the videos of `clips` that `out` lacks, this process its share of them.
+    """Predicts the videos of `clips` that `out` lacks, `batch` frames at a time, for `place`.
 
     Args:
         facts: what the store's provenance says of the weights.
-        batch: frames at a time.
     Raises:
         StoreConflictError: the store was begun with other weights or views.
     """

@@ -8,10 +8,9 @@ A network is one class in one file:
         def __init__(self, classes: int, width: int = 64) -> None: ...
         def logits(self, images: Tensor) -> Tensor: ...    # [N, 3, H, W] -> [N, C, h, w]
 
-`[network] name = "my-net"`, `module = "my_file"` in a training configuration is all that using it
-takes; further keys of that section are keyword arguments of the class. N images, C classes, H W
-image pixels (multiples of `stride`), h w the network's own resolution, whose grid covers the image
-exactly.
+`[network] name = "my-net"`, `module = "my_file"` in a training configuration use it; further keys
+there are keyword arguments of the class. N images, C classes, H W image pixels (multiples of
+`stride`), h w the network's own resolution, whose grid covers the image exactly.
 """
 
 from __future__ import annotations

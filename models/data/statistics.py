@@ -1,7 +1,4 @@
-"""Class statistics of a labelled split (figure 2 of the paper): videos and pixels of each class.
-
-The pixel shares are pi, the prior of logit adjustment (equation 2).
-"""
+"""Videos and pixels of each class in a split (figure 2); the pixels' shares are equation 2's pi."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class Statistics:
 
 
 def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
-    """Counts every mask of the clips, or takes the counts from `cache`; InputError without masks.
+    """Counts every mask of the clips, or reads `cache`; InputError without masks.
 
     cache: a JSON file, believed by the digest of the label files' bytes alone, so neither clocks
     nor renamed folders can make it lie.

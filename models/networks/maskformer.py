@@ -58,10 +58,9 @@ class MaskFormer(Network):
             self.start_from(swin.published_backbone(size, preset).state_dict())
 
     def _start_queries_apart(self) -> None:
-        """The published initialisation of the transformer.
+        """The published initialisation of the transformer; the library's deviation is 0.02.
 
-        Under the library's (deviation 0.02, for trained weights to replace) all queries start as
-        one, and training spends thousands of steps on telling them apart.
+        There all queries start as one, and training takes thousands of steps to tell them apart.
         """
         module = self.model.model.transformer_module
         for weight in (*module.decoder.parameters(), *self.model.mask_embedder.parameters()):
@@ -91,10 +90,7 @@ class MaskFormer(Network):
         return torch.einsum("nqc,nqhw->nchw", classes, masks)
 
     def loss(self, images: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
-        """The matching loss; `criterion` is for per-pixel networks.
-
-        Images without a labelled pixel do not count.
-        """
+        """The matching loss, of images that have labels; `criterion` is for per-pixel networks."""
         count = self.model.config.num_labels
         classes = [torch.unique(target[target < count]) for target in targets]
         kept = [n for n, present in enumerate(classes) if len(present)]

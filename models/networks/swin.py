@@ -73,10 +73,7 @@ def maskformer_backbone_config(size: Size) -> Any:
 
 
 def published_backbone(size: Size, preset: str) -> Any:
-    """A Swin backbone with published weights.
-
-    InputError: the size has none. StoreError: they cannot be had here.
-    """
+    """A Swin with published weights. InputError: there are none. StoreError: not to be had."""
     if not size.published:
         got = f"there are no published weights for preset {preset!r}"
         raise InputError(f"pretrained: {got}; choose a larger preset or pretrained = false")

@@ -30,8 +30,7 @@ _ADVICE = "give a file that training wrote"
 
 def save(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Writes tensors and document, whole or not at all. StoreError: the disk refuses."""
-    cpu = {name: tensor.detach().to("cpu") for name, tensor in tensors.items()}
-    plain = {k: v.clone(memory_format=torch.contiguous_format) for k, v in cpu.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     need = sum(tensor.nbytes for tensor in plain.values())
     with refusals(path, need), replacing(path, durable=True) as scratch:
         if SUFFIX == ".pt":
@@ -105,8 +104,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Architecture]:
 
 def load_state(network: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Fills a network; InputError, naming `path`, where the tensors are another architecture's."""
-    expected = network.state_dict()
-    where = f"weights: {path} is of another architecture than {type(network).__name__}: "
+    expected, kind = network.state_dict(), type(network).__name__
+    where = f"weights: {path} is of another architecture than {kind}: "
     if odd := sorted(expected.keys() ^ tensors.keys()):
         side = "lacks" if odd[0] in expected else "has an unknown"
         got = f"it {side} tensor {odd[0]!r}, {len(odd)} names differ"

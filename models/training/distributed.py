@@ -14,7 +14,7 @@ from fusion.device import chosen
 
 @dataclass(frozen=True)
 class World:
-    """rank: this process, 0 <= rank < size. device: where its network lives."""
+    """rank: this process, 0 <= rank < size. device: its network's."""
 
     rank: int
     size: int

@@ -35,8 +35,7 @@ from fusion.models.training.start import networks
 from fusion.progress import bar
 
 # what may differ between a run and its continuation; data are compared by their ids, not place
-_PLACES = {f"data.{key}" for key in CLIPS}
-HARMLESS = frozenset({"out", "train.workers", "train.checkpoint_every", *_PLACES})
+HARMLESS = {"out", "train.workers", "train.checkpoint_every", *(f"data.{key}" for key in CLIPS)}
 _NETWORK, _OPTIMISER = "network/", "optimiser/"  # prefixes of a checkpoint's tensors
 Batch = tuple[Tensor, Tensor]  # images [N, 3, c, c], targets [N, c, c]
 
@@ -142,11 +141,9 @@ class Run:
     def _keep(self) -> None:
         """Writes what is due; the checkpoint last, so that none is ahead of its files."""
         options, average = self.config.train, self.config.swa
-        beyond = self.step - options.steps
-        if beyond == 0:
-            self._save("baseline")
-        if beyond > 0 and beyond % average.every == 0:
-            self._save(f"swa_{beyond // average.every:02d}")
+        cycle, rest = divmod(self.step - options.steps, average.every)
+        if cycle >= 0 and rest == 0:
+            self._save(f"swa_{cycle:02d}" if cycle else "baseline")
         due = self.step % options.checkpoint_every == 0 or self.step == self.steps
         if due and self.place.first:
             document = {"step": self.step, "config": self._identity()}

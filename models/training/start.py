@@ -71,9 +71,8 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
     own, layer = network.state_dict(), f"{network.classifier}."
     last = {name for name in {*own, *tensors} if network.classifier and name.startswith(layer)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in last}
-    for name in taken.keys() & own.keys():
-        if not same and own[name].shape != taken[name].shape:
-            taken[name] = own[name]
+    if not same:
+        taken |= {k: own[k] for k in taken.keys() & own.keys() if own[k].shape != taken[k].shape}
     for name in last & own.keys():
         fits = same and name in tensors and not name.endswith(".log_prior")
         # reshaped: a 1 x 1 convolution's [C, D, 1, 1] into the cosine classifier's [C, D]
