@@ -30,13 +30,12 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     adjustment = (loss.tau, loss.scale) if loss.adjust else ()
     architecture = Architecture(choice.name, clips.classes, options, *adjustment)
     prior = class_statistics(clips, Path(config.out) / FILE).log_prior() if loss.adjust else None
-    # the file that is written brings its weights, and need not ask for published ones
+    # a weights file brings its own, and its architecture need not ask for published ones
     first = replace(architecture, options=options | {"pretrained": True} if pretrained else options)
-    network = first.build(prior, module=module)
-    crop = config.augment.crop
+    network, crop = first.build(prior, module=module), config.augment.crop
     if crop % network.stride:
-        got = f"crop is {crop}; {choice.name!r} takes multiples of {network.stride}"
-        raise InputError(f"augment: {got}")
+        advice = f"{choice.name!r} takes multiples of {network.stride}"
+        raise InputError(f"augment: crop is {crop}; {advice}")
     if (loss.ohem or loss.teacher) and type(network).loss is not Network.loss:
         only = "ohem and teacher are for networks of per-pixel logits"
         raise InputError(f"loss: {choice.name!r} trains by its own loss; {only}")
@@ -66,8 +65,8 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
         raise InputError(f"network: start {path} is {got}; {advice}")
     same = found.classes == architecture.classes
     if not (same or network.classifier):
-        got = f"{architecture.network!r} names no last layer to leave out"
-        raise InputError(f"network: start {path} has other classes, and {got}")
+        got = f"other classes, and {architecture.network!r} names no last layer to leave out"
+        raise InputError(f"network: start {path} has {got}")
     own, layer = network.state_dict(), f"{network.classifier}."
     last = {name for name in {*own, *tensors} if network.classifier and name.startswith(layer)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in last}
