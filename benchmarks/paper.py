@@ -6,11 +6,10 @@
 
 11 MaskFormers and 11 Swin-UPerNets that differ by crop, split and seed, two with weight averaging,
 two with logit adjustment, one distilled and its control; logit stores for val and test of each;
-then what the tables ask. All networks of a family start from one that was trained on further
-videos, as the paper's start from ImageNet-22k. Stopped runs go on. Prints scores in percent, [low,
-high] is the 95 % bootstrap interval over videos (not over trainings); in the rows "gain" it is of
-the difference, the same videos drawn for both. Where the paper's effect does not show, the table
-shows that.
+then what the tables ask. All of a family start from one that was trained on further videos, as the
+paper's start from ImageNet-22k. Stopped runs go on. Scores are in percent, [low, high] the 95 %
+bootstrap interval over videos (not over trainings), in the rows "gain" of the difference, the same
+videos drawn for both. Where the paper's effect does not show, the table shows that.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ SPLITS = ("val", "test")
 SWIN, MASKFORMER = "swin-upernet", "maskformer"
 PREFIX = {SWIN: "swin", MASKFORMER: "maskformer"}  # of the names of a family's members
 FOLDS = 5
+HEADER = "| | val | paper's val | test | paper's test |\n|---|---|---|---|---|"
 
 # val and test mIoU in percent, as printed in the paper
 TABLES: dict[str, list[tuple[str, str, float | None, float | None]]] = {
@@ -81,18 +81,13 @@ GAINS = {"swin_02": "swin_01", "swin_03": "swin_02"} | {
     "swin_03_swa": "swin_03", "maskformer_01_swa": "maskformer_01", "swin_adjusted": "swin_03",
     "maskformer_adjusted": "maskformer_01", "swin_longer": "swin_02", "swin_student": "swin_02",
 }  # fmt: skip
-LADDER = {
-    0: (57.26, 53.99),
-    1: (58.01, 55.10),
-    2: (58.50, 55.16),
-    3: (61.10, 55.48),
-}  # Table 3 by the number of groups
+# Table 3 by the number of groups
+LADDER = {0: (57.26, 53.99), 1: (58.01, 55.10), 2: (58.50, 55.16), 3: (61.10, 55.48)}
 
 
 @dataclass(frozen=True)
 class Family:
-    """How networks of one kind are trained. start: steps on other videos before, shared by all
-    members. rate: learning rate."""
+    """How networks of one kind are trained; `start` steps are on other videos, shared by all."""
 
     start: int
     steps: int
@@ -101,9 +96,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Size:
-    """One scale of the experiment. crops: small, large; the paper's are 480 and 640. families: a
-    MaskFormer learns slower from nothing.
-    min_kept: OHEM's, the paper's share of a batch."""
+    """One scale of the experiment; a MaskFormer learns slower from nothing.
+
+    crops: small, large (480 and 640 in the paper). min_kept: OHEM's, the paper's share of a batch.
+    """
 
     scenes: scenes.Sizes
     crops: tuple[int, int]
@@ -117,48 +113,35 @@ class Size:
     workers: int = 0
 
 
-def _videos(pretrain: int, train: int, val: int, test: int) -> dict[str, int]:
-    """Per split."""
-    return {"pretrain": pretrain, "train": train, "val": val, "test": test}
+def _videos(*counts: int) -> dict[str, int]:
+    return dict(zip(("pretrain", "train", "val", "test"), counts, strict=True))
 
 
 SIZES = {
     "tiny": Size(
-        scenes.Sizes((64, 96), _videos(3, 6, 3, 3), regions=5, frames=(2, 3)),
-        crops=(32, 64),
-        batch=2,
-        families={SWIN: Family(1, 2, 1e-3), MASKFORMER: Family(1, 2, 1e-3)},
-        min_kept=300,
-        members=3,
-        strong=1,
-        auxiliary=2,
-        swa_every=1,
+        scenes.Sizes((64, 96), _videos(3, 6, 3, 3), regions=5, frames=(2, 3)), (32, 64), 2,
+        {SWIN: Family(1, 2, 1e-3), MASKFORMER: Family(1, 2, 1e-3)},
+        min_kept=300, members=3, strong=1, auxiliary=2, swa_every=1,
     ),
     "cpu": Size(
-        scenes.Sizes((96, 128), _videos(240, 120, 30, 30)),
-        crops=(64, 96),
-        batch=8,
-        families={SWIN: Family(200, 100, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)},
-        min_kept=1500,
-        swa_every=20,
+        scenes.Sizes((96, 128), _videos(240, 120, 30, 30)), (64, 96), 8,
+        {SWIN: Family(200, 100, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)},
+        min_kept=1500, swa_every=20,
     ),
     "gpu": Size(
-        scenes.Sizes((192, 320), _videos(800, 400, 60, 60), regions=20),
-        crops=(96, 160),
-        batch=16,
-        families={SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)},
-        min_kept=8000,
-        swa_every=100,
-        workers=2,
+        scenes.Sizes((192, 320), _videos(800, 400, 60, 60), regions=20), (96, 160), 16,
+        {SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)},
+        min_kept=8000, workers=2,
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network to train. crop: 0 small, 1 large. start, teacher: member whose weights it starts
-    from. extras: sections of its
-    configuration."""
+    """One network to train. crop: 0 small, 1 large. extras: sections of its configuration.
+
+    start, teacher: members whose weights its training needs.
+    """
 
     name: str
     network: str
@@ -182,19 +165,14 @@ class Member:
 def roster(size: Size) -> list[Member]:
     """Everything that is trained; what others start from comes before them.
 
-    The first Swins are the rows of Table 1: small crop, large crop, large crop with OHEM; the
-    others repeat these with other seeds and left-out videos. Rows that are compared share seed and
-    videos.
+    The first Swins are the rows of Table 1: small crop, large, large with OHEM; the others repeat
+    these with other seeds and left-out videos. Rows that are compared share both.
     """
-    starts = {network: f"{prefix}_start" for network, prefix in PREFIX.items()}
-    found = [Member(starts[network], network) for network in (MASKFORMER, SWIN)]
+    found = [Member(f"{PREFIX[network]}_start", network) for network in (MASKFORMER, SWIN)]
 
     def add(name: str, network: str, **facts: Any) -> None:
-        found.append(
-            Member(
-                name, network, **({} if "teacher" in facts else {"start": starts[network]}), **facts
-            )
-        )
+        start = {} if "teacher" in facts else {"start": f"{PREFIX[network]}_start"}
+        found.append(Member(name, network, **start, **facts))
 
     ohem = {"ohem": True, "min_kept": size.min_kept}
     adjust = {"adjust": True, "scale": 1 / TAU}
@@ -203,16 +181,11 @@ def roster(size: Size) -> list[Member]:
         add(f"swin_{k + 1:02d}", SWIN, crop=min(k % 3, 1), seed=k // 3, extras=extras)
     add("swin_adjusted", SWIN, extras={"loss": ohem | adjust})
     add("swin_student", SWIN, teacher="swin_02")
-    add(
-        "swin_longer", SWIN, teacher="swin_02", extras={"loss": {"kl": 0.0}}
-    )  # the student's steps without what it is taught
+    # the student's steps without what it is taught
+    add("swin_longer", SWIN, teacher="swin_02", extras={"loss": {"kl": 0.0}})
     for k in range(size.members):
-        add(
-            f"maskformer_{k + 1:02d}",
-            MASKFORMER,
-            seed=k,
-            extras={"swa": cycles(size, MASKFORMER) if k == 0 else {}},
-        )
+        extras = {"swa": cycles(size, MASKFORMER) if k == 0 else {}}
+        add(f"maskformer_{k + 1:02d}", MASKFORMER, seed=k, extras=extras)
     add("maskformer_adjusted", MASKFORMER, extras={"loss": adjust})
     return found
 
@@ -220,53 +193,37 @@ def roster(size: Size) -> list[Member]:
 def cycles(size: Size, network: str) -> dict[str, Any]:
     """Weight averaging: the paper's ten cycles."""
     rate = size.families[network].rate
-    return {
-        "cycles": 10,
-        "every": size.swa_every,
-        "highest": rate / 4,
-        "lowest": rate / 100,
-        "refresh": 20,
-    }
+    pace = {"every": size.swa_every, "highest": rate / 4, "lowest": rate / 100}
+    return {"cycles": 10, **pace, "refresh": 20}
 
 
 def configuration(member: Member, size: Size, out: Path) -> dict[str, Any]:
     """The training configuration of a member, as a document."""
-    family = size.families[member.network]
-    steps = family.start if member.is_start else family.steps
+    family, runs = size.families[member.network], out.absolute() / "runs"
+    split, steps = ("pretrain", family.start) if member.is_start else ("train", family.steps)
     weights = {
-        key: str((out / "runs" / name / f"baseline{SUFFIX}").absolute()) if name else ""
+        key: str(runs / name / f"baseline{SUFFIX}") if name else ""
         for key, name in before(member).items()
     }
+    pace = {"learning_rate": family.rate, "warmup": steps // 20, "clip": 1.0}
+    pace["checkpoint_every"] = max(1, steps // 4)
     # networks of seed 0 see all videos, so that rows which are compared differ in one thing only;
     # others leave out a fold each
     fold = {"folds": FOLDS, "fold": member.seed % FOLDS} if member.seed else {}
     return {
-        "out": str((out / "runs" / member.name).absolute()),
+        "out": str(runs / member.name),
         "seed": member.seed,
-        "data": {
-            "vspw": str((out / "scenes").absolute()),
-            "split": "pretrain" if member.is_start else "train",
-            **fold,
-        },
+        "data": {"vspw": str(out.absolute() / "scenes"), "split": split, **fold},
         "network": {"name": member.network, "preset": "micro", "start": weights["start"]},
         "augment": {"crop": size.crops[member.crop], "scale": [0.75, 1.33], "colour": 0.2},
         "loss": {**member.extras.get("loss", {}), "teacher": weights["teacher"]},
-        "train": {
-            "steps": steps,
-            "batch": size.batch,
-            "learning_rate": family.rate,
-            "warmup": steps // 20,
-            "clip": 1.0,
-            "workers": size.workers,
-            "checkpoint_every": max(1, steps // 4),
-        },
+        "train": {"steps": steps, "batch": size.batch, "workers": size.workers, **pace},
         "swa": member.extras.get("swa", {}),
     }
 
 
 def before(member: Member) -> dict[str, str]:
-    """The members whose weights a member's training needs, by the key of its configuration; "" for
-    none."""
+    """Members whose weights a member needs, by the key of its configuration; "" for none."""
     return {"start": member.start, "teacher": member.teacher}
 
 
@@ -275,28 +232,17 @@ def produce(member: Member, size: Size, out: Path) -> str:
     final = train(config.parse(configuration(member, size, out)))
     for split in SPLITS:
         for store, weights in member.stores.items():
-            target = out / split / f"{store}.zarr"
-            options = [
-                "--weights",
-                str(final.with_stem(weights)),
-                "--vspw",
-                str(out / "scenes"),
-                "--split",
-                split,
-                "--out",
-                str(target),
-            ]
-            predict.main([*options, "--flip"])
+            files = ["--weights", str(final.with_stem(weights)), "--vspw", str(out / "scenes")]
+            target = str(out / split / f"{store}.zarr")
+            predict.main([*files, "--split", split, "--out", target, "--flip"])
     return member.name
 
 
 def produce_all(members: Sequence[Member], size: Size, out: Path, jobs: int) -> Iterator[str]:
-    """Produces every member, `jobs` at a time, each on one thread, as soon as what it starts from
-    is there; yields names."""
+    """Produces members, `jobs` at a time, when what they start from is there; yields names."""
     waiting, ready, running = list(members), {""}, set()
-    os.environ["TQDM_DISABLE"] = (
-        "1"  # read by the workers as they start; their bars would overwrite each other
-    )
+    # read by the workers as they start; their bars would overwrite each other
+    os.environ["TQDM_DISABLE"] = "1"
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker) as pool:
         try:
             while waiting or running:
@@ -317,15 +263,18 @@ def _start_worker() -> None:
     sys.stdout = sys.stderr  # the tables have it for themselves
 
 
+def ensemble_of(
+    out: Path, split: str, groups: Mapping[str, Sequence[str]]
+) -> tuple[HierarchicalEnsemble, Labels]:
+    """Stores of a split, by name in groups, and its ground truth."""
+    stores = {g: [out / split / f"{name}.zarr" for name in names] for g, names in groups.items()}
+    return HierarchicalEnsemble(stores), Labels.vspw(out / "scenes", split)
+
+
 def score(out: Path, names: Sequence[str]) -> dict[str, dict[str, Scores]]:
     """Scores of every store alone, by split and name."""
-    found = {}
-    for split in SPLITS:
-        ensemble = HierarchicalEnsemble({"all": [out / split / f"{name}.zarr" for name in names]})
-        found[split] = score_models(
-            ensemble, Labels.vspw(out / "scenes", split), progress=f"scoring {split}"
-        )
-    return found
+    stores = {split: ensemble_of(out, split, {"all": names}) for split in SPLITS}
+    return {s: score_models(*stores[s], progress=f"scoring {s}") for s in SPLITS}
 
 
 @dataclass(frozen=True)
@@ -339,10 +288,8 @@ class Row:
     def cells(self) -> list[str]:
         cells = [self.label]
         for split, paper in zip(SPLITS, self.paper, strict=True):
-            cells += [
-                _percent(self.scores[split].miou, self.scores[split].interval()),
-                "-" if paper is None else f"{paper:.2f}",
-            ]
+            scores, said = self.scores[split], "-" if paper is None else f"{paper:.2f}"
+            cells += [_percent(scores.miou, scores.interval()), said]
         return cells
 
     def gain_cells(self, before: Row) -> list[str]:
@@ -362,72 +309,47 @@ def compared_tables(singles: Mapping[str, Mapping[str, Scores]]) -> dict[str, li
     """Tables 1, 2, 4 and 5."""
     found: dict[str, list[list[str]]] = {}
     for title, lines in TABLES.items():
-        rows = {
-            name: Row(label, {s: singles[s][name] for s in SPLITS}, (val, test))
-            for name, label, val, test in lines
-        }
+        rows: dict[str, Row] = {}
         found[title] = []
-        for name, row in rows.items():
-            found[title].append(row.cells())
+        for name, label, val, test in lines:
+            rows[name] = Row(label, {s: singles[s][name] for s in SPLITS}, (val, test))
+            found[title].append(rows[name].cells())
             if GAINS.get(name) in rows:
-                found[title].append(row.gain_cells(rows[GAINS[name]]))
+                found[title].append(rows[name].gain_cells(rows[GAINS[name]]))
     return found
 
 
 def ladder_table(
     out: Path, size: Size, members: Sequence[Member], singles: Mapping[str, Mapping[str, Scores]]
 ) -> list[list[str]]:
-    """Table 3: groups formed on val; weights searched on val by grid, for each row over its groups
-    alone; both splits scored."""
-    families = {
-        network: [m.name for m in members if m.network == network and m.name[-2:].isdigit()]
-        for network in PREFIX
-    }
+    """Table 3: groups formed on val; weights searched there, for each row over its groups alone."""
+    numbered = [member for member in members if member.name[-2:].isdigit()]
+    family = {n: [member.name for member in numbered if member.network == n] for n in PREFIX}
     miou = {name: scores.miou for name, scores in singles["val"].items()}
-    groups = auto_groups(
-        families[MASKFORMER], families[SWIN], miou, strong=size.strong, auxiliary=size.auxiliary
-    )
-    condensed = {}
-    for split in SPLITS:
-        ensemble = HierarchicalEnsemble(
-            {
-                name: [out / split / f"{store}.zarr" for store in stores]
-                for name, stores in groups.items()
-            }
-        )
-        condensed[split] = condense_ensemble(
-            ensemble, Labels.vspw(out / "scenes", split), progress=f"condensing {split}"
-        )
-    best = max(
-        (name for family in families.values() for name in family), key=lambda name: miou[name]
-    )
-    rows = [
-        Row(f"best single: {best}", {split: singles[split][best] for split in SPLITS}, LADDER[0])
-    ]
-    names = list(groups)
+    sizes = {"strong": size.strong, "auxiliary": size.auxiliary}
+    groups = auto_groups(family[MASKFORMER], family[SWIN], miou, **sizes)
+    stores = {split: ensemble_of(out, split, groups) for split in SPLITS}
+    condensed = {s: condense_ensemble(*stores[s], progress=f"condensing {s}") for s in SPLITS}
+    best, names = max(itertools.chain(*family.values()), key=miou.__getitem__), list(groups)
+    rows = [Row(f"best single: {best}", {s: singles[s][best] for s in SPLITS}, LADDER[0])]
     for count in range(1, len(names) + 1):
         method = Grid(ranges=dict.fromkeys(names[count:], (0, 0, 1)))
         weights = method.search(Problem(condensed["val"])).vector
-        rows.append(
-            Row(sum_of(names[:count], weights), fused_scores(condensed, weights), LADDER[count])
-        )
+        scores = fused_scores(condensed, weights)
+        rows.append(Row(sum_of(names[:count], weights), scores, LADDER[count]))
     lines = [rows[0].cells()]
     for before, row in itertools.pairwise(rows):
         lines += [row.cells(), row.gain_cells(before)]
-    for label, weights in (
-        (f"the paper's weights: {sum_of(names, PAPER)}", PAPER),
-        ("uniform weights", (1.0, 1.0, 1.0)),
-    ):
+    given = {f"the paper's weights: {sum_of(names, PAPER)}": PAPER, "uniform weights": (1.0,) * 3}
+    for label, weights in given.items():
         lines.append(Row(label, fused_scores(condensed, weights), (None, None)).cells())
     return lines
 
 
 def sum_of(groups: Sequence[str], weights: Sequence[float]) -> str:
     """P_strong + 1.4 P_weak + 0 P_auxiliary: what was found to be 0 is part of the result."""
-    return " + ".join(
-        f"P_{name}" if weight == 1 else f"{weight:.3g} P_{name}"
-        for name, weight in zip(groups, weights, strict=False)
-    )
+    terms = zip(groups, weights, strict=False)
+    return " + ".join(f"P_{g}" if w == 1 else f"{w:.3g} P_{g}" for g, w in terms)
 
 
 def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -> dict[str, Scores]:
@@ -437,66 +359,39 @@ def fused_scores(condensed: Mapping[str, Condensed], weights: Sequence[float]) -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = cli.parser("benchmarks.paper", "Measure the paper's tables on generated scenes.")
-    parser.add_argument("--size", choices=tuple(SIZES), default="cpu")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("paper"),
-        metavar="DIR",
-        help="scenes, runs, stores, tables (default paper)",
-    )
     gpu = torch.cuda.is_available()
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=4 if gpu else min(8, os.cpu_count() or 1),
-        help="networks trained at a time",
-    )
+    add, jobs = parser.add_argument, 4 if gpu else min(8, os.cpu_count() or 1)
+    add("--size", choices=tuple(SIZES), default="cpu")
+    there = "scenes, runs, stores, tables (default paper)"
+    add("--out", type=Path, default=Path("paper"), metavar="DIR", help=there)
+    add("--jobs", type=int, default=jobs, help="networks trained at a time")
     options = parser.parse_args(arguments)
     size, out, began = SIZES[options.size], options.out, time.perf_counter()
     scenes.write(out / "scenes", size.scenes)
     members = roster(size)
-    for name in progress(
-        produce_all(members, size, out, options.jobs), "networks", len(members), "network"
-    ):
+    made = produce_all(members, size, out, options.jobs)
+    for name in progress(made, "networks", len(members), "network"):
         print(f"{name} is ready", file=sys.stderr)
     singles = score(out, [store for member in members for store in member.stores])
     tables = compared_tables(singles)
     tables["Table 3, hierarchical ensemble"] = ladder_table(out, size, members, singles)
-    place = environment(torch.device("cuda" if gpu else "cpu"))
-    facts = {
-        "size": options.size,
-        "jobs": options.jobs,
-        "seconds": round(time.perf_counter() - began),
-        **place,
-    }
+    seconds, place = round(time.perf_counter() - began), torch.device("cuda" if gpu else "cpu")
+    facts = {"size": options.size, "jobs": options.jobs, "seconds": seconds, **environment(place)}
     text = report(tables, facts)
     print(text)
     (out / "tables.md").write_text(text + "\n", encoding="utf-8")
-    alone = {
-        split: {name: scores.miou for name, scores in found.items()}
-        for split, found in singles.items()
-    }
-    (out / "tables.json").write_text(
-        json.dumps({"facts": facts, "tables": tables, "models": alone}, indent=1), encoding="utf-8"
-    )
+    alone = {s: {name: scores.miou for name, scores in singles[s].items()} for s in SPLITS}
+    document = {"facts": facts, "tables": tables, "models": alone}
+    (out / "tables.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     return 0
 
 
 def report(tables: Mapping[str, Sequence[Sequence[str]]], facts: Mapping[str, Any]) -> str:
     """The tables as Markdown, mIoU in percent."""
-    lines = [
-        f"`python -m benchmarks.paper --size {facts['size']}`: "
-        + ", ".join(f"{key} {value}" for key, value in facts.items())
-    ]
+    given = ", ".join(f"{key} {value}" for key, value in facts.items())
+    lines = [f"`python -m benchmarks.paper --size {facts['size']}`: {given}"]
     for title in sorted(tables):
-        lines += [
-            "",
-            f"### {title}",
-            "",
-            "| | val | paper's val | test | paper's test |",
-            "|---|---|---|---|---|",
-        ]
+        lines += ["", f"### {title}", "", HEADER]
         lines += ["| " + " | ".join(row) + " |" for row in tables[title]]
     return "\n".join(lines)
 

@@ -1,5 +1,4 @@
-"""Scenes in the format of VSPW, for the paper in miniature: moving textured regions, 124 classes
-with a long tail.
+"""Moving textured regions of 124 long-tailed classes as VSPW: for the paper in miniature.
 
     <root>/data/<video>/origin/<frame>.jpg, <root>/data/<video>/mask/<frame>.png, train.txt,
     val.txt, test.txt
@@ -13,7 +12,6 @@ paper's test split is from its val split. Mask values are class + 1; 0 ("others"
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,56 +20,43 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusion.demo import random
 from fusion.labels import VSPW_CLASSES, write_labels
 
 COLOUR_FAMILIES, TILT, NOISE = 80, 0.8, 8.0
-FRAMES = (11, 24)  # per video, both included
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """size: (H, W) in pixels. videos: per split. regions: per video. frames: fewest and most of a
-    video."""
+    """size: (H, W) in pixels. videos: per split. regions, frames (fewest, most): per video."""
 
     size: tuple[int, int]
     videos: dict[str, int] = field(default_factory=dict)
     regions: int = 14
-    frames: tuple[int, int] = FRAMES
+    frames: tuple[int, int] = (11, 24)
 
 
 @dataclass(frozen=True)
 class Look:
-    """Appearance of the classes: colours [C, 2, 3] in 0..255, angle, wave length in pixels and
-    phase of the stripes [C]."""
+    """Of the classes: colours [C, 2, 3] in 0..255; angle and wave length of the stripes [C]."""
 
     colours: NDArray[np.float64]
     angle: NDArray[np.float64]
     length: NDArray[np.float64]
 
 
-def random(*key: object) -> np.random.Generator:
-    """A generator that depends on its key alone: any video can be made by itself."""
-    return np.random.default_rng(
-        int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
-    )
-
-
 def class_look(seed: int) -> Look:
     draw = random("look", seed)
     families = draw.uniform(20, 235, (COLOUR_FAMILIES, 2, 3))
-    colours = families[draw.integers(0, COLOUR_FAMILIES, VSPW_CLASSES)] + draw.normal(
-        0, 14, (VSPW_CLASSES, 2, 3)
-    )
-    return Look(
-        colours.clip(0, 255),
-        draw.uniform(0, np.pi, VSPW_CLASSES),
-        draw.uniform(4, 14, VSPW_CLASSES),
-    )
+    colours = families[draw.integers(0, COLOUR_FAMILIES, VSPW_CLASSES)]
+    colours = (colours + draw.normal(0, 14, colours.shape)).clip(0, 255)
+    # angles, then wave lengths
+    stripes = [draw.uniform(*ends, VSPW_CLASSES) for ends in ((0, np.pi), (4, 14))]
+    return Look(colours, *stripes)
 
 
 def class_frequencies(split: str, seed: int) -> NDArray[np.float64]:
-    """[C], sums to 1: Zipf's law, tilted on test. The order of the classes is the same everywhere,
-    class ids are no ranks."""
+    """[C], sums to 1: Zipf's law, tilted on test; one order everywhere, class ids are no ranks."""
     order = random("order", seed).permutation(VSPW_CLASSES)
     tilt = random("tilt", seed).normal(0, TILT if split == "test" else 0.0, VSPW_CLASSES)
     frequency = np.exp(tilt) / (order + 2.0)
@@ -84,30 +69,21 @@ def make_video(
     """Frame by frame: image [H, W, 3], mask [H, W] as stored."""
     draw, look = random("video", seed, split, index), class_look(seed)
     classes = draw.choice(VSPW_CLASSES, sizes.regions, p=class_frequencies(split, seed))
-    start, speed = (
-        draw.uniform(0, 1, (sizes.regions, 2)) * sizes.size,
-        draw.normal(0, 1.5, (sizes.regions, 2)),
-    )
+    start = draw.uniform(0, 1, (sizes.regions, 2)) * sizes.size
+    speed = draw.normal(0, 1.5, (sizes.regions, 2))
     reach = draw.uniform(0, np.prod(sizes.size) / 20, sizes.regions)
     light, tone = draw.uniform(0.8, 1.15), draw.normal(0, 5, 3)
     y, x = np.mgrid[: sizes.size[0], : sizes.size[1]]
     for t in range(int(draw.integers(sizes.frames[0], sizes.frames[1] + 1))):
-        place = start + t * speed
-        distance = (
-            (y[None] - place[:, 0, None, None]) ** 2
-            + (x[None] - place[:, 1, None, None]) ** 2
-            - reach[:, None, None]
-        )
-        region = np.argmin(distance, axis=0)
+        up, left = (start + t * speed).T
+        distance = (y[..., None] - up) ** 2 + (x[..., None] - left) ** 2 - reach
+        region = np.argmin(distance, axis=-1)
         label = classes[region]
         # stripes move with their region
-        across = (y - place[region, 0]) * np.sin(look.angle[label]) + (
-            x - place[region, 1]
-        ) * np.cos(look.angle[label])
-        share = 0.5 + 0.5 * np.sin(2 * np.pi * across / look.length[label])
-        colour = look.colours[label, 0] * share[..., None] + look.colours[label, 1] * (
-            1 - share[..., None]
-        )
+        angle, down, right = look.angle[label], y - up[region], x - left[region]
+        across = down * np.sin(angle) + right * np.cos(angle)
+        share = (0.5 + 0.5 * np.sin(2 * np.pi * across / look.length[label]))[..., None]
+        colour = look.colours[label, 0] * share + look.colours[label, 1] * (1 - share)
         image = colour * light + tone + draw.normal(0, NOISE, colour.shape)
         mask = (label + 1).astype(np.uint8)
         mask[:2], mask[-1:] = 255, 0

@@ -1,8 +1,7 @@
 """python -m fusion.models.predict: weights and a split -> a logit store, video by video.
 
-Run it again to go on. Stores what the network returns at its own resolution ("logits", or
-MaskFormer's "probabilities"); with test-time augmentation the mean of the class probabilities of
-all views. Under ``torchrun`` every process takes its share of the videos.
+Run it again to go on. Stores what the network returns at its own resolution, or the mean of the
+class probabilities of all views. Under ``torchrun`` each process takes its share of the videos.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,11 @@ import torch
 from torch import Tensor
 
 from fusion import cli
-from fusion.errors import InputError, StoreConflictError, StoreError
+from fusion.errors import InputError, StoreConflictError
 from fusion.models.data.clips import Clips, standardised
 from fusion.models.data.source import add_source, source_of
 from fusion.models.registry import Network
-from fusion.models.training.checkpoint import load_network
+from fusion.models.training.checkpoint import difference, load_network
 from fusion.models.training.distributed import World, world
 from fusion.models.tta import ONE_VIEW, Views
 from fusion.progress import progress
@@ -45,26 +44,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if clips.classes != architecture.classes:
         got = f"{options.classes} differs from the classes that {options.weights} was trained with"
         raise InputError(f"classes: {got}; leave it out")
-    facts = {"weights_sha256": _sha256(options.weights), "network": architecture.network}
-    facts |= architecture.options
-    store = {"profile": options.profile, "batch": options.batch}
-    fill(network, clips, options.out, place, facts, views=views, **store)
+    with options.weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"weights_sha256": digest, "network": architecture.network, **architecture.options}
+    store = {"profile": options.profile, "batch": options.batch, "views": views}
+    fill(network, clips, options.out, place, facts, **store)
     print(f"{len(clips.videos)} videos in {options.out}")
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(
-        "fusion.models.predict", "Fill a logit store with a network's outputs.", EPILOG
-    )
+    description = "Fill a logit store with a network's outputs."
+    parser = cli.parser("fusion.models.predict", description, EPILOG)
     add, weights = parser.add_argument, "a file that fusion.models.train wrote"
     add("--weights", type=Path, required=True, help=weights)
     add_source(parser)
     add("--out", type=Path, required=True, metavar="STORE", help="the store to fill")
     add("--flip", action="store_true", help="also predict the mirrored image")
-    sizes = "sizes to predict at (default 1)"
+    sizes, profiles = "sizes to predict at (default 1)", ("compact", "exact")
     add("--scales", type=float, nargs="+", default=[1.0], help=sizes)
-    profiles = ("compact", "exact")
     add("--profile", choices=profiles, default="compact", help="of the store (default compact)")
     add("--batch", type=int, default=4, help="frames at a time (default 4)")
     add("--module", help="of a network of one's own, imported first")
@@ -83,11 +81,10 @@ def fill(
     profile: Literal["compact", "exact"] = "compact",
     batch: int = 4,
 ) -> None:
-    """Predicts the videos of `clips` that `out` lacks, this process its share of them.
+    """Predicts the videos of `clips` that `out` lacks, `batch` frames at a time, for `place`.
 
     Args:
         facts: what the store's provenance says of the weights.
-        batch: frames at a time.
     Raises:
         StoreConflictError: the store was begun with other weights or views.
     """
@@ -96,49 +93,28 @@ def fill(
     provenance = {**facts, "flip": views.flip, "scales": list(views.scales)}
     values = network.values if views.single else "probabilities"
     writer = LogitWriter(out, clips.classes, profile, values=values, provenance=provenance)  # type: ignore[arg-type]
-    _check_same(out, provenance)
+    if odd := difference(LogitStore(out).info.provenance, provenance):
+        got = "other weights or views ({} is {!r} there, {!r} here)".format(*odd)
+        raise StoreConflictError(f"{out}: was begun with {got}; write to another folder")
     network.eval().to(place.device)
-
-    def predict(images: Tensor) -> Tensor:
-        return views.predict(network, images.to(place.device))
-
     mine = clips.videos[place.rank :: place.size]
     for video in progress(mine, out.stem) if place.first else mine:
-        _fill_video(writer, clips, video, predict, batch)
+        frames = clips.frames(video)
+        width, height = size = clips.image(video, frames[0]).size
+        with writer.video(video, frames=frames, size=(height, width)) as draft:
+            for start in range(0, 0 if draft.committed else len(frames), batch):
+                images = _images(clips, video, frames[start : start + batch], size)
+                for outputs in views.predict(network, images.to(place.device)):
+                    draft.append(outputs)
 
 
-def _check_same(out: Path, provenance: Mapping[str, Any]) -> None:
-    there = LogitStore(out).info.provenance
-    for key in sorted(there.keys() | provenance.keys()):
-        if there.get(key) != provenance.get(key):
-            got = f"{key} is {there.get(key)!r} there, {provenance.get(key)!r} here"
-            got = f"was begun with other weights or views ({got})"
-            raise StoreConflictError(f"{out}: {got}; write to another folder")
-
-
-def _fill_video(
-    writer: LogitWriter, clips: Clips, video: str, predict: Callable[[Tensor], Tensor], batch: int
-) -> None:
-    frames = clips.frames(video)
-    width, height = size = clips.image(video, frames[0]).size
-    with writer.video(video, frames=frames, size=(height, width)) as out:
-        for start in range(0, 0 if out.committed else len(frames), batch):
-            images = [clips.image(video, frame) for frame in frames[start : start + batch]]
-            for image in images:
-                if image.size != size:
-                    sizes = f"{width}x{height} and {image.width}x{image.height} pixels"
-                    advice = "all frames of a video have one size"
-                    raise InputError(f"video {video!r}: frames are {sizes}; {advice}")
-            for outputs in predict(torch.stack([standardised(image) for image in images])):
-                out.append(outputs)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"weights: {path} cannot be read ({error.strerror})") from error
+def _images(clips: Clips, video: str, frames: list[str], size: tuple[int, int]) -> Tensor:
+    """Standardised frames [N, 3, H, W]; InputError where one is not of the video's (W, H)."""
+    images = [clips.image(video, frame) for frame in frames]
+    if odd := [image.size for image in images if image.size != size]:
+        got = "frames are {}x{} and {}x{} pixels".format(*size, *odd[0])
+        raise InputError(f"video {video!r}: {got}; all frames of a video have one size")
+    return torch.stack([standardised(image) for image in images])
 
 
 if __name__ == "__main__":

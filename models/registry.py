@@ -8,10 +8,9 @@ A network is one class in one file:
         def __init__(self, classes: int, width: int = 64) -> None: ...
         def logits(self, images: Tensor) -> Tensor: ...    # [N, 3, H, W] -> [N, C, h, w]
 
-`[network] name = "my-net"`, `module = "my_file"` in a training configuration is all that using it
-takes; further keys of that section are keyword arguments of the class. N images, C classes, H W
-image pixels (multiples of `stride`), h w the network's own resolution, whose grid covers the image
-exactly.
+`[network] name = "my-net"`, `module = "my_file"` in a training configuration use it; further keys
+there are keyword arguments of the class. N images, C classes, H W image pixels (multiples of
+`stride`), h w the network's own resolution, whose grid covers the image exactly.
 """
 
 from __future__ import annotations
@@ -27,16 +26,15 @@ from fusion.text import did_you_mean
 
 # logits [N, C, h, w], targets int64 [N, H, W] with void >= C -> scalar
 Criterion = Callable[[Tensor, Tensor], Tensor]
-Entry = TypeVar("Entry")
 
 
 class Network(nn.Module):
     """What training and prediction ask of a network.
 
-    values: what `logits` returns: "logits", or "probabilities" for non-negative scores proportional
-    to class probabilities (the store then says so, and each pixel's scores are normalised there).
-    stride: H and W of the input are multiples of it. classifier: path of the last layer, a Linear
-    or 1 x 1 Conv2d, which logit adjustment replaces.
+    values: "logits", or "probabilities" where `logits` returns non-negative scores proportional to
+    them, which whoever reads the store normalises per pixel. stride: H and W of the input are
+    multiples of it. classifier: path of the last layer, a Linear or 1 x 1 Conv2d, which logit
+    adjustment replaces.
     """
 
     values: ClassVar[str] = "logits"
@@ -51,14 +49,14 @@ class Network(nn.Module):
         return self.logits(images)
 
     def loss(self, images: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
-        """Training loss, a scalar; networks with a loss of their own (MaskFormer) override this."""
+        """Training loss, a scalar; a network with a loss of its own overrides this."""
         return criterion(self.logits(images), targets)
 
 
+Entry = TypeVar("Entry")
 Built = TypeVar("Built", bound=type[Network])
 _NETWORKS: dict[str, type[Network]] = {}
-# name -> file in networks/, imported when first asked for
-_HOMES = {"plain": "plain", "swin-upernet": "swin_upernet", "maskformer": "maskformer"}
+_OURS = ("maskformer", "plain", "swin-upernet")  # files in networks/, imported when asked for
 
 
 def register(name: str) -> Callable[[Built], Built]:
@@ -76,7 +74,7 @@ def register(name: str) -> Callable[[Built], Built]:
 
 def names() -> list[str]:
     """Every name that `build` takes now."""
-    return sorted({*_HOMES, *_NETWORKS})
+    return sorted({*_OURS, *_NETWORKS})
 
 
 def build(
@@ -88,13 +86,16 @@ def build(
         options: keyword arguments of the network's class.
         module: imported first, for networks of one's own.
     Raises:
-        InputError: unknown name (names the closest), an option that the network does not have, a
-            module that cannot be imported.
+        InputError: an unknown name, option or module; names the closest name.
     """
-    if module:
-        _load(module)
-    if name not in _NETWORKS and name in _HOMES:
-        importlib.import_module(f".networks.{_HOMES[name]}", __package__)
+    try:
+        if module:
+            importlib.import_module(module)
+    except ImportError as error:
+        got = f"network module {module!r} cannot be imported ({error})"
+        raise InputError(f"{got}; run from its folder, or set PYTHONPATH") from error
+    if name not in _NETWORKS and name in _OURS:
+        importlib.import_module(f".networks.{name.replace('-', '_')}", __package__)
     if name not in _NETWORKS:
         hint = did_you_mean(name, names())
         raise InputError(f"network: no {name!r}{hint}; a network of your own needs its module too")
@@ -105,19 +106,8 @@ def build(
         raise InputError(f"network {name!r}: options {options} do not fit ({error})") from error
 
 
-def _load(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        advice = "run from its folder, or set PYTHONPATH"
-        raise InputError(
-            f"network module {module!r} cannot be imported ({error}); {advice}"
-        ) from error
-
-
 def preset_of(presets: Mapping[str, Entry], name: str, network: str) -> Entry:
     """The entry of a network's table of sizes; InputError with the choices otherwise."""
-    if name not in presets:
-        hint = did_you_mean(name, presets)
-        raise InputError(f"network {network!r}: no preset {name!r}{hint}")
-    return presets[name]
+    if name in presets:
+        return presets[name]
+    raise InputError(f"network {network!r}: no preset {name!r}{did_you_mean(name, presets)}")

@@ -53,16 +53,14 @@ class Section:
 def parsed(kind: Any, table: Any, where: str = "") -> Any:
     """A dataclass from a table, key by key; `where` is its name in errors.
 
-    InputError: no table, an unknown key (names the closest), a value of another type or against its
-    rule.
+    InputError: no table, an unknown key, a value of another type or against its rule.
     """
     if not isinstance(table, Mapping):
         raise InputError(f"config: [{where}] is {table!r}; give a section of keys")
     hints, known = typing.get_type_hints(kind), [key.name for key in dataclasses.fields(kind)]
-    for key in table:
-        if key not in known:
-            section = f"[{where}]" if where else "no section"
-            raise InputError(f"config: {section} has no key {key!r}{did_you_mean(key, known)}")
+    if odd := [key for key in table if key not in known]:
+        section = f"[{where}]" if where else "no section"
+        raise InputError(f"config: {section} has no key {odd[0]!r}{did_you_mean(odd[0], known)}")
     prefix = f"{where}." if where else ""
     return kind(**{key: _value(hints[key], table[key], prefix + key) for key in table})
 

@@ -15,13 +15,12 @@ from fusion import cli
 from fusion.models.training import config
 from fusion.models.training.run import train
 
-KEYS = "TOML; keys and defaults: fusion/models/training/config.py"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     description = "Train one network; run the same command again to go on."
     parser = cli.parser("fusion.models.train", description, "several GPUs: torchrun -m ...")
-    parser.add_argument("--config", type=Path, required=True, help=KEYS)
+    keys = "TOML; keys and defaults: fusion/models/training/config.py"
+    parser.add_argument("--config", type=Path, required=True, help=keys)
     cli.add_device(parser)
     options = parser.parse_args(arguments)
     print(f"final weights: {train(config.read(options.config), options.device)}")

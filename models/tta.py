@@ -1,15 +1,14 @@
 """Test-time augmentation (section 2.1): the image mirrored and at several scales.
 
 The views' predictions are averaged as probabilities at store resolution. N images, C classes, H W
-image pixels, h w store pixels. An image is resized to the nearest multiple of the network's stride
-before it is fed, never padded: the grid of the output then covers the image exactly, mirrored and
-scaled views fall on the same places, and a store's reader may interpolate with half-pixel centres.
+image pixels, h w store pixels. An image is resized to the nearest multiple of the network's stride,
+never padded: the output's grid then covers the image exactly, views fall on the same places, and a
+store's reader may interpolate with half-pixel centres.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,8 +31,8 @@ class Views:
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            got = f"scales: got {list(self.scales)}"
-            raise InputError(f"{got}; give numbers above 0, such as 0.75 1 1.25")
+            advice = "give numbers above 0, such as 0.75 1 1.25"
+            raise InputError(f"scales: got {list(self.scales)}; {advice}")
 
     @property
     def single(self) -> bool:
@@ -42,31 +41,25 @@ class Views:
 
     @torch.no_grad()
     def predict(self, network: Network, images: Tensor) -> Tensor:
-        """What is stored for standardised images [N, 3, H, W]: [N, C, h, w].
+        """What is stored for standardised images [N, 3, H, W]: [N, C, h, w], h w as of scale 1.
 
-        h w is the network's resolution for scale 1. One view: the network's outputs, to be stored
-        as `network.values`. Several: the mean of their class probabilities.
+        One view: the network's outputs, as `network.values`. Several: mean class probabilities.
         """
         whole = network_size(images, 1.0, network.stride)
         if self.single:
             return network.logits(resized(images, whole))
-        return torch.stack(list(self._probabilities(network, images, whole))).mean(dim=0)
-
-    def _probabilities(
-        self, network: Network, images: Tensor, whole: tuple[int, int]
-    ) -> Iterator[Tensor]:
-        """Class probabilities of each view, [N, C, h, w] of the image's size `whole`."""
+        found = []
         for scale in self.scales:
             fed = network_size(images, scale, network.stride)
             view = resized(images, fed)
             outputs = [network.logits(view)]
             if self.flip:
                 outputs.append(network.logits(view.flip(-1)).flip(-1))
-            for output in outputs:
-                sides = zip(output.shape[-2:], whole, fed, strict=True)
-                # the outputs' own grid where the image is fed whole
-                grid = [cells * full // side for cells, full, side in sides]
-                yield _bilinear(to_probabilities(output, network.values), grid)
+            # the outputs' own grid where the image is fed whole
+            sides = zip(outputs[0].shape[-2:], whole, fed, strict=True)
+            grid = [cells * full // side for cells, full, side in sides]
+            found += [_bilinear(to_probabilities(one, network.values), grid) for one in outputs]
+        return torch.stack(found).mean(dim=0)
 
 
 ONE_VIEW = Views()
@@ -85,6 +78,5 @@ def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def to_probabilities(outputs: Tensor, values: str) -> Tensor:
     """[N, C, h, w] of a network to float32 class probabilities that add up to 1 at each pixel."""
-    if values == "logits":
-        return outputs.float().softmax(dim=1)
-    return outputs.float() / outputs.float().sum(dim=1, keepdim=True)
+    outputs = outputs.float()
+    return outputs.softmax(1) if values == "logits" else outputs / outputs.sum(1, keepdim=True)

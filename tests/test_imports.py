@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # The order of the data is the order of reading and of imports: a room may import those before it, and its own files.
 ORDER = (
     ["errors", "version"],
-    ["files", "text", "device"],
+    ["files", "text", "folds", "device"],
     ["progress"],
     ["parallel"],
     ["kernels"],

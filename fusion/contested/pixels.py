@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.device import chosen
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.kernels.arithmetic import normalised
@@ -166,24 +167,13 @@ class Condensed:
         return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
-        """The same set, its labels counted on "cpu", "cuda" or "cuda:1" (ROCm's too): equal counts.
+        """The same set, its labels counted on a device as `device.chosen` names it: equal counts.
 
         Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it.
         InputError: no such device.
         """
-        import torch
-
-        try:
-            kind = torch.device(device)
-            usable = kind.type == "cpu" or (
-                kind.type == "cuda" and (kind.index or 0) < torch.cuda.device_count()
-            )
-        except RuntimeError:
-            usable = False
-        if not usable:
-            advice = 'give "cpu", or "cuda" where torch finds a GPU'
-            raise InputError(f"device: got {device!r}, which this machine lacks; {advice}")
-        return replace(self, device="cpu" if kind.type == "cpu" else str(kind))
+        place = chosen(device)
+        return replace(self, device="cpu" if place.type == "cpu" else str(place))
 
     def normalised(self, weights: ArrayLike) -> NDArray[np.float32]:
         """Weights [B, G] as fusion uses them; InputError says why they cannot be."""

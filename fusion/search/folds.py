@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.progress import Progress, silent
 from fusion.search.method import Method, Problem
@@ -46,11 +47,9 @@ def split_videos(videos: Sequence[str], folds: int, seed: int = 0) -> tuple[tupl
         raise InputError(f"folds: {len(videos)} video; {do}")
     if folds < 2:
         raise InputError(f"folds: got {folds}; give at least 2")
-    order = np.random.default_rng(seed).permutation(len(videos))
-    number = min(folds, len(videos))
-    # dealt like cards, each fold in the order of the videos
-    dealt = (sorted(order[fold::number]) for fold in range(number))
-    return tuple(tuple(videos[index] for index in fold) for fold in dealt)
+    places = dealt(range(len(videos)), min(folds, len(videos)), seed)
+    # each fold in the order of the videos
+    return tuple(tuple(videos[place] for place in sorted(fold)) for fold in places)
 
 
 def hold_out(
@@ -61,10 +60,10 @@ def hold_out(
     InputError: fewer than two folds or videos.
     """
     videos, inner = problem.condensed.videos, method.inner()
-    dealt = split_videos(videos, folds, problem.seed)
+    parts = split_videos(videos, folds, problem.seed)
     found: list[tuple[float, ...]] = []
     matrices: dict[str, np.ndarray] = {}
-    for held in progress(dealt, "folds", len(dealt)):
+    for held in progress(parts, "folds", len(parts)):
         rest = problem.subset([video for video in videos if video not in held])
         found.append(inner.search(rest).vector)
         confusion = problem.condensed.subset(held).confusion(found[-1])
@@ -72,7 +71,7 @@ def hold_out(
     # folds come shuffled; a bootstrap must not depend on that
     in_order = {video: matrices[video] for video in videos}
     pooled = Scores(in_order, problem.condensed.classes, problem.convention)
-    return HeldOut(pooled, problem.uniform, dealt, tuple(found))
+    return HeldOut(pooled, problem.uniform, parts, tuple(found))
 
 
 def validated(

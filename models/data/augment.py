@@ -22,10 +22,9 @@ COLOUR = Rule("a number in 0..<1", lambda value: 0 <= value < 1)
 
 @dataclass(frozen=True)
 class Augment(Section):
-    """Random views.
+    """crop: side c in pixels. scale: range of the resize before it. flip: probability.
 
-    crop: side c in pixels. scale: range of the resize before it. flip: probability. colour:
-    brightness, contrast and saturation are each multiplied by a number in 1 - colour .. 1 + colour.
+    colour: brightness, contrast, saturation are each times a number in 1 - colour .. 1 + colour.
     """
 
     crop: int = within(CROP, 480)
@@ -44,14 +43,12 @@ class Augment(Section):
         room = (max(0, side - self.crop) for side in (width, height))
         left, top = (int(draw.integers(0, most + 1)) for most in room)
         right, bottom = min(left + self.crop, width), min(top + self.crop, height)
-        view = standardised(self._coloured(image.crop((left, top, right, bottom)), draw))
+        image = image.crop((left, top, right, bottom))
+        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            image = enhance(image).enhance(draw.uniform(1 - self.colour, 1 + self.colour))
+        view = standardised(image)
         target = torch.from_numpy(labels[top:bottom, left:right].astype(np.int64))
         if draw.random() < self.flip:
             view, target = view.flip(-1), target.flip(-1)
         margin = (0, self.crop - view.shape[2], 0, self.crop - view.shape[1])
         return pad(view, margin), pad(target, margin, value=void)
-
-    def _coloured(self, image: Image.Image, draw: np.random.Generator) -> Image.Image:
-        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            image = enhance(image).enhance(draw.uniform(1 - self.colour, 1 + self.colour))
-        return image

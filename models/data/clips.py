@@ -1,14 +1,12 @@
-"""Images and masks of videos. Two layouts, as in `fusion.labels`:
+"""Images and masks of videos, in two layouts of `fusion.labels`.
 
-vspw      <root>/data/<video>/origin/<frame>.jpg, <root>/data/<video>/mask/<frame>.png,
-          <root>/<split>.txt
+vspw      <root>/data/<video>/{origin/<frame>.jpg,mask/<frame>.png}, <root>/<split>.txt
 folder    <images>/<video>/<frame>.jpg (or .jpeg, .png), <labels>/<video>/<frame>.png
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,20 +20,17 @@ from torch import Tensor
 from fusion.errors import InputError, StoreError
 from fusion.labels import VSPW_CLASSES, Labels
 from fusion.labels.layouts import LAYOUTS
+from fusion.labels.layouts.base import names_in
 from fusion.text import natural_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # of ImageNet's RGB, which published weights expect
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_DAMAGED = (SyntaxError, ValueError, OSError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Videos of images with, or without, masks. Holds paths only.
-
-    classes: the C names in label order. labels: the masks, None where there are none.
-    """
+    """Videos of images, as paths. classes: C names in label order. labels: the masks, if any."""
 
     root: Path
     layout: str
@@ -65,18 +60,17 @@ class Clips:
         if len(names) != VSPW_CLASSES:
             got = f"classes: got {len(names)} names, VSPW has {VSPW_CLASSES}"
             raise InputError(f"{got}; give one name a line, 'others' left out")
-        if not labelled:
-            return cls(root, "vspw", LAYOUTS["vspw"].videos(root, split), names, None)
-        labels = Labels.vspw(root, split)
-        return cls(root, "vspw", labels.videos, names, labels)
+        labels = Labels.vspw(root, split) if labelled else None
+        videos = labels.videos if labels else LAYOUTS["vspw"].videos(root, split)
+        return cls(root, "vspw", videos, names, labels)
 
     @classmethod
     def folder(
         cls, images: str | Path, labels: str | Path | None = None, *, classes: Sequence[str]
     ) -> Clips:
-        """One folder of images a video; masks likewise, with the frame ids of the images.
+        """A folder of images a video, and of masks with their ids; videos are the masks', if any.
 
-        Videos are the masks' where there are any. StoreError: no such folder, or none inside.
+        StoreError: no such folder, or none inside.
         """
         root = Path(images)
         names = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
@@ -90,7 +84,7 @@ class Clips:
 
     @property
     def masks(self) -> Labels:
-        """The labels; InputError where the clips were opened without."""
+        """The labels, if there are any; else InputError."""
         if self.labels is None:
             raise InputError(f"images: {self.root} was opened without masks; they are needed here")
         return self.labels
@@ -123,10 +117,7 @@ class Clips:
         return image, mask
 
     def labelled(self) -> list[tuple[str, str]]:
-        """(video, frame) of every mask; images without masks are left out.
-
-        InputError: a mask without its image.
-        """
+        """(video, frame) of every mask; InputError where one has no image."""
         pairs = []
         for video in self.videos:
             images, frames = self._files(video), self.masks.frames(video)
@@ -150,14 +141,11 @@ def _image_files(folder: Path) -> dict[str, Path]:
     """Frame id -> file, in natural order; listed once a process, since every sample asks."""
     if not folder.is_dir():
         raise StoreError(f"images: {folder} does not exist; is the data set unpacked whole?")
-    shown = (name for name in os.listdir(folder) if not name.startswith("."))
-    images = [name for name in shown if name.lower().endswith(SUFFIXES)]
-    names = sorted(images, key=natural_order)
+    names = [name for name in names_in(folder) if name.lower().endswith(SUFFIXES)]
     files = {Path(name).stem: folder / name for name in names}
     if len(files) != len(names) or not files:
-        got = f"{len(names)} images, {len(files)} different ids"
-        advice = f"give each frame one {', '.join(SUFFIXES)} file"
-        raise StoreError(f"images: {folder} has {got}; {advice}")
+        got = f"{folder} has {len(names)} images, {len(files)} different ids"
+        raise StoreError(f"images: {got}; give each frame one {', '.join(SUFFIXES)} file")
     return files
 
 
@@ -166,7 +154,7 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             return image.convert("RGB")
-    except _DAMAGED as error:
+    except (SyntaxError, ValueError, OSError, Image.DecompressionBombError) as error:
         raise StoreError(f"images: {path} cannot be decoded ({error}); restore the file") from error
 
 

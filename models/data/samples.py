@@ -1,13 +1,12 @@
 """Training samples by number, and who takes which.
 
-Sample number k of a training run is a function of the seed and k alone: any worker, of any process,
-can make it at any time, which is what makes a resumed run the same run.
+Sample k of a run follows from the seed and k alone: any worker of any process can make it at any
+time, which is what makes a resumed run the same run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fusion.errors import InputError
+from fusion.folds import dealt
 from fusion.models.data.augment import Augment
 from fusion.models.data.clips import Clips
 from fusion.text import natural_order
 
 
 class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Training samples 0, 1, 2, ... without end.
-
-    Every epoch is a new shuffle of the labelled frames, each frame in a new view.
-    """
+    """Samples 0, 1, ... without end: epochs of shuffled labelled frames, each in a new view."""
 
     def __init__(self, clips: Clips, augment: Augment, seed: int) -> None:
         self.clips, self.augment, self.seed = clips, augment, seed
@@ -42,35 +39,15 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return self.augment(image, mask, draw, self.clips.masks.void)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Sample numbers of one process's batches first <= b < last.
-
-    `world` processes share every batch number; this one is number `rank`.
-    """
-
-    first: int
-    last: int
-    size: int
-    rank: int = 0
-    world: int = 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.first, self.last):
-            start = (batch * self.world + self.rank) * self.size
-            yield list(range(start, start + self.size))
-
-    def __len__(self) -> int:
-        return self.last - self.first
+def batches(first: int, last: int, size: int, rank: int = 0, world: int = 1) -> Iterator[list[int]]:
+    """Sample numbers of batches first <= b < last, which process `rank` of `world` has of each."""
+    for batch in range(first, last):
+        start = (batch * world + rank) * size
+        yield list(range(start, start + size))
 
 
 def folds(videos: Sequence[str], count: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """Videos dealt to `count` folds by a seeded shuffle; every video in exactly one.
-
-    InputError: fewer than 2 folds, or videos than folds.
-    """
+    """Videos `dealt` to `count` folds; InputError where that is below 2 or above the videos."""
     if not 2 <= count <= len(videos):
         raise InputError(f"folds: got {count} for {len(videos)} videos; give 2 to {len(videos)}")
-    order = np.random.default_rng(seed).permutation(len(videos))
-    dealt = ([videos[i] for i in order[fold::count]] for fold in range(count))
-    return [tuple(sorted(part, key=natural_order)) for part in dealt]
+    return [tuple(sorted(fold, key=natural_order)) for fold in dealt(videos, count, seed)]

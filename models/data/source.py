@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 from fusion.errors import InputError
 from fusion.labels.classes import read_classes
@@ -25,12 +26,11 @@ class Source(Section):
     def open(self, *, labelled: bool, classes: Sequence[str] | None = None) -> Clips:
         """The clips. classes: names that hold where no file of names is given.
 
-        InputError: both layouts named or none, no class names for a folder, no masks where they are
-        needed.
+        InputError: both layouts named or none, no class names for a folder, no masks if needed.
         """
         if bool(self.vspw) == bool(self.images):
-            either = "a VSPW release (vspw) or a folder of images (images)"
-            raise InputError(f"clips: give {either}, one of the two")
+            advice = "give a VSPW release (vspw) or a folder of images (images), one of the two"
+            raise InputError(f"clips: {advice}")
         names = read_classes(self.classes) if self.classes else classes
         if self.vspw:
             return Clips.vspw(self.vspw, self.split, classes=names, labelled=labelled)
@@ -45,12 +45,12 @@ class Source(Section):
 def add_source(parser: argparse.ArgumentParser) -> None:
     """The options that `source_of` reads."""
     group = parser.add_argument_group("clips (one of --vspw, --images)")
-    add, names = group.add_argument, "class names, one a line or a JSON list"
-    add("--vspw", default="", metavar="DIR", help="a VSPW release")
+    add = partial(group.add_argument, default="")
+    add("--vspw", metavar="DIR", help="a VSPW release")
     add("--split", default="train", help="its split (default train)")
-    add("--images", default="", metavar="DIR", help="<video>/<frame>.jpg or .png")
-    add("--labels", default="", metavar="DIR", help="with --images: <video>/<frame>.png")
-    add("--classes", default="", metavar="FILE", help=names)
+    add("--images", metavar="DIR", help="<video>/<frame>.jpg or .png")
+    add("--labels", metavar="DIR", help="with --images: <video>/<frame>.png")
+    add("--classes", metavar="FILE", help="class names, one a line or a JSON list")
 
 
 def source_of(options: argparse.Namespace) -> Source:

@@ -1,7 +1,4 @@
-"""Class statistics of a labelled split (figure 2 of the paper): videos and pixels of each class.
-
-The pixel shares are pi, the prior of logit adjustment (equation 2).
-"""
+"""Videos and pixels of each class in a split (figure 2); the pixels' shares are equation 2's pi."""
 
 from __future__ import annotations
 
@@ -39,17 +36,15 @@ class Statistics:
 
     def to_json(self) -> dict[str, object]:
         counts = zip(self.classes, self.videos.tolist(), self.pixels.tolist(), strict=True)
-        keys = ("name", "videos", "pixels")
-        classes = [dict(zip(keys, of_class, strict=True)) for of_class in counts]
+        classes = [{"name": n, "videos": videos, "pixels": pixels} for n, videos, pixels in counts]
         return {"digest": self.digest, "classes": classes}
 
 
 def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
-    """Counts every mask of the clips, or takes the counts from `cache` where they are of these
-    labels.
+    """Counts every mask of the clips, or reads `cache`; InputError without masks.
 
     cache: a JSON file, believed by the digest of the label files' bytes alone, so neither clocks
-    nor renamed folders can make it lie. InputError: clips without masks.
+    nor renamed folders can make it lie.
     """
     digest = clips.masks.digest()
     if cache is not None and (known := _cached(cache, clips.classes, digest)):
@@ -81,12 +76,11 @@ def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | N
         known = document["classes"]
         if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
             return None
-        videos, pixels = (
-            np.array([entry[key] for entry in known], np.int64) for key in ("videos", "pixels")
-        )
+        counts = [[entry[key] for entry in known] for key in ("videos", "pixels")]
+        videos, pixels = np.array(counts, np.int64)
+        return Statistics(classes, videos, pixels, digest)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Statistics(classes, videos, pixels, digest)
 
 
 def picture(statistics: Statistics) -> Image.Image:
@@ -95,12 +89,11 @@ def picture(statistics: Statistics) -> Image.Image:
     bar = max(2, 992 // classes)
     size = (2 * margin + bar * classes, 2 * (height + margin) + margin)
     canvas = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(canvas)
-    charts = {"videos": statistics.videos, "pixels": statistics.pixels}
-    for row, (title, counts) in enumerate(charts.items()):
-        floor = margin + height + row * (height + margin)
-        ordered, top = np.sort(counts)[::-1], np.log10(max(1, counts.max()) + 1)
-        title = f"{title} per class, most common first: {ordered[0]} to {ordered[-1]}"
+    draw, charts = ImageDraw.Draw(canvas), ("videos", "pixels")
+    for floor, kind in zip((margin + height, 2 * (margin + height)), charts, strict=True):
+        ordered = np.sort(getattr(statistics, kind))[::-1]
+        top = np.log10(max(1, ordered[0]) + 1)
+        title = f"{kind} per class, most common first: {ordered[0]} to {ordered[-1]}"
         draw.text((margin, floor - height - 16), title, fill="black")
         for place, count in enumerate(ordered):
             left, level = margin + place * bar, floor - height * np.log10(count + 1) / top

@@ -1,11 +1,9 @@
-"""MaskFormer with a Swin backbone, the paper's basic family (section 2.1); needs the extra
-'models'.
+"""MaskFormer on Swin, the paper's basic family (section 2.1); needs the extra 'models'.
 
 Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation" (2021), from
 the transformers library. Each of Q queries has class probabilities p_q [C] and a mask probability
-m_q per pixel; a pixel's score of class c is sum_q p_q(c) m_q. These scores are not logits and do
-not add up to 1: `values` says "probabilities", and whoever fuses normalises them per pixel.
-Training is by MaskFormer's own loss, a matching of queries to the image's classes (Hungarian
+m_q per pixel; a pixel's score of class c is sum_q p_q(c) m_q. These are not logits and do not add
+up to 1: `values` says "probabilities". The loss matches queries to the image's classes (Hungarian
 algorithm).
 """
 
@@ -21,8 +19,6 @@ from fusion.errors import InputError
 from fusion.models.networks import swin
 from fusion.models.registry import Criterion, Network, preset_of, register
 
-QUERIES = {"micro": 20}  # 100 elsewhere, as published
-
 
 @register("maskformer")
 class MaskFormer(Network):
@@ -37,16 +33,23 @@ class MaskFormer(Network):
     def __init__(self, classes: int, preset: str = "tiny", pretrained: bool = False) -> None:
         super().__init__()
         transformers, size = swin.library(), preset_of(swin.SIZES, preset, "maskformer")
-        channels = min(size.decoder, 256)
+        channels, micro = min(size.decoder, 256), preset == "micro"  # else as published
         config = transformers.MaskFormerConfig(
             # set again below: the library makes any Swin here one of four stages
             backbone_config=swin.backbone_config(size),
-            decoder_config=_decoder(size, channels, QUERIES.get(preset, 100)),
+            decoder_config=transformers.DetrConfig(
+                d_model=channels,
+                encoder_layers=0,
+                decoder_layers=2 if micro else 6,
+                decoder_ffn_dim=2 * channels if micro else 2048,
+                decoder_attention_heads=2 if micro else 8,
+                num_queries=20 if micro else 100,
+            ),
             fpn_feature_size=channels,
             mask_feature_size=channels,
             num_labels=classes,
             # every decoder layer is trained, as published; too dear for what micro is for
-            use_auxiliary_loss=preset != "micro",
+            use_auxiliary_loss=not micro,
         )
         config.backbone_config = swin.maskformer_backbone_config(size)
         self.model = transformers.MaskFormerForInstanceSegmentation(config)
@@ -55,10 +58,9 @@ class MaskFormer(Network):
             self.start_from(swin.published_backbone(size, preset).state_dict())
 
     def _start_queries_apart(self) -> None:
-        """The published initialisation of the transformer.
+        """The published initialisation of the transformer; the library's deviation is 0.02.
 
-        The library's (deviation 0.02, meant for trained weights to replace it) makes all queries
-        start as one, and training spends thousands of steps on telling them apart.
+        There all queries start as one, and training takes thousands of steps to tell them apart.
         """
         module = self.model.model.transformer_module
         for weight in (*module.decoder.parameters(), *self.model.mask_embedder.parameters()):
@@ -70,8 +72,10 @@ class MaskFormer(Network):
         """Takes the weights of a Swin backbone's state."""
         encoder = self.model.model.pixel_level_module.encoder
         found = encoder.load_state_dict(swin.renamed_for_maskformer(backbone), strict=False)
-        odd = [name for name in found.missing_keys if not _may_lack(name)] + found.unexpected_keys
-        if odd:
+        # indices follow from the window; the last norm's output is not used here
+        known = ("relative_position_index", "model.layernorm")
+        odd = [name for name in found.missing_keys if not any(part in name for part in known)]
+        if odd := odd + found.unexpected_keys:
             got = f"backbone tensor {odd[0]!r} has no counterpart"
             raise InputError(f"pretrained: {got}; use the tested transformers (constraints.txt)")
 
@@ -86,10 +90,7 @@ class MaskFormer(Network):
         return torch.einsum("nqc,nqhw->nchw", classes, masks)
 
     def loss(self, images: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
-        """The matching loss; `criterion` is for per-pixel networks.
-
-        Images without a labelled pixel do not count.
-        """
+        """The matching loss, of images that have labels; `criterion` is for per-pixel networks."""
         count = self.model.config.num_labels
         classes = [torch.unique(target[target < count]) for target in targets]
         kept = [n for n, present in enumerate(classes) if len(present)]
@@ -98,20 +99,3 @@ class MaskFormer(Network):
         masks = [(targets[n] == classes[n][:, None, None]).float() for n in kept]
         truth = {"mask_labels": masks, "class_labels": [classes[n] for n in kept]}
         return self.model(images[kept], **truth, output_hidden_states=True).loss.squeeze()
-
-
-def _may_lack(name: str) -> bool:
-    """Indices that follow from the window, and a last norm whose output is not used here."""
-    return name.endswith("relative_position_index") or "model.layernorm" in name
-
-
-def _decoder(size: swin.Size, channels: int, queries: int) -> object:
-    micro = size.width < 96
-    return swin.library().DetrConfig(
-        d_model=channels,
-        encoder_layers=0,
-        decoder_layers=2 if micro else 6,
-        decoder_ffn_dim=2 * channels if micro else 2048,
-        decoder_attention_heads=2 if micro else 8,
-        num_queries=queries,
-    )

@@ -1,10 +1,12 @@
-"""A small plain convolutional network, so that the training layer works with torch alone.
+"""A plain convolutional network, so that the training layer works with torch alone.
 
-Four stages of convolutions at strides 4, 8, 16, 32; their maps are interpolated to stride 4,
-concatenated and classified.
+Maps of four stages at strides 4, 8, 16, 32 are interpolated to stride 4, concatenated, classified.
 """
 
 from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +34,9 @@ class Plain(Network):
         width = preset_of(PRESETS, preset, "plain")
         widths = [width, 2 * width, 4 * width, 4 * width]
         self.stem = _convolution(3, width, 2)
-        inputs = [width, *widths[:-1]]
         self.stages = nn.ModuleList(
             nn.Sequential(_convolution(before, after, 2), _convolution(after, after, 1))
-            for before, after in zip(inputs, widths, strict=True)
+            for before, after in pairwise((width, *widths))
         )
         self.mix = _convolution(sum(widths), 2 * width, 1)
         self.head = nn.Conv2d(2 * width, classes, 1)
@@ -45,9 +46,6 @@ class Plain(Network):
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        size = maps[0].shape[-2:]
-        same = [
-            functional.interpolate(level, size, mode="bilinear", align_corners=False)
-            for level in maps[1:]
-        ]
+        fit = partial(functional.interpolate, size=maps[0].shape[-2:], mode="bilinear")
+        same = [fit(level, align_corners=False) for level in maps[1:]]
         return self.head(self.mix(torch.cat([maps[0], *same], dim=1)))

@@ -1,7 +1,4 @@
-"""Swin backbones of the transformers library: sizes, and the published weights of each.
-
-Liu et al., "Swin Transformer" (2021).
-"""
+"""Swin backbones (Liu et al. 2021) of the transformers library: sizes and published weights."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class Size:
     """One size of a backbone and its head.
 
     width: channels of the first stage. blocks, heads: per stage. decoder: channels of the
-    segmentation head. published: weights on the Hugging Face hub; "" where there are none.
+    segmentation head. published: end of the name of the weights on the Hugging Face hub, if any.
     """
 
     width: int
@@ -33,19 +30,14 @@ class Size:
     published: str = ""
 
 
-_HUB = "microsoft/swin-"
 # micro is for tests and the paper in miniature, three stages because images of 100 pixels have
 # nothing to say at 1/32; large with ImageNet-22k weights is the paper's backbone
 SIZES = {
     "micro": Size(16, (1, 1, 1), (1, 2, 4), 4, 64),
-    "tiny": Size(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 256, f"{_HUB}tiny-patch4-window7-224"),
-    "small": Size(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 256, f"{_HUB}small-patch4-window7-224"),
-    "base": Size(
-        128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512, f"{_HUB}base-patch4-window12-384-in22k"
-    ),
-    "large": Size(
-        192, (2, 2, 18, 2), (6, 12, 24, 48), 12, 512, f"{_HUB}large-patch4-window12-384-in22k"
-    ),
+    "tiny": Size(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 256, "224"),
+    "small": Size(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 256, "224"),
+    "base": Size(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512, "384-in22k"),
+    "large": Size(192, (2, 2, 18, 2), (6, 12, 24, 48), 12, 512, "384-in22k"),
 }
 
 
@@ -61,14 +53,13 @@ def library() -> Any:
 
 
 def backbone_config(size: Size) -> SwinConfig:
-    stages = [f"stage{k}" for k in range(1, len(size.blocks) + 1)]
     return library().SwinConfig(
         embed_dim=size.width,
         depths=list(size.blocks),
         num_heads=list(size.heads),
         window_size=size.window,
         drop_path_rate=0.1 if size.width < 96 else 0.3,
-        out_features=stages,
+        out_features=[f"stage{k + 1}" for k in range(len(size.blocks))],
     )
 
 
@@ -82,17 +73,15 @@ def maskformer_backbone_config(size: Size) -> Any:
 
 
 def published_backbone(size: Size, preset: str) -> Any:
-    """A Swin backbone with the published weights of its size.
-
-    InputError: the size has none. StoreError: they cannot be had here.
-    """
+    """A Swin with published weights. InputError: there are none. StoreError: not to be had."""
     if not size.published:
         got = f"there are no published weights for preset {preset!r}"
         raise InputError(f"pretrained: {got}; choose a larger preset or pretrained = false")
+    name = f"microsoft/swin-{preset}-patch4-window{size.window}-{size.published}"
     try:
-        return library().SwinBackbone.from_pretrained(size.published, config=backbone_config(size))
+        return library().SwinBackbone.from_pretrained(name, config=backbone_config(size))
     except OSError as error:
-        got = f"{size.published} cannot be loaded ({str(error).splitlines()[0]})"
+        got = f"{name} cannot be loaded ({str(error).splitlines()[0]})"
         advice = "connect, or fill the local Hugging Face cache"
         raise StoreError(f"pretrained: {got}; {advice}") from error
 

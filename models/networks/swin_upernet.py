@@ -1,8 +1,7 @@
 """Swin + UPerNet, the paper's auxiliary family (section 2.1); needs the extra 'models'.
 
-Xiao et al., "Unified Perceptual Parsing for Scene Understanding" (2018), on a Swin backbone, from
-the transformers library. The library's model interpolates its logits to the image; here they stay
-at a quarter of its resolution, where stores keep them.
+Xiao et al., "Unified Perceptual Parsing for Scene Understanding" (2018). The transformers library
+interpolates its logits to the image; here they stay at a quarter of that, where stores keep them.
 """
 
 from __future__ import annotations
@@ -25,12 +24,8 @@ class SwinUPerNet(Network):
     def __init__(self, classes: int, preset: str = "tiny", pretrained: bool = False) -> None:
         super().__init__()
         transformers, size = library(), preset_of(SIZES, preset, "swin-upernet")
-        config = transformers.UperNetConfig(
-            backbone_config=backbone_config(size),
-            hidden_size=size.decoder,
-            num_labels=classes,
-            use_auxiliary_head=False,
-        )
+        head = {"hidden_size": size.decoder, "num_labels": classes, "use_auxiliary_head": False}
+        config = transformers.UperNetConfig(backbone_config=backbone_config(size), **head)
         self.model = transformers.UperNetForSemanticSegmentation(config)
         if pretrained:
             self.model.backbone = published_backbone(size, preset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -16,10 +16,7 @@ from fusion.models.training.losses import adjust
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network by name, classes and options.
-
-    tau, scale: of logit adjustment (equation 2); tau None without it.
-    """
+    """A network by name, classes and options; tau (None: none) and scale of logit adjustment."""
 
     network: str
     classes: tuple[str, ...]
@@ -27,23 +24,13 @@ class Architecture:
     tau: float | None = None
     scale: float = 1.0
 
-    def build(
-        self,
-        log_prior: Tensor | None = None,
-        *,
-        module: str | None = None,
-        pretrained: bool = False,
-    ) -> Network:
-        """The network with random weights.
+    def build(self, log_prior: Tensor | None = None, *, module: str | None = None) -> Network:
+        """The network as `registry.build` makes it.
 
-        Args:
-            log_prior: [C] log class frequencies, default uniform; a weights file brings its own.
-            module: as in `registry.build`.
-            pretrained: start from the published backbone of the network's preset, where it has one.
+        log_prior: [C] log class frequencies, default uniform; a weights file brings its own.
         """
-        options = {**self.options, **({"pretrained": True} if pretrained else {})}
         classes = len(self.classes)
-        network = build(self.network, classes, options, module=module)
+        network = build(self.network, classes, self.options, module=module)
         if self.tau is not None:
             prior = torch.full((classes,), -math.log(classes)) if log_prior is None else log_prior
             adjust(network, prior, self.tau, self.scale)
@@ -55,6 +42,5 @@ class Architecture:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Architecture:
         """What `to_json` gave; KeyError, TypeError otherwise."""
-        keys = ("network", "classes", "options", "tau", "scale")
-        name, classes, options, tau, scale = (document[key] for key in keys)
+        name, classes, options, tau, scale = (document[key.name] for key in fields(cls))
         return cls(name, tuple(classes), dict(options), tau, scale)

@@ -1,6 +1,4 @@
-"""The configuration of a training run: a TOML file with the paper's numbers as defaults.
-
-It is checked key by key.
+"""The configuration of a training run: TOML, checked by key; the paper's numbers are defaults.
 
 out = "runs/swin_640_ohem"           # relative paths count from the file's folder
 [data]
@@ -35,23 +33,16 @@ from fusion.models.section import COUNT, FINITE, NATURAL, POSITIVE, Rule, Sectio
 from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
 
 # relative ones count from the configuration's folder
-_PATHS = {
-    "data": ("vspw", "images", "labels", "classes"),
-    "network": ("start",),
-    "loss": ("teacher",),
-}
-BATCH = Rule(
-    "2 images or more, which batch norm needs (accumulate makes larger steps)", lambda n: n >= 2
-)
+CLIPS = ("vspw", "images", "labels", "classes")
+_PATHS = {"data": CLIPS, "network": ("start",), "loss": ("teacher",)}
+_BATCH = "2 images or more, which batch norm needs (accumulate makes larger steps)"
+BATCH = Rule(_BATCH, lambda value: value >= 2)
 PROBABILITY = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
 
 
 @dataclass(frozen=True)
 class Data(Source):
-    """Where clips are, and which to train on.
-
-    folds: 0 trains on every video, else on all but fold number `fold`. fold_seed: of the shuffle.
-    """
+    """folds: 0 trains on every video, else on all but number `fold`. fold_seed: of the shuffle."""
 
     folds: int = 0
     fold: int = 0
@@ -65,11 +56,9 @@ class Data(Source):
 
 @dataclass(frozen=True)
 class NetworkChoice(Section):
-    """Which network.
+    """name, module: as in `registry.build`. options: the network's own keys.
 
-    name, module: as in `registry.build`. options: the network's own keys. start: weights file to
-    start from, of the same network and options; its last layer is taken where the classes are the
-    same.
+    start: weights file of the same network and options, for `start.start_from`.
     """
 
     name: str = "swin-upernet"
@@ -80,11 +69,10 @@ class NetworkChoice(Section):
 
 @dataclass(frozen=True)
 class Loss(Section):
-    """What is minimised.
+    """ohem, threshold, min_kept: `losses.hard_pixels`.
 
-    ohem, threshold, min_kept: `losses.hard_pixels`. adjust, tau, scale: logit adjustment,
-    `losses.CosineClassifier`. teacher: weights file that the student starts from and is distilled
-    from, of the same architecture; kl: factor of that term.
+    adjust, tau, scale: `losses.CosineClassifier`. teacher: weights file of the same architecture,
+    which the student starts from and is distilled from; kl: factor of that term.
     """
 
     ohem: bool = False
@@ -101,9 +89,8 @@ class Loss(Section):
 class Train(Section):
     """Steps are of the optimiser; each sees batch x accumulate x processes images.
 
-    warmup: steps, linear; polynomial decay of `power` after them. clip: largest norm of the
-    gradient, 0 for any. workers: processes that read images. checkpoint_every: steps between the
-    points from which a stopped run goes on.
+    warmup: steps, linear; polynomial decay of `power` after them. clip: largest norm of gradients,
+    0 for any. workers: processes that read images. checkpoint_every: steps between checkpoints.
     """
 
     steps: int = within(COUNT, 160_000)
@@ -120,11 +107,9 @@ class Train(Section):
 
 @dataclass(frozen=True)
 class Swa(Section):
-    """Stochastic weight averaging (section 2.2).
+    """Stochastic weight averaging (`training.swa`): cycles, of `every` steps, after the baseline.
 
-    After the baseline `cycles` cycles (0: none) of `every` steps, the learning rate falling from
-    highest to lowest in each; the mean of the weights at their ends. refresh: batches for the batch
-    norm statistics.
+    highest, lowest: learning rates of a cycle. refresh: batches for the batch norm statistics.
     """
 
     cycles: int = within(NATURAL, 0)
@@ -136,8 +121,8 @@ class Swa(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lowest > self.highest:
-            got = f"lowest is {self.lowest}, highest {self.highest}"
-            raise InputError(f"swa: {got}; give 0 < lowest <= highest")
+            got = f"swa: lowest is {self.lowest}, highest {self.highest}"
+            raise InputError(f"{got}; give 0 < lowest <= highest")
 
 
 @dataclass(frozen=True)
@@ -164,16 +149,14 @@ def read(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except OSError as error:
         reason = f"{path} cannot be read ({error.strerror})"
         raise StoreError(f"config: {reason}; give a TOML file") from error
     except ValueError as error:
         raise InputError(f"config: {path} is no TOML ({error})") from error
-    try:
-        return parse(document, path.parent)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def parse(document: Mapping[str, Any], folder: Path = Path()) -> Config:
@@ -185,18 +168,13 @@ def parse(document: Mapping[str, Any], folder: Path = Path()) -> Config:
         return str((folder / str(path)).absolute())
 
     document = {**document, "out": placed(document["out"])}
-    document["network"] = _network(document.get("network", {}))
     for section, keys in _PATHS.items():
         if isinstance(table := document.get(section), Mapping):
             paths = {key: placed(table[key]) for key in keys if table.get(key)}
             document[section] = {**table, **paths}
+    if isinstance(table := document.get("network"), Mapping):
+        known = {key: table[key] for key in ("name", "module", "start") if key in table}
+        options = {key: table[key] for key in table if key not in known}
+        document["network"] = {**known, "options": options}
     config: Config = parsed(Config, document)
     return config
-
-
-def _network(table: Any) -> Any:
-    """name, module and start stay, every other key becomes an option of the network."""
-    if not isinstance(table, Mapping):
-        return table
-    known = {key: table[key] for key in ("name", "module", "start") if key in table}
-    return {**known, "options": {key: table[key] for key in table if key not in known}}

@@ -1,7 +1,4 @@
-"""The processes of one run: one by itself, or those that ``torchrun`` started.
-
-It sets RANK, WORLD_SIZE and LOCAL_RANK.
-"""
+"""The processes of one run: one by itself, or as ``torchrun`` started them and said in RANK, ..."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from fusion.errors import InputError
+from fusion.device import chosen
 
 
 @dataclass(frozen=True)
 class World:
-    """rank: this process, 0 <= rank < size. device: where its network lives."""
+    """rank: this process, 0 <= rank < size. device: its network's."""
 
     rank: int
     size: int
@@ -25,24 +22,20 @@ class World:
 
     @property
     def first(self) -> bool:
-        """The process that writes files and shows progress."""
+        """Whether it writes files and shows progress."""
         return self.rank == 0
 
 
 def world(device: str = "auto") -> World:
     """This process's place, without any connection to the others.
 
-    device: "auto" takes a GPU where there is one, each process its own.
+    device: as `device.chosen` names it; a GPU without a number is each process's own.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device: got {device!r}; choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        advice = "use device cpu, or a torch build for this machine's GPU"
-        raise InputError(f"device: cuda is not available here; {advice}")
     defaults = {"LOCAL_RANK": 0, "RANK": 0, "WORLD_SIZE": 1}
     local, rank, size = (int(os.environ.get(name, number)) for name, number in defaults.items())
-    graphics = device != "cpu" and torch.cuda.is_available()
-    return World(rank, size, torch.device("cuda", local) if graphics else torch.device("cpu"))
+    place = chosen(device)
+    own = place.type == "cuda" and place.index is None
+    return World(rank, size, torch.device("cuda", local) if own else place)
 
 
 @contextlib.contextmanager
@@ -51,9 +44,10 @@ def connected(place: World) -> Iterator[None]:
     if place.size == 1:
         yield
         return
-    if place.device.type == "cuda":
+    graphics = place.device.type == "cuda"
+    if graphics:
         torch.cuda.set_device(place.device)
-    torch.distributed.init_process_group("nccl" if place.device.type == "cuda" else "gloo")
+    torch.distributed.init_process_group("nccl" if graphics else "gloo")
     try:
         yield
     finally:

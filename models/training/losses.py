@@ -4,10 +4,9 @@ N images, C classes, h w network pixels, H W target pixels. Logits [N, C, h, w] 
 the targets' [N, H, W] (bilinear, half-pixel centres); a target of C or more is void and counts
 nowhere. A batch of void pixels only has loss 0, not NaN.
 
-    OHEM (section 2.1)        mean of -log p_target over the hard pixels: p_target < 0.7, at least
-                              200,000 of them
-    logit adjustment (3.1,    logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training, without
-    equations 2 and 3)        tau's term after it
+    OHEM (section 2.1)        mean of -log p_target over `hard_pixels`
+    logit adjustment (3.1)    logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training
+                              (equation 2), without tau's term after it (equation 3)
     self distillation (3.2)   cross-entropy + KL(teacher || student)
 """
 
@@ -27,12 +26,7 @@ _VOID = -100  # cross_entropy's own default
 
 
 def pixel_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses and which pixels count.
-
-    Returns:
-        -log p_target of every pixel, [N, H, W] float32, 0 where void.
-        Whether it counts, [N, H, W] bool.
-    """
+    """-log p_target, float32 [N, H, W], 0 where void; which pixels are not, bool [N, H, W]."""
     counted, size = targets < logits.shape[1], targets.shape[-2:]
     logits, targets = logits.float(), targets.masked_fill(~counted, _VOID)
     if logits.shape[-2:] != size:
@@ -48,19 +42,17 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def hard_pixels(losses: Tensor, counted: Tensor, threshold: float, min_kept: int) -> Tensor:
-    """Which pixels OHEM keeps, bool of the losses' shape.
+    """Which pixels OHEM keeps: those that count and have p_target < threshold.
 
-    Those that count and have p_target < threshold; where these are fewer than min_kept, the
-    min_kept largest losses (earlier pixels first among equals), or all that count.
+    Where these are fewer than min_kept, the min_kept largest losses (earlier pixels first among
+    equals), or all that count.
     """
     hard = counted & (losses > -math.log(threshold))
     if int(hard.sum()) >= min_kept:
         return hard
     ranked = losses.masked_fill(~counted, -1.0).flatten()
-    order = torch.argsort(ranked, descending=True, stable=True)
-    kept = torch.zeros_like(counted).flatten()
-    kept[order[:min_kept]] = True
-    return kept.view_as(counted) & counted
+    kept = torch.argsort(ranked, descending=True, stable=True)[:min_kept]
+    return hard.flatten().index_fill(0, kept, True).view_as(counted) & counted
 
 
 def ohem_cross_entropy(
@@ -76,10 +68,9 @@ def ohem_cross_entropy(
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of the class probabilities, mean over all pixels of logits [N, C, h,
-    w].
+    """Mean over pixels of KL(teacher || student); no gradient goes to the teacher.
 
-    No gradient goes to the teacher.
+    student, teacher: logits [N, C, h, w].
     """
     p = functional.log_softmax(student.float(), dim=1)
     q = functional.log_softmax(teacher.detach().float(), dim=1)
@@ -87,7 +78,7 @@ def distillation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Objective(nn.Module):
-    """The training loss as one module, which is what data parallelism wraps.
+    """The training loss as one module, for data parallelism to wrap.
 
     Without a teacher the network's own; else criterion + kl x `distillation`.
     """
@@ -108,15 +99,11 @@ class Objective(nn.Module):
 
 
 class CosineClassifier(nn.Module):
-    """A last layer: equation 2 in training (cosine of feature and class weight, plus tau log pi).
-
-    Equation 3, the cosine alone, afterwards.
+    """A last layer: equation 2 in training, equation 3 afterwards.
 
     Args:
         features: their number D.
-        outputs: rows of the layer, C or more (MaskFormer's "no object" comes after the classes and
-        has
-            no prior).
+        outputs: rows of the layer, C or more (MaskFormer's "no object" comes last, without prior).
         log_prior: [C] log of each class's share of the training pixels.
         tau: factor of the prior.
         scale: factor s of all of it. The equations have none (s = 1), and their probabilities are
@@ -152,15 +139,11 @@ class CosineClassifier(nn.Module):
 
 
 def adjust(network: Network, log_prior: Tensor, tau: float = TAU, scale: float = 1.0) -> None:
-    """Replaces the network's last layer by a `CosineClassifier`, in place.
-
-    InputError: the network does not name its last layer.
-    """
+    """Puts a `CosineClassifier` in the last layer's place; InputError where that has no name."""
     if not network.classifier:
         got = f"{type(network).__name__} names no last layer"
         raise InputError(f"logit adjustment: {got}; set its `classifier` to the layer's path")
     weight = network.get_parameter(f"{network.classifier}.weight")
-    outputs, features = weight.shape[:2]
-    axis = 1 if weight.ndim == 4 else -1
+    (outputs, features), axis = weight.shape[:2], 1 if weight.ndim == 4 else -1
     layer = CosineClassifier(features, outputs, log_prior, tau, scale, axis)
     network.set_submodule(network.classifier, layer)

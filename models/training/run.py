@@ -26,27 +26,22 @@ from torch.utils.data import DataLoader
 
 from fusion.errors import InputError
 from fusion.models.data.clips import Clips
-from fusion.models.data.samples import Batches, Samples, folds
+from fusion.models.data.samples import Samples, batches, folds
 from fusion.models.training import checkpoint, swa
-from fusion.models.training.config import Config
+from fusion.models.training.config import CLIPS, Config
 from fusion.models.training.distributed import World, connected, world
 from fusion.models.training.losses import Objective, cross_entropy, ohem_cross_entropy
 from fusion.models.training.start import networks
 from fusion.progress import bar
 
-# What may differ between a run and its continuation; the data are compared by their ids, not by
-# their place.
-_PLACES = {f"data.{key}" for key in ("vspw", "images", "labels", "classes")}
-HARMLESS = frozenset({"out", "train.workers", "train.checkpoint_every", *_PLACES})
+# what may differ between a run and its continuation; data are compared by their ids, not place
+HARMLESS = {"out", "train.workers", "train.checkpoint_every", *(f"data.{key}" for key in CLIPS)}
 _NETWORK, _OPTIMISER = "network/", "optimiser/"  # prefixes of a checkpoint's tensors
 Batch = tuple[Tensor, Tensor]  # images [N, 3, c, c], targets [N, c, c]
 
 
 def train(config: Config, device: str = "auto") -> Path:
-    """Runs a configuration to its end, from where it was stopped.
-
-    Returns the file of the final weights.
-    """
+    """Runs a configuration to its end, from where it was stopped; the file of its final weights."""
     place = world(device)
     with connected(place):
         run = Run(config, place)
@@ -64,11 +59,10 @@ class Run:
         self.network, self.architecture, teacher = networks(config, self.clips)
         loss = config.loss
         ohem = partial(ohem_cross_entropy, threshold=loss.threshold, min_kept=loss.min_kept)
-        criterion = ohem if loss.ohem else cross_entropy
-        objective = Objective(self.network, criterion, teacher, loss.kl)
+        objective = Objective(self.network, ohem if loss.ohem else cross_entropy, teacher, loss.kl)
         self.objective: nn.Module = objective.to(place.device)
-        groups = parameter_groups(self.network, config.train.weight_decay)
-        self.optimiser = torch.optim.AdamW(groups)
+        decay = config.train.weight_decay
+        self.optimiser = torch.optim.AdamW(parameter_groups(self.network, decay))
         self.samples = Samples(self.clips, config.augment, config.seed)
         self.step = self._resumed()
         if place.size > 1:
@@ -96,15 +90,14 @@ class Run:
     def finish(self) -> Path:
         """The final weights: the average's file, or the baseline's without averaging."""
         average = self.config.swa
-        if not average.cycles:
-            return self.file("baseline")
-        if self.place.first:
+        name = "averaged" if average.cycles else "baseline"
+        if average.cycles and self.place.first:
             torch.manual_seed(seed_of(self.config.seed, self.steps, 0))
             images = (images for images, _ in self.batches(0, average.refresh))
             files = [self.file(f"swa_{k:02d}") for k in range(1, average.cycles + 1)]
             swa.averaged(self.network, files, images, self.place.device)
-            self._save("averaged")
-        return self.file("averaged")
+            self._save(name)
+        return self.file(name)
 
     def file(self, name: str) -> Path:
         return self.out / f"{name}{checkpoint.SUFFIX}"
@@ -114,52 +107,43 @@ class Run:
         options, place = self.config.train, self.place
         return DataLoader(
             self.samples,
-            batch_sampler=Batches(first, last, options.batch, place.rank, place.size),
+            batch_sampler=batches(first, last, options.batch, place.rank, place.size),
             num_workers=options.workers,
             pin_memory=place.device.type == "cuda",
         )
 
     def update(self, batches: Sequence[Batch]) -> float:
         """One step of the optimiser; returns the mean loss. InputError where it is not finite."""
-        device, total = self.place.device, 0.0
+        device, total, objective = self.place.device, 0.0, self.objective
+        halves = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
         torch.manual_seed(seed_of(self.config.seed, self.step, self.place.rank))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.optimiser.zero_grad()
         for number, batch in enumerate(batches, start=1):
             images, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
-            with (
-                self._exchange(now=number == len(batches)),
-                torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
-            ):
-                loss = self.objective(images, targets)
+            # processes exchange gradients after a step's last batch, not after each
+            alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if number < len(batches) and isinstance(objective, DistributedDataParallel):
+                alone = objective.no_sync()
+            with alone, halves:
+                loss = objective(images, targets)
                 (loss / len(batches)).backward()
             total += loss.item() / len(batches)
         if not math.isfinite(total):
-            got = f"{self.out}: loss is {total} in step {self.step}"
-            raise InputError(f"{got}; lower the learning rate or lengthen the warm-up")
+            got, advice = f"loss is {total}", "lower the learning rate or lengthen the warm-up"
+            raise InputError(f"{self.out}: {got} in step {self.step}; {advice}")
         if self.config.train.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
         self.optimiser.step()
         return total
 
-    def _exchange(self, *, now: bool) -> contextlib.AbstractContextManager[None]:
-        """Processes exchange gradients after a step's last batch, not after each."""
-        if now or not isinstance(self.objective, DistributedDataParallel):
-            return contextlib.nullcontext()
-        return self.objective.no_sync()
-
     def _keep(self) -> None:
-        """Writes what is due after a step.
-
-        Weights before the checkpoint, so that no checkpoint is ahead of its files.
-        """
+        """Writes what is due; the checkpoint last, so that none is ahead of its files."""
         options, average = self.config.train, self.config.swa
-        beyond = self.step - options.steps
-        if beyond == 0:
-            self._save("baseline")
-        if beyond > 0 and beyond % average.every == 0:
-            self._save(f"swa_{beyond // average.every:02d}")
+        cycle, rest = divmod(self.step - options.steps, average.every)
+        if cycle >= 0 and rest == 0:
+            self._save(f"swa_{cycle:02d}" if cycle else "baseline")
         due = self.step % options.checkpoint_every == 0 or self.step == self.steps
         if due and self.place.first:
             document = {"step": self.step, "config": self._identity()}
@@ -180,8 +164,8 @@ class Run:
     def _identity(self) -> dict[str, object]:
         """What a checkpoint must agree on; the samples are frames and classes in order."""
         samples = repr((self.samples.pairs, self.clips.classes)).encode()
-        digest = hashlib.sha256(samples).hexdigest()
-        return {**self.config.to_json(), "processes": self.place.size, "samples": digest}
+        facts = {"processes": self.place.size, "samples": hashlib.sha256(samples).hexdigest()}
+        return self.config.to_json() | facts
 
     def _resumed(self) -> int:
         """The step to go on from, its state loaded; 0 where nothing was begun."""
@@ -189,13 +173,16 @@ class Run:
         if not path.exists():
             return 0
         tensors, document = checkpoint.load(path)
-        checkpoint.check_same(path, document.get("config", {}), self._identity(), HARMLESS)
+        if odd := checkpoint.difference(document.get("config", {}), self._identity(), HARMLESS):
+            got = "another configuration ({} = {!r} there, {!r} here)".format(*odd)
+            advice = "choose another 'out', or delete it to start anew"
+            raise InputError(f"{path}: checkpoint of {got}; {advice}")
         checkpoint.load_state(self.network, _below(_NETWORK, tensors), path)
         parameters = dict(self.network.named_parameters())
         for name, tensor in _below(_OPTIMISER, tensors).items():
             owner, key = name.rsplit("/", 1)
             parameter = parameters[owner]
-            place = tensor.device if key == "step" else parameter.device  # AdamW counts on the CPU
+            place = "cpu" if key == "step" else parameter.device  # AdamW counts on the CPU
             self.optimiser.state[parameter][key] = tensor.to(place)
         return int(document["step"])
 
@@ -207,8 +194,7 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def training_clips(config: Config) -> Clips:
     """The labelled clips of a configuration, without its held-out fold."""
-    data = config.data
-    clips = data.open(labelled=True)
+    data, clips = config.data, config.data.open(labelled=True)
     if not data.folds:
         return clips
     left_out = folds(clips.videos, data.folds, data.fold_seed)[data.fold]
@@ -218,8 +204,7 @@ def training_clips(config: Config) -> Clips:
 def learning_rate(config: Config, step: int) -> float:
     """Warm-up and polynomial decay, then the cycles of weight averaging."""
     options, average = config.train, config.swa
-    if step >= options.steps:
-        beyond = step - options.steps
+    if (beyond := step - options.steps) >= 0:
         return swa.cyclical(beyond, average.every, average.highest, average.lowest)
     warm = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
     return options.learning_rate * warm * (1 - step / options.steps) ** options.power
@@ -229,11 +214,11 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     """AdamW's groups: norms, biases and other vectors do not decay."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    decaying = {"params": matrices, "weight_decay": weight_decay}
-    return [decaying, {"params": vectors, "weight_decay": 0.0}]
+    decays = ((matrices, weight_decay), (vectors, 0.0))
+    return [{"params": some, "weight_decay": decay} for some, decay in decays]
 
 
 def seed_of(seed: int, step: int, rank: int) -> int:
-    """Of everything random in a step: dropout and its kind."""
+    """Of what is random in a step, such as dropout."""
     drawn = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
     return int(drawn >> np.uint64(1))

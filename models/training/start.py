@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fusion.errors import InputError
@@ -16,8 +17,7 @@ from fusion.models.training.config import Config
 def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Network | None]:
     """The network to train, what it is, and its teacher.
 
-    InputError: two things to start from, a crop or a loss that is not the network's, weights of
-    another architecture.
+    InputError: two things to start from, a crop, loss or weights that are not the network's.
     """
     choice, loss = config.network, config.loss
     options, module = dict(choice.options), choice.module or None
@@ -30,8 +30,15 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     adjustment = (loss.tau, loss.scale) if loss.adjust else ()
     architecture = Architecture(choice.name, clips.classes, options, *adjustment)
     prior = class_statistics(clips, Path(config.out) / FILE).log_prior() if loss.adjust else None
-    network = architecture.build(prior, module=module, pretrained=pretrained)
-    _check_fit(network, config)
+    # a weights file brings its own, and its architecture need not ask for published ones
+    first = replace(architecture, options=options | {"pretrained": True} if pretrained else options)
+    network, crop = first.build(prior, module=module), config.augment.crop
+    if crop % network.stride:
+        advice = f"{choice.name!r} takes multiples of {network.stride}"
+        raise InputError(f"augment: crop is {crop}; {advice}")
+    if (loss.ohem or loss.teacher) and type(network).loss is not Network.loss:
+        only = "ohem and teacher are for networks of per-pixel logits"
+        raise InputError(f"loss: {choice.name!r} trains by its own loss; {only}")
     if choice.start:
         start_from(network, architecture, choice.start)
     if not loss.teacher:
@@ -44,22 +51,12 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     return network, architecture, teacher.requires_grad_(False)
 
 
-def _check_fit(network: Network, config: Config) -> None:
-    name, crop = config.network.name, config.augment.crop
-    if crop % network.stride:
-        raise InputError(f"augment: crop is {crop}; {name!r} takes multiples of {network.stride}")
-    if (config.loss.ohem or config.loss.teacher) and type(network).loss is not Network.loss:
-        only = "ohem and teacher are for networks of per-pixel logits"
-        raise InputError(f"loss: {name!r} trains by its own loss; {only}")
-
-
 def start_from(network: Network, architecture: Architecture, path: str | Path) -> None:
     """Fills a network with the weights of a file, for training to go on from.
 
     Where the file's classes are others, the last layer and what else has a row a class stay as they
-    are. Where they are the same, the last layer is taken too; logit adjustment keeps its own prior,
-    and has no use for a bias. InputError: the file is of another network or other options; the
-    classes differ and the network does not name its last layer.
+    are, else they are taken too; logit adjustment keeps its own prior, and has no use for a bias.
+    InputError: another network or other options; other classes, and no name of the last layer.
     """
     tensors, found = load_weights(path)
     if (found.network, found.options) != (architecture.network, architecture.options):
@@ -68,14 +65,13 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
         raise InputError(f"network: start {path} is {got}; {advice}")
     same = found.classes == architecture.classes
     if not (same or network.classifier):
-        got = f"{architecture.network!r} names no last layer to leave out"
-        raise InputError(f"network: start {path} has other classes, and {got}")
+        got = f"other classes, and {architecture.network!r} names no last layer to leave out"
+        raise InputError(f"network: start {path} has {got}")
     own, layer = network.state_dict(), f"{network.classifier}."
     last = {name for name in {*own, *tensors} if network.classifier and name.startswith(layer)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in last}
-    for name in taken.keys() & own.keys():
-        if not same and own[name].shape != taken[name].shape:
-            taken[name] = own[name]
+    if not same:
+        taken |= {k: own[k] for k in taken.keys() & own.keys() if own[k].shape != taken[k].shape}
     for name in last & own.keys():
         fits = same and name in tensors and not name.endswith(".log_prior")
         # reshaped: a 1 x 1 convolution's [C, D, 1, 1] into the cosine classifier's [C, D]

@@ -2,11 +2,8 @@
 
 Izmailov et al., "Averaging Weights Leads to Wider Optima" (2018).
 
-learning rate    in step i = 0, 1, ... of a cycle of c steps:
-                 (1 - t) highest + t lowest,  t = (i + 1) / c
-weights          mean over the cycles of the weights at the end of each, taken in float64 and
-rounded
-                 once
+learning rate    in step i = 0, 1, ... of c in a cycle (1 - t) highest + t lowest, t = (i + 1) / c
+weights          mean of those at the end of each cycle, taken in float64 and rounded once
 batch norm       means and variances counted anew under the averaged weights
 """
 
@@ -37,31 +34,21 @@ def average(paths: Sequence[Path]) -> dict[str, Tensor]:
     """
     if not paths:
         raise InputError("swa: no weights to average; set cycles to 1 or more")
-    total: dict[str, Tensor] = {}
-    last: dict[str, Tensor] = {}
-    for path in paths:
-        last, _ = load(path)
-        doubles = {name: tensor.double() for name, tensor in last.items()}
-        if total and _shapes(doubles) != _shapes(total):
+    last = load(paths[0])[0]
+    total = {name: tensor.double() for name, tensor in last.items()}
+    for path in paths[1:]:
+        last = load(path)[0]
+        if {k: v.shape for k, v in last.items()} != {k: v.shape for k, v in total.items()}:
             got = f"{path} is of another network than {paths[0]}"
             raise InputError(f"swa: {got}; average checkpoints of one run")
-        total = {name: doubles[name] + total[name] for name in doubles} if total else doubles
-    return {
-        name: (total[name] / len(paths)).to(tensor.dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in last.items()
-    }
-
-
-def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
+        total = {name: tensor.double() + total[name] for name, tensor in last.items()}
+    means = {name: (total[name] / len(paths)).to(last[name].dtype) for name in last}
+    return {name: means[name] if last[name].is_floating_point() else last[name] for name in last}
 
 
 def averaged(
     network: Network, paths: Sequence[Path], batches: Iterable[Tensor], device: torch.device
 ) -> None:
-    """Puts the average of the files into `network`.
-
-    Its batch norm statistics are refreshed on batches of images [N, 3, H, W].
-    """
+    """Puts the average of the files into `network`. batches: images [N, 3, H, W], to refresh on."""
     load_state(network, average(paths), paths[0])
     update_bn(batches, network, device)

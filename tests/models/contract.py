@@ -58,8 +58,11 @@ class NetworkContract:
         targets[:, -2:] = VOID
         return targets
 
-    def loss(self, network: Network, targets: torch.Tensor) -> torch.Tensor:
-        return network.train().loss(self.images(network), targets, cross_entropy)
+    def loss(self, network: Network, void: bool = False) -> torch.Tensor:
+        images = self.images(network)
+        targets = self.targets(images)
+        targets = torch.full_like(targets, VOID) if void else targets
+        return network.train().loss(images, targets, cross_entropy)
 
     def test_outputs_have_a_grid_that_covers_the_image(self):
         network = self.built().eval()
@@ -105,13 +108,12 @@ class NetworkContract:
         outputs = network.eval().logits(self.images(network))
         torch.nn.init.normal_(layer.weight)
         assert not torch.equal(network.logits(self.images(network)), outputs)  # it is in use
-        loss = self.loss(network, self.targets(self.images(network)))
-        loss.backward()
+        self.loss(network).backward()
         assert layer.weight.grad.any()
 
     def test_the_loss_is_finite_and_reaches_every_part(self):
         network = self.built()
-        loss = self.loss(network, self.targets(self.images(network)))
+        loss = self.loss(network)
         assert loss.ndim == 0
         assert torch.isfinite(loss)
         assert loss > 0
@@ -125,12 +127,11 @@ class NetworkContract:
 
     def test_a_step_makes_the_loss_smaller(self):
         network = self.built()
-        targets = self.targets(self.images(network))
         optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
         losses = []
         for _ in range(5):
             torch.manual_seed(0)
-            losses.append(self.loss(network, targets))
+            losses.append(self.loss(network))
             optimiser.zero_grad()
             losses[-1].backward()
             optimiser.step()
@@ -138,7 +139,7 @@ class NetworkContract:
 
     def test_only_void_is_a_loss_of_zero(self):
         network = self.built()
-        loss = self.loss(network, torch.full_like(self.targets(self.images(network)), VOID))
+        loss = self.loss(network, void=True)
         assert loss == 0
         loss.backward()
         assert not any(p.grad.any() for p in network.parameters() if p.grad is not None)

@@ -14,9 +14,9 @@ from fusion.errors import InputError, StoreConflictError, StoreError
 from fusion.models import predict
 from fusion.models.data.clips import Clips, standardised
 from fusion.models.training import checkpoint
-from fusion.models.training.architecture import Architecture
 from fusion.models.training.run import train
 from fusion.models.tta import Views
+from tests.models.tools import plain_weights
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,7 @@ def weights(tmp_path_factory):
     """A plain network of random weights for VSPW's classes."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     torch.manual_seed(0)
-    architecture = Architecture(
-        "plain", tuple(f"class_{c:03d}" for c in range(124)), {"preset": "micro"}
-    )
-    checkpoint.save_network(path, architecture.build(), architecture)
+    plain_weights(path, [f"class_{c:03d}" for c in range(124)])
     return path
 
 
@@ -141,15 +138,13 @@ def test_from_training_to_labels(transformers, configure, vspw, tmp_path):
         options = configure(name, network={"name": name}, train={"steps": 2}, swa=average)
         final = train(options, "cpu")
         assert final.stem == "averaged"
-        predict.main(
-            command(final, vspw, tmp_path / f"{name}.zarr", "--flip", "--scales", "1", "1.5")
-        )
+        views = ("--flip", "--scales", "1", "1.5")
+        predict.main(command(final, vspw, tmp_path / f"{name}.zarr", *views))
     ensemble = fusion.HierarchicalEnsemble(
         {"basic": [tmp_path / "maskformer.zarr"], "other": [tmp_path / "swin-upernet.zarr"]}
     )
     truth = fusion.Labels.vspw(vspw, "val")
     found = ensemble.search(truth, scheduler="synchronous")
     assert found.miou >= ensemble.evaluate(truth, scheduler="synchronous").miou
-    video = truth.videos[0]
-    labels = found.ensemble.predict(video)
-    assert labels.shape == (len(truth.frames(video)), 64, 96)
+    labels, frames = found.ensemble.predict(truth.videos[0]), truth.frames(truth.videos[0])
+    assert labels.shape == (len(frames), 64, 96)

@@ -8,7 +8,7 @@ import torch
 from fusion.errors import InputError
 from fusion.models.data.augment import Augment
 from fusion.models.data.clips import Clips
-from fusion.models.data.samples import Batches, Samples, folds
+from fusion.models.data.samples import Samples, batches, folds
 
 STILL = Augment(crop=32, scale=(1.0, 1.0), flip=0.0, colour=0.0)
 
@@ -46,10 +46,10 @@ def test_an_epoch_has_every_frame_once(vspw, monkeypatch):
 
 
 def test_processes_share_the_numbers_out():
-    pairs = zip(*(Batches(2, 5, 3, rank, 2) for rank in range(2)), strict=True)
+    pairs = zip(*(batches(2, 5, 3, rank, 2) for rank in range(2)), strict=True)
     numbers = [number for pair in pairs for batch in pair for number in batch]
     assert numbers == list(range(12, 30))
-    assert len(Batches(2, 5, 3)) == 3
+    assert len(list(batches(2, 5, 3))) == 3
 
 
 def test_folds_partition_the_videos():

@@ -27,8 +27,8 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def killed_before(step: int, monkeypatch):
-    """Makes training stop when it is about to do `step`."""
+def killed_before(step: int, options, monkeypatch) -> None:
+    """Trains until the run is about to do `step`."""
     original = run.learning_rate
 
     def stop(options, now):
@@ -36,7 +36,10 @@ def killed_before(step: int, monkeypatch):
             raise Killed
         return original(options, now)
 
-    monkeypatch.setattr(run, "learning_rate", stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "learning_rate", stop)
+        with pytest.raises(Killed):
+            train(options, "cpu")
 
 
 @pytest.fixture
@@ -48,10 +51,7 @@ def uninterrupted(configure):
 def test_killed_at_any_step_and_resumed(configure, uninterrupted, monkeypatch, every):
     for step in range(1, 8):
         options = configure(f"cut_{step}", swa=SWA, train={"checkpoint_every": every})
-        with monkeypatch.context() as patch:
-            killed_before(step, patch)
-            with pytest.raises(Killed):
-                train(options, "cpu")
+        killed_before(step, options, monkeypatch)
         final = train(options, "cpu")
         for name in ("baseline", "swa_01", "swa_02", "averaged"):
             assert same_weights(final.with_stem(name), uninterrupted.with_stem(name)), (step, name)
@@ -65,10 +65,7 @@ def test_randomness_inside_the_network_is_resumed(configure, monkeypatch):
 
     monkeypatch.setattr(Plain, "logits", noisy)
     whole = train(configure("whole"), "cpu")
-    with monkeypatch.context() as patch:
-        killed_before(2, patch)
-        with pytest.raises(Killed):
-            train(configure("cut"), "cpu")
+    killed_before(2, configure("cut"), monkeypatch)
     torch.manual_seed(99)
     assert same_weights(train(configure("cut"), "cpu"), whole)
 
