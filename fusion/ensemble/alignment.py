@@ -1,5 +1,4 @@
-"""What the stores of an ensemble must have in common: classes, image sizes, and (by id, never by
-position) frames."""
+"""What an ensemble's stores must share: classes, image sizes, and (by id, never position) frames."""
 
 from __future__ import annotations
 
@@ -16,27 +15,28 @@ Frames = dict[str, tuple[str, ...]]
 def common_classes(stores: Sequence[LogitStore]) -> tuple[str, ...]:
     """The one class list of all stores; InputError names the first difference."""
     first = stores[0]
-    for store in stores[1:]:
-        if store.classes == first.classes:
-            continue
-        how = f"{len(store.classes)} classes, {first.path} has {len(first.classes)}"
-        if len(store.classes) == len(first.classes):
-            pairs = zip(store.classes, first.classes, strict=True)
-            at, (ours, theirs) = next(
-                (k, pair) for k, pair in enumerate(pairs) if len(set(pair)) > 1
-            )
+    other = next((store for store in stores if store.classes != first.classes), None)
+    if other is not None:
+        how = f"{len(other.classes)} classes, {first.path} has {len(first.classes)}"
+        if len(other.classes) == len(first.classes):
+            pairs = enumerate(zip(other.classes, first.classes, strict=True))
+            at, (ours, theirs) = next(pair for pair in pairs if len(set(pair[1])) > 1)
             how = f"class {at} is {ours!r}, in {first.path} {theirs!r}"
-        raise InputError(f"{store.path}: {how}; write all stores with one class list in one order")
+        raise InputError(f"{other.path}: {how}; write all stores with one class list in one order")
     return first.classes
 
 
 def common_frames(
     stores: Sequence[LogitStore], *, strict: bool
 ) -> tuple[Frames, dict[str, list[str]]]:
-    """Frame ids by video that all stores have, and by video (or its frames) the stores that made
-    something be left out.
+    """Frame ids by video that all stores have, and who lacks what was left out.
 
-    strict: anything that one store has and another lacks is an InputError.
+    Args:
+        stores: M.
+        strict: anything that one store has and another lacks is an InputError.
+
+    Returns:
+        The frames, and paths of the lacking stores by video, or "video (count frames)".
     """
     kept: Frames = {}
     left_out: dict[str, list[str]] = {}
@@ -45,7 +45,7 @@ def common_frames(
         if lacking and strict:
             raise _incomplete(lacking[0], f"has no video {video!r}, other stores have it")
         if lacking:
-            left_out.setdefault(video, []).extend(str(store.path) for store in lacking)
+            left_out[video] = [str(store.path) for store in lacking]
             continue
         frames, beyond = _shared_frames(video, stores, strict=strict)
         for store, count in beyond.items():
@@ -98,8 +98,7 @@ def store_temperatures(
             advice = "use its path, file name or model name"
             raise InputError(f"temperatures: {key!r} names no store of the ensemble; {advice}")
         if not (math.isfinite(value) and value > 0):
-            advice = "give a finite number above 0 (logits are divided by it)"
-            raise InputError(f"temperatures: {key!r} is {value!r}; {advice}")
+            raise InputError(f"temperatures: {key!r} is {value!r}; give a finite number above 0")
         for k in fits:
             found[k] = float(value)
     return tuple(found)

@@ -1,5 +1,4 @@
-"""Ensemble: mean inside a group, weighted sum over groups, labels at the resolution of the ground
-truth.
+"""Ensemble: mean inside a group, weighted sum over groups, labels at the ground truth's resolution.
 
     P_final = sum_g w_g P_g,   P_g = mean over the group's models of softmax(logits / T)
 
@@ -14,10 +13,10 @@ store pixels.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,6 +84,7 @@ class Ensemble:
         self.temperatures = store_temperatures(self.stores, temperatures or {})
         self.classes = common_classes(self.stores)
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
+        self.videos = tuple(self._frames)
 
     def __repr__(self) -> str:
         sizes = {name: len(stores) for name, stores in self.groups.items()}
@@ -92,17 +92,12 @@ class Ensemble:
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
         return f"{type(self).__name__}({sums}; {data})"
 
-    @property
-    def videos(self) -> tuple[str, ...]:
-        return tuple(self._frames)
-
     def frames(self, video: str) -> tuple[str, ...]:
         """Frame ids of a video, in stored order."""
         if video not in self._frames:
             self.stores[0].describe(video)  # names the closest
-            raise InputError(
-                f"video {video!r} is not in every store; see left_out for who lacks it"
-            )
+            advice = "see left_out for who lacks it"
+            raise InputError(f"video {video!r} is not in every store; {advice}")
         return self._frames[video]
 
     def size(self, video: str) -> tuple[int, int]:
@@ -121,13 +116,12 @@ class Ensemble:
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Band]:
-        """Fuses frame by frame: yields (frame id, rows of the label map, outputs of those rows as
-        tensors)."""
+        """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
         wanted = list(self.frames(video) if frames is None else frames)
         place = {store: index for index, store in enumerate(self.stores)}
         members = {name: tuple(place[s] for s in stores) for name, stores in self.groups.items()}
-        how = (self.temperatures, self.resize, self.device)
-        fusion = Fusion(self.stores, members, self.weights, *how)
+        how = (members, self.weights, self.temperatures, self.resize, self.device)
+        fusion = Fusion(self.stores, *how)
         return fusion.bands(video, wanted, self.size(video), self.plan(video, outputs), outputs)
 
     def label_maps(
@@ -137,15 +131,13 @@ class Ensemble:
         return self._whole_frames(video, frames, "labels")
 
     def predict(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Labels [T, H, W] of a video (or of some of its frames, by id): uint8, uint16 beyond 255
-        classes."""
+        """Labels [T, H, W] of a video, or of some of its frames, by id; dtype as `label_maps`."""
         maps = [labels for _, labels in self.label_maps(video, frames)]
         dtype = np.uint8 if len(self.classes) <= 255 else np.uint16
         return np.stack(maps) if maps else np.empty((0, *self.size(video)), dtype)
 
     def predict_proba(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Fused class probabilities, float32 [T, C, H, W], summing to 1 over C (weights are divided
-        by their sum)."""
+        """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C."""
         maps = [fused for _, fused in self._whole_frames(video, frames, "probabilities")]
         shape = (0, len(self.classes), *self.size(video))
         return np.stack(maps) if maps else np.empty(shape, np.float32)
@@ -164,15 +156,12 @@ class Ensemble:
     # ---- beside ground truth ----
 
     def scored_videos(self, truth: Labels, videos: Sequence[str] | None = None) -> tuple[str, ...]:
-        """The videos that are scored against `truth`; InputError where a store lacks one of
-        them."""
+        """The videos that are scored; InputError where a store lacks one of them."""
         wanted = tuple(truth.videos if videos is None else videos)
         lacking = [video for video in wanted if video not in self._frames]
         if lacking and self.align == "strict":
-            message = (
-                f"labels hold {len(lacking)} videos that no store has, the first {lacking[0]!r}"
-            )
-            raise InputError(f"{message}; give stores of this split, or align='intersect'")
+            got = f"labels hold {len(lacking)} videos that no store has, the first {lacking[0]!r}"
+            raise InputError(f"{got}; give stores of this split, or align='intersect'")
         kept = tuple(video for video in wanted if video in self._frames)
         if not kept:
             got = f"stores have {self.videos[:3]}, labels {wanted[:3]}"
@@ -180,27 +169,22 @@ class Ensemble:
         return kept
 
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
-        """Frames of a video that have labels, in stored order; InputError for labels of a frame
-        that was never predicted."""
+        """Frames that have labels, in stored order; InputError for labels that no frame has."""
         labels, frames = set(truth.frames(video)), self.frames(video)
         lacking = sorted(labels - set(frames))
         if lacking and self.align == "strict":
-            got = (
-                f"labels hold {len(lacking)} frames that the stores lack, the first {lacking[0]!r}"
-            )
-            raise InputError(f"video {video!r}: {got}; predict them too, or use align='intersect'")
+            what = f"{len(lacking)} frames that the stores lack, the first {lacking[0]!r}"
+            advice = "predict them too, or use align='intersect'"
+            raise InputError(f"video {video!r}: labels hold {what}; {advice}")
         if not labels & set(frames):
             got = f"no frame id of the labels ({lacking[0]!r}, ...) is one of the stores'"
             raise InputError(f"video {video!r}: {got} ({frames[0]!r}, ...)")
         return [frame for frame in frames if frame in labels]
 
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        """Ground truth [H, W] of a frame, checked against the classes and the stores' source
-        size."""
-        target, (height, width) = (
-            truth.read(video, frame, classes=len(self.classes)),
-            self.size(video),
-        )
+        """Ground truth [H, W] of a frame, checked against classes and source size."""
+        target = truth.read(video, frame, classes=len(self.classes))
+        height, width = self.size(video)
         if target.shape != (height, width):
             got = f"labels are {target.shape[0]}x{target.shape[1]}, the stores say {height}x{width}"
             where = f"video {video!r}, frame {frame!r}"
@@ -214,8 +198,7 @@ class Ensemble:
         return self.regrouped(self.groups, weights)
 
     def singles(self) -> Self:
-        """Every store as a group of its own, named by its model, for what looks at models one by
-        one."""
+        """Every store as a group of its own, named by its model."""
         return self.regrouped(single_groups(self.stores))
 
     def regrouped(
@@ -224,16 +207,14 @@ class Ensemble:
         weights: Mapping[str, float] | None = None,
         **changed: Any,
     ) -> Self:
-        """Other groups of the same stores, or of some of them. changed: constructor options that
-        shall differ."""
+        """Other groups of these stores, or of some of them, and other constructor options."""
         used = {store for stores in groups.values() for store in stores}
         return type(self)(groups, weights, **{**self._options(used), **changed})
 
     def sharing(self, scheduler: str) -> Self:
-        """The same for one of the videos that a Dask scheduler has under way at once: each gets its
-        share of the memory."""
-        shared = copy.copy(self)
-        shared.workers = worker_count(scheduler)
+        """The same with the memory of one of the videos that a scheduler has under way at once."""
+        shared = object.__new__(type(self))
+        shared.__dict__.update(self.__dict__, workers=worker_count(scheduler))
         return shared
 
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
@@ -245,8 +226,7 @@ class Ensemble:
     # ---- on disk, and in other processes ----
 
     def save(self, path: str | Path) -> None:
-        """Writes groups, weights and the digest of every store as JSON, atomically; paths are kept
-        relative to the file."""
+        """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
         path = Path(path)
         temperature = dict(zip(self.stores, self.temperatures, strict=True))
 
@@ -257,9 +237,8 @@ class Ensemble:
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
-        file.write(
-            path, {"groups": groups, "weights": self.weights, "resize": self.resize, **names}
-        )
+        how = {"weights": self.weights, "resize": self.resize}
+        file.write(path, {"groups": groups, **how, **names})
 
     @classmethod
     def load(
@@ -286,15 +265,10 @@ class Ensemble:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as paths and options; stores are opened again there."""
         groups = {
-            name: [str(store.path) for store in stores] for name, stores in self.groups.items()
+            name: [str(store.path) for store in members] for name, members in self.groups.items()
         }
-        how = (self._options(self.stores), self.workers)
-        return _rebuild, (type(self), groups, self.weights, *how)
-
-    def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
+        make = partial(type(self), weights=self.weights, **self._options(self.stores))
+        return make, (groups,), {"workers": self.workers}
 
 
 def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
@@ -303,24 +277,11 @@ def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
     return {s.model if names.count(s.model) == 1 else str(s.path): [s] for s in stores}
 
 
-def _rebuild(
-    kind: type[Ensemble],
-    groups: Mapping[str, Sequence[str]],
-    weights: Mapping[str, float],
-    options: Mapping[str, Any],
-    workers: int,
-) -> Ensemble:
-    ensemble = kind(groups, weights, **options)
-    ensemble.workers = workers
-    return ensemble
-
-
 def _checked_weights(
     groups: Mapping[str, Sequence[StoreLike]], weights: Mapping[str, float] | None
 ) -> dict[str, float]:
     if not isinstance(groups, Mapping) or not groups:
-        advice = "give a dict of name -> list of stores, at least one"
-        raise InputError(f"groups: got {groups!r:.80}; {advice}")
+        raise InputError(f"groups: got {groups!r:.80}; give a dict of name -> list of stores")
     if weights is not None and not isinstance(weights, Mapping):
         raise InputError(f"weights: got {weights!r:.80}; give a dict of group name -> number")
     unknown = sorted(set(weights or {}) - set(groups))
@@ -340,8 +301,7 @@ def _checked_weights(
 def _opened(
     name: str, stores: Sequence[StoreLike], once: dict[Path, LogitStore]
 ) -> tuple[LogitStore, ...]:
-    """A group's stores in their order of summation. once: all stores of the ensemble so far, by
-    path."""
+    """A group's stores in their order of summation; `once` has all opened so far, by path."""
     if isinstance(stores, str | Path | LogitStore) or len(stores) == 0:
         raise InputError(f"group {name!r}: got {stores!r:.60}; give a list of at least one store")
     opened = []
@@ -350,8 +310,7 @@ def _opened(
         if path not in once:
             once[path] = given if isinstance(given, LogitStore) else LogitStore(given)
         if once[path] in opened:
-            raise InputError(
-                f"group {name!r}: store {path} stands in it twice; list each store once"
-            )
+            problem = f"store {path} stands in it twice"
+            raise InputError(f"group {name!r}: {problem}; list each store once")
         opened.append(once[path])
     return tuple(sorted(opened, key=lambda store: (store.model, str(store.path.absolute()))))

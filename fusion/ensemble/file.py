@@ -36,8 +36,7 @@ ADVICE = "give an ensemble.toml or a saved best.json"
 
 
 def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
-    """Arguments from a TOML file; InputError names an unknown key's closest relative, or a pattern
-    without a match."""
+    """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -55,13 +54,11 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
             f"{path}: no [groups] table; name at least one group with a list of stores"
         )
     place = _Place(path, stores)
-    temperatures = document.get("temperatures", {})
+    temperatures = document.get("temperatures", {}).items()
     return {
         "groups": {name: place.matching(given) for name, given in document["groups"].items()},
         "weights": document.get("weights"),
-        "temperatures": {
-            str(s): t for key, t in temperatures.items() for s in place.matching([key])
-        },
+        "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
         "resize": document.get("resize", "probabilities"),
     }
 
@@ -69,8 +66,10 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
 def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]:
     """Arguments from a saved ensemble.
 
-    check: refuse stores whose content is not what the weights were found on; not for those of
-    another folder.
+    Args:
+        path: the file.
+        stores: another folder, whose stores have these names.
+        check: refuse stores with other content than weights were found on; no matter with `stores`.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -120,8 +119,7 @@ class _Place:
         return self.stores / name
 
     def matching(self, patterns: Any) -> list[Path]:
-        """Stores that a list of paths and globs names, each once; a pattern without a match is an
-        error."""
+        """Stores that a list of paths and globs names, each once; InputError where one is none."""
         texts = isinstance(patterns, list) and all(isinstance(text, str) for text in patterns)
         if not texts or not patterns:
             got = f"a group is {patterns!r:.60}"
@@ -132,8 +130,7 @@ class _Place:
             matches = [Path(match) for match in sorted(glob.glob(str(place)))]
             if not matches and glob.has_magic(pattern):
                 where = f"from folder {(self.stores or self.path.parent).absolute()}"
-                raise InputError(
-                    f"{self.path}: no store matches {pattern!r} {where}; correct the pattern"
-                )
+                problem = f"no store matches {pattern!r} {where}"
+                raise InputError(f"{self.path}: {problem}; correct the pattern")
             found.update(dict.fromkeys(matches or [place]))
         return list(found)

@@ -85,37 +85,21 @@ def make_plan(
     return Plan(len(frame_shapes), groups, source, target, frames, bands, peak)
 
 
-@dataclass(frozen=True)
 class Budget:
-    """Bytes for pixels, and what each step may take of them; the rest is room for copies.
+    """What each step may take of the bytes for pixels; the rest is room for copies.
 
-    total: of the process. workers: how many videos are under way at once.
+    Args:
+        total: bytes of the process.
+        workers: how many videos are under way at once.
+
+    Attributes:
+        resident: contested pixels that are kept in memory; beyond it they are streamed.
+        batch: streamed pixels at a time; beside them are decoded chunks, and counts per thread.
+        open_parts: undecided pixels that the parts of a certificate keep.
+        flips: label flips along a segment, all threads together.
+        block: condensed pixels of a video before they are written, which takes a few copies.
     """
 
-    total: int
-    workers: int = 1
-
-    @property
-    def resident(self) -> int:
-        """Contested pixels that are kept in memory; beyond it they are streamed."""
-        return self.total // 2
-
-    @property
-    def batch(self) -> int:
-        """Streamed pixels at a time: beside them are decoded chunks, and counts per thread."""
-        return self.total // 4
-
-    @property
-    def open_parts(self) -> int:
-        """Undecided pixels that the parts of a certificate keep."""
-        return self.total // 4
-
-    @property
-    def flips(self) -> int:
-        """Label flips along a segment, all threads together."""
-        return self.total // 8
-
-    @property
-    def block(self) -> int:
-        """Condensed pixels of a video before they are written, which takes a few copies of them."""
-        return self.total // self.workers // 16
+    def __init__(self, total: int, workers: int = 1) -> None:
+        self.resident, self.batch, self.open_parts = total // 2, total // 4, total // 4
+        self.flips, self.block = total // 8, total // workers // 16

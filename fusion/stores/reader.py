@@ -7,16 +7,16 @@ is refused before anything is allocated.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import google_crc32c
 import numpy as np
 from numcodecs import zstd
 
+from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.codec import PROFILES
 from fusion.stores.format import (
@@ -25,9 +25,11 @@ from fusion.stores.format import (
     StoreInfo,
     VideoInfo,
     crc32c,
+    damaged,
     dump,
     parse_video,
     read_document,
+    sha256,
     video_key,
 )
 from fusion.text import closest, did_you_mean
@@ -39,6 +41,7 @@ class LogitStore:
     """One model's predictions for one split.
 
     Attributes:
+        model: its name.
         videos: ids in sorted order.
         classes: C names.
         profile: "compact" (uint8 gap codes) or "exact" (float16).
@@ -53,43 +56,25 @@ class LogitStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.info, group = read_group(self.path)
+        self.model, self.classes, self.profile = (
+            self.info.model,
+            self.info.classes,
+            self.info.profile,
+        )
+        self.values, self.kernel_values = self.info.values, self.info.kernel_values
         found = (parse_video(folder, self.info, group) for folder in committed(self.path))
         self._videos = {info.video: info for info in found}
+        self.videos = tuple(sorted(self._videos))
 
     def __repr__(self) -> str:
         frames = sum(len(info.frames) for info in self._videos.values())
         held = f"{len(self.classes)} classes, {len(self._videos)} videos, {frames} frames"
         return f"LogitStore({str(self.path)!r}: {self.profile}, {held})"
 
-    @property
-    def model(self) -> str:
-        return self.info.model
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.info.classes
-
-    @property
-    def profile(self) -> str:
-        return self.info.profile
-
-    @property
-    def values(self) -> str:
-        return self.info.values
-
-    @property
-    def kernel_values(self) -> Literal["logits", "probabilities"]:
-        return self.info.kernel_values
-
-    @property
-    def videos(self) -> tuple[str, ...]:
-        return tuple(sorted(self._videos))
-
     def describe(self, video: str) -> VideoInfo:
         """Shape, frame ids and source size of a video; InputError with the closest name if none."""
         if video not in self._videos:
-            hint = did_you_mean(video, self.videos)
-            raise InputError(f"{self.path}: no video {video!r}{hint}")
+            raise InputError(f"{self.path}: no video {video!r}{did_you_mean(video, self.videos)}")
         return self._videos[video]
 
     def frames(self, video: str) -> tuple[str, ...]:
@@ -123,16 +108,14 @@ class LogitStore:
         for video in sorted(self.videos if videos is None else videos):
             v = self.describe(video)
             parts.append([v.video, list(v.frames), list(v.size), list(v.shape), list(v.crc)])
-        return hashlib.sha256(dump({"digest": parts})).hexdigest()
+        return sha256(dump({"digest": parts}))
 
 
 def read_group(root: Path) -> tuple[StoreInfo, bytes]:
     """What the store's zarr.json says, and its bytes; StoreError, with a hint, where none is."""
     if not root.is_dir():
-        hint = _nearest(root)
-        raise StoreError(
-            f"{root}: no such logit store{hint}; give the folder that LogitWriter made"
-        )
+        advice = "give the folder that LogitWriter made"
+        raise StoreError(f"{root}: no such logit store{_nearest(root)}; {advice}")
     document = read_document(root / METADATA)
     return StoreInfo.parse(document, root / METADATA), document
 
@@ -181,30 +164,29 @@ def _read_shard(
     name = f"c/{shard}/0/0/0"
     path = folder / name
     _refuse_links(folder, path, where)
-    # non-blocking: whoever puts a pipe in a chunk's place gets an error, not a reader that hangs
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            index = _shard_index(file.fileno(), info.shard_frames, f"{where}: {name}")
+        with files.opened(path, files.PLAIN) as handle:
+            index = _shard_index(handle, info.shard_frames, f"{where}: {name}")
             for frame, target in members:
                 offset, length = (int(n) for n in index[frame % info.shard_frames])
                 what = f"{where}, frame {info.frames[frame]!r}"
-                _read_frame(file.fileno(), offset, length, target, what)
+                _read_frame(handle, offset, length, target, what)
                 if crc32c(target) != info.crc[frame]:
-                    problem = f"crc32c differs from the committed one; delete {folder}"
-                    raise CorruptStoreError(f"{what}: {problem} and write the video again")
+                    advice = f"delete {folder} and write the video again"
+                    raise damaged(what, "crc32c differs from the committed one", advice)
     except CorruptStoreError:
         raise
     except OSError as error:
         problem = f"{folder.name}/{name} cannot be read ({error.strerror})"
-        raise CorruptStoreError(f"{where}: {problem}; write it again") from error
+        raise damaged(where, problem, "write it again") from error
 
 
 def _refuse_links(folder: Path, path: Path, where: str) -> None:
     while path != folder:  # O_NOFOLLOW looks at the last part of a path alone
         if path.is_symlink():
-            advice = "stores hold plain files only, copy it instead"
-            raise CorruptStoreError(f"{where}: {path} is a link; {advice}")
+            raise damaged(
+                where, f"{path} is a link", "stores hold plain files only, copy it instead"
+            )
         path = path.parent
 
 
@@ -224,18 +206,16 @@ def _shard_index(handle: int, chunks: int, name: str) -> np.ndarray:
 def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: str) -> None:
     most = out.nbytes + out.nbytes // 64 + 1024  # zstd's bound for incompressible data
     if offset > MAX_OFFSET or length > most:
-        problem = f"missing or too long ({length} bytes for {out.nbytes})"
-        raise CorruptStoreError(f"{name}: {problem}; write the video again")
+        raise damaged(name, f"missing or too long ({length} bytes for {out.nbytes})")
     packed = os.pread(handle, length, offset)
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
     if len(packed) != length or _content_size(packed) != out.nbytes:
-        problem = f"truncated, or unpacks to another size than {out.nbytes} bytes"
-        raise CorruptStoreError(f"{name}: {problem}; write the video again")
+        raise damaged(name, f"truncated, or unpacks to another size than {out.nbytes} bytes")
     try:  # straight into `out`, which it cannot outgrow whatever its header says
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
     except (RuntimeError, ValueError) as error:  # ValueError: frames together larger than `out`
         advice = "delete the video's folder and write it again"
-        raise CorruptStoreError(f"{name}: damaged ({error}); {advice}") from error
+        raise damaged(name, f"damaged ({error})", advice) from error
 
 
 def _content_size(packed: bytes) -> int:
