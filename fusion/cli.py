@@ -19,14 +19,13 @@ from typing import Any
 from fusion.errors import FusionError, InputError
 from fusion.labels import Labels
 
+Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"
 _known_options: set[str] = set()  # of every parser made so far, without their dashes
 _called_as: dict[str, str] = {}  # how a module's command was called, where not by `python -m`
 
 
-def run(
-    main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None
-) -> int:
+def run(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Runs a command's main; library errors become one line on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:

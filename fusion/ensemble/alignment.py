@@ -1,4 +1,4 @@
-"""What an ensemble's stores must share: classes, image sizes, and (by id, never position) frames."""
+"""What an ensemble's stores share: classes, image sizes and (by id, never by position) frames."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from fusion.errors import InputError
 from fusion.stores import LogitStore
 
-Frames = dict[str, tuple[str, ...]]
+Stores = Sequence[LogitStore]
+Ids = tuple[str, ...]
 
 
-def common_classes(stores: Sequence[LogitStore]) -> tuple[str, ...]:
+def common_classes(stores: Stores) -> tuple[str, ...]:
     """The one class list of all stores; InputError names the first difference."""
     first = stores[0]
     other = next((store for store in stores if store.classes != first.classes), None)
@@ -26,9 +27,7 @@ def common_classes(stores: Sequence[LogitStore]) -> tuple[str, ...]:
     return first.classes
 
 
-def common_frames(
-    stores: Sequence[LogitStore], *, strict: bool
-) -> tuple[Frames, dict[str, list[str]]]:
+def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict[str, list[str]]]:
     """Frame ids by video that all stores have, and who lacks what was left out.
 
     Args:
@@ -38,7 +37,7 @@ def common_frames(
     Returns:
         The frames, and paths of the lacking stores by video, or "video (count frames)".
     """
-    kept: Frames = {}
+    kept: dict[str, Ids] = {}
     left_out: dict[str, list[str]] = {}
     for video in sorted({video for store in stores for video in store.videos}):
         lacking = [store for store in stores if video not in store.videos]
@@ -60,8 +59,8 @@ def common_frames(
 
 
 def _shared_frames(
-    video: str, stores: Sequence[LogitStore], *, strict: bool
-) -> tuple[tuple[str, ...], dict[LogitStore, int]]:
+    video: str, stores: Stores, *, strict: bool
+) -> tuple[Ids, dict[LogitStore, int]]:
     """Frames that all stores have, in the first one's order, and how many more some have."""
     sets = {store: set(store.frames(video)) for store in stores}
     common = set.intersection(*sets.values())
@@ -78,7 +77,7 @@ def _incomplete(store: LogitStore, message: str) -> InputError:
     return InputError(f"{store.path}: {message}; predict it too, or use align='intersect'")
 
 
-def _check_size(video: str, stores: Sequence[LogitStore]) -> None:
+def _check_size(video: str, stores: Stores) -> None:
     first = stores[0].describe(video).size
     for store in stores:
         size = store.describe(video).size
@@ -87,9 +86,7 @@ def _check_size(video: str, stores: Sequence[LogitStore]) -> None:
             raise InputError(f"{store.path}: video {video!r} is {got}; write both with one size=")
 
 
-def store_temperatures(
-    stores: Sequence[LogitStore], given: Mapping[str, float]
-) -> tuple[float, ...]:
+def store_temperatures(stores: Stores, given: Mapping[str, float]) -> tuple[float, ...]:
     """T of every store, default 1. given: by path, file name or model name."""
     found = [1.0] * len(stores)
     for key, value in given.items():

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 StoreLike = str | Path | LogitStore
+Groups = Mapping[str, Sequence[StoreLike]]
+Weights = Mapping[str, float] | None
+Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
 class Ensemble:
@@ -63,8 +66,8 @@ class Ensemble:
 
     def __init__(
         self,
-        groups: Mapping[str, Sequence[StoreLike]],
-        weights: Mapping[str, float] | None = None,
+        groups: Groups,
+        weights: Weights = None,
         *,
         resize: str = "probabilities",
         temperatures: Mapping[str, float] | None = None,
@@ -118,15 +121,11 @@ class Ensemble:
     ) -> Iterator[Band]:
         """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
         wanted = list(self.frames(video) if frames is None else frames)
-        place = {store: index for index, store in enumerate(self.stores)}
-        members = {name: tuple(place[s] for s in stores) for name, stores in self.groups.items()}
-        how = (members, self.weights, self.temperatures, self.resize, self.device)
-        fusion = Fusion(self.stores, *how)
-        return fusion.bands(video, wanted, self.size(video), self.plan(video, outputs), outputs)
+        temperatures = dict(zip(self.stores, self.temperatures, strict=True))
+        fusion = Fusion(self.groups, self.weights, temperatures, self.resize, self.device)
+        return fusion.bands(video, wanted, self.plan(video, outputs))
 
-    def label_maps(
-        self, video: str, frames: Sequence[str] | None = None
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""
         return self._whole_frames(video, frames, "labels")
 
@@ -142,9 +141,7 @@ class Ensemble:
         shape = (0, len(self.classes), *self.size(video))
         return np.stack(maps) if maps else np.empty(shape, np.float32)
 
-    def _whole_frames(
-        self, video: str, frames: Sequence[str] | None, output: str
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def _whole_frames(self, video: str, frames: Sequence[str] | None, output: str) -> Maps:
         """Puts the bands of each frame together."""
         bands: list[np.ndarray] = []
         for frame, (_, end), fused in self.stream(video, frames, (output,)):
@@ -201,12 +198,7 @@ class Ensemble:
         """Every store as a group of its own, named by its model."""
         return self.regrouped(single_groups(self.stores))
 
-    def regrouped(
-        self,
-        groups: Mapping[str, Sequence[LogitStore]],
-        weights: Mapping[str, float] | None = None,
-        **changed: Any,
-    ) -> Self:
+    def regrouped(self, groups: Groups, weights: Weights = None, **changed: Any) -> Self:
         """Other groups of these stores, or of some of them, and other constructor options."""
         used = {store for stores in groups.values() for store in stores}
         return type(self)(groups, weights, **{**self._options(used), **changed})
@@ -217,7 +209,7 @@ class Ensemble:
         shared.__dict__.update(self.__dict__, workers=worker_count(scheduler))
         return shared
 
-    def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
+    def _options(self, used: Collection[StoreLike]) -> dict[str, Any]:
         pairs = zip(self.stores, self.temperatures, strict=True)
         temperatures = {str(store.path): value for store, value in pairs if store in used}
         plain = {"resize": self.resize, "memory": self.memory, "align": self.align}
@@ -277,18 +269,17 @@ def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
     return {s.model if names.count(s.model) == 1 else str(s.path): [s] for s in stores}
 
 
-def _checked_weights(
-    groups: Mapping[str, Sequence[StoreLike]], weights: Mapping[str, float] | None
-) -> dict[str, float]:
+def _checked_weights(groups: Groups, weights: Weights) -> dict[str, float]:
     if not isinstance(groups, Mapping) or not groups:
         raise InputError(f"groups: got {groups!r:.80}; give a dict of name -> list of stores")
-    if weights is not None and not isinstance(weights, Mapping):
+    weights = {} if weights is None else weights
+    if not isinstance(weights, Mapping):
         raise InputError(f"weights: got {weights!r:.80}; give a dict of group name -> number")
-    unknown = sorted(set(weights or {}) - set(groups))
+    unknown = sorted(set(weights) - set(groups))
     if unknown:
         raise InputError(f"weights: unknown group {unknown[0]!r}; the groups are {list(groups)}")
     try:
-        full = {name: float((weights or {}).get(name, 1.0)) for name in groups}
+        full = {name: float(weights.get(name, 1.0)) for name in groups}
     except (TypeError, ValueError) as error:
         raise InputError(f"weights: {error}; give a number per group") from error
     bad = {name: value for name, value in full.items() if not math.isfinite(value) or value < 0}

@@ -50,9 +50,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         if key in TABLES and not isinstance(document[key], dict):
             raise InputError(f"{path}: {key} is {document[key]!r:.60}; make it a table [{key}]")
     if not document.get("groups"):
-        raise InputError(
-            f"{path}: no [groups] table; name at least one group with a list of stores"
-        )
+        raise InputError(f"{path}: no [groups] table; name a group with a list of stores")
     place = _Place(path, stores)
     temperatures = document.get("temperatures", {}).items()
     return {

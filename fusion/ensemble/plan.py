@@ -20,14 +20,22 @@ MOST_FRAMES = 16  # a read of more frames amortises nothing further
 class Plan:
     """Reads and bands of one video; the repr reads source -> intermediate -> target.
 
-    frames: read together from every store. bands: rows (first, end) of the label map that are fused
-    together. bytes: the peak of it all.
+    Args:
+        stores: M.
+        groups: G.
+        source: the stores' shapes.
+        size: (H, W) of the labels.
+        outputs: as in `fusion.kernels.softmax_average`.
+        frames: read together from every store.
+        bands: rows (first, end) of the label map that are fused together.
+        bytes: the peak of it all.
     """
 
     stores: int
     groups: int
     source: str
-    target: str
+    size: tuple[int, int]
+    outputs: tuple[str, ...]
     frames: int
     bands: tuple[tuple[int, int], ...]
     bytes: int
@@ -35,8 +43,9 @@ class Plan:
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
         steps = f"{self.stores} stores ({self.source}) -> {self.groups} group means"
+        target = f"{'+'.join(self.outputs)} {self.size[0]}x{self.size[1]}"
         sizes = f"{self.frames} frames a read, {rows} rows a band, {self.bytes / 1e6:.0f} MB"
-        return f"Plan({steps} -> {self.target}; {sizes})"
+        return f"Plan({steps} -> {target}; {sizes})"
 
 
 def make_plan(
@@ -46,7 +55,7 @@ def make_plan(
     size: tuple[int, int],
     outputs: Sequence[str],
     memory: int,
-    workers: int = 1,
+    workers: int,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -81,8 +90,8 @@ def make_plan(
     frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    target, peak = f"{'+'.join(outputs)} {height}x{width}", frames * frame + means + rows * row
-    return Plan(len(frame_shapes), groups, source, target, frames, bands, peak)
+    peak, kept = frames * frame + means + rows * row, tuple(outputs)
+    return Plan(len(frame_shapes), groups, source, size, kept, frames, bands, peak)
 
 
 class Budget:

@@ -54,9 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("stores", nargs="+", type=Path, metavar="STORE")
         sub.set_defaults(command=command)
         if command is not collect:
-            sub.add_argument(
-                "--json", action="store_true", help="machine-readable result on stdout"
-            )
+            machine = "machine-readable result on stdout"
+            sub.add_argument("--json", action="store_true", help=machine)
             continue
         age = "only folders older than this (default 3600)"
         sub.add_argument("--age", type=float, default=3600.0, metavar="SECONDS", help=age)
@@ -104,18 +103,13 @@ def bring(options: argparse.Namespace) -> int:
         for importer in [choose(folder, **extra)]
         for source in importer.videos(folder)
     ]
+    origin = {"command": "python -m fusion.stores import", "source": "files"}
+    about = {"values": options.values, "model": options.model, "provenance": origin}
     writers: dict[Path, LogitWriter] = {}
     written = 0
     for path, importer, source in progress(work, "importing"):
         if path not in writers:
-            writers[path] = LogitWriter(
-                path,
-                classes,
-                options.profile,
-                values=options.values,
-                model=options.model,
-                provenance={"command": "python -m fusion.stores import", "source": "files"},
-            )
+            writers[path] = LogitWriter(path, classes, options.profile, **about)
         frames, size = given.facts(source)
         written += import_video(writers[path], importer, source, frames=frames, size=size)
     there, stores = len(work) - written, f"{len(writers)} store(s) under {options.dest}"
@@ -179,14 +173,11 @@ def info(options: argparse.Namespace) -> int:
     if options.json:
         cli.print_json(rows)
         return 0
-    cells = [
-        [
-            *(str(len(r[name]) if name == "classes" else r[name]) for name in COLUMNS),
-            say_bytes(r["bytes"]),
-            f"{r['bytes'] / max(1, r['float16_bytes']):.1%}",
-        ]
-        for r in rows
-    ]
+    cells = []
+    for row in rows:
+        shown = {**row, "classes": len(row["classes"])}
+        share = f"{row['bytes'] / max(1, row['float16_bytes']):.1%}"
+        cells.append([*(str(shown[name]) for name in COLUMNS), say_bytes(row["bytes"]), share])
     print(table(cells, [*COLUMNS[:-1], "shape", "on disk", "of float16"]))
     return 0
 
@@ -219,11 +210,11 @@ def check(options: argparse.Namespace) -> int:
         for verdict in progress(verify(path), f"verifying {path.name}")
     ]
     bad = [verdict for _, verdict in verdicts if verdict.problem]
-    if options.json:
-        cli.print_json([{"store": path, **asdict(verdict)} for path, verdict in verdicts])
     for verdict in bad:
         cli.remark(f"error: {verdict.problem}")
-    if not options.json:
+    if options.json:
+        cli.print_json([{"store": path, **asdict(verdict)} for path, verdict in verdicts])
+    else:
         frames = sum(verdict.frames for _, verdict in verdicts)
         print(f"{len(verdicts)} videos, {frames} frames read, {len(bad)} videos damaged")
     return 2 if bad else 0

@@ -42,16 +42,15 @@ COMMIT, METADATA = "commit.json", "zarr.json"
 MAX_METADATA_BYTES = 16 << 20
 RESTORE = "restore it or write it again"
 
+Document = dict[str, Any]
 Profile = Literal["compact", "exact"]
 Values = Literal["logits", "probabilities", "scores"]
 VALUES = ("logits", "probabilities", "scores")
 
 
-def damaged(
-    where: object, problem: str, advice: str = "write the video again"
-) -> CorruptStoreError:
+def damaged(where: object, what: str, do: str = "write the video again") -> CorruptStoreError:
     """The error of content that is not what was committed."""
-    return CorruptStoreError(f"{where}: {problem}; {advice}")
+    return CorruptStoreError(f"{where}: {what}; {do}")
 
 
 def video_key(video: str) -> str:
@@ -87,7 +86,7 @@ class StoreInfo:
     classes: tuple[str, ...]
     profile: Profile
     values: Values
-    provenance: dict[str, Any]
+    provenance: Document
 
     @property
     def kernel_values(self) -> Literal["logits", "probabilities"]:
@@ -156,7 +155,7 @@ class VideoInfo:
     def frame_shape(self) -> tuple[int, int, int]:
         return self.shape[1:]
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> Document:
         """Of the video's array, in its zarr.json."""
         height, width = self.size
         body = {"video": self.video, "frames": list(self.frames), "height": height, "width": width}
@@ -170,16 +169,9 @@ class VideoInfo:
             group: the zarr.json of the store.
             facts: dtype, and who wrote it when.
         """
-        body: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "frames": len(self.frames),
-            "shape": list(self.shape),
-            "crc32c": list(self.crc),
-            "metadata_sha256": sha256(metadata),
-            "group_sha256": sha256(group),
-            **facts,
-        }
+        held = {"frames": len(self.frames), "shape": list(self.shape), "crc32c": list(self.crc)}
+        sums = {"metadata_sha256": sha256(metadata), "group_sha256": sha256(group)}
+        body = {"format": FORMAT, "version": VERSION, **held, **sums, **facts}
         return dump({**body, "checksum": sha256(dump(body))})
 
 
@@ -208,15 +200,13 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     return _video_info(_json(metadata, metadata_path), body, store, metadata_path)
 
 
-def _check_version(body: dict[str, Any], path: Path) -> None:
+def _check_version(body: Document, path: Path) -> None:
     if body.get("version") != VERSION:
         got = f"format version {body.get('version')!r}, this release reads {VERSION}"
         raise StoreError(f"{path}: {got}; update segfusion")
 
 
-def _video_info(
-    array: dict[str, Any], commit: dict[str, Any], store: StoreInfo, path: Path
-) -> VideoInfo:
+def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path) -> VideoInfo:
     """zarr.json is by now the committed one; refuses what this library would not have written."""
     try:
         attributes = _attributes(array, path)
@@ -277,7 +267,7 @@ def dump(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
 
 
-def _json(document: bytes, path: Path) -> dict[str, Any]:
+def _json(document: bytes, path: Path) -> Document:
     try:
         value = json.loads(document)
     except (ValueError, RecursionError) as error:
@@ -287,7 +277,7 @@ def _json(document: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def _attributes(document: dict[str, Any], path: Path) -> dict[str, Any]:
+def _attributes(document: Document, path: Path) -> Document:
     attributes = document.get("attributes")
     body = attributes.get(ATTRIBUTES) if isinstance(attributes, dict) else None
     if document.get("zarr_format") != 3 or not isinstance(body, dict):

@@ -18,20 +18,8 @@ from numcodecs import zstd
 
 from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
+from fusion.stores import format as disk
 from fusion.stores.codec import PROFILES
-from fusion.stores.format import (
-    COMMIT,
-    METADATA,
-    StoreInfo,
-    VideoInfo,
-    crc32c,
-    damaged,
-    dump,
-    parse_video,
-    read_document,
-    sha256,
-    video_key,
-)
 from fusion.text import closest, did_you_mean
 
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
@@ -55,15 +43,15 @@ class LogitStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.info, group = read_group(self.path)
-        self.model, self.classes, self.profile = (
-            self.info.model,
-            self.info.classes,
-            self.info.profile,
+        info, group = read_group(self.path)
+        self.info, self.model, self.classes = info, info.model, info.classes
+        self.profile, self.values, self.kernel_values = (
+            info.profile,
+            info.values,
+            info.kernel_values,
         )
-        self.values, self.kernel_values = self.info.values, self.info.kernel_values
-        found = (parse_video(folder, self.info, group) for folder in committed(self.path))
-        self._videos = {info.video: info for info in found}
+        found = (disk.parse_video(folder, info, group) for folder in committed(self.path))
+        self._videos = {video.video: video for video in found}
         self.videos = tuple(sorted(self._videos))
 
     def __repr__(self) -> str:
@@ -71,7 +59,7 @@ class LogitStore:
         held = f"{len(self.classes)} classes, {len(self._videos)} videos, {frames} frames"
         return f"LogitStore({str(self.path)!r}: {self.profile}, {held})"
 
-    def describe(self, video: str) -> VideoInfo:
+    def describe(self, video: str) -> disk.VideoInfo:
         """Shape, frame ids and source size of a video; InputError with the closest name if none."""
         if video not in self._videos:
             raise InputError(f"{self.path}: no video {video!r}{did_you_mean(video, self.videos)}")
@@ -96,7 +84,7 @@ class LogitStore:
             raise InputError(f"{self.path}: video {video!r} has no frame {missing[0]!r} ({count})")
         # by id, never by position: models may have been run on other frames
         wanted = range(len(order)) if frames is None else [order[frame] for frame in frames]
-        return read_codes(self.path / video_key(video), info, self.profile, wanted)
+        return read_codes(self.path / disk.video_key(video), info, self.profile, wanted)
 
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel."""
@@ -108,16 +96,16 @@ class LogitStore:
         for video in sorted(self.videos if videos is None else videos):
             v = self.describe(video)
             parts.append([v.video, list(v.frames), list(v.size), list(v.shape), list(v.crc)])
-        return sha256(dump({"digest": parts}))
+        return disk.sha256(disk.dump({"digest": parts}))
 
 
-def read_group(root: Path) -> tuple[StoreInfo, bytes]:
+def read_group(root: Path) -> tuple[disk.StoreInfo, bytes]:
     """What the store's zarr.json says, and its bytes; StoreError, with a hint, where none is."""
     if not root.is_dir():
         advice = "give the folder that LogitWriter made"
         raise StoreError(f"{root}: no such logit store{_nearest(root)}; {advice}")
-    document = read_document(root / METADATA)
-    return StoreInfo.parse(document, root / METADATA), document
+    document = disk.read_document(root / disk.METADATA)
+    return disk.StoreInfo.parse(document, root / disk.METADATA), document
 
 
 def _nearest(path: Path) -> str:
@@ -137,10 +125,12 @@ def committed(root: Path) -> list[Path]:
         problem = f"cannot be listed ({error.strerror})"
         raise StoreError(f"{root}: {problem}; check the folder's rights") from error
     folders = [root / name for name in names if not name.startswith(".")]
-    return [folder for folder in folders if os.path.lexists(folder / COMMIT)]
+    return [folder for folder in folders if os.path.lexists(folder / disk.COMMIT)]
 
 
-def read_codes(folder: Path, info: VideoInfo, profile: str, wanted: Sequence[int]) -> np.ndarray:
+def read_codes(
+    folder: Path, info: disk.VideoInfo, profile: str, wanted: Sequence[int]
+) -> np.ndarray:
     """Frames of a committed video by their positions, [T, C, h, w] in the profile's dtype."""
     try:
         out = np.empty((len(wanted), *info.frame_shape), PROFILES[profile].dtype)
@@ -157,13 +147,16 @@ def read_codes(folder: Path, info: VideoInfo, profile: str, wanted: Sequence[int
 
 
 def _read_shard(
-    folder: Path, info: VideoInfo, shard: int, members: list[tuple[int, np.ndarray]]
+    folder: Path, info: disk.VideoInfo, shard: int, members: list[tuple[int, np.ndarray]]
 ) -> None:
     """Fills the targets of some (position, target) of one file."""
     where = f"{folder.parent.name}: video {info.video!r}"
     name = f"c/{shard}/0/0/0"
     path = folder / name
-    _refuse_links(folder, path, where)
+    for part in (path, *path.parents[:4]):  # O_NOFOLLOW looks at the last part of a path alone
+        if part.is_symlink():
+            advice = "stores hold plain files only, copy it instead"
+            raise disk.damaged(where, f"{part} is a link", advice)
     try:
         with files.opened(path, files.PLAIN) as handle:
             index = _shard_index(handle, info.shard_frames, f"{where}: {name}")
@@ -171,23 +164,14 @@ def _read_shard(
                 offset, length = (int(n) for n in index[frame % info.shard_frames])
                 what = f"{where}, frame {info.frames[frame]!r}"
                 _read_frame(handle, offset, length, target, what)
-                if crc32c(target) != info.crc[frame]:
+                if disk.crc32c(target) != info.crc[frame]:
                     advice = f"delete {folder} and write the video again"
-                    raise damaged(what, "crc32c differs from the committed one", advice)
+                    raise disk.damaged(what, "crc32c differs from the committed one", advice)
     except CorruptStoreError:
         raise
     except OSError as error:
         problem = f"{folder.name}/{name} cannot be read ({error.strerror})"
-        raise damaged(where, problem, "write it again") from error
-
-
-def _refuse_links(folder: Path, path: Path, where: str) -> None:
-    while path != folder:  # O_NOFOLLOW looks at the last part of a path alone
-        if path.is_symlink():
-            raise damaged(
-                where, f"{path} is a link", "stores hold plain files only, copy it instead"
-            )
-        path = path.parent
+        raise disk.damaged(where, problem, "write it again") from error
 
 
 def _shard_index(handle: int, chunks: int, name: str) -> np.ndarray:
@@ -206,16 +190,16 @@ def _shard_index(handle: int, chunks: int, name: str) -> np.ndarray:
 def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: str) -> None:
     most = out.nbytes + out.nbytes // 64 + 1024  # zstd's bound for incompressible data
     if offset > MAX_OFFSET or length > most:
-        raise damaged(name, f"missing or too long ({length} bytes for {out.nbytes})")
+        raise disk.damaged(name, f"missing or too long ({length} bytes for {out.nbytes})")
     packed = os.pread(handle, length, offset)
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
     if len(packed) != length or _content_size(packed) != out.nbytes:
-        raise damaged(name, f"truncated, or unpacks to another size than {out.nbytes} bytes")
+        raise disk.damaged(name, f"truncated, or unpacks to another size than {out.nbytes} bytes")
     try:  # straight into `out`, which it cannot outgrow whatever its header says
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
     except (RuntimeError, ValueError) as error:  # ValueError: frames together larger than `out`
         advice = "delete the video's folder and write it again"
-        raise damaged(name, f"damaged ({error})", advice) from error
+        raise disk.damaged(name, f"damaged ({error})", advice) from error
 
 
 def _content_size(packed: bytes) -> int:

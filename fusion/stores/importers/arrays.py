@@ -43,9 +43,9 @@ class Arrays:
     def videos(self, folder: Path) -> list[Source]:
         found = _find(folder)
         names = [source.video for source in found]
-        twice = next((name for name in sorted(names) if names.count(name) > 1), None)
-        if twice is not None:
-            problem = f"video {twice!r} is there twice (.npy, .npz or a folder)"
+        twice = sorted(name for name in names if names.count(name) > 1)
+        if twice:
+            problem = f"video {twice[0]!r} is there twice (.npy, .npz or a folder)"
             raise InputError(f"{folder}: {problem}; keep one")
         if not found:
             raise refusal(folder, self.holds)
@@ -97,8 +97,8 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:  # NumPy would allocate whatever the headers claim
             largest = max((item.file_size for item in archive.infolist()), default=0)
         if largest > 4 * MAX_FRAME_ELEMENTS:
-            problem = f"an array of {largest} bytes"
-            raise InputError(f"{path}: {problem}; split it into one file per frame")
+            advice = "split it into one file per frame"
+            raise InputError(f"{path}: an array of {largest} bytes; {advice}")
         with np.load(path, allow_pickle=False) as bundle:
             array = bundle[_choose_key(bundle.files, key, path)]
         if not isinstance(array, np.ndarray):
