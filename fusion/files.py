@@ -115,20 +115,18 @@ def _link(draft: Path, path: Path) -> None:
         draft.replace(path)
 
 
-def write_bytes(
-    path: Path, content: bytes, *, overwrite: bool = True, durable: bool = False
-) -> None:
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = False) -> None:
     """A file with this content, as `replacing` makes it.
 
     Raises:
         StoreError: the disk refuses, or (without `overwrite`) the path is taken.
     """
     with (
-        refusals(path, len(content)),
+        refusals(path, len(data)),
         replacing(path, overwrite=overwrite, durable=durable) as scratch,
         scratch.open("xb") as file,
     ):
-        file.write(content)
+        file.write(data)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -111,9 +111,6 @@ def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, schedule
     deaths: Counter[str] = Counter()
     options: dict[str, Any] = {"scheduler": scheduler}
 
-    def begin(key: str, *_: Any) -> None:
-        started.add(key)
-
     def end(key: str, result: Any, *_: Any) -> None:
         finish(waiting[key], result)
         del waiting[key]
@@ -126,7 +123,7 @@ def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, schedule
         ]
         spawn = dask.config.set({"multiprocessing.context": "spawn"})
         try:
-            with Callback(pretask=begin, posttask=end), spawn:
+            with Callback(pretask=lambda key, *_: started.add(key), posttask=end), spawn:
                 # chunksize 1: a chunk would be lost as a whole when its worker dies
                 dask.compute(*jobs, chunksize=1, optimize_graph=False, **options)
         except BrokenProcessPool as error:

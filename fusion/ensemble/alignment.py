@@ -46,31 +46,23 @@ def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict
         if lacking:
             left_out[video] = [str(store.path) for store in lacking]
             continue
-        frames, beyond = _shared_frames(video, stores, strict=strict)
-        for store, count in beyond.items():
-            left_out.setdefault(f"{video} ({count} frames)", []).append(str(store.path))
+        sets = {store: set(store.frames(video)) for store in stores}
+        common = set.intersection(*sets.values())
+        for store, frames in sets.items():
+            extra = frames - common
+            if extra and strict:
+                other = next(s for s in stores if not extra <= sets[s])
+                what = f"lacks frame {min(extra - sets[other])!r} that {store.path} has"
+                raise _incomplete(other, f"video {video!r} {what}")
+            if extra:
+                left_out.setdefault(f"{video} ({len(extra)} frames)", []).append(str(store.path))
         _check_size(video, stores)
-        if frames:
-            kept[video] = frames
+        if common:  # in the order of the first store
+            kept[video] = tuple(frame for frame in stores[0].frames(video) if frame in common)
     if not kept:
         share = f"the {len(stores)} stores share no video and frame"
         raise InputError(f"{stores[0].path}: {share}; check that they are of one split")
     return kept, left_out
-
-
-def _shared_frames(
-    video: str, stores: Stores, *, strict: bool
-) -> tuple[Ids, dict[LogitStore, int]]:
-    """Frames that all stores have, in the first one's order, and how many more some have."""
-    sets = {store: set(store.frames(video)) for store in stores}
-    common = set.intersection(*sets.values())
-    beyond = {store: len(frames - common) for store, frames in sets.items() if frames - common}
-    for store in beyond if strict else ():
-        extra = sets[store] - common
-        other = next(s for s in stores if not extra <= sets[s])
-        frame = sorted(extra - sets[other])[0]
-        raise _incomplete(other, f"video {video!r} lacks frame {frame!r} that {store.path} has")
-    return tuple(frame for frame in stores[0].frames(video) if frame in common), beyond
 
 
 def _incomplete(store: LogitStore, message: str) -> InputError:
@@ -86,19 +78,18 @@ def _check_size(video: str, stores: Stores) -> None:
             raise InputError(f"{store.path}: video {video!r} is {got}; write both with one size=")
 
 
-def store_temperatures(stores: Stores, given: Mapping[str, float]) -> tuple[float, ...]:
-    """T of every store, default 1. given: by path, file name or model name."""
-    found = [1.0] * len(stores)
+def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[LogitStore, float]:
+    """T of every store, default 1; `given` names them by path, file name or model name."""
+    found = dict.fromkeys(stores, 1.0)
     for key, value in given.items():
-        fits = [k for k, store in enumerate(stores) if _is_called(store, key)]
+        fits = [store for store in stores if _is_called(store, key)]
         if not fits:
             advice = "use its path, file name or model name"
             raise InputError(f"temperatures: {key!r} names no store of the ensemble; {advice}")
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"temperatures: {key!r} is {value!r}; give a finite number above 0")
-        for k in fits:
-            found[k] = float(value)
-    return tuple(found)
+        found |= dict.fromkeys(fits, float(value))
+    return found
 
 
 def _is_called(store: LogitStore, key: str) -> bool:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 StoreLike = str | Path | LogitStore
 Groups = Mapping[str, Sequence[StoreLike]]
+Stores = tuple[LogitStore, ...]
+Opened = Mapping[str, Sequence[LogitStore]]
 Weights = Mapping[str, float] | None
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
@@ -84,7 +86,8 @@ class Ensemble:
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
         self.groups = {name: _opened(name, stores, once) for name, stores in groups.items()}
         self.stores = tuple(once.values())
-        self.temperatures = store_temperatures(self.stores, temperatures or {})
+        self._temperature = store_temperatures(self.stores, temperatures or {})
+        self.temperatures = tuple(self._temperature.values())
         self.classes = common_classes(self.stores)
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
@@ -107,8 +110,6 @@ class Ensemble:
         """(H, W) of a video's labels: the source size that its stores agree on."""
         return self.stores[0].describe(video).size
 
-    # ---- fused pixels ----
-
     def plan(self, video: str, outputs: Sequence[str] = ("labels",)) -> Plan:
         """How `video` will be worked through within the memory budget."""
         shapes = [store.describe(video).frame_shape for store in self.stores]
@@ -121,8 +122,7 @@ class Ensemble:
     ) -> Iterator[Band]:
         """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
         wanted = list(self.frames(video) if frames is None else frames)
-        temperatures = dict(zip(self.stores, self.temperatures, strict=True))
-        fusion = Fusion(self.groups, self.weights, temperatures, self.resize, self.device)
+        fusion = Fusion(self.groups, self.weights, self._temperature, self.resize, self.device)
         return fusion.bands(video, wanted, self.plan(video, outputs))
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
@@ -149,8 +149,6 @@ class Ensemble:
             if end == self.size(video)[0]:
                 yield frame, bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
                 bands = []
-
-    # ---- beside ground truth ----
 
     def scored_videos(self, truth: Labels, videos: Sequence[str] | None = None) -> tuple[str, ...]:
         """The videos that are scored; InputError where a store lacks one of them."""
@@ -188,8 +186,6 @@ class Ensemble:
             raise InputError(f"{where}: {got}; write the stores with size= of the labels")
         return target
 
-    # ---- other groups, other options ----
-
     def with_weights(self, weights: Mapping[str, float]) -> Self:
         """The same groups under other weights."""
         return self.regrouped(self.groups, weights)
@@ -198,7 +194,7 @@ class Ensemble:
         """Every store as a group of its own, named by its model."""
         return self.regrouped(single_groups(self.stores))
 
-    def regrouped(self, groups: Groups, weights: Weights = None, **changed: Any) -> Self:
+    def regrouped(self, groups: Opened, weights: Weights = None, **changed: Any) -> Self:
         """Other groups of these stores, or of some of them, and other constructor options."""
         used = {store for stores in groups.values() for store in stores}
         return type(self)(groups, weights, **{**self._options(used), **changed})
@@ -209,23 +205,19 @@ class Ensemble:
         shared.__dict__.update(self.__dict__, workers=worker_count(scheduler))
         return shared
 
-    def _options(self, used: Collection[StoreLike]) -> dict[str, Any]:
-        pairs = zip(self.stores, self.temperatures, strict=True)
-        temperatures = {str(store.path): value for store, value in pairs if store in used}
+    def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
+        temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "memory": self.memory, "align": self.align}
         return {**plain, "temperatures": temperatures, "device": str(self.device)}
-
-    # ---- on disk, and in other processes ----
 
     def save(self, path: str | Path) -> None:
         """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
         path = Path(path)
-        temperature = dict(zip(self.stores, self.temperatures, strict=True))
 
         def member(store: LogitStore) -> dict[str, Any]:
             relative = os.path.relpath(store.path.resolve(), path.parent.resolve())
             facts = {"path": relative, "model": store.model, "digest": store.digest(self.videos)}
-            return {**facts, "temperature": temperature[store]}
+            return {**facts, "temperature": self._temperature[store]}
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
@@ -289,17 +281,15 @@ def _checked_weights(groups: Groups, weights: Weights) -> dict[str, float]:
     return full
 
 
-def _opened(
-    name: str, stores: Sequence[StoreLike], once: dict[Path, LogitStore]
-) -> tuple[LogitStore, ...]:
+def _opened(name: str, given: Sequence[StoreLike], once: dict[Path, LogitStore]) -> Stores:
     """A group's stores in their order of summation; `once` has all opened so far, by path."""
-    if isinstance(stores, str | Path | LogitStore) or len(stores) == 0:
-        raise InputError(f"group {name!r}: got {stores!r:.60}; give a list of at least one store")
+    if isinstance(given, str | Path | LogitStore) or len(given) == 0:
+        raise InputError(f"group {name!r}: got {given!r:.60}; give a list of at least one store")
     opened = []
-    for given in stores:
-        path = Path(given.path if isinstance(given, LogitStore) else given).absolute()
+    for store in given:
+        path = Path(store.path if isinstance(store, LogitStore) else store).absolute()
         if path not in once:
-            once[path] = given if isinstance(given, LogitStore) else LogitStore(given)
+            once[path] = store if isinstance(store, LogitStore) else LogitStore(store)
         if once[path] in opened:
             problem = f"store {path} stands in it twice"
             raise InputError(f"group {name!r}: {problem}; list each store once")

@@ -21,11 +21,7 @@ class Plan:
     """Reads and bands of one video; the repr reads source -> intermediate -> target.
 
     Args:
-        stores: M.
-        groups: G.
         source: the stores' shapes.
-        size: (H, W) of the labels.
-        outputs: as in `fusion.kernels.softmax_average`.
         frames: read together from every store.
         bands: rows (first, end) of the label map that are fused together.
         bytes: the peak of it all.

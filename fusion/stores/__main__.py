@@ -71,11 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_import_options(add: Any) -> None:
     holds = " or ".join(importer.holds for importer in IMPORTERS)
     store = "the store to fill (made if missing); with --each a folder of stores"
+    frames = "frame ids {video: [...]}, for a file per video"
     profile = "compact: uint8 gap codes (default); exact: float16"
     each = "SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each"
     names = "class names, one a line or a JSON list"
-    values = "what the arrays hold (default logits)"
-    frames = "frame ids {video: [...]}, for a file per video"
     labels = "ground truth <video>/<frame>.png: gives frame ids and image sizes"
     size = "image size of all videos (default: the labels', else the arrays')"
     add("source", type=Path, help=f"folder of {holds}")
@@ -83,7 +82,7 @@ def _add_import_options(add: Any) -> None:
     add("--classes", type=Path, required=True, metavar="FILE", help=names)
     add("--each", action="store_true", help=each)
     add("--profile", choices=tuple(PROFILES), default="compact", help=profile)
-    add("--values", choices=VALUES, default="logits", help=values)
+    add("--values", choices=VALUES, default="logits", help="what the arrays hold (default logits)")
     for name, facts in OPTIONS.items():
         add(f"--{name}", **facts)
     add("--frames", type=Path, metavar="JSON", help=frames)
@@ -135,8 +134,8 @@ class _Given:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.frames = read_frames(options.frames) if options.frames else None
-        self.sizes: dict[str, tuple[int, int]] | None = None
         self.size = _parse_size(options.size) if options.size else None
+        self.sizes: dict[str, tuple[int, int]] | None = None
         if options.labels:
             labels = Labels.folder(options.labels)
             if not self.size:

@@ -121,10 +121,7 @@ def encode_frame(frame: Any, classes: int, profile: str, values: str) -> np.ndar
     if numbers.size > MAX_FRAME_ELEMENTS:
         most = f"at most {MAX_FRAME_ELEMENTS}; store a lower resolution"
         raise InputError(f"{numbers.size} numbers in a frame, {most}")
-    bad = np.isnan(numbers) | np.isposinf(numbers)
-    if bad.any():
-        first = f"the first at [class, y, x] = {np.argwhere(bad)[0].tolist()}"
-        raise InputError(f"{int(bad.sum())} NaN or +inf, {first}; repair the model's output")
+    _refuse(np.isnan(numbers) | np.isposinf(numbers), "NaN or +inf", "[class, y, x]")
     if values == "probabilities":
         negative = int((numbers < 0).sum())
         if negative:
@@ -132,12 +129,16 @@ def encode_frame(frame: Any, classes: int, profile: str, values: str) -> np.ndar
             raise InputError(f"{negative} negative probabilities; {advice}")
         with np.errstate(divide="ignore"):
             numbers = np.log(numbers)  # softmax is p by its sum: what sums to less is normalised
-    dead = np.isneginf(numbers).all(axis=0)
-    if values != "scores" and dead.any():
-        lack = "have no class with a finite logit (or a probability above 0)"
-        first = f"the first at [y, x] = {np.argwhere(dead)[0].tolist()}"
-        raise InputError(f"{int(dead.sum())} pixels {lack}, {first}; repair the model's output")
+    if values != "scores":
+        what = "pixels have no class with a finite logit (or a probability above 0)"
+        _refuse(np.isneginf(numbers).all(axis=0), what, "[y, x]")
     return np.ascontiguousarray(PROFILES[profile].encode(numbers))
+
+
+def _refuse(bad: Any, what: str, axes: str) -> None:
+    if bad.any():
+        first = f"the first at {axes} = {np.argwhere(bad)[0].tolist()}"
+        raise InputError(f"{int(bad.sum())} {what}, {first}; repair the model's output")
 
 
 def to_numpy(frame: Any) -> np.ndarray:

@@ -22,6 +22,7 @@ from fusion.stores import format as disk
 from fusion.stores.codec import PROFILES
 from fusion.text import closest, did_you_mean
 
+Members = list[tuple[int, np.ndarray]]  # frames of one file: position in the video, target
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
@@ -45,11 +46,8 @@ class LogitStore:
         self.path = Path(path)
         info, group = read_group(self.path)
         self.info, self.model, self.classes = info, info.model, info.classes
-        self.profile, self.values, self.kernel_values = (
-            info.profile,
-            info.values,
-            info.kernel_values,
-        )
+        self.profile, self.values = info.profile, info.values
+        self.kernel_values = info.kernel_values
         found = (disk.parse_video(folder, info, group) for folder in committed(self.path))
         self._videos = {video.video: video for video in found}
         self.videos = tuple(sorted(self._videos))
@@ -128,28 +126,24 @@ def committed(root: Path) -> list[Path]:
     return [folder for folder in folders if os.path.lexists(folder / disk.COMMIT)]
 
 
-def read_codes(
-    folder: Path, info: disk.VideoInfo, profile: str, wanted: Sequence[int]
-) -> np.ndarray:
+def read_codes(folder: Path, info: disk.VideoInfo, profile: str, at: Sequence[int]) -> np.ndarray:
     """Frames of a committed video by their positions, [T, C, h, w] in the profile's dtype."""
     try:
-        out = np.empty((len(wanted), *info.frame_shape), PROFILES[profile].dtype)
+        out = np.empty((len(at), *info.frame_shape), PROFILES[profile].dtype)
     except (MemoryError, ValueError) as error:
         where = f"{folder.parent}: video {info.video!r}"
         raise StoreError(f"{where}: {error}; read fewer frames at a time") from error
     # a file is opened once, however many of its frames are wanted
-    shards: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for target, index in zip(out, wanted, strict=True):
+    shards: dict[int, Members] = {}
+    for target, index in zip(out, at, strict=True):
         shards.setdefault(index // info.shard_frames, []).append((index, target))
     for shard, members in shards.items():
         _read_shard(folder, info, shard, members)
     return out
 
 
-def _read_shard(
-    folder: Path, info: disk.VideoInfo, shard: int, members: list[tuple[int, np.ndarray]]
-) -> None:
-    """Fills the targets of some (position, target) of one file."""
+def _read_shard(folder: Path, info: disk.VideoInfo, shard: int, members: Members) -> None:
+    """Fills the targets of one file."""
     where = f"{folder.parent.name}: video {info.video!r}"
     name = f"c/{shard}/0/0/0"
     path = folder / name

@@ -7,8 +7,9 @@ SOURCE/<video>/<frame>.npy|npz    [C, H, W]; nnU-Net's are read by their key ("p
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,13 +53,17 @@ class Arrays:
         return found
 
     def frames(self, source: Source, classes: int) -> tuple[Sequence[str], Iterable[np.ndarray]]:
-        clips = (
-            as_clip(load_array(file, self.key), classes, self.axes, file) for file in source.files
-        )
-        if source.named:  # files are opened one by one, as the writer asks for frames
-            ids = [file.stem for file in source.files]
-            return ids, (_only(clip, file) for clip, file in zip(clips, source.files, strict=True))
-        clip = next(clips)
+        def clips() -> Iterator[np.ndarray]:
+            for file in source.files:  # opened one by one, as the writer asks for frames
+                clip = as_clip(load_array(file, self.key), classes, self.axes, file)
+                if source.named and len(clip) != 1:
+                    problem = f"holds {len(clip)} frames, one expected in a file per frame"
+                    raise InputError(f"{file}: {problem}; put videos into one file each")
+                yield clip
+
+        if source.named:
+            return [file.stem for file in source.files], chain.from_iterable(clips())
+        clip = next(clips())
         return [f"{i:05d}" for i in range(len(clip))], clip
 
 
@@ -80,13 +85,6 @@ def _listed(folder: Path) -> list[Path]:
     except OSError as error:
         problem = f"cannot be listed ({error.strerror})"
         raise InputError(f"{folder}: {problem}; check the folder's rights") from error
-
-
-def _only(clip: np.ndarray, path: Path) -> np.ndarray:
-    if len(clip) != 1:
-        problem = f"holds {len(clip)} frames, one expected in a file per frame"
-        raise InputError(f"{path}: {problem}; put videos into one file each")
-    return clip[0]
 
 
 def load_array(path: Path, key: str | None) -> np.ndarray:
