@@ -22,7 +22,7 @@ from fusion.labels import Labels
 Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"
 _known_options: set[str] = set()  # of every parser made so far, without their dashes
-_called_as: dict[str, str] = {}  # how a module's command was called, where not by `python -m`
+called_as: dict[str, str] = {}  # module of a command -> its name, where not `python -m MODULE`
 
 
 def run(main: Main, arguments: Sequence[str] | None = None) -> int:
@@ -67,15 +67,10 @@ class Parser(argparse.ArgumentParser):
 
 def parser(module: str, description: str, epilog: str | None = None) -> Parser:
     """The parser of a command: `python -m MODULE`, or the name that `called_as` gave it."""
-    program = _called_as.get(module, f"python -m {module}")
+    program = called_as.get(module, f"python -m {module}")
     text = epilog.replace(f"python -m {module}", program) if epilog else None
     plain = argparse.RawDescriptionHelpFormatter
     return Parser(prog=program, description=description, epilog=text, formatter_class=plain)
-
-
-def called_as(module: str, name: str) -> None:
-    """Makes help and examples of a module's command say `name`."""
-    _called_as[module] = name
 
 
 Options = argparse._ActionsContainer  # a parser, or a group of its options

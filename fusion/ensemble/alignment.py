@@ -44,7 +44,7 @@ def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict
         if lacking and strict:
             raise _incomplete(lacking[0], f"has no video {video!r}, other stores have it")
         if lacking:
-            left_out[video] = [str(store.path) for store in lacking]
+            left_out.setdefault(video, []).extend(str(store.path) for store in lacking)
             continue
         sets = {store: set(store.frames(video)) for store in stores}
         common = set.intersection(*sets.values())

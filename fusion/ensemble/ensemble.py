@@ -102,8 +102,7 @@ class Ensemble:
         """Frame ids of a video, in stored order."""
         if video not in self._frames:
             self.stores[0].describe(video)  # names the closest
-            advice = "see left_out for who lacks it"
-            raise InputError(f"video {video!r} is not in every store; {advice}")
+            raise InputError(f"video {video!r} is not in every store; left_out says who lacks it")
         return self._frames[video]
 
     def size(self, video: str) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from typing import Any
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
 from fusion.stores import LogitStore
-from fusion.text import closest
+from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 1
 KEYS = ("groups", "weights", "temperatures", "resize")
@@ -44,9 +44,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error}); {advice}") from error
     for key in document:
         if key not in KEYS:
-            close = closest(key, KEYS)
-            hint = f", did you mean {close!r}?" if close else ""
-            raise InputError(f"{path}: unknown key {key!r}{hint}; known are {KEYS}")
+            raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key, KEYS)}")
         if key in TABLES and not isinstance(document[key], dict):
             raise InputError(f"{path}: {key} is {document[key]!r:.60}; make it a table [{key}]")
     if not document.get("groups"):

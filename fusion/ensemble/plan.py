@@ -73,9 +73,8 @@ def make_plan(
     # a mean per group and resolution
     means = groups * classes * 4 * sum({h * w for _, h, w in frame_shapes})
     planes = {"group_means": groups * classes, "probabilities": classes}
-    row = (
-        2 * sum(planes.get(name, 1) for name in outputs) * width * 4
-    )  # and a temporary of its size
+    # twice: beside a row is a temporary of its size
+    row = 2 * sum(planes.get(name, 1) for name in outputs) * width * 4
     least = frame + means + row
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""

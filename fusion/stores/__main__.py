@@ -23,7 +23,7 @@ from fusion.stores.importers.protocol import Source
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
 from fusion.stores.writer import LogitWriter
-from fusion.text import closest, say_bytes, table
+from fusion.text import did_you_mean, say_bytes, table
 
 EPILOG = """examples:
   python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt \\
@@ -148,11 +148,8 @@ class _Given:
         video, frames = source.video, None if source.named else self.frames
         for names in (frames, self.sizes):
             if names is not None and video not in names:
-                close = closest(video, names)
-                others = f"they name {len(names)} other videos"
-                hint = f"did you mean the {close!r} there?" if close else others
                 problem = f"--frames or --labels say nothing of video {video!r}"
-                raise InputError(f"{source.files[0]}: {problem}; {hint}")
+                raise InputError(f"{source.files[0]}: {problem}{did_you_mean(video, names)}")
         size = self.size if self.sizes is None else self.sizes[video]
         return None if frames is None else frames[video], size
 

@@ -48,9 +48,7 @@ class GapCodec(Codec):
         """uint8 codes of finite or -inf logits; InputError where the array has no class axis."""
         logits = np.asarray(buf, dtype=np.float32)
         if logits.ndim < 3:
-            raise InputError(
-                f"GapCodec.encode: got shape {list(logits.shape)}; give [..., C, h, w]"
-            )
+            raise InputError(f"GapCodec: got shape {list(logits.shape)}; give [..., C, h, w]")
         top_class = logits.argmax(axis=-3, keepdims=True)
         with np.errstate(over="ignore"):  # a gap beyond float32 is beyond the range as well
             gap = np.take_along_axis(logits, top_class, axis=-3) - logits
@@ -123,10 +121,9 @@ def encode_frame(frame: Any, classes: int, profile: str, values: str) -> np.ndar
         raise InputError(f"{numbers.size} numbers in a frame, {most}")
     _refuse(np.isnan(numbers) | np.isposinf(numbers), "NaN or +inf", "[class, y, x]")
     if values == "probabilities":
-        negative = int((numbers < 0).sum())
-        if negative:
-            advice = "write logits with values='logits'"
-            raise InputError(f"{negative} negative probabilities; {advice}")
+        below = int((numbers < 0).sum())
+        if below:
+            raise InputError(f"{below} negative probabilities; write logits with values='logits'")
         with np.errstate(divide="ignore"):
             numbers = np.log(numbers)  # softmax is p by its sum: what sums to less is normalised
     if values != "scores":

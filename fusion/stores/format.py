@@ -88,11 +88,6 @@ class StoreInfo:
     values: Values
     provenance: Document
 
-    @property
-    def kernel_values(self) -> Literal["logits", "probabilities"]:
-        """What `fusion.kernels` calls the stored numbers: its "probabilities" get no softmax."""
-        return "probabilities" if self.values == "scores" else "logits"
-
     def document(self) -> bytes:
         """The group's zarr.json; InputError where name or provenance cannot stand in it."""
         codec = PROFILES[self.profile].config
@@ -210,7 +205,7 @@ def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path)
     """zarr.json is by now the committed one; refuses what this library would not have written."""
     try:
         attributes = _attributes(array, path)
-        shape = tuple(map(int, array["shape"]))
+        shape: Any = tuple(map(int, array["shape"]))
         shard = tuple(map(int, array["chunk_grid"]["configuration"]["chunk_shape"]))
         (outer,) = array["codecs"]
         inner = [codec["name"] for codec in outer["configuration"]["codecs"]]
@@ -219,7 +214,7 @@ def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path)
         crc = tuple(map(int, commit["crc32c"]))
         frames = checked_ids(attributes["frames"])
         size = (int(attributes["height"]), int(attributes["width"]))
-        info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)  # type: ignore[arg-type]
+        info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)
         key, dtype = video_key(info.video), array["data_type"]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise damaged(path, f"not an array of a logit store ({error!r})") from error

@@ -35,7 +35,7 @@ class LogitStore:
         classes: C names.
         profile: "compact" (uint8 gap codes) or "exact" (float16).
         values: what the source was ("logits", "probabilities" kept as logarithms, "scores").
-        kernel_values: what `fusion.kernels` is to take the codes for.
+        kernel_values: what `fusion.kernels` calls the codes; its "probabilities" get no softmax.
 
     Raises:
         StoreError: the folder is no store.
@@ -47,7 +47,7 @@ class LogitStore:
         info, group = read_group(self.path)
         self.info, self.model, self.classes = info, info.model, info.classes
         self.profile, self.values = info.profile, info.values
-        self.kernel_values = info.kernel_values
+        self.kernel_values = "probabilities" if info.values == "scores" else "logits"
         found = (disk.parse_video(folder, info, group) for folder in committed(self.path))
         self._videos = {video.video: video for video in found}
         self.videos = tuple(sorted(self._videos))
