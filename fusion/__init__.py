@@ -1,5 +1,4 @@
-"""segfusion: cache many segmentation models' logits once, fuse them at memory speed, and find the
-weights honestly.
+"""segfusion: cache many segmentation models' logits, fuse them at memory speed, weight honestly.
 
 The public names below load on first use, so that ``import fusion`` costs nothing.
 """
@@ -26,18 +25,14 @@ if TYPE_CHECKING:
     from fusion.search.result import SearchResult
     from fusion.stores import LogitStore, LogitWriter
 
-_HOMES = {
+_ERRORS = ("FusionError", "InputError", "StoreError", "CorruptStoreError", "StoreConflictError")
+_HOMES = dict.fromkeys(_ERRORS, "fusion.errors") | {
     "HierarchicalEnsemble": "fusion.hierarchical",
     "LogitStore": "fusion.stores",
     "LogitWriter": "fusion.stores",
     "Labels": "fusion.labels",
     "Scores": "fusion.metrics",
     "SearchResult": "fusion.search.result",
-    "FusionError": "fusion.errors",
-    "InputError": "fusion.errors",
-    "StoreError": "fusion.errors",
-    "CorruptStoreError": "fusion.errors",
-    "StoreConflictError": "fusion.errors",
 }
 __all__ = [
     "CorruptStoreError",

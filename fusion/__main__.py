@@ -21,7 +21,7 @@ class Command:
     first: tuple[str, ...] = ()
 
     def run(self, name: str, arguments: Sequence[str]) -> int:
-        cli.called_as(self.module, f"segfusion {name}")
+        cli.called_as[self.module] = f"segfusion {name}"
         home = importlib.import_module(self.module)
         if hasattr(home, "__path__"):  # a room: its command is its __main__
             home = importlib.import_module(f"{self.module}.__main__")

@@ -19,16 +19,13 @@ from typing import Any
 from fusion.errors import FusionError, InputError
 from fusion.labels import Labels
 
+Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"
 _parsers: list[argparse.ArgumentParser] = []  # every one made so far
-_called_as: dict[
-    str, str
-] = {}  # module of a command -> how it was called, where that is not `python -m`
+called_as: dict[str, str] = {}  # module of a command -> its name, where not `python -m MODULE`
 
 
-def run(
-    main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None
-) -> int:
+def run(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Runs a command's main; library errors become one line on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -51,8 +48,7 @@ def _terminate(*_: object) -> None:
 
 
 def in_options(text: str) -> str:
-    """An error in the words of the command line: where a command has --align, align='x' reads
-    --align x."""
+    """An error in a command's words: where it has --align, align='x' reads --align x."""
 
     known = {flag for parser in _parsers for flag in parser._option_string_actions}
 
@@ -72,17 +68,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(module: str, description: str, epilog: str | None = None) -> Parser:
-    """The parser of a command that `python -m MODULE` runs, or `segfusion` under a name of its
-    own."""
-    program = _called_as.get(module, f"python -m {module}")
+    """The parser of a command: `python -m MODULE`, or the name that `called_as` gave it."""
+    program = called_as.get(module, f"python -m {module}")
     text = epilog.replace(f"python -m {module}", program) if epilog else None
-    formatter = argparse.RawDescriptionHelpFormatter
-    return Parser(prog=program, description=description, epilog=text, formatter_class=formatter)
-
-
-def called_as(module: str, name: str) -> None:
-    """Makes help and examples of a module's command say `name`."""
-    _called_as[module] = name
+    plain = argparse.RawDescriptionHelpFormatter
+    return Parser(prog=program, description=description, epilog=text, formatter_class=plain)
 
 
 Options = argparse._ActionsContainer  # a parser, or a group of its options
@@ -90,22 +80,14 @@ Options = argparse._ActionsContainer  # a parser, or a group of its options
 
 def add_truth(options: Options) -> None:
     """Where the ground truth is."""
-    options.add_argument(
-        "--labels", type=Path, metavar="DIR", help="ground truth <video>/<frame>.png, void 255"
-    )
-    options.add_argument(
-        "--vspw",
-        type=Path,
-        metavar="ROOT",
-        help="ground truth of a VSPW release instead of --labels",
-    )
-    options.add_argument("--split", default="val", help="split of --vspw (default val)")
-    options.add_argument(
-        "--stray",
-        choices=("error", "void"),
-        default="error",
-        help="label values outside the classes (default error)",
-    )
+    add = options.add_argument
+    labels = "ground truth <video>/<frame>.png, void 255"
+    add("--labels", type=Path, metavar="DIR", help=labels)
+    vspw = "ground truth of a VSPW release instead of --labels"
+    add("--vspw", type=Path, metavar="ROOT", help=vspw)
+    add("--split", default="val", help="split of --vspw (default val)")
+    stray = "label values outside the classes (default error)"
+    add("--stray", choices=("error", "void"), default="error", help=stray)
 
 
 def read_truth(options: argparse.Namespace) -> Labels:
@@ -117,26 +99,16 @@ def read_truth(options: argparse.Namespace) -> Labels:
     return Labels.folder(options.labels, stray=options.stray)
 
 
-def add_memory(options: Options) -> None:
-    options.add_argument("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
+def _adds(name: str, **facts: Any) -> Callable[[Options], object]:
+    return lambda options: options.add_argument(name, **facts)
 
 
-def add_device(options: Options) -> None:
-    options.add_argument("--device", default="auto", help="auto, cpu or cuda")
-
-
-def add_scheduler(options: Options) -> None:
-    options.add_argument(
-        "--scheduler",
-        default="threads",
-        help="threads, processes, synchronous or tcp://host:port (default threads)",
-    )
-
-
-def add_json(options: Options) -> None:
-    options.add_argument(
-        "--json", action="store_true", help="machine-readable result on stdout, scores as fractions"
-    )
+_SCHEDULERS = "threads, processes, synchronous or tcp://host:port (default threads)"
+_JSON = "machine-readable result on stdout, scores as fractions"
+add_memory = _adds("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
+add_device = _adds("--device", default="auto", help="auto, cpu or cuda")
+add_scheduler = _adds("--scheduler", default="threads", help=_SCHEDULERS)
+add_json = _adds("--json", action="store_true", help=_JSON)
 
 
 def print_json(value: Any) -> None:

@@ -24,17 +24,13 @@ CLASSES, FRAMES, VIDEOS = 124, 5, 6
 SIZE, NATIVE = (120, 160), (30, 40)
 FAMILIES = {"maskformer": 11, "swin": 11}
 REGIONS = 22
-COMMON, SHARED = (
-    0.45,
-    0.35,
-)  # parts of a mistake's variance that all models, and a family's models, have in common
+COMMON, SHARED = 0.45, 0.35  # of a mistake's variance: of all models, of one family's
 VOID_ROWS = 3
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One video: targets [T, H, W] uint8, the region of each pixel [T, H, W], and the class of each
-    region [R]."""
+    """One video: targets [T, H, W] uint8, pixels' regions [T, H, W], regions' classes [R]."""
 
     video: str
     targets: np.ndarray
@@ -44,9 +40,8 @@ class Scene:
 
 def random(*key: object) -> np.random.Generator:
     """A generator that depends on its key alone, so that any part can be made again by itself."""
-    return np.random.default_rng(
-        int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little")
-    )
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def class_frequencies(split: str) -> np.ndarray:
@@ -57,8 +52,7 @@ def class_frequencies(split: str) -> np.ndarray:
 
 
 def make_scene(split: str, index: int) -> Scene:
-    """Regions with a class each drift over the image; the label of a pixel is its nearest region's
-    class, some rows are void."""
+    """Regions drift over the image; a pixel has the nearest one's class, some rows are void."""
     draw = random("scene", split, index)
     region_class = draw.choice(CLASSES, REGIONS, p=class_frequencies(split)).astype(np.int64)
     start, speed = draw.uniform(0, 1, (REGIONS, 2)) * SIZE, draw.normal(0, 1.5, (REGIONS, 2))
@@ -66,10 +60,8 @@ def make_scene(split: str, index: int) -> Scene:
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     regions = np.empty((FRAMES, *SIZE), np.int64)
     for t in range(FRAMES):
-        place = start + t * speed
-        distance = [
-            (y - place[r, 0]) ** 2 + (x - place[r, 1]) ** 2 - reach[r] for r in range(REGIONS)
-        ]
+        places = zip(start + t * speed, reach, strict=True)
+        distance = [(y - r[0]) ** 2 + (x - r[1]) ** 2 - far for r, far in places]
         regions[t] = np.argmin(distance, axis=0)
     targets = region_class[regions].astype(np.uint8)
     targets[:, :VOID_ROWS] = 255
@@ -79,73 +71,55 @@ def make_scene(split: str, index: int) -> Scene:
 def model_logits(
     scene: Scene, shares: list[torch.Tensor], family: str, member: int
 ) -> Iterator[np.ndarray]:
-    """One model's logits [C, h, w] of each frame of a scene. shares: `region_share` of every
-    frame."""
-    common, shared, own = (
-        random("common", scene.video),
-        random("shared", family, scene.video),
-        random("own", family, member, scene.video),
-    )
+    """A model's logits [C, h, w] of each frame of a scene, whose `region_share`s are given."""
+    own = random("own", family, member, scene.video)
+    draws = (random("common", scene.video), random("shared", family, scene.video), own)
     skill = random("skill", family, member).normal(0, 0.25)
-    look_alike = (
-        scene.region_class
-        + 1
-        + random("look-alike", family).integers(0, CLASSES - 1, CLASSES)[scene.region_class]
-    ) % CLASSES
-    parts = zip((COMMON, SHARED, 1 - COMMON - SHARED), (common, shared, own), strict=True)
+    step = random("look-alike", family).integers(0, CLASSES - 1, CLASSES)
+    look_alike = (scene.region_class + 1 + step[scene.region_class]) % CLASSES
+    parts = zip((COMMON, SHARED, 1 - COMMON - SHARED), draws, strict=True)
     mistake = sum(part**0.5 * draw.normal(0, 1, REGIONS) for part, draw in parts)
     rarity = np.log1p(scene.region_class) / np.log1p(CLASSES)
-    doubt = np.clip(
-        1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.5), 0.0, 1.9
-    )  # above 1 the look-alike wins the region
+    # above 1 the look-alike wins the region
+    doubt = np.clip(1.0 + 0.55 * (mistake - skill + 0.9 * rarity - 1.5), 0.0, 1.9)
+    doubts = torch.from_numpy(doubt).float()[:, None, None]
     strength = own.uniform(4.0, 6.0)
     for share in shares:
-        logits = torch.zeros(CLASSES, *NATIVE)
-        logits.index_add_(0, torch.from_numpy(scene.region_class), strength * share)
-        logits.index_add_(
-            0,
-            torch.from_numpy(look_alike),
-            strength * share * torch.from_numpy(doubt).float()[:, None, None],
-        )
+        logits, won = torch.zeros(CLASSES, *NATIVE), strength * share
+        logits.index_add_(0, torch.from_numpy(scene.region_class), won)
+        logits.index_add_(0, torch.from_numpy(look_alike), won * doubts)
         coarse = torch.from_numpy(own.normal(0, 0.8, (1, CLASSES, 6, 8)).astype(np.float32))
-        logits += torch.nn.functional.interpolate(
-            coarse, NATIVE, mode="bilinear", align_corners=False
-        )[0]
+        logits += torch.nn.functional.interpolate(coarse, NATIVE, mode="bilinear")[0]
         yield logits.numpy()
 
 
 def region_share(regions: np.ndarray) -> torch.Tensor:
-    """[R, h, w]: which part of each store pixel every region covers, a little blurred as networks
-    do."""
+    """[R, h, w]: the part of each store pixel that a region covers, blurred as networks do."""
     onehot = (torch.arange(REGIONS)[:, None, None] == torch.from_numpy(regions)).float()
     share = torch.nn.functional.interpolate(onehot[None], NATIVE, mode="area")
     return torch.nn.functional.avg_pool2d(share, 3, stride=1, padding=1, count_include_pad=False)[0]
 
 
 def write(folder: Path, split: str) -> Iterator[str]:
-    """Fills folder/<split>/<model>.zarr and folder/labels/<split>; yields each model's name. What
-    is there already is kept."""
+    """Fills folder/<split>/<model>.zarr and folder/labels/<split>, keeps what is there already.
+
+    Yields each model's name.
+    """
     scenes = [make_scene(split, index) for index in range(VIDEOS)]
     shares = {scene.video: [region_share(regions) for regions in scene.regions] for scene in scenes}
+    frames = [f"{t:05d}" for t in range(FRAMES)]
     for scene in scenes:
-        for t, target in enumerate(scene.targets):
-            path = folder / "labels" / split / scene.video / f"{t:05d}.png"
+        for frame, target in zip(frames, scene.targets, strict=True):
+            path = folder / "labels" / split / scene.video / f"{frame}.png"
             write_labels(path, target, overwrite=True)
     names = [f"class_{k:03d}" for k in range(CLASSES)]
-    for family, count in FAMILIES.items():
-        for member in range(1, count + 1):
-            model = f"{family}_{member:02d}"
-            with LogitWriter(
-                folder / split / f"{model}.zarr", names, provenance={"simulated": True}
-            ) as writer:
-                for scene in scenes:
-                    with writer.video(
-                        scene.video, frames=[f"{t:05d}" for t in range(FRAMES)], size=SIZE
-                    ) as out:
-                        for logits in (
-                            model_logits(scene, shares[scene.video], family, member)
-                            if not out.committed
-                            else ()
-                        ):
-                            out.append(logits)
-            yield model
+    for family, member in ((name, k + 1) for name, n in FAMILIES.items() for k in range(n)):
+        model = f"{family}_{member:02d}"
+        path = folder / split / f"{model}.zarr"
+        writer = LogitWriter(path, names, provenance={"simulated": True})
+        for scene in scenes:
+            with writer.video(scene.video, frames=frames, size=SIZE) as out:
+                made = model_logits(scene, shares[scene.video], family, member)
+                for logits in () if out.committed else made:
+                    out.append(logits)
+        yield model

@@ -11,20 +11,18 @@ if TYPE_CHECKING:
 
 
 def chosen(name: str) -> torch.device:
-    """torch's device of a name; "auto" is a GPU where torch finds one. InputError: no name, or no
-    such device here."""
+    """torch's device of a name, "auto" is a GPU where torch finds one; InputError where none is."""
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    problem = "; give 'auto', 'cpu' or 'cuda' (ROCm included)"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device: got {name!r}; give 'auto', 'cpu' or 'cuda'") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device: got {name!r}; give 'auto', 'cpu' or 'cuda' (ROCm included)")
+        raise InputError(f"device: got {name!r}{problem}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device: got {name!r}, torch sees no GPU of that name; give 'auto' or 'cpu'"
-        )
-    return device
+        problem = ", torch sees no GPU of that name; give 'auto' or 'cpu'"
+    elif device.type in ("cpu", "cuda"):
+        return device
+    raise InputError(f"device: got {name!r}{problem}")

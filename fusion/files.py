@@ -6,6 +6,7 @@
     publish(draft, place)      makes what was staged visible; of two owners the first wins
     sweep(root)                removes the staging folders whose owners died
     locked(folder)             one process at a time, for what somebody else's code opens
+    opened(path)               a handle that is closed again
 
 A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
 random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
@@ -34,6 +35,18 @@ STAGING = ".staging"  # of a root: work in progress, never read
 LOCK = "lock"
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # of file systems without them
 FULL = (errno.ENOSPC, errno.EDQUOT)
+PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # no link, and no pipe that a reader hangs at
+CLAIM = os.O_RDWR | os.O_NOFOLLOW  # of a lock
+
+
+@contextlib.contextmanager
+def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """The handle of a file or folder, closed when the block ends."""
+    handle = os.open(path, flags, 0o644)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -102,20 +115,18 @@ def _link(draft: Path, path: Path) -> None:
         draft.replace(path)
 
 
-def write_bytes(
-    path: Path, content: bytes, *, overwrite: bool = True, durable: bool = False
-) -> None:
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = False) -> None:
     """A file with this content, as `replacing` makes it.
 
     Raises:
         StoreError: the disk refuses, or (without `overwrite`) the path is taken.
     """
     with (
-        refusals(path, len(content)),
+        refusals(path, len(data)),
         replacing(path, overwrite=overwrite, durable=durable) as scratch,
         scratch.open("xb") as file,
     ):
-        file.write(content)
+        file.write(data)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -126,29 +137,16 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A fresh folder root/.staging/<random>, locked while the block runs and removed after it."""
-    folder, lock = root / STAGING / secrets.token_hex(16), -1
-    try:
-        while lock < 0:
-            lock = _claim(folder)
+    folder, claimed = root / STAGING / secrets.token_hex(16), False
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        while not claimed:  # a sweep may take the folder just before it is locked
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                lock = stack.enter_context(opened(folder / LOCK, CLAIM | os.O_CREAT))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                claimed = os.fstat(lock).st_nlink > 0
         yield folder
-    finally:
-        if lock >= 0:
-            os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _claim(folder: Path) -> int:
-    """Makes a staging folder; the handle of its lock, or -1 where a sweep took it just then."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
-    except FileNotFoundError:
-        return -1
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if os.fstat(lock).st_nlink:
-        return lock
-    os.close(lock)
-    return -1
 
 
 def publish(draft: Path, place: Path) -> bool:
@@ -161,19 +159,17 @@ def publish(draft: Path, place: Path) -> bool:
     Returns:
         False where something is there already, which then stays.
     """
-    folder = draft.is_dir()
-    sync_tree(draft)
+    # from the leaves up; a file is no tree
+    tree = [Path(at, n) for at, _, names in os.walk(draft, topdown=False) for n in (*names, ".")]
+    for path in tree or [draft]:
+        _sync(path)
+    published = True
     try:
-        if folder:
-            os.rename(draft, place)
-        else:
-            _link(draft, place)
+        (os.rename if tree else _link)(draft, place)
     except OSError:
         if not os.path.lexists(place):
             raise
         published = False
-    else:
-        published = True
     _sync(place.parent)
     return published
 
@@ -197,48 +193,41 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
         # suppressed: its owner finished just then, or another sweep was faster
         with refusals(folder, problem="cannot be removed"), contextlib.suppress(FileNotFoundError):
             plain = folder.is_dir() and not folder.is_symlink()
-            if not plain or abs(time.time() - folder.stat().st_mtime) < age:
-                continue
-            with _dead(folder, dry_run=dry_run) as dead:
-                if dead:
-                    removed.append((folder.name, _remove(folder, dry_run=dry_run)))
+            old = plain and abs(time.time() - folder.stat().st_mtime) >= age
+            size = _remove(folder, dry_run=dry_run) if old else None
+            if size is not None:
+                removed.append((folder.name, size))
     return removed
 
 
-@contextlib.contextmanager
-def _dead(folder: Path, *, dry_run: bool) -> Iterator[bool]:
-    """Whether a staging folder's owner died; if so nobody can claim it while the block runs."""
-    # who died between folder and lock left none: made here, lest an owner come in between
-    create = 0 if dry_run else os.O_CREAT
-    try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | create, 0o644)
-    except FileNotFoundError:
-        yield folder.is_dir()
-        return
-    except OSError as error:
-        reason = f"cannot tell whether its writer lives ({error.strerror})"
-        raise StoreError(f"{folder}: {reason}; check the folder's rights") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield os.fstat(lock).st_nlink > 0  # 0: another sweep took it, and it may be claimed anew
-    finally:
-        os.close(lock)
-
-
-def _remove(folder: Path, *, dry_run: bool) -> int:
-    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    size = sum(file.lstat().st_size for file in files)
-    try:
-        if not dry_run:
-            shutil.rmtree(folder)
-    except OSError as error:
-        if error.errno == errno.ENOTEMPTY:  # claimed anew, between its lock and itself
-            raise FileNotFoundError(folder) from error
-        raise
-    return size
+def _remove(folder: Path, *, dry_run: bool) -> int | None:
+    """Removes a staging folder, which nobody can claim meanwhile; None where its owner lives."""
+    with contextlib.ExitStack() as stack:
+        try:
+            # who died between folder and lock left none: made here, lest an owner come in between
+            flags = CLAIM | (0 if dry_run else os.O_CREAT)
+            lock = stack.enter_context(opened(folder / LOCK, flags))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(lock).st_nlink:  # another sweep took it, and it may be claimed anew
+                return None
+        except BlockingIOError:
+            return None
+        except FileNotFoundError:
+            if not folder.is_dir():
+                return None
+        except OSError as error:
+            reason = f"cannot tell whether its writer lives ({error.strerror})"
+            raise StoreError(f"{folder}: {reason}; check the folder's rights") from error
+        files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+        size = sum(file.lstat().st_size for file in files)
+        try:
+            if not dry_run:
+                shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # claimed anew, between its lock and itself
+                raise
+            return None
+        return size
 
 
 @contextlib.contextmanager
@@ -247,33 +236,12 @@ def locked(folder: Path) -> Iterator[None]:
 
     Where the file system locks no folders (some network ones) nobody waits.
     """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with opened(folder) as handle:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
-
-
-def sync_tree(path: Path) -> None:
-    """fsync of a file, or of every file and folder from the leaves up."""
-    for parent, _, names in os.walk(path, topdown=False):
-        for name in names:
-            _sync(Path(parent, name))
-        _sync(Path(parent))
-    if not path.is_dir():
-        _sync(path)
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync of a folder: makes the renames inside it survive a power cut."""
-    _sync(folder)
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path) as handle:
         os.fsync(handle)
-    finally:
-        os.close(handle)

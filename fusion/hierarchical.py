@@ -29,8 +29,7 @@ class HierarchicalEnsemble(Ensemble):
         scheduler: str = "threads",
         progress: str | None = None,
     ) -> Scores:
-        """Scores against ground truth: one int64 confusion matrix a video, and what follows from
-        it.
+        """Scores against ground truth: an int64 confusion matrix a video, and what follows from it.
 
         Args:
             truth: frames without labels are not scored.
@@ -44,10 +43,11 @@ class HierarchicalEnsemble(Ensemble):
         from fusion.metrics.evaluation import VideoConfusion
         from fusion.parallel import map_videos
 
-        task = VideoConfusion(self.sharing(scheduler), truth)
-        matrices = map_videos(
-            task, self.scored_videos(truth, videos), scheduler=scheduler, progress=progress
+        task, wanted = (
+            VideoConfusion(self.sharing(scheduler), truth),
+            self.scored_videos(truth, videos),
         )
+        matrices = map_videos(task, wanted, scheduler=scheduler, progress=progress)
         return Scores(matrices, self.classes, convention)
 
     def search(self, truth: Labels, method: str = "grid", **options: Any) -> SearchResult:

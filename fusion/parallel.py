@@ -9,6 +9,7 @@ workers: Dask's own setting, ``dask.config.set(num_workers=2)``.
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -102,53 +103,38 @@ def _attempt(task: Callable[[str], Result], video: str) -> Result | _Failure:
 
 
 def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, scheduler: str) -> None:
-    deaths = dict.fromkeys(videos, 0)
-    waiting = list(videos)
+    import dask
+    from dask.callbacks import Callback
+
+    waiting = {f"video-{i}": video for i, video in enumerate(videos)}  # by Dask's key
+    started: set[str] = set()
+    deaths: Counter[str] = Counter()
     options: dict[str, Any] = {"scheduler": scheduler}
+
+    def end(key: str, result: Any, *_: Any) -> None:
+        finish(waiting[key], result)
+        del waiting[key]
+
     while waiting:
-        started: set[str] = set()
+        started.clear()
+        jobs = [
+            dask.delayed(partial(attempt, video), pure=False)(dask_key_name=key)
+            for key, video in waiting.items()
+        ]
+        spawn = dask.config.set({"multiprocessing.context": "spawn"})
         try:
-            _dask_round(attempt, waiting, finish, started, options)
+            with Callback(pretask=lambda key, *_: started.add(key), posttask=end), spawn:
+                # chunksize 1: a chunk would be lost as a whole when its worker dies
+                dask.compute(*jobs, chunksize=1, optimize_graph=False, **options)
         except BrokenProcessPool as error:
-            for video in started & set(waiting):
-                deaths[video] += 1
-            fatal = [video for video in waiting if deaths[video] >= DEATHS]
+            deaths.update(started & waiting.keys())
+            fatal = [video for key, video in waiting.items() if deaths[key] >= DEATHS]
             if fatal:
                 raise FusionError(
                     f"video {fatal[0]!r}: its worker process died {DEATHS} times; out of memory, "
                     "or a script without ``if __name__ == '__main__':``? Try scheduler threads"
                 ) from error
             options["num_workers"] = 1  # one video at a time, so that the right one is blamed
-
-
-def _dask_round(
-    attempt: Attempt,
-    waiting: list[str],
-    finish: Finish,
-    started: set[str],
-    options: dict[str, Any],
-) -> None:
-    """Runs what waits; videos leave `waiting` as they finish and enter `started` as they begin."""
-    import dask
-    from dask.callbacks import Callback
-
-    names = {f"video-{i}": video for i, video in enumerate(waiting)}
-
-    def begin(key: str, *_: Any) -> None:
-        started.add(names[key])
-
-    def end(key: str, result: Any, *_: Any) -> None:
-        finish(names[key], result)
-        waiting.remove(names[key])
-
-    jobs = [
-        dask.delayed(partial(attempt, video), pure=False)(dask_key_name=key)
-        for key, video in names.items()
-    ]
-    spawn = dask.config.set({"multiprocessing.context": "spawn"})
-    with Callback(pretask=begin, posttask=end), spawn:
-        # chunksize 1: a chunk would be lost as a whole when its worker dies
-        dask.compute(*jobs, chunksize=1, optimize_graph=False, **options)
 
 
 def _run_cluster(attempt: Attempt, videos: Sequence[str], finish: Finish, address: str) -> None:

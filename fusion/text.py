@@ -62,8 +62,8 @@ def parse_assignments(pairs: Iterable[str], what: str) -> dict[str, str]:
     """name=value arguments of the command line."""
     found = {}
     for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name or not value:
+        name, _, value = pair.partition("=")
+        if not name or not value:
             raise InputError(f"{what}: got {pair!r}; give NAME=VALUE")
         found[name] = value
     return found
@@ -89,10 +89,10 @@ def or_none(value: float) -> float | None:
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Columns of text, the first flush left, the others flush right."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        cells = zip(row, widths, strict=True)
-        sides = [str(c).rjust(w) if i else str(c).ljust(w) for i, (c, w) in enumerate(cells)]
-        lines.append("  ".join(sides).rstrip())
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in cells
+    ]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

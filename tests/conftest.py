@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["TQDM_DISABLE"] = (
-    "1"  # bars come by the clock; tests of what stderr says must not depend on how busy the machine is
-)
+# bars come by the clock; what stderr says must not depend on how busy the machine is
+os.environ["TQDM_DISABLE"] = "1"
 
 import hypothesis
 import numpy as np
@@ -29,7 +28,7 @@ def class_names(count: int) -> list[str]:
 
 
 def save_store(path: Path, clips: dict[str, np.ndarray], **options) -> Path:
-    """A store of clips [T, C, h, w] under `path`, frame ids "0", "1", ...; options go to LogitWriter."""
+    """A store of clips [T, C, h, w] with frame ids "0", "1", ...; options go to LogitWriter."""
     classes = class_names(next(iter(clips.values())).shape[1])
     writer = LogitWriter(path, classes, **options)
     for video, clip in clips.items():
@@ -46,7 +45,7 @@ def logits():
 
 @pytest.fixture
 def store_of(tmp_path):
-    """Makes a store in the test's folder: store_of({video: clip}, name="s.zarr", **LogitWriter options) -> its path."""
+    """Makes a store in the test's folder from {video: clip}, as `save_store`; returns its path."""
 
     def make(clips: dict[str, np.ndarray], name: str = "s.zarr", **options) -> Path:
         return save_store(tmp_path / name, clips, **options)

@@ -1,4 +1,4 @@
-"""The arrows of the architecture: rooms in one order, no circle, and what a bare import may cost."""
+"""The architecture's arrows: rooms in one order, no circle, and what a bare import may cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# The order of the data is the order of reading and of imports: a room may import those before it, and its own files.
+# The order of the data, of reading and of imports: a room imports those before it, and itself.
 ORDER = (
     ["errors", "version"],
     ["files", "text", "folds", "device"],
@@ -30,17 +30,14 @@ ORDER = (
     ["demo", "predict", "evaluate", "models"],
     ["__main__", "__init__"],
 )
-COMMANDS = {
-    "fusion.search.__main__": "__main__",
-    "fusion.stores.__main__": "demo",
-}  # they live in their rooms
+# they live in their rooms
+COMMANDS = {"fusion.search.__main__": "__main__", "fusion.stores.__main__": "demo"}
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:
     parts = path.relative_to(root).with_suffix("").parts
-    parts = (
-        parts if parts[0] == "fusion" else ("fusion", *parts)
-    )  # kernels and models are linked into fusion
+    if parts[0] != "fusion":  # kernels and models are linked into fusion
+        parts = ("fusion", *parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
@@ -52,7 +49,7 @@ def sources() -> dict[str, Path]:
 
 
 def imported(text: str, module: str, package: bool) -> set[str]:
-    """Absolute names of all that a file imports: relative ones, inside functions, and for type checking only, too."""
+    """Absolute names of all that a file imports, also in functions and for type checking."""
     found: set[str] = set()
     here = module.split(".") if package else module.split(".")[:-1]
     for node in ast.walk(ast.parse(text)):
@@ -61,9 +58,8 @@ def imported(text: str, module: str, package: bool) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level + 1] if node.level else []
             whole = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {f"{whole}.{alias.name}" for alias in node.names} | {whole}.difference(
-                {"fusion"}
-            )
+            names = {f"{whole}.{alias.name}" for alias in node.names}
+            found |= names | ({whole} - {"fusion"})
     return {name for name in found if name.split(".")[0] in ("fusion", "kernels", "models")}
 
 
@@ -74,9 +70,8 @@ def graph() -> dict[str, set[str]]:
     for module, path in known.items():
         names = imported(path.read_text(), module, path.name == "__init__.py")
         edges[module] = {name for name in names if name in known and name != module}
-        if any(
-            name.count(".") < 2 and name not in known for name in names
-        ):  # the package itself, or a name of it
+        # the package itself, or a name of it
+        if any(name.count(".") < 2 and name not in known for name in names):
             edges[module].add("fusion.__init__")
     return edges
 
@@ -132,15 +127,12 @@ def test_the_walk_sees_relative_and_hidden_imports():
     text = (
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from ..labels import Labels\n"
-        "def f():\n    from fusion.search import search\n    from . import sibling\n    import models.train\n"
+        "def f():\n    from fusion.search import search\n    from . import sibling\n"
+        "    import models.train\n"
     )
     found = imported(text, "fusion.stores.reader", package=False)
-    assert {
-        "fusion.labels.Labels",
-        "fusion.search",
-        "fusion.stores.sibling",
-        "models.train",
-    } <= found
+    hidden = {"fusion.labels.Labels", "fusion.search", "fusion.stores.sibling", "models.train"}
+    assert hidden <= found
 
 
 @pytest.mark.parametrize(
@@ -165,7 +157,7 @@ def test_imports_stay_light(statement, heavy):
 
 
 def test_kernels_carries_no_version():
-    """Hugging Face transformers probes a package named `kernels` by its __version__; from a checkout ours is importable."""
+    """Transformers probes a package `kernels` by its __version__, and may find ours."""
     import fusion.kernels
 
     assert not hasattr(fusion.kernels, "__version__")

@@ -247,3 +247,14 @@ def test_sweeping_all_the_time_takes_no_living_owners_work(tmp_path):
     assert [(tmp_path / str(n) / "a").read_text() for n in range(300)] == [
         str(n) for n in range(300)
     ]
+
+
+def test_a_folder_is_locked_by_one_at_a_time(tmp_path, monkeypatch):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    with files.locked(tmp_path), pytest.raises(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(handle)
+    monkeypatch.setattr(files.fcntl, "flock", failing)  # a file system that locks no folders
+    with files.locked(tmp_path):
+        assert names(tmp_path) == []

@@ -1,5 +1,4 @@
-"""What the stores of an ensemble must have in common: classes, image sizes, and (by id, never by
-position) frames."""
+"""What an ensemble's stores share: classes, image sizes and (by id, never by position) frames."""
 
 from __future__ import annotations
 
@@ -10,35 +9,35 @@ from pathlib import Path
 from fusion.errors import InputError
 from fusion.stores import LogitStore
 
-Frames = dict[str, tuple[str, ...]]
+Stores = Sequence[LogitStore]
+Ids = tuple[str, ...]
 
 
-def common_classes(stores: Sequence[LogitStore]) -> tuple[str, ...]:
+def common_classes(stores: Stores) -> tuple[str, ...]:
     """The one class list of all stores; InputError names the first difference."""
     first = stores[0]
-    for store in stores[1:]:
-        if store.classes == first.classes:
-            continue
-        how = f"{len(store.classes)} classes, {first.path} has {len(first.classes)}"
-        if len(store.classes) == len(first.classes):
-            pairs = zip(store.classes, first.classes, strict=True)
-            at, (ours, theirs) = next(
-                (k, pair) for k, pair in enumerate(pairs) if len(set(pair)) > 1
-            )
+    other = next((store for store in stores if store.classes != first.classes), None)
+    if other is not None:
+        how = f"{len(other.classes)} classes, {first.path} has {len(first.classes)}"
+        if len(other.classes) == len(first.classes):
+            pairs = enumerate(zip(other.classes, first.classes, strict=True))
+            at, (ours, theirs) = next(pair for pair in pairs if len(set(pair[1])) > 1)
             how = f"class {at} is {ours!r}, in {first.path} {theirs!r}"
-        raise InputError(f"{store.path}: {how}; write all stores with one class list in one order")
+        raise InputError(f"{other.path}: {how}; write all stores with one class list in one order")
     return first.classes
 
 
-def common_frames(
-    stores: Sequence[LogitStore], *, strict: bool
-) -> tuple[Frames, dict[str, list[str]]]:
-    """Frame ids by video that all stores have, and by video (or its frames) the stores that made
-    something be left out.
+def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict[str, list[str]]]:
+    """Frame ids by video that all stores have, and who lacks what was left out.
 
-    strict: anything that one store has and another lacks is an InputError.
+    Args:
+        stores: M.
+        strict: anything that one store has and another lacks is an InputError.
+
+    Returns:
+        The frames, and paths of the lacking stores by video, or "video (count frames)".
     """
-    kept: Frames = {}
+    kept: dict[str, Ids] = {}
     left_out: dict[str, list[str]] = {}
     for video in sorted({video for store in stores for video in store.videos}):
         lacking = [store for store in stores if video not in store.videos]
@@ -47,38 +46,30 @@ def common_frames(
         if lacking:
             left_out.setdefault(video, []).extend(str(store.path) for store in lacking)
             continue
-        frames, beyond = _shared_frames(video, stores, strict=strict)
-        for store, count in beyond.items():
-            left_out.setdefault(f"{video} ({count} frames)", []).append(str(store.path))
+        sets = {store: set(store.frames(video)) for store in stores}
+        common = set.intersection(*sets.values())
+        for store, frames in sets.items():
+            extra = frames - common
+            if extra and strict:
+                other = next(s for s in stores if not extra <= sets[s])
+                what = f"lacks frame {min(extra - sets[other])!r} that {store.path} has"
+                raise _incomplete(other, f"video {video!r} {what}")
+            if extra:
+                left_out.setdefault(f"{video} ({len(extra)} frames)", []).append(str(store.path))
         _check_size(video, stores)
-        if frames:
-            kept[video] = frames
+        if common:  # in the order of the first store
+            kept[video] = tuple(frame for frame in stores[0].frames(video) if frame in common)
     if not kept:
         share = f"the {len(stores)} stores share no video and frame"
         raise InputError(f"{stores[0].path}: {share}; check that they are of one split")
     return kept, left_out
 
 
-def _shared_frames(
-    video: str, stores: Sequence[LogitStore], *, strict: bool
-) -> tuple[tuple[str, ...], dict[LogitStore, int]]:
-    """Frames that all stores have, in the first one's order, and how many more some have."""
-    sets = {store: set(store.frames(video)) for store in stores}
-    common = set.intersection(*sets.values())
-    beyond = {store: len(frames - common) for store, frames in sets.items() if frames - common}
-    for store in beyond if strict else ():
-        extra = sets[store] - common
-        other = next(s for s in stores if not extra <= sets[s])
-        frame = sorted(extra - sets[other])[0]
-        raise _incomplete(other, f"video {video!r} lacks frame {frame!r} that {store.path} has")
-    return tuple(frame for frame in stores[0].frames(video) if frame in common), beyond
-
-
 def _incomplete(store: LogitStore, message: str) -> InputError:
     return InputError(f"{store.path}: {message}; predict it too, or use align='intersect'")
 
 
-def _check_size(video: str, stores: Sequence[LogitStore]) -> None:
+def _check_size(video: str, stores: Stores) -> None:
     first = stores[0].describe(video).size
     for store in stores:
         size = store.describe(video).size
@@ -87,22 +78,18 @@ def _check_size(video: str, stores: Sequence[LogitStore]) -> None:
             raise InputError(f"{store.path}: video {video!r} is {got}; write both with one size=")
 
 
-def store_temperatures(
-    stores: Sequence[LogitStore], given: Mapping[str, float]
-) -> tuple[float, ...]:
-    """T of every store, default 1. given: by path, file name or model name."""
-    found = [1.0] * len(stores)
+def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[LogitStore, float]:
+    """T of every store, default 1; `given` names them by path, file name or model name."""
+    found = dict.fromkeys(stores, 1.0)
     for key, value in given.items():
-        fits = [k for k, store in enumerate(stores) if _is_called(store, key)]
+        fits = [store for store in stores if _is_called(store, key)]
         if not fits:
             advice = "use its path, file name or model name"
             raise InputError(f"temperatures: {key!r} names no store of the ensemble; {advice}")
         if not (math.isfinite(value) and value > 0):
-            advice = "give a finite number above 0 (logits are divided by it)"
-            raise InputError(f"temperatures: {key!r} is {value!r}; {advice}")
-        for k in fits:
-            found[k] = float(value)
-    return tuple(found)
+            raise InputError(f"temperatures: {key!r} is {value!r}; give a finite number above 0")
+        found |= dict.fromkeys(fits, float(value))
+    return found
 
 
 def _is_called(store: LogitStore, key: str) -> bool:

@@ -1,5 +1,4 @@
-"""Ensemble: mean inside a group, weighted sum over groups, labels at the resolution of the ground
-truth.
+"""Ensemble: mean inside a group, weighted sum over groups, labels at the ground truth's resolution.
 
     P_final = sum_g w_g P_g,   P_g = mean over the group's models of softmax(logits / T)
 
@@ -14,11 +13,11 @@ store pixels.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,6 +38,11 @@ if TYPE_CHECKING:
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 StoreLike = str | Path | LogitStore
+Groups = Mapping[str, Sequence[StoreLike]]
+Stores = tuple[LogitStore, ...]
+Opened = Mapping[str, Sequence[LogitStore]]
+Weights = Mapping[str, float] | None
+Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
 class Ensemble:
@@ -65,8 +69,8 @@ class Ensemble:
 
     def __init__(
         self,
-        groups: Mapping[str, Sequence[StoreLike]],
-        weights: Mapping[str, float] | None = None,
+        groups: Groups,
+        weights: Weights = None,
         *,
         resize: str = "probabilities",
         temperatures: Mapping[str, float] | None = None,
@@ -83,9 +87,11 @@ class Ensemble:
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
         self.groups = {name: _opened(name, stores, once) for name, stores in groups.items()}
         self.stores = tuple(dict.fromkeys(itertools.chain(*self.groups.values())))
-        self.temperatures = store_temperatures(self.stores, temperatures or {})
+        self._temperature = store_temperatures(self.stores, temperatures or {})
+        self.temperatures = tuple(self._temperature.values())
         self.classes = common_classes(self.stores)
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
+        self.videos = tuple(self._frames)
 
     def __repr__(self) -> str:
         sizes = {name: len(stores) for name, stores in self.groups.items()}
@@ -93,24 +99,16 @@ class Ensemble:
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
         return f"{type(self).__name__}({sums}; {data})"
 
-    @property
-    def videos(self) -> tuple[str, ...]:
-        return tuple(self._frames)
-
     def frames(self, video: str) -> tuple[str, ...]:
         """Frame ids of a video, in stored order."""
         if video not in self._frames:
             self.stores[0].describe(video)  # names the closest
-            raise InputError(
-                f"video {video!r} is not in every store; see left_out for who lacks it"
-            )
+            raise InputError(f"video {video!r} is not in every store; left_out says who lacks it")
         return self._frames[video]
 
     def size(self, video: str) -> tuple[int, int]:
         """(H, W) of a video's labels: the source size that its stores agree on."""
         return self.stores[0].describe(video).size
-
-    # ---- fused pixels ----
 
     def plan(self, video: str, outputs: Sequence[str] = ("labels",)) -> Plan:
         """How `video` will be worked through within the memory budget."""
@@ -122,38 +120,28 @@ class Ensemble:
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Band]:
-        """Fuses frame by frame: yields (frame id, rows of the label map, outputs of those rows as
-        tensors)."""
+        """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
         wanted = list(self.frames(video) if frames is None else frames)
-        place = {store: index for index, store in enumerate(self.stores)}
-        members = {name: tuple(place[s] for s in stores) for name, stores in self.groups.items()}
-        how = (self.temperatures, self.resize, self.device)
-        fusion = Fusion(self.stores, members, self.weights, *how)
-        return fusion.bands(video, wanted, self.size(video), self.plan(video, outputs), outputs)
+        fusion = Fusion(self.groups, self.weights, self._temperature, self.resize, self.device)
+        return fusion.bands(video, wanted, self.plan(video, outputs))
 
-    def label_maps(
-        self, video: str, frames: Sequence[str] | None = None
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""
         return self._whole_frames(video, frames, "labels")
 
     def predict(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Labels [T, H, W] of a video (or of some of its frames, by id): uint8, uint16 beyond 255
-        classes."""
+        """Labels [T, H, W] of a video, or of some of its frames, by id; dtype as `label_maps`."""
         maps = [labels for _, labels in self.label_maps(video, frames)]
         dtype = np.uint8 if len(self.classes) <= 255 else np.uint16
         return np.stack(maps) if maps else np.empty((0, *self.size(video)), dtype)
 
     def predict_proba(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Fused class probabilities, float32 [T, C, H, W], summing to 1 over C (weights are divided
-        by their sum)."""
+        """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C."""
         maps = [fused for _, fused in self._whole_frames(video, frames, "probabilities")]
         shape = (0, len(self.classes), *self.size(video))
         return np.stack(maps) if maps else np.empty(shape, np.float32)
 
-    def _whole_frames(
-        self, video: str, frames: Sequence[str] | None, output: str
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def _whole_frames(self, video: str, frames: Sequence[str] | None, output: str) -> Maps:
         """Puts the bands of each frame together."""
         bands: list[np.ndarray] = []
         for frame, (_, end), fused in self.stream(video, frames, (output,)):
@@ -162,18 +150,13 @@ class Ensemble:
                 yield frame, bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
                 bands = []
 
-    # ---- beside ground truth ----
-
     def scored_videos(self, truth: Labels, videos: Sequence[str] | None = None) -> tuple[str, ...]:
-        """The videos that are scored against `truth`; InputError where a store lacks one of
-        them."""
+        """The videos that are scored; InputError where a store lacks one of them."""
         wanted = tuple(truth.videos if videos is None else videos)
         lacking = [video for video in wanted if video not in self._frames]
         if lacking and self.align == "strict":
-            message = (
-                f"labels hold {len(lacking)} videos that no store has, the first {lacking[0]!r}"
-            )
-            raise InputError(f"{message}; give stores of this split, or align='intersect'")
+            got = f"labels hold {len(lacking)} videos that no store has, the first {lacking[0]!r}"
+            raise InputError(f"{got}; give stores of this split, or align='intersect'")
         kept = tuple(video for video in wanted if video in self._frames)
         if not kept:
             got = f"stores have {self.videos[:3]}, labels {wanted[:3]}"
@@ -181,86 +164,65 @@ class Ensemble:
         return kept
 
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
-        """Frames of a video that have labels, in stored order; InputError for labels of a frame
-        that was never predicted."""
+        """Frames that have labels, in stored order; InputError for labels that no frame has."""
         labels, frames = set(truth.frames(video)), self.frames(video)
         lacking = sorted(labels - set(frames))
         if lacking and self.align == "strict":
-            got = (
-                f"labels hold {len(lacking)} frames that the stores lack, the first {lacking[0]!r}"
-            )
-            raise InputError(f"video {video!r}: {got}; predict them too, or use align='intersect'")
+            what = f"{len(lacking)} frames that the stores lack, the first {lacking[0]!r}"
+            advice = "predict them too, or use align='intersect'"
+            raise InputError(f"video {video!r}: labels hold {what}; {advice}")
         if not labels & set(frames):
             got = f"no frame id of the labels ({lacking[0]!r}, ...) is one of the stores'"
             raise InputError(f"video {video!r}: {got} ({frames[0]!r}, ...)")
         return [frame for frame in frames if frame in labels]
 
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        """Ground truth [H, W] of a frame, checked against the classes and the stores' source
-        size."""
-        target, (height, width) = (
-            truth.read(video, frame, classes=len(self.classes)),
-            self.size(video),
-        )
+        """Ground truth [H, W] of a frame, checked against classes and source size."""
+        target = truth.read(video, frame, classes=len(self.classes))
+        height, width = self.size(video)
         if target.shape != (height, width):
             got = f"labels are {target.shape[0]}x{target.shape[1]}, the stores say {height}x{width}"
             where = f"video {video!r}, frame {frame!r}"
             raise InputError(f"{where}: {got}; write the stores with size= of the labels")
         return target
 
-    # ---- other groups, other options ----
-
     def with_weights(self, weights: Mapping[str, float]) -> Self:
         """The same groups under other weights."""
         return self.regrouped(self.groups, weights)
 
     def singles(self) -> Self:
-        """Every store as a group of its own, named by its model, for what looks at models one by
-        one."""
+        """Every store as a group of its own, named by its model."""
         return self.regrouped(single_groups(self.stores))
 
-    def regrouped(
-        self,
-        groups: Mapping[str, Sequence[LogitStore]],
-        weights: Mapping[str, float] | None = None,
-        **changed: Any,
-    ) -> Self:
-        """Other groups of the same stores, or of some of them. changed: constructor options that
-        shall differ."""
+    def regrouped(self, groups: Opened, weights: Weights = None, **changed: Any) -> Self:
+        """Other groups of these stores, or of some of them, and other constructor options."""
         used = {store for stores in groups.values() for store in stores}
         return type(self)(groups, weights, **{**self._options(used), **changed})
 
     def sharing(self, scheduler: str) -> Self:
-        """The same for one of the videos that a Dask scheduler has under way at once: each gets its
-        share of the memory."""
-        shared = copy.copy(self)
-        shared.workers = worker_count(scheduler)
+        """The same with the memory of one of the videos that a scheduler has under way at once."""
+        shared = object.__new__(type(self))
+        shared.__dict__.update(self.__dict__, workers=worker_count(scheduler))
         return shared
 
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
-        pairs = zip(self.stores, self.temperatures, strict=True)
-        temperatures = {str(store.path): value for store, value in pairs if store in used}
+        temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "memory": self.memory, "align": self.align}
         return {**plain, "temperatures": temperatures, "device": str(self.device)}
 
-    # ---- on disk, and in other processes ----
-
     def save(self, path: str | Path) -> None:
-        """Writes groups, weights and the digest of every store as JSON, atomically; paths are kept
-        relative to the file."""
+        """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
         path = Path(path)
-        temperature = dict(zip(self.stores, self.temperatures, strict=True))
 
         def member(store: LogitStore) -> dict[str, Any]:
             relative = os.path.relpath(store.path.resolve(), path.parent.resolve())
             facts = {"path": relative, "model": store.model, "digest": store.digest(self.videos)}
-            return {**facts, "temperature": temperature[store]}
+            return {**facts, "temperature": self._temperature[store]}
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
-        file.write(
-            path, {"groups": groups, "weights": self.weights, "resize": self.resize, **names}
-        )
+        how = {"weights": self.weights, "resize": self.resize}
+        file.write(path, {"groups": groups, **how, **names})
 
     @classmethod
     def load(
@@ -287,15 +249,10 @@ class Ensemble:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as paths and options; stores are opened again there."""
         groups = {
-            name: [str(store.path) for store in stores] for name, stores in self.groups.items()
+            name: [str(store.path) for store in members] for name, members in self.groups.items()
         }
-        how = (self._options(self.stores), self.workers)
-        return _rebuild, (type(self), groups, self.weights, *how)
-
-    def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
+        make = partial(type(self), weights=self.weights, **self._options(self.stores))
+        return make, (groups,), {"workers": self.workers}
 
 
 def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
@@ -304,31 +261,17 @@ def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
     return {s.model if names.count(s.model) == 1 else str(s.path): [s] for s in stores}
 
 
-def _rebuild(
-    kind: type[Ensemble],
-    groups: Mapping[str, Sequence[str]],
-    weights: Mapping[str, float],
-    options: Mapping[str, Any],
-    workers: int,
-) -> Ensemble:
-    ensemble = kind(groups, weights, **options)
-    ensemble.workers = workers
-    return ensemble
-
-
-def _checked_weights(
-    groups: Mapping[str, Sequence[StoreLike]], weights: Mapping[str, float] | None
-) -> dict[str, float]:
+def _checked_weights(groups: Groups, weights: Weights) -> dict[str, float]:
     if not isinstance(groups, Mapping) or not groups:
-        advice = "give a dict of name -> list of stores, at least one"
-        raise InputError(f"groups: got {groups!r:.80}; {advice}")
-    if weights is not None and not isinstance(weights, Mapping):
+        raise InputError(f"groups: got {groups!r:.80}; give a dict of name -> list of stores")
+    weights = {} if weights is None else weights
+    if not isinstance(weights, Mapping):
         raise InputError(f"weights: got {weights!r:.80}; give a dict of group name -> number")
-    unknown = sorted(set(weights or {}) - set(groups))
+    unknown = sorted(set(weights) - set(groups))
     if unknown:
         raise InputError(f"weights: unknown group {unknown[0]!r}; the groups are {list(groups)}")
     try:
-        full = {name: float((weights or {}).get(name, 1.0)) for name in groups}
+        full = {name: float(weights.get(name, 1.0)) for name in groups}
     except (TypeError, ValueError) as error:
         raise InputError(f"weights: {error}; give a number per group") from error
     bad = {name: value for name, value in full.items() if not math.isfinite(value) or value < 0}
@@ -338,21 +281,17 @@ def _checked_weights(
     return full
 
 
-def _opened(
-    name: str, stores: Sequence[StoreLike], once: dict[Path, LogitStore]
-) -> tuple[LogitStore, ...]:
-    """A group's stores in their order of summation. once: all stores of the ensemble so far, by
-    path."""
-    if isinstance(stores, str | Path | LogitStore) or len(stores) == 0:
-        raise InputError(f"group {name!r}: got {stores!r:.60}; give a list of at least one store")
+def _opened(name: str, given: Sequence[StoreLike], once: dict[Path, LogitStore]) -> Stores:
+    """A group's stores in their order of summation; `once` has all opened so far, by path."""
+    if isinstance(given, str | Path | LogitStore) or len(given) == 0:
+        raise InputError(f"group {name!r}: got {given!r:.60}; give a list of at least one store")
     opened = []
-    for given in stores:
-        path = Path(given.path if isinstance(given, LogitStore) else given).absolute()
+    for store in given:
+        path = Path(store.path if isinstance(store, LogitStore) else store).absolute()
         if path not in once:
-            once[path] = given if isinstance(given, LogitStore) else LogitStore(given)
+            once[path] = store if isinstance(store, LogitStore) else LogitStore(store)
         if once[path] in opened:
-            raise InputError(
-                f"group {name!r}: store {path} stands in it twice; list each store once"
-            )
+            problem = f"store {path} stands in it twice"
+            raise InputError(f"group {name!r}: {problem}; list each store once")
         opened.append(once[path])
     return tuple(sorted(opened, key=lambda store: (store.model, str(store.path.absolute()))))

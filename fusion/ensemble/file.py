@@ -27,7 +27,7 @@ from typing import Any
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
 from fusion.stores import LogitStore
-from fusion.text import closest
+from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 1
 KEYS = ("groups", "weights", "temperatures", "resize")
@@ -36,8 +36,7 @@ ADVICE = "give an ensemble.toml or a saved best.json"
 
 
 def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
-    """Arguments from a TOML file; InputError names an unknown key's closest relative, or a pattern
-    without a match."""
+    """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -45,23 +44,17 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error}); {advice}") from error
     for key in document:
         if key not in KEYS:
-            close = closest(key, KEYS)
-            hint = f", did you mean {close!r}?" if close else ""
-            raise InputError(f"{path}: unknown key {key!r}{hint}; known are {KEYS}")
+            raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key, KEYS)}")
         if key in TABLES and not isinstance(document[key], dict):
             raise InputError(f"{path}: {key} is {document[key]!r:.60}; make it a table [{key}]")
     if not document.get("groups"):
-        raise InputError(
-            f"{path}: no [groups] table; name at least one group with a list of stores"
-        )
+        raise InputError(f"{path}: no [groups] table; name a group with a list of stores")
     place = _Place(path, stores)
-    temperatures = document.get("temperatures", {})
+    temperatures = document.get("temperatures", {}).items()
     return {
         "groups": {name: place.matching(given) for name, given in document["groups"].items()},
         "weights": document.get("weights"),
-        "temperatures": {
-            str(s): t for key, t in temperatures.items() for s in place.matching([key])
-        },
+        "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
         "resize": document.get("resize", "probabilities"),
     }
 
@@ -69,8 +62,10 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
 def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]:
     """Arguments from a saved ensemble.
 
-    check: refuse stores whose content is not what the weights were found on; not for those of
-    another folder.
+    Args:
+        path: the file.
+        stores: another folder, whose stores have these names.
+        check: refuse stores with other content than weights were found on; no matter with `stores`.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -120,8 +115,7 @@ class _Place:
         return self.stores / name
 
     def matching(self, patterns: Any) -> list[Path]:
-        """Stores that a list of paths and globs names, each once; a pattern without a match is an
-        error."""
+        """Stores that a list of paths and globs names, each once; InputError where one is none."""
         texts = isinstance(patterns, list) and all(isinstance(text, str) for text in patterns)
         if not texts or not patterns:
             got = f"a group is {patterns!r:.60}"
@@ -132,8 +126,7 @@ class _Place:
             matches = [Path(match) for match in sorted(glob.glob(str(place)))]
             if not matches and glob.has_magic(pattern):
                 where = f"from folder {(self.stores or self.path.parent).absolute()}"
-                raise InputError(
-                    f"{self.path}: no store matches {pattern!r} {where}; correct the pattern"
-                )
+                problem = f"no store matches {pattern!r} {where}"
+                raise InputError(f"{self.path}: {problem}; correct the pattern")
             found.update(dict.fromkeys(matches or [place]))
         return list(found)

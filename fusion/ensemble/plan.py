@@ -20,14 +20,18 @@ MOST_FRAMES = 16  # a read of more frames amortises nothing further
 class Plan:
     """Reads and bands of one video; the repr reads source -> intermediate -> target.
 
-    frames: read together from every store. bands: rows (first, end) of the label map that are fused
-    together. bytes: the peak of it all.
+    Args:
+        source: the stores' shapes.
+        frames: read together from every store.
+        bands: rows (first, end) of the label map that are fused together.
+        bytes: the peak of it all.
     """
 
     stores: int
     groups: int
     source: str
-    target: str
+    size: tuple[int, int]
+    outputs: tuple[str, ...]
     frames: int
     bands: tuple[tuple[int, int], ...]
     bytes: int
@@ -35,8 +39,9 @@ class Plan:
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
         steps = f"{self.stores} stores ({self.source}) -> {self.groups} group means"
+        target = f"{'+'.join(self.outputs)} {self.size[0]}x{self.size[1]}"
         sizes = f"{self.frames} frames a read, {rows} rows a band, {self.bytes / 1e6:.0f} MB"
-        return f"Plan({steps} -> {self.target}; {sizes})"
+        return f"Plan({steps} -> {target}; {sizes})"
 
 
 def make_plan(
@@ -46,7 +51,7 @@ def make_plan(
     size: tuple[int, int],
     outputs: Sequence[str],
     memory: int,
-    workers: int = 1,
+    workers: int,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -68,9 +73,8 @@ def make_plan(
     # a mean per group and resolution
     means = groups * classes * 4 * sum({h * w for _, h, w in frame_shapes})
     planes = {"group_means": groups * classes, "probabilities": classes}
-    row = (
-        2 * sum(planes.get(name, 1) for name in outputs) * width * 4
-    )  # and a temporary of its size
+    # twice: beside a row is a temporary of its size
+    row = 2 * sum(planes.get(name, 1) for name in outputs) * width * 4
     least = frame + means + row
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""
@@ -81,41 +85,25 @@ def make_plan(
     frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    target, peak = f"{'+'.join(outputs)} {height}x{width}", frames * frame + means + rows * row
-    return Plan(len(frame_shapes), groups, source, target, frames, bands, peak)
+    peak, kept = frames * frame + means + rows * row, tuple(outputs)
+    return Plan(len(frame_shapes), groups, source, size, kept, frames, bands, peak)
 
 
-@dataclass(frozen=True)
 class Budget:
-    """Bytes for pixels, and what each step may take of them; the rest is room for copies.
+    """What each step may take of the bytes for pixels; the rest is room for copies.
 
-    total: of the process. workers: how many videos are under way at once.
+    Args:
+        total: bytes of the process.
+        workers: how many videos are under way at once.
+
+    Attributes:
+        resident: contested pixels that are kept in memory; beyond it they are streamed.
+        batch: streamed pixels at a time; beside them are decoded chunks, and counts per thread.
+        open_parts: undecided pixels that the parts of a certificate keep.
+        flips: label flips along a segment, all threads together.
+        block: condensed pixels of a video before they are written, which takes a few copies.
     """
 
-    total: int
-    workers: int = 1
-
-    @property
-    def resident(self) -> int:
-        """Contested pixels that are kept in memory; beyond it they are streamed."""
-        return self.total // 2
-
-    @property
-    def batch(self) -> int:
-        """Streamed pixels at a time: beside them are decoded chunks, and counts per thread."""
-        return self.total // 4
-
-    @property
-    def open_parts(self) -> int:
-        """Undecided pixels that the parts of a certificate keep."""
-        return self.total // 4
-
-    @property
-    def flips(self) -> int:
-        """Label flips along a segment, all threads together."""
-        return self.total // 8
-
-    @property
-    def block(self) -> int:
-        """Condensed pixels of a video before they are written, which takes a few copies of them."""
-        return self.total // self.workers // 16
+    def __init__(self, total: int, workers: int = 1) -> None:
+        self.resident, self.batch, self.open_parts = total // 2, total // 4, total // 4
+        self.flips, self.block = total // 8, total // workers // 16

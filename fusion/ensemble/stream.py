@@ -1,16 +1,15 @@
 """Frames of all stores to bands of fused pixels: where an ensemble touches numbers.
 
-stores, as kept -> a read of some frames -> device -> for every frame and band of label rows: one
-kernel call
+stores, as kept -> some frames -> device -> for every frame and band of rows: one kernel call
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,57 +25,49 @@ Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its 
 class Fusion:
     """What is fused, and how.
 
-    stores: M, each once. members: per group, indexes into `stores`; a store may be in several
-    groups. weights: per group.
-    temperatures: [M]. resize: as `fusion.kernels.upsample_softmax_average` takes it.
+    Args:
+        groups: name -> stores; a store may be in several.
+        weights: per group.
+        temperatures: per store.
+        resize: as `fusion.kernels.upsample_softmax_average` takes it.
+        device: where.
     """
 
-    stores: tuple[LogitStore, ...]
-    members: Mapping[str, tuple[int, ...]]
+    groups: Mapping[str, Sequence[LogitStore]]
     weights: Mapping[str, float]
-    temperatures: tuple[float, ...]
+    temperatures: Mapping[LogitStore, float]
     resize: str
     device: torch.device
 
-    def bands(
-        self,
-        video: str,
-        frames: Sequence[str],
-        size: tuple[int, int],
-        plan: Plan,
-        outputs: Sequence[str],
-    ) -> Iterator[Band]:
-        """Fuses frame by frame, band by band. A group of weight 0 is not even read, unless all
-        group means are asked for."""
-        groups = [g for g in self.members if self.weights[g] > 0 or "group_means" in outputs]
-        entries = [index for g in groups for index in self.members[g]]  # once per group it is in
-        ends = np.cumsum([len(self.members[g]) for g in groups]).tolist()
+    def bands(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
+        """Fuses frame by frame, band by band.
+
+        A group of weight 0 is not even read, unless all group means are asked for.
+        """
+        all_of_them = "group_means" in plan.outputs
+        groups = [name for name in self.groups if all_of_them or self.weights[name] > 0]
+        entries = [store for name in groups for store in self.groups[name]]  # once per group
+        ends = [0, *accumulate(len(self.groups[name]) for name in groups)]
+        weights = [self.weights[name] for name in groups]
         call: dict[str, Any] = {
-            "groups": [
-                range(end - len(self.members[g]), end) for g, end in zip(groups, ends, strict=True)
-            ],
-            "temperatures": [self.temperatures[index] for index in entries],
-            "values": [self.stores[index].kernel_values for index in entries],
+            "groups": [range(first, end) for first, end in pairwise(ends)],
+            "temperatures": [self.temperatures[store] for store in entries],
+            "values": [store.kernel_values for store in entries],
             "resize": self.resize,
-            "outputs": tuple(outputs),
+            "outputs": plan.outputs,
         }
-        weights = [self.weights[g] for g in groups]
         for first in range(0, len(frames), plan.frames):
             batch = frames[first : first + plan.frames]
-            read = {
-                k: self._to_device(self.stores[k].codes(video, batch)) for k in sorted(set(entries))
-            }
+            read = {store: self._codes(store, video, batch) for store in dict.fromkeys(entries)}
             for position, frame in enumerate(batch):
-                logits = [read[index][position] for index in entries]
+                logits = [read[store][position] for store in entries]
                 for rows in plan.bands:
-                    yield (
-                        frame,
-                        rows,
-                        kernels.upsample_softmax_average(logits, weights, size, rows=rows, **call),
-                    )
+                    call["rows"] = rows
+                    fused = kernels.upsample_softmax_average(logits, weights, plan.size, **call)
+                    yield frame, rows, fused
 
-    def _to_device(self, codes: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(codes)
+    def _codes(self, store: LogitStore, video: str, frames: Sequence[str]) -> Tensor:
+        codes = torch.from_numpy(store.codes(video, frames))
         if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+            return codes
+        return codes.pin_memory().to(self.device, non_blocking=True)

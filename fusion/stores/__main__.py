@@ -23,7 +23,7 @@ from fusion.stores.importers.protocol import Source
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
 from fusion.stores.writer import LogitWriter
-from fusion.text import closest, say_bytes, table
+from fusion.text import did_you_mean, say_bytes, table
 
 EPILOG = """examples:
   python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt \\
@@ -54,9 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("stores", nargs="+", type=Path, metavar="STORE")
         sub.set_defaults(command=command)
         if command is not collect:
-            sub.add_argument(
-                "--json", action="store_true", help="machine-readable result on stdout"
-            )
+            machine = "machine-readable result on stdout"
+            sub.add_argument("--json", action="store_true", help=machine)
             continue
         age = "only folders older than this (default 3600)"
         sub.add_argument("--age", type=float, default=3600.0, metavar="SECONDS", help=age)
@@ -72,11 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_import_options(add: Any) -> None:
     holds = " or ".join(importer.holds for importer in IMPORTERS)
     store = "the store to fill (made if missing); with --each a folder of stores"
+    frames = "frame ids {video: [...]}, for a file per video"
     profile = "compact: uint8 gap codes (default); exact: float16"
     each = "SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each"
     names = "class names, one a line or a JSON list"
-    values = "what the arrays hold (default logits)"
-    frames = "frame ids {video: [...]}, for a file per video"
     labels = "ground truth <video>/<frame>.png: gives frame ids and image sizes"
     size = "image size of all videos (default: the labels', else the arrays')"
     add("source", type=Path, help=f"folder of {holds}")
@@ -84,7 +82,7 @@ def _add_import_options(add: Any) -> None:
     add("--classes", type=Path, required=True, metavar="FILE", help=names)
     add("--each", action="store_true", help=each)
     add("--profile", choices=tuple(PROFILES), default="compact", help=profile)
-    add("--values", choices=VALUES, default="logits", help=values)
+    add("--values", choices=VALUES, default="logits", help="what the arrays hold (default logits)")
     for name, facts in OPTIONS.items():
         add(f"--{name}", **facts)
     add("--frames", type=Path, metavar="JSON", help=frames)
@@ -104,18 +102,13 @@ def bring(options: argparse.Namespace) -> int:
         for importer in [choose(folder, **extra)]
         for source in importer.videos(folder)
     ]
+    origin = {"command": "python -m fusion.stores import", "source": "files"}
+    about = {"values": options.values, "model": options.model, "provenance": origin}
     writers: dict[Path, LogitWriter] = {}
     written = 0
     for path, importer, source in progress(work, "importing"):
         if path not in writers:
-            writers[path] = LogitWriter(
-                path,
-                classes,
-                options.profile,
-                values=options.values,
-                model=options.model,
-                provenance={"command": "python -m fusion.stores import", "source": "files"},
-            )
+            writers[path] = LogitWriter(path, classes, options.profile, **about)
         frames, size = given.facts(source)
         written += import_video(writers[path], importer, source, frames=frames, size=size)
     there, stores = len(work) - written, f"{len(writers)} store(s) under {options.dest}"
@@ -141,8 +134,8 @@ class _Given:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.frames = read_frames(options.frames) if options.frames else None
-        self.sizes: dict[str, tuple[int, int]] | None = None
         self.size = _parse_size(options.size) if options.size else None
+        self.sizes: dict[str, tuple[int, int]] | None = None
         if options.labels:
             labels = Labels.folder(options.labels)
             if not self.size:
@@ -155,11 +148,8 @@ class _Given:
         video, frames = source.video, None if source.named else self.frames
         for names in (frames, self.sizes):
             if names is not None and video not in names:
-                close = closest(video, names)
-                others = f"they name {len(names)} other videos"
-                hint = f"did you mean the {close!r} there?" if close else others
                 problem = f"--frames or --labels say nothing of video {video!r}"
-                raise InputError(f"{source.files[0]}: {problem}; {hint}")
+                raise InputError(f"{source.files[0]}: {problem}{did_you_mean(video, names)}")
         size = self.size if self.sizes is None else self.sizes[video]
         return None if frames is None else frames[video], size
 
@@ -179,14 +169,11 @@ def info(options: argparse.Namespace) -> int:
     if options.json:
         cli.print_json(rows)
         return 0
-    cells = [
-        [
-            *(str(len(r[name]) if name == "classes" else r[name]) for name in COLUMNS),
-            say_bytes(r["bytes"]),
-            f"{r['bytes'] / max(1, r['float16_bytes']):.1%}",
-        ]
-        for r in rows
-    ]
+    cells = []
+    for row in rows:
+        shown = {**row, "classes": len(row["classes"])}
+        share = f"{row['bytes'] / max(1, row['float16_bytes']):.1%}"
+        cells.append([*(str(shown[name]) for name in COLUMNS), say_bytes(row["bytes"]), share])
     print(table(cells, [*COLUMNS[:-1], "shape", "on disk", "of float16"]))
     return 0
 
@@ -219,11 +206,11 @@ def check(options: argparse.Namespace) -> int:
         for verdict in progress(verify(path), f"verifying {path.name}")
     ]
     bad = [verdict for _, verdict in verdicts if verdict.problem]
-    if options.json:
-        cli.print_json([{"store": path, **asdict(verdict)} for path, verdict in verdicts])
     for verdict in bad:
         cli.remark(f"error: {verdict.problem}")
-    if not options.json:
+    if options.json:
+        cli.print_json([{"store": path, **asdict(verdict)} for path, verdict in verdicts])
+    else:
         frames = sum(verdict.frames for _, verdict in verdicts)
         print(f"{len(verdicts)} videos, {frames} frames read, {len(bad)} videos damaged")
     return 2 if bad else 0

@@ -48,8 +48,7 @@ class GapCodec(Codec):
         """uint8 codes of finite or -inf logits; InputError where the array has no class axis."""
         logits = np.asarray(buf, dtype=np.float32)
         if logits.ndim < 3:
-            shape = list(logits.shape)
-            raise InputError(f"GapCodec.encode: got shape {shape}; give [..., C, h, w]")
+            raise InputError(f"GapCodec: got shape {list(logits.shape)}; give [..., C, h, w]")
         top_class = logits.argmax(axis=-3, keepdims=True)
         with np.errstate(over="ignore"):  # a gap beyond float32 is beyond the range as well
             gap = np.take_along_axis(logits, top_class, axis=-3) - logits
@@ -88,10 +87,9 @@ class Coding:
 def _to_halves(numbers: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         halves = numbers.astype("<f2")
-    beyond = np.isinf(halves) & np.isfinite(numbers)
-    if beyond.any():
-        count = int(beyond.sum())
-        raise InputError(f"{count} values beyond float16's 65504; use profile='compact'")
+    beyond = int((np.isinf(halves) & np.isfinite(numbers)).sum())
+    if beyond:
+        raise InputError(f"{beyond} values beyond float16's 65504; use profile='compact'")
     return halves
 
 
@@ -121,27 +119,23 @@ def encode_frame(frame: Any, classes: int, profile: str, values: str) -> np.ndar
     if numbers.size > MAX_FRAME_ELEMENTS:
         most = f"at most {MAX_FRAME_ELEMENTS}; store a lower resolution"
         raise InputError(f"{numbers.size} numbers in a frame, {most}")
-    bad = np.isnan(numbers) | np.isposinf(numbers)
-    if bad.any():
-        first = f"the first at [class, y, x] = {np.argwhere(bad)[0].tolist()}"
-        raise InputError(f"{int(bad.sum())} NaN or +inf, {first}; repair the model's output")
+    _refuse(np.isnan(numbers) | np.isposinf(numbers), "NaN or +inf", "[class, y, x]")
     if values == "probabilities":
-        numbers = _logarithms(numbers)
-    dead = np.isneginf(numbers).all(axis=0)
-    if values != "scores" and dead.any():
-        lack = "have no class with a finite logit (or a probability above 0)"
-        first = f"the first at [y, x] = {np.argwhere(dead)[0].tolist()}"
-        raise InputError(f"{int(dead.sum())} pixels {lack}, {first}; repair the model's output")
+        below = int((numbers < 0).sum())
+        if below:
+            raise InputError(f"{below} negative probabilities; write logits with values='logits'")
+        with np.errstate(divide="ignore"):
+            numbers = np.log(numbers)  # softmax is p by its sum: what sums to less is normalised
+    if values != "scores":
+        what = "pixels have no class with a finite logit (or a probability above 0)"
+        _refuse(np.isneginf(numbers).all(axis=0), what, "[y, x]")
     return np.ascontiguousarray(PROFILES[profile].encode(numbers))
 
 
-def _logarithms(values: np.ndarray) -> np.ndarray:
-    """log p; its softmax is p by its sum, so sources that do not sum to one are normalised."""
-    negative = int((values < 0).sum())
-    if negative:
-        raise InputError(f"{negative} negative probabilities; write logits with values='logits'")
-    with np.errstate(divide="ignore"):
-        return np.log(values)
+def _refuse(bad: Any, what: str, axes: str) -> None:
+    if bad.any():
+        first = f"the first at {axes} = {np.argwhere(bad)[0].tolist()}"
+        raise InputError(f"{int(bad.sum())} {what}, {first}; repair the model's output")
 
 
 def to_numpy(frame: Any) -> np.ndarray:

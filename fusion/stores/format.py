@@ -32,6 +32,7 @@ from typing import Any, Literal
 import google_crc32c
 import numpy as np
 
+from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.codec import MAX_FRAME_ELEMENTS, PROFILES
 
@@ -39,17 +40,24 @@ FORMAT, VERSION = "segfusion.logits", 1
 ATTRIBUTES = "segfusion"
 COMMIT, METADATA = "commit.json", "zarr.json"
 MAX_METADATA_BYTES = 16 << 20
+RESTORE = "restore it or write it again"
 
+Document = dict[str, Any]
 Profile = Literal["compact", "exact"]
 Values = Literal["logits", "probabilities", "scores"]
 VALUES = ("logits", "probabilities", "scores")
 
 
+def damaged(where: object, what: str, do: str = "write the video again") -> CorruptStoreError:
+    """The error of content that is not what was committed."""
+    return CorruptStoreError(f"{where}: {what}; {do}")
+
+
 def video_key(video: str) -> str:
     """Folder name of a video: a slug and 64 bits of the id's hash; none escapes or collides."""
-    digest = hashlib.sha256(video.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    digest = sha256(video.encode("utf-8", "surrogatepass"))[:16]
     slug = re.sub(r"[^a-z0-9._-]+", "-", video.lower())[:48].strip(".-")
-    return f"{slug}-{digest}" if slug else f"video-{digest}"
+    return f"{slug or 'video'}-{digest}"
 
 
 def crc32c(frame: np.ndarray) -> int:
@@ -78,12 +86,7 @@ class StoreInfo:
     classes: tuple[str, ...]
     profile: Profile
     values: Values
-    provenance: dict[str, Any]
-
-    @property
-    def kernel_values(self) -> Literal["logits", "probabilities"]:
-        """What `fusion.kernels` calls the stored numbers: its "probabilities" get no softmax."""
-        return "probabilities" if self.values == "scores" else "logits"
+    provenance: Document
 
     def document(self) -> bytes:
         """The group's zarr.json; InputError where name or provenance cannot stand in it."""
@@ -106,24 +109,20 @@ class StoreInfo:
     def parse(cls, document: bytes, path: Path) -> StoreInfo:
         """What a group's zarr.json says; StoreError for another or a damaged one."""
         body = _attributes(_json(document, path), path)
-        kind = body.get("format")
-        if kind != FORMAT:
-            problem = f"not a logit store (format {kind!r}, expected {FORMAT!r})"
+        if body.get("format") != FORMAT:
+            problem = f"not a logit store (format {body.get('format')!r}, expected {FORMAT!r})"
             raise StoreError(f"{path}: {problem}; give a store's folder")
         _check_version(body, path)
         try:
             classes = checked_ids(body.get("classes"))
         except ValueError as error:
             raise CorruptStoreError(f"{path}: classes: {error}, or restore the file") from error
-        model, profile, values, provenance = (
-            body.get(name) for name in ("model", "profile", "values", "provenance")
-        )
+        facts = (body.get(name) for name in ("model", "profile", "values", "provenance"))
+        model, profile, values, provenance = facts
         if profile not in tuple(PROFILES) or values not in VALUES:  # may be anything, lists too
-            unknown = f"profile {profile!r}, values {values!r} unknown"
-            raise CorruptStoreError(f"{path}: {unknown}; restore the file")
+            raise damaged(path, f"profile {profile!r}, values {values!r} unknown", RESTORE)
         if not isinstance(model, str) or not isinstance(provenance, dict):
-            problem = "model or provenance has the wrong type"
-            raise CorruptStoreError(f"{path}: {problem}; restore it or write the store again")
+            raise damaged(path, "model or provenance has the wrong type", RESTORE)
         return cls(model, classes, profile, values, provenance)
 
 
@@ -151,12 +150,11 @@ class VideoInfo:
     def frame_shape(self) -> tuple[int, int, int]:
         return self.shape[1:]
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> Document:
         """Of the video's array, in its zarr.json."""
         height, width = self.size
-        resize = "bilinear, align_corners=False"
-        body = {"height": height, "width": width, "resize": resize}
-        return {ATTRIBUTES: {"video": self.video, "frames": list(self.frames), **body}}
+        body = {"video": self.video, "frames": list(self.frames), "height": height, "width": width}
+        return {ATTRIBUTES: {**body, "resize": "bilinear, align_corners=False"}}
 
     def commit(self, metadata: bytes, group: bytes, facts: Mapping[str, Any]) -> bytes:
         """The video's commit.json.
@@ -166,16 +164,9 @@ class VideoInfo:
             group: the zarr.json of the store.
             facts: dtype, and who wrote it when.
         """
-        body: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "frames": len(self.frames),
-            "shape": list(self.shape),
-            "crc32c": list(self.crc),
-            "metadata_sha256": sha256(metadata),
-            "group_sha256": sha256(group),
-            **facts,
-        }
+        held = {"frames": len(self.frames), "shape": list(self.shape), "crc32c": list(self.crc)}
+        sums = {"metadata_sha256": sha256(metadata), "group_sha256": sha256(group)}
+        body = {"format": FORMAT, "version": VERSION, **held, **sums, **facts}
         return dump({**body, "checksum": sha256(dump(body))})
 
 
@@ -183,8 +174,7 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     """Reads and cross-checks both documents of a committed video; allocates none of its pixels."""
     path, metadata_path = folder / COMMIT, folder / METADATA
     if folder.is_symlink():
-        advice = "stores hold plain folders only, copy the video instead"
-        raise CorruptStoreError(f"{folder}: a link; {advice}")
+        raise damaged(folder, "a link", "stores hold plain folders only, copy the video instead")
     document, metadata = read_document(path), read_document(metadata_path)
     # commit.json is believed once its own checksum fits, zarr.json once commit.json vouches for it
     body = _json(document, path)
@@ -194,78 +184,70 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     except (ValueError, RecursionError):  # NaN, or nested deeper than dump goes
         sound = False
     if not sound:
-        problem = "checksum does not match its content (edited or damaged)"
-        raise CorruptStoreError(f"{path}: {problem}; write the video again")
+        raise damaged(path, "checksum does not match its content (edited or damaged)")
     _check_version(body, path)
-    for name, actual in (("metadata_sha256", metadata), ("group_sha256", group)):
+    group_path = folder.parent / METADATA
+    for place, actual in ((metadata_path, metadata), (group_path, group)):
+        name = "group_sha256" if place is group_path else "metadata_sha256"
         if body.get(name) != sha256(actual):
-            changed = metadata_path if actual is metadata else folder.parent / METADATA
             problem = f"not the file that was committed with {folder.name}"
-            raise CorruptStoreError(f"{changed}: {problem}; restore it or write the video again")
+            raise damaged(place, problem, "restore it or write the video again")
     return _video_info(_json(metadata, metadata_path), body, store, metadata_path)
 
 
-def _check_version(body: dict[str, Any], path: Path) -> None:
-    version = body.get("version")
-    if version != VERSION:
-        got = f"format version {version!r}, this release reads {VERSION}"
+def _check_version(body: Document, path: Path) -> None:
+    if body.get("version") != VERSION:
+        got = f"format version {body.get('version')!r}, this release reads {VERSION}"
         raise StoreError(f"{path}: {got}; update segfusion")
 
 
-def _video_info(
-    array: dict[str, Any], commit: dict[str, Any], store: StoreInfo, path: Path
-) -> VideoInfo:
+def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path) -> VideoInfo:
     """zarr.json is by now the committed one; refuses what this library would not have written."""
     try:
         attributes = _attributes(array, path)
-        shape = tuple(int(n) for n in array["shape"])
-        shard = tuple(int(n) for n in array["chunk_grid"]["configuration"]["chunk_shape"])
+        shape: Any = tuple(map(int, array["shape"]))
+        shard = tuple(map(int, array["chunk_grid"]["configuration"]["chunk_shape"]))
         (outer,) = array["codecs"]
         inner = [codec["name"] for codec in outer["configuration"]["codecs"]]
         chunk = tuple(outer["configuration"]["chunk_shape"])
         known = outer["name"] == "sharding_indexed" and inner == ["bytes", "zstd"]
-        crc = tuple(int(n) for n in commit["crc32c"])
+        crc = tuple(map(int, commit["crc32c"]))
         frames = checked_ids(attributes["frames"])
         size = (int(attributes["height"]), int(attributes["width"]))
-        info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)  # type: ignore[arg-type]
+        info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)
         key, dtype = video_key(info.video), array["data_type"]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        problem = f"not an array of a logit store ({error!r})"
-        raise CorruptStoreError(f"{path}: {problem}; write the video again") from error
+        raise damaged(path, f"not an array of a logit store ({error!r})") from error
     if path.parent.name != key:  # a copied or renamed folder would stand for the video twice
         problem = f"holds video {info.video!r}, whose folder is {key}"
-        raise CorruptStoreError(f"{path}: {problem}; rename or remove {path.parent.name}")
+        raise damaged(path, problem, f"rename or remove {path.parent.name}")
     expected = (len(frames), len(store.classes), *shape[2:])
     agrees = len(shape) == 4 and shape == expected and list(shape) == commit.get("shape")
     frame = shape[1:]
     cut = chunk == (1, *frame) and shard == (shard[0], *frame) and 1 <= shard[0] <= len(frames)
     allocatable = min(*shape, *size) >= 1 and math.prod(frame) <= MAX_FRAME_ELEMENTS
-    problem = ""
     if not known or dtype != PROFILES[store.profile].dtype.name:
         problem = f"codecs {outer['name']} {inner} or dtype {dtype} are not this profile's"
     elif not agrees or len(crc) != len(frames):
         problem = f"shape {list(shape)}, expected {list(expected)} by frames and classes"
     elif not allocatable or not cut:
         problem = f"absurd shape {list(shape)} or chunks {list(chunk)}"
-    if problem:
-        raise CorruptStoreError(f"{path}: {problem}; write the video again")
-    return info
+    else:
+        return info
+    raise damaged(path, problem)
 
 
 def read_document(path: Path) -> bytes:
     """A metadata file, whole: a plain file of at most 16 MiB; symlinks are refused."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
+        with files.opened(path, files.PLAIN) as handle:
             status = os.fstat(handle)
             size = status.st_size
             if not stat.S_ISREG(status.st_mode) or size > MAX_METADATA_BYTES:
                 limit = f"metadata stays below {MAX_METADATA_BYTES}"
-                raise CorruptStoreError(f"{path}: {size} bytes or not a plain file; {limit}")
+                raise damaged(path, f"{size} bytes or not a plain file", limit)
             # to the end, though the size is known: it may grow, and checksums tell
             return b"".join(iter(lambda: os.read(handle, size or 1), b""))
-        finally:
-            os.close(handle)
     except CorruptStoreError:
         raise
     except FileNotFoundError as error:
@@ -280,19 +262,17 @@ def dump(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
 
 
-def _json(document: bytes, path: Path) -> dict[str, Any]:
+def _json(document: bytes, path: Path) -> Document:
     try:
         value = json.loads(document)
     except (ValueError, RecursionError) as error:
-        advice = "restore it or write it again"
-        raise CorruptStoreError(f"{path}: not JSON ({error}); {advice}") from error
+        raise damaged(path, f"not JSON ({error})", RESTORE) from error
     if not isinstance(value, dict):
-        found = f"holds {type(value).__name__}, not an object"
-        raise CorruptStoreError(f"{path}: {found}; restore it or write it again")
+        raise damaged(path, f"holds {type(value).__name__}, not an object", RESTORE)
     return value
 
 
-def _attributes(document: dict[str, Any], path: Path) -> dict[str, Any]:
+def _attributes(document: Document, path: Path) -> Document:
     attributes = document.get("attributes")
     body = attributes.get(ATTRIBUTES) if isinstance(attributes, dict) else None
     if document.get("zarr_format") != 3 or not isinstance(body, dict):

@@ -7,31 +7,22 @@ is refused before anything is allocated.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import google_crc32c
 import numpy as np
 from numcodecs import zstd
 
+from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
+from fusion.stores import format as disk
 from fusion.stores.codec import PROFILES
-from fusion.stores.format import (
-    COMMIT,
-    METADATA,
-    StoreInfo,
-    VideoInfo,
-    crc32c,
-    dump,
-    parse_video,
-    read_document,
-    video_key,
-)
 from fusion.text import closest, did_you_mean
 
+Members = list[tuple[int, np.ndarray]]  # frames of one file: position in the video, target
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
@@ -39,11 +30,12 @@ class LogitStore:
     """One model's predictions for one split.
 
     Attributes:
+        model: its name.
         videos: ids in sorted order.
         classes: C names.
         profile: "compact" (uint8 gap codes) or "exact" (float16).
         values: what the source was ("logits", "probabilities" kept as logarithms, "scores").
-        kernel_values: what `fusion.kernels` is to take the codes for.
+        kernel_values: what `fusion.kernels` calls the codes; its "probabilities" get no softmax.
 
     Raises:
         StoreError: the folder is no store.
@@ -52,44 +44,23 @@ class LogitStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.info, group = read_group(self.path)
-        found = (parse_video(folder, self.info, group) for folder in committed(self.path))
-        self._videos = {info.video: info for info in found}
+        info, group = read_group(self.path)
+        self.info, self.model, self.classes = info, info.model, info.classes
+        self.profile, self.values = info.profile, info.values
+        self.kernel_values = "probabilities" if info.values == "scores" else "logits"
+        found = (disk.parse_video(folder, info, group) for folder in committed(self.path))
+        self._videos = {video.video: video for video in found}
+        self.videos = tuple(sorted(self._videos))
 
     def __repr__(self) -> str:
         frames = sum(len(info.frames) for info in self._videos.values())
         held = f"{len(self.classes)} classes, {len(self._videos)} videos, {frames} frames"
         return f"LogitStore({str(self.path)!r}: {self.profile}, {held})"
 
-    @property
-    def model(self) -> str:
-        return self.info.model
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.info.classes
-
-    @property
-    def profile(self) -> str:
-        return self.info.profile
-
-    @property
-    def values(self) -> str:
-        return self.info.values
-
-    @property
-    def kernel_values(self) -> Literal["logits", "probabilities"]:
-        return self.info.kernel_values
-
-    @property
-    def videos(self) -> tuple[str, ...]:
-        return tuple(sorted(self._videos))
-
-    def describe(self, video: str) -> VideoInfo:
+    def describe(self, video: str) -> disk.VideoInfo:
         """Shape, frame ids and source size of a video; InputError with the closest name if none."""
         if video not in self._videos:
-            hint = did_you_mean(video, self.videos)
-            raise InputError(f"{self.path}: no video {video!r}{hint}")
+            raise InputError(f"{self.path}: no video {video!r}{did_you_mean(video, self.videos)}")
         return self._videos[video]
 
     def frames(self, video: str) -> tuple[str, ...]:
@@ -111,7 +82,7 @@ class LogitStore:
             raise InputError(f"{self.path}: video {video!r} has no frame {missing[0]!r} ({count})")
         # by id, never by position: models may have been run on other frames
         wanted = range(len(order)) if frames is None else [order[frame] for frame in frames]
-        return read_codes(self.path / video_key(video), info, self.profile, wanted)
+        return read_codes(self.path / disk.video_key(video), info, self.profile, wanted)
 
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel."""
@@ -123,18 +94,16 @@ class LogitStore:
         for video in sorted(self.videos if videos is None else videos):
             v = self.describe(video)
             parts.append([v.video, list(v.frames), list(v.size), list(v.shape), list(v.crc)])
-        return hashlib.sha256(dump({"digest": parts})).hexdigest()
+        return disk.sha256(disk.dump({"digest": parts}))
 
 
-def read_group(root: Path) -> tuple[StoreInfo, bytes]:
+def read_group(root: Path) -> tuple[disk.StoreInfo, bytes]:
     """What the store's zarr.json says, and its bytes; StoreError, with a hint, where none is."""
     if not root.is_dir():
-        hint = _nearest(root)
-        raise StoreError(
-            f"{root}: no such logit store{hint}; give the folder that LogitWriter made"
-        )
-    document = read_document(root / METADATA)
-    return StoreInfo.parse(document, root / METADATA), document
+        advice = "give the folder that LogitWriter made"
+        raise StoreError(f"{root}: no such logit store{_nearest(root)}; {advice}")
+    document = disk.read_document(root / disk.METADATA)
+    return disk.StoreInfo.parse(document, root / disk.METADATA), document
 
 
 def _nearest(path: Path) -> str:
@@ -154,58 +123,49 @@ def committed(root: Path) -> list[Path]:
         problem = f"cannot be listed ({error.strerror})"
         raise StoreError(f"{root}: {problem}; check the folder's rights") from error
     folders = [root / name for name in names if not name.startswith(".")]
-    return [folder for folder in folders if os.path.lexists(folder / COMMIT)]
+    return [folder for folder in folders if os.path.lexists(folder / disk.COMMIT)]
 
 
-def read_codes(folder: Path, info: VideoInfo, profile: str, wanted: Sequence[int]) -> np.ndarray:
+def read_codes(folder: Path, info: disk.VideoInfo, profile: str, at: Sequence[int]) -> np.ndarray:
     """Frames of a committed video by their positions, [T, C, h, w] in the profile's dtype."""
     try:
-        out = np.empty((len(wanted), *info.frame_shape), PROFILES[profile].dtype)
+        out = np.empty((len(at), *info.frame_shape), PROFILES[profile].dtype)
     except (MemoryError, ValueError) as error:
         where = f"{folder.parent}: video {info.video!r}"
         raise StoreError(f"{where}: {error}; read fewer frames at a time") from error
     # a file is opened once, however many of its frames are wanted
-    shards: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for target, index in zip(out, wanted, strict=True):
+    shards: dict[int, Members] = {}
+    for target, index in zip(out, at, strict=True):
         shards.setdefault(index // info.shard_frames, []).append((index, target))
     for shard, members in shards.items():
         _read_shard(folder, info, shard, members)
     return out
 
 
-def _read_shard(
-    folder: Path, info: VideoInfo, shard: int, members: list[tuple[int, np.ndarray]]
-) -> None:
-    """Fills the targets of some (position, target) of one file."""
+def _read_shard(folder: Path, info: disk.VideoInfo, shard: int, members: Members) -> None:
+    """Fills the targets of one file."""
     where = f"{folder.parent.name}: video {info.video!r}"
     name = f"c/{shard}/0/0/0"
     path = folder / name
-    _refuse_links(folder, path, where)
-    # non-blocking: whoever puts a pipe in a chunk's place gets an error, not a reader that hangs
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    for part in (path, *path.parents[:4]):  # O_NOFOLLOW looks at the last part of a path alone
+        if part.is_symlink():
+            advice = "stores hold plain files only, copy it instead"
+            raise disk.damaged(where, f"{part} is a link", advice)
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            index = _shard_index(file.fileno(), info.shard_frames, f"{where}: {name}")
+        with files.opened(path, files.PLAIN) as handle:
+            index = _shard_index(handle, info.shard_frames, f"{where}: {name}")
             for frame, target in members:
                 offset, length = (int(n) for n in index[frame % info.shard_frames])
                 what = f"{where}, frame {info.frames[frame]!r}"
-                _read_frame(file.fileno(), offset, length, target, what)
-                if crc32c(target) != info.crc[frame]:
-                    problem = f"crc32c differs from the committed one; delete {folder}"
-                    raise CorruptStoreError(f"{what}: {problem} and write the video again")
+                _read_frame(handle, offset, length, target, what)
+                if disk.crc32c(target) != info.crc[frame]:
+                    advice = f"delete {folder} and write the video again"
+                    raise disk.damaged(what, "crc32c differs from the committed one", advice)
     except CorruptStoreError:
         raise
     except OSError as error:
         problem = f"{folder.name}/{name} cannot be read ({error.strerror})"
-        raise CorruptStoreError(f"{where}: {problem}; write it again") from error
-
-
-def _refuse_links(folder: Path, path: Path, where: str) -> None:
-    while path != folder:  # O_NOFOLLOW looks at the last part of a path alone
-        if path.is_symlink():
-            advice = "stores hold plain files only, copy it instead"
-            raise CorruptStoreError(f"{where}: {path} is a link; {advice}")
-        path = path.parent
+        raise disk.damaged(where, problem, "write it again") from error
 
 
 def _shard_index(handle: int, chunks: int, name: str) -> np.ndarray:
@@ -224,18 +184,16 @@ def _shard_index(handle: int, chunks: int, name: str) -> np.ndarray:
 def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: str) -> None:
     most = out.nbytes + out.nbytes // 64 + 1024  # zstd's bound for incompressible data
     if offset > MAX_OFFSET or length > most:
-        problem = f"missing or too long ({length} bytes for {out.nbytes})"
-        raise CorruptStoreError(f"{name}: {problem}; write the video again")
+        raise disk.damaged(name, f"missing or too long ({length} bytes for {out.nbytes})")
     packed = os.pread(handle, length, offset)
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
     if len(packed) != length or _content_size(packed) != out.nbytes:
-        problem = f"truncated, or unpacks to another size than {out.nbytes} bytes"
-        raise CorruptStoreError(f"{name}: {problem}; write the video again")
+        raise disk.damaged(name, f"truncated, or unpacks to another size than {out.nbytes} bytes")
     try:  # straight into `out`, which it cannot outgrow whatever its header says
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
     except (RuntimeError, ValueError) as error:  # ValueError: frames together larger than `out`
         advice = "delete the video's folder and write it again"
-        raise CorruptStoreError(f"{name}: damaged ({error}); {advice}") from error
+        raise disk.damaged(name, f"damaged ({error})", advice) from error
 
 
 def _content_size(packed: bytes) -> int:

@@ -26,21 +26,8 @@ import numpy as np
 
 from fusion import files
 from fusion.errors import InputError, StoreConflictError, StoreError
+from fusion.stores import format as disk
 from fusion.stores.codec import PROFILES, encode_frame
-from fusion.stores.format import (
-    COMMIT,
-    METADATA,
-    VALUES,
-    Profile,
-    StoreInfo,
-    Values,
-    VideoInfo,
-    checked_ids,
-    crc32c,
-    parse_video,
-    read_document,
-    video_key,
-)
 
 MAX_SHARD_BYTES = 256 << 20
 
@@ -68,24 +55,20 @@ class LogitWriter:
         self,
         path: str | Path,
         classes: Sequence[str],
-        profile: Profile = "compact",
+        profile: disk.Profile = "compact",
         *,
-        values: Values = "logits",
+        values: disk.Values = "logits",
         model: str | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
-        if profile not in PROFILES or values not in VALUES:
-            choice = f"choose one of {tuple(PROFILES)} and one of {VALUES}"
+        if profile not in PROFILES or values not in disk.VALUES:
+            choice = f"choose one of {tuple(PROFILES)} and one of {disk.VALUES}"
             raise InputError(f"{path}: profile {profile!r}, values {values!r}; {choice}")
         if values == "scores" and profile != "exact":
-            problem = "scores are averaged as they are, gap codes cannot keep them"
-            raise InputError(f"{path}: {problem}; use profile='exact'")
-        try:
-            names = checked_ids(classes)
-        except ValueError as error:
-            raise InputError(f"classes: {error}") from None
-        self.info = StoreInfo(model or self.path.stem, names, profile, values, provenance or {})
+            raise InputError(f"{path}: gap codes cannot keep scores; use profile='exact'")
+        names, model = _checked("classes", classes), model or self.path.stem
+        self.info = disk.StoreInfo(model, names, profile, values, provenance or {})
         self._group = _create(self.path, self.info)
 
     def __enter__(self) -> LogitWriter:
@@ -110,10 +93,7 @@ class LogitWriter:
         """
         if not isinstance(video, str):
             raise InputError(f"video id: got {video!r}; give a string")
-        try:
-            ids = checked_ids(frames)
-        except ValueError as error:
-            raise InputError(f"video {video!r}: frames: {error}") from None
+        ids = _checked(f"video {video!r}: frames", frames)
         return VideoWriter(self, video, ids, _checked_size(video, size))
 
 
@@ -125,11 +105,11 @@ class VideoWriter:
     ) -> None:
         self.video, self.frames = video, frames
         self._root, self._store, self._group = writer.path, writer.info, writer._group
-        self._size, self._folder = size, writer.path / video_key(video)
+        self._size, self._folder = size, writer.path / disk.video_key(video)
         self._staging = contextlib.ExitStack()  # the staged folder, once the first shard is full
         self._array: Any = None  # zarr's, in that folder
         self._draft = Path()  # the array's folder
-        self._info: VideoInfo | None = None  # from the first frame on; crc still to come
+        self._info: disk.VideoInfo | None = None  # from the first frame on; crc still to come
         self._pending: list[np.ndarray] = []  # codes of the shard that is being filled
         self._crc: list[int] = []
         self.committed = os.path.lexists(self._folder)  # appends are ignored, the video is there
@@ -167,27 +147,24 @@ class VideoWriter:
             codes = encode_frame(frame, len(store.classes), store.profile, store.values)
         except InputError as error:
             raise InputError(f"{where} ({self.frames[index]!r}): {error}") from None
-        info = self._info = self._info or self._begin(codes)
-        if codes.shape != info.frame_shape:
-            got = f"got {list(codes.shape)}, the first frame {list(info.frame_shape)}"
+        if self._info is None:
+            shape, most = (count, *codes.shape), MAX_SHARD_BYTES // codes.nbytes
+            size, shard_frames = self._size or codes.shape[1:], max(1, min(count, most))
+            self._info = disk.VideoInfo(self.video, self.frames, size, shape, shard_frames, ())
+        if codes.shape != self._info.frame_shape:
+            got = f"got {list(codes.shape)}, the first frame {list(self._info.frame_shape)}"
             raise InputError(f"{where}: {got}; all frames of a video have one size")
         self._pending.append(codes)
-        self._crc.append(crc32c(codes))
-        if len(self._pending) == info.shard_frames:
+        self._crc.append(disk.crc32c(codes))
+        if len(self._pending) == self._info.shard_frames:
             with self._refusals():
-                self._write_shard(info)
-
-    def _begin(self, first: np.ndarray) -> VideoInfo:
-        count, shape = len(self.frames), first.shape
-        shard_frames = max(1, min(count, MAX_SHARD_BYTES // first.nbytes))
-        size = self._size or shape[1:]
-        return VideoInfo(self.video, self.frames, size, (count, *shape), shard_frames, ())
+                self._write_shard(self._info)
 
     def _refusals(self) -> contextlib.AbstractContextManager[None]:
         need = sum(codes.nbytes for codes in self._pending)
         return files.refusals(self._root, need, problem=f"video {self.video!r} not written")
 
-    def _write_shard(self, info: VideoInfo) -> None:
+    def _write_shard(self, info: disk.VideoInfo) -> None:
         """Writes the pending frames as one file, once."""
         codes = np.stack(self._pending)
         if self._array is None:
@@ -207,8 +184,8 @@ class VideoWriter:
     def _commit(self) -> None:
         if self._info is None or len(self._crc) != len(self.frames):
             problem = f"got {len(self._crc)} frames, {len(self.frames)} announced"
-            advice = "append every frame, nothing was committed"
-            raise InputError(f"{self._root.name}: video {self.video!r}: {problem}; {advice}")
+            where = f"{self._root.name}: video {self.video!r}"
+            raise InputError(f"{where}: {problem}; append every frame, nothing was committed")
         with self._refusals():
             if self._pending:
                 self._write_shard(self._info)
@@ -218,25 +195,25 @@ class VideoWriter:
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
             info = replace(self._info, crc=tuple(self._crc))
-            document = info.commit(read_document(self._draft / METADATA), self._group, facts)
-            (self._draft / COMMIT).write_bytes(document)
+            metadata = disk.read_document(self._draft / disk.METADATA)
+            document = info.commit(metadata, self._group, facts)
+            (self._draft / disk.COMMIT).write_bytes(document)
             if not files.publish(self._draft, self._folder):
                 self._compare(info)  # another writer was first: theirs stays, ours goes
 
-    def _compare(self, ours: VideoInfo | None) -> None:
+    def _compare(self, ours: disk.VideoInfo | None) -> None:
         """What has our place must be a sound video of our frames (and bytes, once written)."""
-        theirs = parse_video(self._folder, self._store, self._group)
+        theirs = disk.parse_video(self._folder, self._store, self._group)
         same = (theirs.video, theirs.frames) == (self.video, self.frames)
         same = same and self._size in (None, theirs.size)
         if not same or (ours is not None and theirs.crc != ours.crc):
             there = f"{len(theirs.frames)} frames, size {theirs.size}"
             problem = f"video {self.video!r} is committed already with other content ({there})"
-            raise StoreConflictError(
-                f"{self._root}: {problem}; delete {self._folder} to replace it"
-            )
+            advice = f"delete {self._folder} to replace it"
+            raise StoreConflictError(f"{self._root}: {problem}; {advice}")
 
 
-def _make_array(folder: Path, info: VideoInfo, fill: float, codes: np.ndarray) -> Any:
+def _make_array(folder: Path, info: disk.VideoInfo, fill: float, codes: np.ndarray) -> Any:
     """An empty zarr array of a video: a frame a chunk, a shard a file."""
     import zarr
     from zarr.codecs import ZstdCodec
@@ -255,22 +232,29 @@ def _make_array(folder: Path, info: VideoInfo, fill: float, codes: np.ndarray) -
     )
 
 
-def _create(root: Path, info: StoreInfo) -> bytes:
+def _create(root: Path, info: disk.StoreInfo) -> bytes:
     """Writes a new store's group document, or returns that of the store there, if it agrees."""
-    document, path = info.document(), root / METADATA
+    document, path = info.document(), root / disk.METADATA
     if not os.path.lexists(path):
         problem = "a store cannot be made here"
         with files.refusals(root, problem=problem), files.staged(root) as folder:
-            (folder / METADATA).write_bytes(document)
-            files.publish(folder / METADATA, path)  # of two creators the first wins
-    there = read_document(path)
-    found = StoreInfo.parse(there, path)
+            (folder / disk.METADATA).write_bytes(document)
+            files.publish(folder / disk.METADATA, path)  # of two creators the first wins
+    there = disk.read_document(path)
+    found = disk.StoreInfo.parse(there, path)
     for name in ("model", "classes", "profile", "values"):
         if getattr(found, name) != getattr(info, name):
             have, got = (f"{getattr(store, name)!r:.80}" for store in (found, info))
             problem = f"holds a store with {name} {have}, got {got}"
             raise StoreConflictError(f"{root}: {problem}; write to another folder")
     return there
+
+
+def _checked(what: str, ids: Any) -> tuple[str, ...]:
+    try:
+        return disk.checked_ids(ids)
+    except ValueError as error:
+        raise InputError(f"{what}: {error}") from None
 
 
 def _checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -280,7 +264,7 @@ def _checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] |
         height, width = (operator.index(n) for n in size)
     except (TypeError, ValueError):
         height = width = 0
-    if height < 1 or width < 1:
+    if min(height, width) < 1:
         advice = "give (height, width) in pixels, both at least 1"
         raise InputError(f"video {video!r}: size {size!r}; {advice}")
     return height, width

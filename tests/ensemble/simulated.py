@@ -25,8 +25,7 @@ def make_store(
                 for _ in frames:
                     logits = draw.normal(0, 3, (len(classes), *native))
                     if options.get("values") in ("probabilities", "scores"):
-                        logits = (
-                            np.exp(logits) / np.exp(logits).sum(axis=0) * 0.7
-                        )  # sums to less than one, as MaskFormer's do
+                        # sums to less than one, as MaskFormer's do
+                        logits = np.exp(logits) / np.exp(logits).sum(axis=0) * 0.7
                     out.append(logits)
     return path

@@ -39,7 +39,7 @@ def resize64(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def plain(
     groups: dict, weights: dict, video: str, frame: str, resize: str, temperature: float = 1.0
 ) -> np.ndarray:
-    """Equation 1 in float64, [C, H, W]: nothing shared with the library but the reading of stores."""
+    """Equation 1 in float64, [C, H, W]; the library only reads the stores."""
     fused = 0.0
     for name, paths in groups.items():
         mean = 0.0
@@ -193,7 +193,7 @@ def test_evaluate_counts_what_a_loop_counts(stores, tmp_path):
 
 
 def test_a_store_may_be_in_two_groups(stores, tmp_path):
-    """The paper's groups may share a model; every path works, each with the numbers of two copies."""
+    """The paper's groups may share a model; every path gives the numbers of two copies."""
     groups = {"strong": stores[:2], "auxiliary": [stores[1], stores[2]]}
     twin = tmp_path / "twin" / "m1.zarr"
     shutil.copytree(stores[1], twin)

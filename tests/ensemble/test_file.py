@@ -44,7 +44,8 @@ def test_load_refuses_stores_that_changed(tmp_path):
 def test_toml(stores, tmp_path):
     folder = stores[0].parent
     (folder / "ensemble.toml").write_text(
-        'resize = "logits"\n[groups]\ns = ["m[01].zarr"]\nw = ["m2.zarr", "m*.zarr"]\n[weights]\nw = 1.4\n[temperatures]\n"m0.zarr" = 2\n'
+        'resize = "logits"\n[groups]\ns = ["m[01].zarr"]\nw = ["m2.zarr", "m*.zarr"]\n'
+        '[weights]\nw = 1.4\n[temperatures]\n"m0.zarr" = 2\n'
     )
     ensemble = fusion.HierarchicalEnsemble.load(folder / "ensemble.toml")
     assert [s.model for s in ensemble.groups["s"]] == ["m0", "m1"]

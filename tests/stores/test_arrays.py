@@ -299,10 +299,7 @@ def test_nothing_to_import(tmp_path, bring):
     assert (
         code,
         "source: no <video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W] inside" in err,
-    ) == (
-        2,
-        True,
-    )
+    ) == (2, True)
     code, _, err = bring("--each")
     assert (code, "source: no subfolder; --each expects one per model" in err) == (2, True)
     assert not (tmp_path / "s.zarr").exists()

@@ -171,8 +171,7 @@ def test_a_hostile_chunk_is_refused_and_never_unpacked_into_more_than_a_frame(
 )
 def test_a_hostile_index_is_refused(store, entry):
     rewrite_index(
-        folder_of(store) / SHARD,
-        lambda index: np.array([index[0], entry, index[2]], np.uint64),
+        folder_of(store) / SHARD, lambda index: np.array([index[0], entry, index[2]], np.uint64)
     )
     refused(store, naming="video 'v'")
 

@@ -37,11 +37,7 @@ def test_a_disk_that_reads_back_other_bytes(tmp_path, monkeypatch):
 
 
 def test_little_free_space_is_noticed_before_writing(store, monkeypatch):
-    monkeypatch.setattr(
-        writing.shutil,
-        "disk_usage",
-        lambda _: type("Usage", (), {"free": 3}),
-    )
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3}))
     message = "s.zarr: video 'w' not written .3 bytes free.* 180 bytes needed; free that much there"
     with pytest.raises(StoreError, match=message) as caught:
         write(store, {"w": CLIP})

@@ -101,10 +101,7 @@ def put(*keys: str | int, value: object) -> Callable[[dict], None]:
 
 
 VALID_EDITS = {
-    "class order": (
-        "zarr.json",
-        put(*OURS, "classes", value=CLASSES[::-1]),
-    ),
+    "class order": ("zarr.json", put(*OURS, "classes", value=CLASSES[::-1])),
     "profile": ("zarr.json", put(*OURS, "profile", value="exact")),
     "values": ("zarr.json", put(*OURS, "values", value="probabilities")),
     "dtype": ("v/zarr.json", put("data_type", value="int8")),

@@ -13,10 +13,7 @@ from fusion.stores import GapCodec, LogitStore
 from tests.stores.common import problems, tree, write
 
 CLIP = np.array(
-    [
-        [[[1, 2.5], [-3, 0]], [[0, 2.5], [9, -40]]],
-        [[[0, 0], [0.5, 8]], [[7, -1], [0.25, 8.5]]],
-    ],
+    [[[[1, 2.5], [-3, 0]], [[0, 2.5], [9, -40]]], [[[0, 0], [0.5, 8]], [[7, -1], [0.25, 8.5]]]],
     np.float32,
 )
 DIGESTS = {

@@ -7,8 +7,9 @@ SOURCE/<video>/<frame>.npy|npz    [C, H, W]; nnU-Net's are read by their key ("p
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,22 +44,26 @@ class Arrays:
     def videos(self, folder: Path) -> list[Source]:
         found = _find(folder)
         names = [source.video for source in found]
-        twice = next((name for name in sorted(names) if names.count(name) > 1), None)
-        if twice is not None:
-            problem = f"video {twice!r} is there twice (.npy, .npz or a folder)"
+        twice = sorted(name for name in names if names.count(name) > 1)
+        if twice:
+            problem = f"video {twice[0]!r} is there twice (.npy, .npz or a folder)"
             raise InputError(f"{folder}: {problem}; keep one")
         if not found:
             raise refusal(folder, self.holds)
         return found
 
     def frames(self, source: Source, classes: int) -> tuple[Sequence[str], Iterable[np.ndarray]]:
-        clips = (
-            as_clip(load_array(file, self.key), classes, self.axes, file) for file in source.files
-        )
-        if source.named:  # files are opened one by one, as the writer asks for frames
-            ids = [file.stem for file in source.files]
-            return ids, (_only(clip, file) for clip, file in zip(clips, source.files, strict=True))
-        clip = next(clips)
+        def clips() -> Iterator[np.ndarray]:
+            for file in source.files:  # opened one by one, as the writer asks for frames
+                clip = as_clip(load_array(file, self.key), classes, self.axes, file)
+                if source.named and len(clip) != 1:
+                    problem = f"holds {len(clip)} frames, one expected in a file per frame"
+                    raise InputError(f"{file}: {problem}; put videos into one file each")
+                yield clip
+
+        if source.named:
+            return [file.stem for file in source.files], chain.from_iterable(clips())
+        clip = next(clips())
         return [f"{i:05d}" for i in range(len(clip))], clip
 
 
@@ -82,13 +87,6 @@ def _listed(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: {problem}; check the folder's rights") from error
 
 
-def _only(clip: np.ndarray, path: Path) -> np.ndarray:
-    if len(clip) != 1:
-        problem = f"holds {len(clip)} frames, one expected in a file per frame"
-        raise InputError(f"{path}: {problem}; put videos into one file each")
-    return clip[0]
-
-
 def load_array(path: Path, key: str | None) -> np.ndarray:
     """A .npy (memory-mapped) or one array of an .npz; pickles are refused."""
     try:
@@ -97,8 +95,8 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:  # NumPy would allocate whatever the headers claim
             largest = max((item.file_size for item in archive.infolist()), default=0)
         if largest > 4 * MAX_FRAME_ELEMENTS:
-            problem = f"an array of {largest} bytes"
-            raise InputError(f"{path}: {problem}; split it into one file per frame")
+            advice = "split it into one file per frame"
+            raise InputError(f"{path}: an array of {largest} bytes; {advice}")
         with np.load(path, allow_pickle=False) as bundle:
             array = bundle[_choose_key(bundle.files, key, path)]
         if not isinstance(array, np.ndarray):
