@@ -33,8 +33,8 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, Range]:
         try:
             first, last, step = map(float, text.split(":"))
         except ValueError:
-            got = f"--range: got {text!r}; give FIRST:LAST:STEP, such as 0:2:0.1"
-            raise InputError(got) from None
+            do = "give FIRST:LAST:STEP, such as 0:2:0.1"
+            raise InputError(f"--range: got {text!r}; {do}") from None
         found[name] = first, last, step
     return found
 

@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from fusion.contested import Condensed
@@ -55,7 +54,7 @@ class Problem:
         """Weight vectors [B, G] with the mIoU that fusion in float32 gives each."""
         points = [tuple(map(float, point)) for point in weights]
         scores = self.condensed.miou(points, self.convention).tolist() if points else []
-        return [Trial(*pair) for pair in zip(points, scores, strict=True)]
+        return list(map(Trial, points, scores))
 
     def scores(self, weights: Sequence[float]) -> Scores:
         """Scores per video under one weight vector [G], with intervals and paired intervals."""
@@ -74,8 +73,7 @@ class Problem:
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
-        best, groups = best_trial(history), self.groups
-        found = (method, groups, best.weights, best.miou, self.convention, tuple(history))
+        found = (method, self.groups, *best_trial(history), self.convention, tuple(history))
         return SearchResult(*found, **more)
 
 
@@ -94,7 +92,7 @@ def option(
     flag: str,
     default: Any,
     help: str,
-    form: Mapping[str, Any] = MappingProxyType({}),
+    form: Mapping[str, Any] | None = None,
     parse: Callable[..., Any] | None = None,
 ) -> Any:
     """A field of a method that the command line has too; fields without it are the API's alone.
@@ -107,7 +105,7 @@ def option(
         parse: makes the value of what argparse gives.
     """
     told = help if default is None else f"{help} (default {default})"
-    form = {**form, "help": told}
+    form = {**(form or {}), "help": told}
     return field(default=default, metadata={"flag": flag, "form": form, "parse": parse})
 
 
