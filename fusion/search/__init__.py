@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fusion.contested.build import condense_ensemble, data_digest
+from fusion.ensemble import Ensemble
 from fusion.errors import InputError
+from fusion.labels import Labels
 from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
-
-if TYPE_CHECKING:
-    from fusion.ensemble import Ensemble
-    from fusion.labels import Labels
 
 __all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
 

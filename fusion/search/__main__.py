@@ -183,7 +183,7 @@ def add_search(group: cli.Options) -> None:
     add("--contributions", **FLAG, help="also say what each model adds (leave one out)")
     add("--seed", type=int, default=0)
     mean = "classes in the mean (default vspw)"
-    add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    add("--convention", choices=CONVENTIONS, default="vspw", help=mean)
     # a flag that several methods have is one option, which says what it is to each
     flags = {kind: kind.flags() for kind in METHODS.values()}
     for flag in dict.fromkeys(itertools.chain(*flags.values())):

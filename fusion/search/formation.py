@@ -11,22 +11,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
+from fusion.labels import Labels
 from fusion.metrics import Scores, confusion
 from fusion.metrics.evaluation import beside_truth
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
 from fusion.search.result import best_trial, rank
-
-if TYPE_CHECKING:
-    from fusion.labels import Labels
 
 Names = Sequence[str]
 Groups = Mapping[str, Names]  # group -> its models
@@ -63,10 +61,10 @@ def score_models(
     alone = [ensemble.regrouped({n: s}).sharing(scheduler) for n, s in groups.items()]
     task, videos = partial(single_confusions, alone, truth), ensemble.scored_videos(truth)
     found = map_videos(task, videos, scheduler=scheduler, progress=progress)
-    scores = {
-        name: Scores({v: each[m] for v, each in found.items()}, ensemble.classes, convention)
-        for m, name in enumerate(groups)
-    }
+    scores = {}
+    for m, name in enumerate(groups):
+        matrices = {video: each[m] for video, each in found.items()}
+        scores[name] = Scores(matrices, ensemble.classes, convention)
     return {n: scores[n] for n in sorted(groups, key=lambda n: (-rank(scores[n].miou), n))}
 
 
@@ -150,7 +148,6 @@ def model_contributions(problem: Problem, groups: Groups, weights: Numbers) -> d
     for left_out in (None, *models):
         rest = {name: [m for m in members if m != left_out] for name, members in used.items()}
         vectors.append(model_weights(rest, weights, problem.groups))
-    miou = np.full(len(vectors), np.nan)
-    scored = np.any(vectors, axis=1)
+    miou, scored = np.full(len(vectors), np.nan), np.any(vectors, axis=1)
     miou[scored] = [trial.miou for trial in problem.trials(itertools.compress(vectors, scored))]
     return dict(zip(models, (miou[0] - miou[1:]).tolist(), strict=True))

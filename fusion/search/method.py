@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from fusion.contested import Condensed
 from fusion.metrics import Scores
@@ -25,6 +25,8 @@ from fusion.progress import Progress, silent
 from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
+Arguments = Mapping[str, Any]
+Parse = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ class Problem:
         return SearchResult(*found, **more)
 
 
-@dataclass(frozen=True)
-class Workspace:
+class Workspace(NamedTuple):
     """Where a method works: what shows its progress, and a folder for what it goes on from."""
 
     progress: Progress = silent
@@ -89,11 +90,7 @@ ALONE = Workspace()
 
 
 def option(
-    flag: str,
-    default: Any,
-    help: str,
-    form: Mapping[str, Any] | None = None,
-    parse: Callable[..., Any] | None = None,
+    flag: str, default: Any, help: str, form: Arguments | None = None, parse: Parse | None = None
 ) -> Any:
     """A field of a method that the command line has too; fields without it are the API's alone.
 
@@ -139,7 +136,7 @@ class Method(ABC):
         return {f.metadata["flag"]: f for f in fields(cls) if f.metadata}
 
     @classmethod
-    def from_arguments(cls, given: Mapping[str, Any]) -> Self:
+    def from_arguments(cls, given: Arguments) -> Self:
         """The method that a command line says; None is not said, other methods' do not matter."""
         said = {}
         for flag, f in cls.flags().items():

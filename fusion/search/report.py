@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Report:
 
     splits: Sequence[Run]
     found: SearchResult
-    contributions: Mapping[str, float] = field(default_factory=dict)
+    contributions: Mapping[str, float]
 
     @cached_property
     def rungs(self) -> Rungs:

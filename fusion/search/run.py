@@ -35,15 +35,9 @@ class Run:
     """One split under one ensemble.
 
     Args:
-        ensemble: whose groups get weights; its memory and device are used.
-        truth: the labels that weights are scored against.
+        ensemble, truth, convention, stride, seed, scheduler, cache: as in `fusion.search.search`.
         name: of the split, in tables.
-        convention: which classes the mean is over.
-        folds: of videos, held out in turn; 0 for none, None for five where there are two videos.
-        stride: s scores every s-th row and column.
-        seed: of folds, intervals and methods.
-        scheduler: Dask's, of what is read from stores.
-        cache: the folder in which condensed pixels are kept; None keeps them in memory.
+        folds: the same; None for five where there are two videos.
         folder: where a method keeps what it goes on from; made when it is needed.
         progress: shows what goes on.
         title: of the only bar, shown while pixels are condensed, where there is no `progress`.
@@ -78,9 +72,8 @@ class Run:
         """Scores of every model alone, best first."""
         if self.known is not None:
             return self.known
-        title = self._title("scoring single models")
-        how = {"convention": self.convention, "scheduler": self.scheduler}
-        return score_models(self.ensemble, self.truth, **how, progress=title)
+        how = self._how("scoring single models")
+        return score_models(self.ensemble, self.truth, convention=self.convention, **how)
 
     @property
     def problem(self) -> Problem:
@@ -99,8 +92,8 @@ class Run:
     def search(self, method: Method) -> SearchResult:
         """Weights by a method, scored per video and on held-out videos; `ensemble` has them."""
         problem, folds = self.problem, self.folds
-        if folds is None:
-            folds = FOLDS if len(self.condensed.videos) > 1 else 0
+        if folds is None and len(self.condensed.videos) > 1:
+            folds = FOLDS
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
@@ -145,7 +138,7 @@ class Run:
         named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
         return replace(self, ensemble=self.ensemble.regrouped(named), known=self.singles)
 
-    def elsewhere(self, truth: Labels, stores: Path | None, name: str = "test") -> Run:
+    def elsewhere(self, truth: Labels, stores: Path | None) -> Run:
         """The same groups on a second split, whose stores have the same names in another folder."""
         ensemble = self.ensemble
         if stores is not None:
@@ -154,12 +147,13 @@ class Run:
             names = [store.path.name for store in ensemble.stores]
             temperatures = dict(zip(names, ensemble.temperatures, strict=True))
             ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
-        return replace(self, ensemble=ensemble, truth=truth, name=name, known=None)
+        return replace(self, ensemble=ensemble, truth=truth, name="test", known=None)
 
     def _condense(self, ensemble: Ensemble, title: str) -> Condensed:
-        shown = {"scheduler": self.scheduler, "progress": self.title or self._title(title)}
-        how: dict[str, Any] = {**shown, "stride": self.stride, "cache": self.cache}
-        return condense_ensemble(ensemble, self.truth, **how)
+        how = self._how(title)
+        return condense_ensemble(ensemble, self.truth, stride=self.stride, cache=self.cache, **how)
 
-    def _title(self, text: str) -> str | None:
-        return None if self.progress is silent else text
+    def _how(self, title: str) -> dict[str, Any]:
+        """What reads stores, and the title of the bar that it shows."""
+        shown = self.title or (None if self.progress is silent else title)
+        return {"scheduler": self.scheduler, "progress": shown}

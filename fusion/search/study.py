@@ -89,7 +89,12 @@ class Optuna(Method):
         folder, storage = workspace.folder, self.storage
         if folder and not storage:
             storage = f"sqlite:///{folder / 'study.db'}"
-        how: dict[str, Any] = {"storage": storage, "sampler": self._sampler(problem.seed)}
+        try:
+            kind = getattr(optuna.samplers, f"{SAMPLERS[self.sampler]}Sampler")
+            how: dict[str, Any] = {"storage": storage, "sampler": kind(seed=problem.seed)}
+        except ImportError as error:
+            got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
+            raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
         how |= {"study_name": self.study, "direction": "maximize", "load_if_exists": True}
         with locked(folder) if folder else nullcontext():
             try:
@@ -108,12 +113,3 @@ class Optuna(Method):
                 do = "give another storage= or study="
                 raise InputError(f"optuna: {got}, or another convention; {do}")
         return study
-
-    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
-        try:
-            return getattr(optuna.samplers, f"{SAMPLERS[self.sampler]}Sampler")(seed=seed)
-        except ImportError as error:
-            got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
-            raise InputError(f"optuna: {got}; install it or use 'tpe'") from error

@@ -51,17 +51,6 @@ def test_equal_models_choose_the_first_and_stop():
     assert len(found.history) == PATIENCE + 1
 
 
-def test_one_model():
-    means, targets = mixed(1)
-    assert Greedy().search(Problem(condensed_of(means, targets, 1))).weights == {"g0": 1.0}
-
-
-def test_all_void_has_no_score():
-    means, targets = mixed(2)
-    void = condensed_of(means, np.full_like(targets, 255))
-    assert np.isnan(Greedy(steps=2).search(Problem(void)).miou)
-
-
 def test_progress_and_bad_steps():
     means, targets = mixed(2)
     seen = []

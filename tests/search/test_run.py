@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import fusion
 from fusion import cli
+from fusion.labels import write_labels
 from fusion.search.__main__ import main
 from fusion.search.greedy import Greedy
 from fusion.search.run import Run
@@ -61,6 +63,15 @@ def test_census_counts_what_is_scored(ensemble, truth, stride):
     counted = {"videos": 3, "frames": 6, "pixels": pixels}
     assert found == {**counted, "classes": ensemble.classes, "outside": {}}
     assert pixels == 6 * SIZE[0] * SIZE[1] or stride > 1
+
+
+def test_census_tells_values_that_were_read_as_void(data, ensemble, tmp_path):
+    shutil.copytree(data / "labels" / "val", tmp_path / "labels")
+    target = np.full(SIZE, 3, np.uint8)
+    target[:2] = 77
+    write_labels(tmp_path / "labels" / "b" / "1.png", target, overwrite=True)
+    truth = fusion.Labels.folder(tmp_path / "labels", stray="void")
+    assert Run(ensemble, truth).census().outside == {77: 2 * SIZE[1]}
 
 
 def test_a_second_split_has_its_own_stores_labels_and_scores(data, ensemble, truth):

@@ -20,7 +20,6 @@ import heapq
 import itertools
 import math
 import time
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,18 +38,17 @@ SMALLEST_EDGE = 1e-6  # below it float32 weights hardly differ
 ROUNDING = 1e-12  # of the float64 sums of IoU
 
 
-@dataclass(order=True)
-class Simplex:
-    """Weights between corners [G, G], one weight vector of sum 1 a row; ordered for a heap.
+class Simplex(NamedTuple):
+    """Weights between corners [G, G], one weight vector of sum 1 a row; for a heap.
 
-    number: of boxes so far. undecided: its open pixels, None where memory is short: then all pixels
-    are looked at again.
+    number: its own, so that order never asks for more than bound and number. undecided: its open
+    pixels, None where memory is short: then all pixels are looked at again.
     """
 
     negative_bound: float
     number: int
-    corners: NDArray[np.float64] = field(compare=False)
-    undecided: Undecided | None = field(compare=False, default=None)
+    corners: NDArray[np.float64]
+    undecided: Undecided | None = None
 
     @property
     def bytes(self) -> int:
@@ -143,10 +141,9 @@ class _BranchAndBound:
         found = sweep.bound(self.pixels, parent, corners)
         self.boxes += 1
         bound = min(limit, upper_bound(found, self.problem))
-        simplex = Simplex(-bound, self.boxes, corners, found)
         # forgotten pixels cost time, never the bound: its halves look at all of them again
-        if self.kept + simplex.bytes > self.most_kept:
-            simplex.undecided = None
+        room = self.kept + found.ids.nbytes <= self.most_kept
+        simplex = Simplex(-bound, self.boxes, corners, found if room else None)
         self.kept += simplex.bytes
         heapq.heappush(self.open, simplex)
 

@@ -76,10 +76,8 @@ class Exact(Method):
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         deadline = math.inf if self.time_limit is None else time.monotonic() + self.time_limit
-        state = Path(self.state) if self.state else None
-        if state is None and workspace.folder is not None:
-            state = state_file(problem, workspace.folder)
-        journal = Journal(problem, state)
+        state = self.state or (workspace.folder and state_file(problem, workspace.folder))
+        journal = Journal(problem, Path(state) if state else None)
         work = _Search(problem, deadline, journal, _starts(problem, self.starts))
         certificate = None
         if problem.condensed.scored:
@@ -124,7 +122,7 @@ class _Search:
 
     def climb_all(self, climbs: int, progress: Progress) -> None:
         for number in progress(range(climbs), "climbs", climbs):
-            if number >= min(climbs, len(self.starts)) or self.late:
+            if number >= len(self.starts) or self.late:
                 break
             if number >= self.journal.climbed:
                 self.climb(self.journal.current or self.starts[number])

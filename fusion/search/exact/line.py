@@ -109,9 +109,5 @@ def directions(weights: Vector, rng: np.random.Generator) -> Segments:
         step = rng.dirichlet(np.ones(len(weights))) - weights
         reach = -weights / step
         low, high = reach[step > 0].max(), reach[step < 0].min()
-        yield _on_simplex(weights + low * step), _on_simplex(weights + high * step)
-
-
-def _on_simplex(weights: Vector) -> Vector:
-    positive = np.maximum(weights, 0.0)
-    return positive / positive.sum()
+        first, last = (np.maximum(weights + s * step, 0.0) for s in (low, high))
+        yield first / first.sum(), last / last.sum()
