@@ -118,10 +118,11 @@ def prepare_demo(options: argparse.Namespace) -> None:
     for split in ("val", "test"):
         for _ in progress(demo.write(out, split), f"simulating {split}", models, "model"):
             pass
-    options.auto_groups, options.ensemble, options.test_stores = True, None, out / "test"
+    options.auto_groups, options.ensemble = True, None
     families = (sorted((out / "val").glob(f"{name}_*.zarr")) for name in ("maskformer", "swin"))
     options.basic, options.other = families
     options.labels, options.test_labels = out / "labels" / "val", out / "labels" / "test"
+    options.test_stores = out / "test"
 
 
 def demo_pictures(ensemble: Any, out: Path) -> None:

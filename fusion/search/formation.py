@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from fusion.metrics.evaluation import beside_truth
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
-from fusion.search.result import best_trial, rank
+from fusion.search.result import Trial, best_trial, rank
 
 Names = Sequence[str]
 Groups = Mapping[str, Names]  # group -> its models
@@ -94,36 +93,31 @@ def filled(basic: Names, other: Names, strong: int, auxiliary: int) -> dict[str,
     return {name: list(group) for name, group in zip(NAMES, groups, strict=True) if group}
 
 
-class Formation(NamedTuple):
-    """Sizes of two groups, the best coarse weights (strong, weak, auxiliary) there, their mIoU."""
-
-    strong: int
-    auxiliary: int
-    weights: tuple[float, ...]
-    miou: float
+def best_coarse(problem: Problem, groups: Groups) -> Trial:
+    """The best coarse weights (strong, weak, auxiliary) of groups of models, and their mIoU."""
+    # a group that is empty has no axis: its points would be the same weights again
+    axes = [(1.0,), *(COARSE if name in groups else (0.0,) for name in NAMES[1:])]
+    points = list(itertools.product(*axes))
+    named = (dict(zip(NAMES, point, strict=True)) for point in points)
+    trials = problem.trials(model_weights(groups, w, problem.groups) for w in named)
+    return best_trial([Trial(point, t.miou) for point, t in zip(points, trials, strict=True)])
 
 
 def choose_formation(
     problem: Problem, basic: Names, other: Names, *, progress: Progress = silent
-) -> tuple[Formation, list[Formation]]:
-    """The best sizes, and the best point of every pair: strong from 1, auxiliary from 0 to all.
+) -> tuple[int, int]:
+    """How many are strong, from 1 to all, and how many auxiliary, from 0.
 
     problem: over single models, named as in `basic` and `other`, both best first. Of equally good
     choices the one of fewer models wins. The scores rank the choices; the search that follows
     scores the groups themselves.
     """
-    sizes = list(itertools.product(range(1, len(basic) + 1), range(len(other) + 1)))
-    table = []
-    for strong, auxiliary in progress(sizes, "forming groups", len(sizes)):
-        groups = filled(basic, other, strong, auxiliary)
-        # a group that is empty has no axis: its points would be the same weights again
-        axes = [(1.0,), *(COARSE if name in groups else (0.0,) for name in NAMES[1:])]
-        points = list(itertools.product(*axes))
-        named = (dict(zip(NAMES, point, strict=True)) for point in points)
-        trials = problem.trials(model_weights(groups, w, problem.groups) for w in named)
-        best = best_trial(trials)
-        table.append(Formation(strong, auxiliary, points[trials.index(best)], rank(best.miou)))
-    return max(table, key=lambda f: (f.miou, -f.strong - f.auxiliary)), table
+
+    def merit(sizes: tuple[int, int]) -> tuple[float, int]:
+        return rank(best_coarse(problem, filled(basic, other, *sizes)).miou), -sum(sizes)
+
+    every = list(itertools.product(range(1, len(basic) + 1), range(len(other) + 1)))
+    return max(progress(every, "forming groups", len(every)), key=merit)
 
 
 def model_weights(groups: Groups, weights: Numbers, models: Names) -> list[float]:

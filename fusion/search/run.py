@@ -1,9 +1,6 @@
 """A Run: an ensemble, the labels of a split, and all that a search asks of them.
 
-    stores + labels -> condensed pixels -> method.search(problem) -> folds -> SearchResult
-
-The API and the command both drive it. What costs time is worked out when it is first asked for,
-and once.
+What costs time is worked out when it is first asked for, and once.
 """
 
 from __future__ import annotations
@@ -81,7 +78,8 @@ class Run:
 
     def census(self) -> Census:
         """What the labels hold, counted as this run scores pixels."""
-        videos, classes, frames, pixels = self.condensed.videos, self.ensemble.classes, 0, 0
+        videos, classes = self.condensed.videos, self.ensemble.classes
+        frames = pixels = 0
         for video in videos:
             labelled = len(self.ensemble.labelled_frames(self.truth, video))
             height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
@@ -129,9 +127,9 @@ class Run:
         families = (self.ensemble.groups.get(family, ()) for family in ("basic", "other"))
         basic, other = ([n for n in self.singles if stores[n][0] in f] for f in families)
         if strong is None or auxiliary is None:
-            best, _ = choose_formation(self._over_models, basic, other, progress=self.progress)
-            strong = strong or best.strong
-            auxiliary = best.auxiliary if auxiliary is None else auxiliary
+            best = choose_formation(self._over_models, basic, other, progress=self.progress)
+            strong = strong or best[0]
+            auxiliary = best[1] if auxiliary is None else auxiliary
         auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
         miou = {name: scores.miou for name, scores in self.singles.items()}
         groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)

@@ -80,10 +80,7 @@ class Optuna(Method):
         return problem.result(self.name, history, notes={"failed_trials": failed})
 
     def _open(self, problem: Problem, workspace: Workspace) -> optuna.Study:
-        """The study, new or gone on with.
-
-        One process at a time opens it: databases are made once, and belong to the first one's data.
-        """
+        """One process at a time: databases are made once, and belong to the first one's data."""
         import optuna
 
         folder, storage = workspace.folder, self.storage

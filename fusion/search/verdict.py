@@ -1,9 +1,7 @@
 """Is the gain real? Intervals, paired gains and the one-standard-error rule, over videos.
 
-Videos, not pixels or frames, are what is resampled: a gain over plainer weights is put beside what
-another draw of videos would do.
-
-G groups. Scores are fractions.
+A gain over plainer weights is put beside what another draw of videos would do. Scores are
+fractions, G groups.
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ def one_standard_error(problem: Problem, best: Trial) -> str:
     """
     error = standard_error(problem, best.weights)
     if math.isnan(error):
-        videos = f"{len(problem.condensed.videos)} videos"
-        return f"{videos}: no standard error, the best weights stay"
+        return f"{len(problem.condensed.videos)} videos: no standard error, the best weights stay"
     within = f"within one standard error ({percent(error)}) of the best ({percent(best.miou)})"
     uniform = problem.uniform.miou
     if uniform >= best.miou - error:
@@ -66,13 +63,12 @@ def verdict_lines(problem: Problem, found: SearchResult) -> list[str]:
     """What the number is worth on other videos, in sentences."""
     mine = found.scores or problem.scores(found.vector)
     low, high = mine.interval(seed=problem.seed)
-    over = f"95 % interval over {len(mine.confusions)} videos"
-    lines = [f"{over}: {percent(low)} to {percent(high)}"]
+    lines = [f"95 % interval over {len(mine.confusions)} videos: {percent(low)} to {percent(high)}"]
     if math.isnan(low):
         lines = ["one video: no interval and no held-out score; label more videos"]
     if found.held_out is not None:
-        held = percent(found.held_out)
-        lines.append(f"held-out mIoU, searched on the other folds' videos: {held}")
+        what = "held-out mIoU, searched on the other folds' videos"
+        lines.append(f"{what}: {percent(found.held_out)}")
     rule = one_standard_error(problem, Trial(found.vector, found.miou))
     worth = gain(mine, problem.uniform, seed=problem.seed)
     return [*lines, f"one-standard-error rule: {rule}", worth]

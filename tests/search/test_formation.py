@@ -10,7 +10,14 @@ import pytest
 import fusion
 from fusion.errors import InputError
 from fusion.search import condense_ensemble
-from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
+from fusion.search.formation import (
+    auto_groups,
+    best_coarse,
+    choose_formation,
+    filled,
+    model_contributions,
+    score_models,
+)
 from fusion.search.ladder import formula, group_rungs
 from fusion.search.method import Problem
 from tests.samples import VIDEOS
@@ -62,19 +69,20 @@ def test_formation_and_contributions_equal_real_ensembles(ensemble, truth):
     singles = Problem(condense_ensemble(ensemble.singles(), truth))
     ranked = list(score_models(ensemble, truth))
     basic, other = ([name for name in ranked if family in name] for family in ("net", "other"))
-    best, table = choose_formation(singles, basic, other)
-    assert len(table) == 4 * 3
-    assert best.miou == max(row.miou for row in table)
-    store_of = {store.model: store for store in ensemble.stores}
-    names = ("strong", "weak", "auxiliary")
-    for row in table:
-        groups = basic[: row.strong], basic[row.strong :], other[: row.auxiliary]
-        dealt = zip(names, groups, row.weights, strict=True)
-        filled = {name: ([store_of[m] for m in group], w) for name, group, w in dealt if group}
-        stores, weights = ({name: pair[k] for name, pair in filled.items()} for k in (0, 1))
-        real = ensemble.regrouped(stores, weights).evaluate(truth).miou
+    store_of, merit = {store.model: store for store in ensemble.stores}, {}
+    for sizes in itertools.product(range(1, len(basic) + 1), range(len(other) + 1)):
+        groups = filled(basic, other, *sizes)
+        coarse = best_coarse(singles, groups)
+        weights = dict(zip(("strong", "weak", "auxiliary"), coarse.weights, strict=True))
+        stores = {name: [store_of[m] for m in group] for name, group in groups.items()}
+        real = ensemble.regrouped(stores, {name: weights[name] for name in groups}).evaluate(truth)
         # other order of sums: a near tie may fall otherwise
-        assert row.miou == pytest.approx(real, abs=2e-3)
+        assert coarse.miou == pytest.approx(real.miou, abs=2e-3)
+        merit[sizes] = coarse.miou
+    assert len(merit) == 4 * 3
+    chosen = choose_formation(singles, basic, other)
+    equals = [sizes for sizes, miou in merit.items() if miou == max(merit.values())]
+    assert chosen == min(equals, key=sum)
     groups = {name: [store.model for store in stores] for name, stores in ensemble.groups.items()}
     weights = {"strong": 1.0, "weak": 0.0, "auxiliary": 2.0}
     added = model_contributions(singles, groups, weights)
