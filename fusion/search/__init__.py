@@ -8,20 +8,18 @@ A `Run` (fusion.search.run) is what `search` and the command `python -m fusion.s
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fusion.contested.build import condense_ensemble, data_digest
+from fusion.ensemble import Ensemble
 from fusion.errors import InputError
+from fusion.labels import Labels
 from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
-
-if TYPE_CHECKING:
-    from fusion.ensemble import Ensemble
-    from fusion.labels import Labels
 
 __all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
 
@@ -64,20 +62,11 @@ def search(
     kind = METHODS[method]
     over = over or kind.over
     known = sorted(field.name for field in fields(kind))
-    unknown = sorted(set(options) - set(known))
+    unknown = sorted(options.keys() - known)
     if unknown or over not in OVER:
         got = f"over {over!r}, options {unknown} unknown to {method!r}"
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
     chosen = kind(**options)  # checks their values before anything is read
-    run = Run(
-        ensemble,
-        truth,
-        convention=convention,
-        folds=folds,
-        stride=stride,
-        seed=seed,
-        scheduler=scheduler,
-        cache=None if cache is None else Path(cache),
-        title=progress,
-    )
+    run = Run(ensemble, truth, convention=convention, folds=folds, stride=stride, seed=seed)
+    run = replace(run, scheduler=scheduler, cache=cache, title=progress)
     return run.over(over).search(chosen)

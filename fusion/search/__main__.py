@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from fusion import cli
 from fusion.errors import InputError
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, write_labels
-from fusion.labels.census import Census, outside_values
 from fusion.metrics import CONVENTIONS
 from fusion.progress import progress
 from fusion.search.method import OVER
@@ -38,12 +38,16 @@ OUT/trials.csv (every weighting tried), OUT/search.json (everything printed, sco
 OUT/condensed (what the next search on the same data starts from).
 """
 
+FLAG: dict[str, Any] = {"action": "store_true"}
+FOLDER: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+STORES: dict[str, Any] = {"nargs": "+", "type": Path, "default": [], "metavar": "STORE"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     if options.demo:
         prepare_demo(options)
-    options.out = options.out or Path("results")
+    out = options.out = options.out or Path("results")
     # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
     run = open_run(options).over(options.over or method.over)
@@ -52,13 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         truth = Labels.folder(options.test_labels, stray=options.stray)
         splits.append(run.elsewhere(truth, options.test_stores))
     for split in splits:
-        tell_labels(split)
+        cli.remark(split.census().text())  # this condenses
     found = run.search(method)
     report = Report(splits, found, run.contributions(found) if options.contributions else {})
-    report.write(options.out)
+    report.write(out)
     if options.demo:
-        demo_pictures(found.ensemble, options.out)
-    show(report, options)
+        demo_pictures(found.ensemble, out)
+    if options.json:
+        cli.print_json(report.to_json())
+        return 0
+    classes = f"\n\n{report.scores[run.name].class_table()}" if options.per_class else ""
+    pictures = ", label maps to pictures/" if options.demo else ""
+    wrote = f"wrote best.json, trials.csv and search.json to {out}{pictures}"
+    print(f"{report.text()}{classes}\n\n{wrote}")
     return 0
 
 
@@ -67,15 +77,12 @@ def open_run(options: argparse.Namespace) -> Run:
     if bool(options.ensemble) == options.auto_groups:
         do = "--ensemble FILE, --auto-groups with --basic and --other, or --demo"
         raise InputError(f"give one of {do}")
-    how: dict[str, Any] = {
-        "truth": cli.read_truth(options),
-        "name": "val" if options.labels else options.split,
-        "cache": None if options.no_cache else options.out / "condensed",
-        "folder": options.out,
-        "progress": progress,
-        **{k: getattr(options, k) for k in ("convention", "folds", "stride", "seed", "scheduler")},
-    }
-    opened = {"memory": options.memory, "align": options.align, "device": options.device}
+    same = ("convention", "folds", "stride", "seed", "scheduler")
+    how: dict[str, Any] = {name: getattr(options, name) for name in same}
+    how |= {"truth": cli.read_truth(options), "folder": options.out, "progress": progress}
+    how["name"] = "val" if options.labels else options.split
+    how["cache"] = None if options.no_cache else options.out / "condensed"
+    opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
     if options.ensemble:
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
         if options.resize:
@@ -98,24 +105,6 @@ def parse_size(text: str, name: str) -> int | None:
     if text != "auto" and not text.isdecimal():
         raise InputError(f"--{name}: got {text!r}; give a number of models, or auto")
     return None if text == "auto" else int(text)
-
-
-def tell_labels(run: Run) -> None:
-    """What the labels hold, on stderr. This also condenses: bad labels are refused early."""
-    census, classes = run.census(), len(run.ensemble.classes)
-    outside = outside_values(run.truth, run.condensed.videos, classes)
-    cli.remark(Census(**census, outside=outside).text())
-
-
-def show(report: Report, options: argparse.Namespace) -> None:
-    if options.json:
-        cli.print_json(report.to_json())
-        return
-    print(report.text())
-    if options.per_class:
-        print("\n" + report.scores[report.splits[0].name].class_table())
-    pictures = ", label maps to pictures/" if options.demo else ""
-    print(f"\nwrote best.json, trials.csv and search.json to {options.out}{pictures}")
 
 
 def prepare_demo(options: argparse.Namespace) -> None:
@@ -150,26 +139,35 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser("fusion.search", does, epilog)
     add = parser.add_argument_group("what is fused (one of these)").add_argument
     add("--ensemble", type=Path, help="ensemble.toml or a saved best.json")
-    formed = "form groups as the paper does, from --basic and --other"
-    add("--auto-groups", action="store_true", help=formed)
-    demo = "make small simulated stores under OUT first, and search on those"
-    add("--demo", action="store_true", help=demo)
+    add("--auto-groups", **FLAG, help="form groups as the paper does, from --basic and --other")
+    add("--demo", **FLAG, help="make small simulated stores under OUT first, and search on those")
     dealt = "the basic family's best strong, its rest weak, the other's best auxiliary"
     add = parser.add_argument_group(f"automatic groups: {dealt}").add_argument
-    stores: dict[str, Any] = {"nargs": "+", "type": Path, "default": [], "metavar": "STORE"}
-    add("--basic", **stores, help="stores of the basic family")
-    add("--other", **stores, help="stores of the other family")
-    size = "size of the {} group, or auto to search it (default {})"
-    add("--strong", default="3", metavar="N", help=size.format("strong", 3))
-    add("--auxiliary", default="6", metavar="N", help=size.format("auxiliary", 6))
+    add("--basic", **STORES, help="stores of the basic family")
+    add("--other", **STORES, help="stores of the other family")
+    size = "size of the {} group, or auto to search it (default %(default)s)"
+    add("--strong", default="3", metavar="N", help=size.format("strong"))
+    add("--auxiliary", default="6", metavar="N", help=size.format("auxiliary"))
     cli.add_truth(parser.add_argument_group("ground truth"))
     elsewhere = "a second split, to see what the weights are worth elsewhere"
     add = parser.add_argument_group(elsewhere).add_argument
-    add("--test-labels", type=Path, metavar="DIR", help="its ground truth")
+    add("--test-labels", **FOLDER, help="its ground truth")
     same = "folder with stores of the same names (default: the same stores)"
-    add("--test-stores", type=Path, metavar="DIR", help=same)
+    add("--test-stores", **FOLDER, help=same)
     add_search(parser.add_argument_group("search"))
-    add_running(parser.add_argument_group("running"))
+    group = parser.add_argument_group("running")
+    add = group.add_argument
+    add("--resize", choices=("probabilities", "logits"), help="overrides the ensemble's")
+    lacking = "what to do where stores lack videos or frames"
+    add("--align", choices=("strict", "intersect"), default="strict", help=lacking)
+    cli.add_scheduler(group)
+    cli.add_memory(group)
+    cli.add_device(group)
+    add("--out", type=Path, help="where results go (default results, demo for --demo)")
+    kept = "keep no condensed pixels under OUT; all of them must fit into memory"
+    add("--no-cache", **FLAG, help=kept)
+    add("--per-class", **FLAG, help="also print the IoU of every class")
+    cli.add_json(group)
     return parser
 
 
@@ -183,34 +181,16 @@ def add_search(group: cli.Options) -> None:
     add("--folds", type=int, help=held)
     every = "score every S-th row and column only (default 1: all pixels)"
     add("--stride", type=int, default=1, metavar="S", help=every)
-    loses = "also say what each model adds (leave one out)"
-    add("--contributions", action="store_true", help=loses)
+    add("--contributions", **FLAG, help="also say what each model adds (leave one out)")
     add("--seed", type=int, default=0)
     mean = "classes in the mean (default vspw)"
-    add("--convention", choices=tuple(CONVENTIONS), default="vspw", help=mean)
+    add("--convention", choices=CONVENTIONS, default="vspw", help=mean)
     # a flag that several methods have is one option, which says what it is to each
-    users = [(flag, kind.name, f) for kind in METHODS.values() for flag, f in kind.flags().items()]
-    for flag in dict.fromkeys(flag for flag, _, _ in users):
-        mine = [(name, f) for other, name, f in users if other == flag]
-        text = "; ".join(f"{name}: {f.metadata['form']['help']}" for name, f in mine)
-        _, first = mine[0]
-        add(flag, **{**first.metadata["form"], "help": text})
-
-
-def add_running(group: cli.Options) -> None:
-    add = group.add_argument
-    resize = ("probabilities", "logits")
-    add("--resize", choices=resize, help="overrides the ensemble's")
-    lacking = "what to do where stores lack videos or frames"
-    add("--align", choices=("strict", "intersect"), default="strict", help=lacking)
-    cli.add_scheduler(group)
-    cli.add_memory(group)
-    cli.add_device(group)
-    add("--out", type=Path, help="where results go (default results, demo for --demo)")
-    kept = "keep no condensed pixels under OUT; all of them must fit into memory"
-    add("--no-cache", action="store_true", help=kept)
-    add("--per-class", action="store_true", help="also print the IoU of every class")
-    cli.add_json(group)
+    flags = {kind: kind.flags() for kind in METHODS.values()}
+    for flag in dict.fromkeys(itertools.chain(*flags.values())):
+        forms = {k.name: own[flag].metadata["form"] for k, own in flags.items() if flag in own}
+        told = "; ".join(f"{name}: {form['help']}" for name, form in forms.items())
+        add(flag, **{**next(iter(forms.values())), "help": told})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ mIoU on val and 0.3 on test. Videos, not pixels or frames, are what is held out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,25 +15,6 @@ from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.progress import Progress, silent
 from fusion.search.method import Method, Problem
-from fusion.search.result import SearchResult
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Scores of every video under the weights that were searched without it.
-
-    scores: all videos pooled. uniform: the same videos under equal weights. folds: the held-out
-    videos of each fold. weights: of each fold, in the order of the groups.
-    """
-
-    scores: Scores
-    uniform: Scores
-    folds: tuple[tuple[str, ...], ...]
-    weights: tuple[tuple[float, ...], ...]
-
-    @property
-    def miou(self) -> float:
-        return self.scores.miou
 
 
 def split_videos(videos: Sequence[str], folds: int, seed: int = 0) -> tuple[tuple[str, ...], ...]:
@@ -53,35 +33,19 @@ def split_videos(videos: Sequence[str], folds: int, seed: int = 0) -> tuple[tupl
 
 
 def hold_out(
-    problem: Problem, method: Method, *, folds: int = 5, progress: Progress = silent
-) -> HeldOut:
-    """Runs a method once per fold on the other folds' videos, and scores the fold with the result.
+    problem: Problem, method: Method, folds: int, *, progress: Progress = silent
+) -> Scores:
+    """Scores of every video under the weights that a method finds on the other folds' videos.
 
     InputError: fewer than two folds or videos.
     """
-    videos, inner = problem.condensed.videos, method.inner()
-    parts = split_videos(videos, folds, problem.seed)
-    found: list[tuple[float, ...]] = []
+    condensed, inner = problem.condensed, method.inner()
+    dealt = split_videos(condensed.videos, folds, problem.seed)
     matrices: dict[str, np.ndarray] = {}
-    for held in progress(parts, "folds", len(parts)):
-        rest = problem.subset([video for video in videos if video not in held])
-        found.append(inner.search(rest).vector)
-        confusion = problem.condensed.subset(held).confusion(found[-1])
-        matrices.update(zip(held, confusion, strict=True))
+    for held in progress(dealt, "folds", len(dealt)):
+        rest = problem.subset([video for video in condensed.videos if video not in held])
+        found = condensed.subset(held).confusion(inner.search(rest).vector)
+        matrices.update(zip(held, found, strict=True))
     # folds come shuffled; a bootstrap must not depend on that
-    in_order = {video: matrices[video] for video in videos}
-    pooled = Scores(in_order, problem.condensed.classes, problem.convention)
-    return HeldOut(pooled, problem.uniform, parts, tuple(found))
-
-
-def validated(
-    problem: Problem,
-    found: SearchResult,
-    method: Method,
-    *,
-    folds: int = 0,
-    progress: Progress = silent,
-) -> SearchResult:
-    """The result with its scores per video and, where there are folds, its held-out mIoU."""
-    held = hold_out(problem, method, folds=folds, progress=progress).miou if folds else None
-    return replace(found, scores=problem.scores(found.vector), held_out=held)
+    in_order = {video: matrices[video] for video in condensed.videos}
+    return Scores(in_order, condensed.classes, problem.convention)

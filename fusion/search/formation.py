@@ -9,46 +9,42 @@ auxiliary models, each under a coarse grid of group weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
+from fusion.labels import Labels
 from fusion.metrics import Scores, confusion
+from fusion.metrics.evaluation import beside_truth
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
-from fusion.search.result import best_trial
+from fusion.search.result import Trial, best_trial, rank
 
-if TYPE_CHECKING:
-    from fusion.labels import Labels
-
-Groups = Mapping[str, Sequence[str]]  # group -> its models
+Names = Sequence[str]
+Groups = Mapping[str, Names]  # group -> its models
+Numbers = Mapping[str, float]
+NAMES = ("strong", "weak", "auxiliary")
 COARSE = (0.0, 0.5, 1.0, 1.5, 2.0)  # for alpha and beta
 
 
-@dataclass(frozen=True)
-class SingleConfusions:
+def single_confusions(models: Sequence[Ensemble], truth: Labels, video: str) -> np.ndarray:
     """The task of one video: every model by itself, int64 [M, C, C]."""
+    classes = len(models[0].classes)
+    total = np.zeros((len(models), classes, classes), np.int64)
 
-    ensembles: tuple[Ensemble, ...]
-    truth: Labels
+    def predict(frames: list[str]) -> Iterator[tuple[str, tuple[int, np.ndarray]]]:
+        for frame, (index, model) in itertools.product(frames, enumerate(models)):
+            for _, labels in model.label_maps(video, [frame]):
+                yield frame, (index, labels)
 
-    def __call__(self, video: str) -> np.ndarray:
-        first = self.ensembles[0]
-        classes = len(first.classes)
-        total = np.zeros((len(self.ensembles), classes, classes), np.int64)
-        for frame in first.labelled_frames(self.truth, video):
-            # read once, scored against every model
-            target = first.target(self.truth, video, frame)
-            for index, ensemble in enumerate(self.ensembles):
-                for _, labels in ensemble.label_maps(video, [frame]):
-                    total[index] += confusion(target, labels, classes, ignore=void_label(classes))
-        return total
+    for target, (index, labels) in beside_truth(models[0], truth, video, predict):
+        total[index] += confusion(target, labels, classes, ignore=void_label(classes))
+    return total
 
 
 def score_models(
@@ -60,33 +56,19 @@ def score_models(
     progress: str | None = None,
 ) -> dict[str, Scores]:
     """Scores of each of an ensemble's M models alone, by model name, best first."""
-    names, alone = zip(
-        *(
-            (name, ensemble.regrouped({name: stores}).sharing(scheduler))
-            for name, stores in single_groups(ensemble.stores).items()
-        ),
-        strict=True,
-    )
-    videos = ensemble.scored_videos(truth)
-    task = SingleConfusions(alone, truth)
+    groups = single_groups(ensemble.stores)
+    alone = [ensemble.regrouped({n: s}).sharing(scheduler) for n, s in groups.items()]
+    task, videos = partial(single_confusions, alone, truth), ensemble.scored_videos(truth)
     found = map_videos(task, videos, scheduler=scheduler, progress=progress)
-    scores = {
-        name: Scores({video: found[video][m] for video in videos}, ensemble.classes, convention)
-        for m, name in enumerate(names)
-    }
-    return {
-        name: scores[name]
-        for name in sorted(names, key=lambda n: (-np.nan_to_num(scores[n].miou, nan=-1.0), n))
-    }
+    scores = {}
+    for m, name in enumerate(groups):
+        matrices = {video: each[m] for video, each in found.items()}
+        scores[name] = Scores(matrices, ensemble.classes, convention)
+    return {n: scores[n] for n in sorted(groups, key=lambda n: (-rank(scores[n].miou), n))}
 
 
 def auto_groups(
-    basic: Sequence[str],
-    other: Sequence[str],
-    miou: Mapping[str, float],
-    *,
-    strong: int = 3,
-    auxiliary: int = 6,
+    basic: Names, other: Names, miou: Numbers, *, strong: int = 3, auxiliary: int = 6
 ) -> dict[str, list[str]]:
     """The paper's groups from two families of models.
 
@@ -105,51 +87,40 @@ def auto_groups(
     return filled(basic, other, strong, auxiliary)
 
 
-def filled(
-    basic: Sequence[str], other: Sequence[str], strong: int, auxiliary: int
-) -> dict[str, list[str]]:
+def filled(basic: Names, other: Names, strong: int, auxiliary: int) -> dict[str, list[str]]:
     """Groups of two ranked families, without the empty ones."""
     groups = (basic[:strong], basic[strong:], other[:auxiliary])
-    return {n: list(g) for n, g in zip(("strong", "weak", "auxiliary"), groups, strict=True) if g}
+    return {name: list(group) for name, group in zip(NAMES, groups, strict=True) if group}
 
 
-@dataclass(frozen=True)
-class Formation:
-    """Sizes of two groups, the best coarse weights (strong, weak, auxiliary) there, their mIoU."""
-
-    strong: int
-    auxiliary: int
-    weights: tuple[float, ...]
-    miou: float
+def best_coarse(problem: Problem, groups: Groups) -> Trial:
+    """The best coarse weights (strong, weak, auxiliary) of groups of models, and their mIoU."""
+    # a group that is empty has no axis: its points would be the same weights again
+    axes = [(1.0,), *(COARSE if name in groups else (0.0,) for name in NAMES[1:])]
+    points = list(itertools.product(*axes))
+    named = (dict(zip(NAMES, point, strict=True)) for point in points)
+    trials = problem.trials(model_weights(groups, w, problem.groups) for w in named)
+    return best_trial([Trial(point, t.miou) for point, t in zip(points, trials, strict=True)])
 
 
 def choose_formation(
-    problem: Problem, basic: Sequence[str], other: Sequence[str], *, progress: Progress = silent
-) -> tuple[Formation, list[Formation]]:
-    """The best sizes, and the best point of every pair: strong from 1, auxiliary from 0 to all.
+    problem: Problem, basic: Names, other: Names, *, progress: Progress = silent
+) -> tuple[int, int]:
+    """How many are strong, from 1 to all, and how many auxiliary, from 0.
 
     problem: over single models, named as in `basic` and `other`, both best first. Of equally good
     choices the one of fewer models wins. The scores rank the choices; the search that follows
     scores the groups themselves.
     """
-    sizes = list(itertools.product(range(1, len(basic) + 1), range(len(other) + 1)))
-    table = []
-    for strong, auxiliary in progress(sizes, "forming groups", len(sizes)):
-        groups = filled(basic, other, strong, auxiliary)
-        # a group that is empty has no axis: its points would be the same weights again
-        axes = [(1.0,), *(COARSE if name in groups else (0.0,) for name in ("weak", "auxiliary"))]
-        points = list(itertools.product(*axes))
-        named = (dict(zip(("strong", "weak", "auxiliary"), point, strict=True)) for point in points)
-        trials = problem.trials([model_weights(groups, w, problem.groups) for w in named])
-        best = best_trial(trials)
-        miou = float(np.nan_to_num(best.miou, nan=-1.0))
-        table.append(Formation(strong, auxiliary, points[trials.index(best)], miou))
-    return max(table, key=lambda f: (f.miou, -f.strong - f.auxiliary)), table
+
+    def merit(sizes: tuple[int, int]) -> tuple[float, int]:
+        return rank(best_coarse(problem, filled(basic, other, *sizes)).miou), -sum(sizes)
+
+    every = list(itertools.product(range(1, len(basic) + 1), range(len(other) + 1)))
+    return max(progress(every, "forming groups", len(every)), key=merit)
 
 
-def model_weights(
-    groups: Groups, weights: Mapping[str, float], models: Sequence[str]
-) -> list[float]:
+def model_weights(groups: Groups, weights: Numbers, models: Names) -> list[float]:
     """Weight of each model when groups share theirs among members; a model may be in several."""
     total = dict.fromkeys(models, 0.0)
     for group, members in groups.items():
@@ -158,22 +129,19 @@ def model_weights(
     return list(total.values())
 
 
-def model_contributions(
-    problem: Problem, groups: Groups, weights: Mapping[str, float]
-) -> dict[str, float]:
+def model_contributions(problem: Problem, groups: Groups, weights: Numbers) -> dict[str, float]:
     """What each model adds: mIoU minus mIoU without it, its group being the mean of the others.
 
     problem: over single models. A group that the model was alone in goes; nan for the only model
     that has weight.
     """
     used = {name: members for name, members in groups.items() if weights[name] > 0}
-    models = list(dict.fromkeys(model for members in used.values() for model in members))
+    models = list(dict.fromkeys(itertools.chain(*used.values())))
     vectors = []
     # the first is the whole ensemble, which every other is compared with
     for left_out in (None, *models):
         rest = {name: [m for m in members if m != left_out] for name, members in used.items()}
         vectors.append(model_weights(rest, weights, problem.groups))
-    scored = [index for index, vector in enumerate(vectors) if any(vector)]
-    miou = np.full(len(vectors), np.nan)
-    miou[scored] = [trial.miou for trial in problem.trials([vectors[i] for i in scored])]
+    miou, scored = np.full(len(vectors), np.nan), np.any(vectors, axis=1)
+    miou[scored] = [trial.miou for trial in problem.trials(itertools.compress(vectors, scored))]
     return dict(zip(models, (miou[0] - miou[1:]).tolist(), strict=True))

@@ -1,7 +1,4 @@
-"""Grid search as in the paper (Table 3: alpha, beta).
-
-The first group's weight is 1, every further group's runs over a range.
-"""
+"""Grid search as in the paper (Table 3: alpha, beta)."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import numpy as np
 
 from fusion.errors import InputError
 from fusion.search.method import ALONE, Method, Problem, Workspace, option
-from fusion.search.result import SearchResult, Trial
+from fusion.search.result import SearchResult
 from fusion.text import parse_assignments
 
 Range = tuple[float, float, float]  # first, last, step
@@ -33,8 +30,8 @@ def parse_ranges(texts: Sequence[str]) -> dict[str, Range]:
         try:
             first, last, step = map(float, text.split(":"))
         except ValueError:
-            got = f"--range: got {text!r}; give FIRST:LAST:STEP, such as 0:2:0.1"
-            raise InputError(got) from None
+            do = "give FIRST:LAST:STEP, such as 0:2:0.1"
+            raise InputError(f"--range: got {text!r}; {do}") from None
         found[name] = first, last, step
     return found
 
@@ -58,10 +55,10 @@ class Grid(Method):
         axes = grid_axes(problem.groups, self.ranges or {})
         points = np.array(list(itertools.product(*axes)), np.float64)
         points = points[points.any(axis=1)]
-        batches = [points[first : first + BATCH] for first in range(0, len(points), BATCH)]
-        history: list[Trial] = []
-        for batch in workspace.progress(batches, self.name, len(batches)):
-            history += problem.trials(batch)
+        starts = range(0, len(points), BATCH)
+        history = []
+        for first in workspace.progress(starts, self.name, len(starts)):
+            history += problem.trials(points[first : first + BATCH])
         return problem.result(self.name, history)
 
 

@@ -16,8 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from fusion.contested import Condensed
 from fusion.metrics import Scores
@@ -26,6 +25,8 @@ from fusion.progress import Progress, silent
 from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
+Arguments = Mapping[str, Any]
+Parse = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Problem:
         """Weight vectors [B, G] with the mIoU that fusion in float32 gives each."""
         points = [tuple(map(float, point)) for point in weights]
         scores = self.condensed.miou(points, self.convention).tolist() if points else []
-        return [Trial(*pair) for pair in zip(points, scores, strict=True)]
+        return list(map(Trial, points, scores))
 
     def scores(self, weights: Sequence[float]) -> Scores:
         """Scores per video under one weight vector [G], with intervals and paired intervals."""
@@ -74,13 +75,11 @@ class Problem:
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
-        best, groups = best_trial(history), self.groups
-        found = (method, groups, best.weights, best.miou, self.convention, tuple(history))
+        found = (method, self.groups, *best_trial(history), self.convention, tuple(history))
         return SearchResult(*found, **more)
 
 
-@dataclass(frozen=True)
-class Workspace:
+class Workspace(NamedTuple):
     """Where a method works: what shows its progress, and a folder for what it goes on from."""
 
     progress: Progress = silent
@@ -91,11 +90,7 @@ ALONE = Workspace()
 
 
 def option(
-    flag: str,
-    default: Any,
-    help: str,
-    form: Mapping[str, Any] = MappingProxyType({}),
-    parse: Callable[..., Any] | None = None,
+    flag: str, default: Any, help: str, form: Arguments | None = None, parse: Parse | None = None
 ) -> Any:
     """A field of a method that the command line has too; fields without it are the API's alone.
 
@@ -107,7 +102,7 @@ def option(
         parse: makes the value of what argparse gives.
     """
     told = help if default is None else f"{help} (default {default})"
-    form = {**form, "help": told}
+    form = {**(form or {}), "help": told}
     return field(default=default, metadata={"flag": flag, "form": form, "parse": parse})
 
 
@@ -141,7 +136,7 @@ class Method(ABC):
         return {f.metadata["flag"]: f for f in fields(cls) if f.metadata}
 
     @classmethod
-    def from_arguments(cls, given: Mapping[str, Any]) -> Self:
+    def from_arguments(cls, given: Arguments) -> Self:
         """The method that a command line says; None is not said, other methods' do not matter."""
         said = {}
         for flag, f in cls.flags().items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from fusion import files
 from fusion.contested import Condensed
 from fusion.metrics import Scores
-from fusion.search.ladder import Rung, formula, group_rungs
+from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
 from fusion.search.verdict import verdict_lines
@@ -29,15 +30,15 @@ class Report:
 
     splits: Sequence[Run]
     found: SearchResult
-    contributions: Mapping[str, float] = field(default_factory=dict)
+    contributions: Mapping[str, float]
 
     @cached_property
-    def rungs(self) -> list[Rung]:
+    def rungs(self) -> Rungs:
         """The ladder: best single model (of the first split), the groups in turn, references."""
         best = next(iter(self.splits[0].singles))
         single = {run.name: run.singles[best] for run in self.splits if best in run.singles}
         problems = {run.name: run.problem for run in self.splits}
-        return [Rung(f"best single: {best}", single), *group_rungs(problems, self.found.vector)]
+        return {f"best single: {best}": single, **group_rungs(problems, self.found.vector)}
 
     @cached_property
     def verdict(self) -> list[str]:
@@ -46,33 +47,26 @@ class Report:
     @property
     def scores(self) -> Mapping[str, Scores]:
         """Of what was found, by split: the row of the ladder that has every group."""
-        # formulas differ wherever weights differ, and are what a rung is called by
-        name = formula(self.found.groups, self.found.vector)
-        return next(rung.scores for rung in self.rungs if rung.name == name)
+        return self.rungs[formula(self.found.groups, self.found.vector)]
 
     def text(self) -> str:
         """What the command prints; scores in percent."""
-        found, condensed = self.found, self.splits[0].condensed
+        found, condensed, known = self.found, self.splits[0].condensed, self.found.certificate
         names = [run.name for run in self.splits]
-        rows = [
-            (r.name, *(percent(r.scores[n].miou) if n in r.scores else "-" for n in names))
-            for r in self.rungs
-        ]
+        miou = {name: {n: percent(s.miou) for n, s in r.items()} for name, r in self.rungs.items()}
+        rows = [(name, *(shown.get(n, "-") for n in names)) for name, shown in miou.items()]
         share = f"{condensed.contested} contested ({100 * condensed.fraction:.1f} %)"
         each = condensed.candidates / max(1, condensed.contested)
         videos = f"{len(condensed.videos)} videos, {condensed.scored} labelled pixels"
-        tried = f"after {len(found.history)} weightings"
-        lines = [
-            f"{videos}, {share}, {each:.2f} candidates each",
-            "",
-            table(rows, (f"mIoU % ({found.convention})", *names)),
-            "",
-            f"best weights by {found.method}: {self._shown_weights()}",
-            f"{names[0]} mIoU {percent(found.miou)} {tried}",
-            *self._shown_certificate(),
-            "",
-            *self.verdict,
-        ]
+        ladder = table(rows, (f"mIoU % ({found.convention})", *names))
+        lines = [f"{videos}, {share}, {each:.2f} candidates each", "", ladder, ""]
+        lines.append(f"best weights by {found.method}: {self._shown_weights()}")
+        lines.append(f"{names[0]} mIoU {percent(found.miou)} after {len(found.history)} weightings")
+        if known is not None:  # about weightings that were not tried
+            stage = "certified" if known["complete"] else "so far, stopped by the time limit"
+            bound = f"no weighting of these groups is above {100 * known['upper_bound']:.4f}"
+            lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
+        lines += ["", *self.verdict]
         if self.contributions:
             ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
             lost = [(name, f"{100 * value:+.3f}") for name, value in ranked]
@@ -81,20 +75,9 @@ class Report:
 
     def _shown_weights(self) -> str:
         sizes = {name: len(stores) for name, stores in self.splits[0].ensemble.groups.items()}
-        return ", ".join(
-            f"{name} {weight:g}" + (f" ({sizes[name]} models)" if sizes[name] > 1 else "")
-            for name, weight in self.found.weights.items()
-            if weight > 0
-        )
-
-    def _shown_certificate(self) -> list[str]:
-        """What is known about weightings that were not tried."""
-        known = self.found.certificate
-        if known is None:
-            return []
-        stage = "certified" if known["complete"] else "so far, stopped by the time limit"
-        bound = f"no weighting of these groups is above {100 * known['upper_bound']:.4f}"
-        return [f"{bound} ({stage}, {known['boxes']} boxes)"]
+        models = {name: f" ({size} models)" if size > 1 else "" for name, size in sizes.items()}
+        used = {name: weight for name, weight in self.found.weights.items() if weight > 0}
+        return ", ".join(f"{name} {weight:g}{models[name]}" for name, weight in used.items())
 
     def to_json(self) -> dict[str, Any]:
         """Everything, scores as fractions, nan as null."""
@@ -105,7 +88,7 @@ class Report:
             "honesty": self.verdict,  # the key is a file format
             "contributions": _plain(self.contributions),
             "groups": {name: [store.model for store in stores] for name, stores in groups},
-            "ladder": [{"name": r.name, **_miou(r.scores)} for r in self.rungs],
+            "ladder": [{"name": name, **_miou(scores)} for name, scores in self.rungs.items()],
             "scores": {split: scores.to_json() for split, scores in self.scores.items()},
             "singles": {run.name: _miou(run.singles) for run in self.splits},
             "splits": {run.name: _sizes(run.condensed) for run in self.splits},
@@ -116,15 +99,11 @@ class Report:
         """best.json, trials.csv and search.json, each whole or not at all."""
         files.write_json(out / "search.json", self.to_json())
         self.splits[0].ensemble.with_weights(self.found.weights).save(out / "best.json")
-        place = out / "trials.csv"
-        with (
-            files.refusals(place),
-            files.replacing(place) as scratch,
-            scratch.open("x", newline="", encoding="utf-8") as file,
-        ):
-            lines = csv.writer(file)
-            lines.writerow([*self.found.groups, "miou"])
-            lines.writerows([*trial.weights, trial.miou] for trial in self.found.history)
+        text = io.StringIO()
+        lines = csv.writer(text)
+        lines.writerow([*self.found.groups, "miou"])
+        lines.writerows([*weights, miou] for weights, miou in self.found.history)
+        files.write_bytes(out / "trials.csv", text.getvalue().encode())
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -136,9 +115,5 @@ def _miou(scores: Mapping[str, Scores]) -> dict[str, float | None]:
 
 
 def _sizes(condensed: Condensed) -> dict[str, int]:
-    return {
-        "videos": len(condensed.videos),
-        "pixels": condensed.scored,
-        "contested": condensed.contested,
-        "candidates": condensed.candidates,
-    }
+    contested = {"contested": condensed.contested, "candidates": condensed.candidates}
+    return {"videos": len(condensed.videos), "pixels": condensed.scored, **contested}

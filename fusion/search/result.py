@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusion.metrics import Scores
+from fusion.metrics.bootstrap import Interval
 from fusion.text import or_none, percent
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
@@ -15,22 +16,21 @@ PAPER = (1.0, 1.4, 1.0)
 SHOWN, MOST_WEIGHTS = 4, 5  # trials that a repr shows, and weights of each
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """One weight vector (raw, in the order of groups) and its mIoU; nan without a scored pixel."""
 
     weights: tuple[float, ...]
     miou: float
 
 
-def _rank(trial: Trial) -> float:
-    """Any number is above nan."""
-    return -1.0 if math.isnan(trial.miou) else trial.miou
+def rank(miou: float) -> float:
+    """What scores are compared by: any number is above nan."""
+    return -1.0 if math.isnan(miou) else miou
 
 
 def best_trial(history: Sequence[Trial]) -> Trial:
-    """The first of the trials with the highest mIoU; any number is above nan."""
-    return max(history, key=_rank)
+    """The first of the trials with the highest mIoU."""
+    return max(history, key=lambda trial: rank(trial.miou))
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,10 @@ class SearchResult:
         """Group name to weight."""
         return dict(zip(self.groups, self.vector, strict=True))
 
-    def interval(
-        self, level: float = 0.95, samples: int = 2000, seed: int = 0
-    ) -> tuple[float, float]:
+    def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
         """Percentile bootstrap of `miou` over videos, (low, high); (nan, nan) below two videos."""
-        unknown = (math.nan, math.nan)
-        return self.scores.interval(level, samples, seed) if self.scores else unknown
+        known = self.scores
+        return known.interval(level, samples, seed) if known else (math.nan, math.nan)
 
     def __repr__(self) -> str:
         miou, (low, high) = percent(self.miou), self.interval()
@@ -79,20 +77,19 @@ class SearchResult:
         if self.certificate is not None:
             rows.append(("none above", percent(self.certificate["upper_bound"])))
         rows.append(("trials", f"{len(self.history)}, the best of them"))
-        best = sorted(self.history, key=_rank, reverse=True)[:SHOWN]
-        rows += [(f"  {percent(trial.miou)}", self._listed(trial.weights)) for trial in best]
+        best = sorted(self.history, key=lambda trial: -rank(trial.miou))[:SHOWN]
+        rows += [(f"  {percent(miou)}", self._listed(weights)) for weights, miou in best]
         head = f"SearchResult by {self.method}, % by {self.convention!r}"
         return "\n".join([head, *(f"  {name:<11} {value}" for name, value in rows)])
 
     def _listed(self, weights: Sequence[float]) -> str:
         """The groups that have weight; the heaviest where they are too many for a line."""
-        pairs = zip(self.groups, weights, strict=True)
-        named = [(name, weight) for name, weight in pairs if weight > 0]
-        if len(named) <= MOST_WEIGHTS:
-            return ", ".join(f"{name} {weight:.4g}" for name, weight in named)
-        heavy = sorted(named, key=lambda pair: -pair[1])[:MOST_WEIGHTS]
-        shown = ", ".join(f"{name} {weight:.4g}" for name, weight in heavy)
-        return f"{shown} and {len(named) - MOST_WEIGHTS} more"
+        named = [pair for pair in zip(self.groups, weights, strict=True) if pair[1] > 0]
+        more = len(named) - MOST_WEIGHTS
+        if more > 0:
+            named = sorted(named, key=lambda pair: -pair[1])[:MOST_WEIGHTS]
+        shown = ", ".join(f"{name} {weight:.4g}" for name, weight in named)
+        return f"{shown} and {more} more" if more > 0 else shown
 
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`; None where a score is nan. Without the ensemble."""
@@ -105,5 +102,5 @@ class SearchResult:
             "held_out": None if self.held_out is None else or_none(self.held_out),
             "certificate": None if self.certificate is None else dict(self.certificate),
             "notes": dict(self.notes),
-            "history": [[list(trial.weights), or_none(trial.miou)] for trial in self.history],
+            "history": [[list(weights), or_none(miou)] for weights, miou in self.history],
         }

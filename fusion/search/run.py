@@ -1,9 +1,6 @@
 """A Run: an ensemble, the labels of a split, and all that a search asks of them.
 
-    stores + labels -> condensed pixels -> method.search(problem) -> folds -> SearchResult
-
-The API and the command both drive it. What costs time is worked out when it is first asked for,
-and once.
+What costs time is worked out when it is first asked for, and once.
 """
 
 from __future__ import annotations
@@ -18,15 +15,11 @@ from fusion.contested import Condensed
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import Ensemble, single_groups
 from fusion.labels import Labels
+from fusion.labels.census import Census, outside_values
 from fusion.metrics import Scores
 from fusion.progress import Progress, silent
-from fusion.search.folds import validated
-from fusion.search.formation import (
-    auto_groups,
-    choose_formation,
-    model_contributions,
-    score_models,
-)
+from fusion.search.folds import hold_out
+from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
 from fusion.search.method import Method, Problem, Workspace
 from fusion.search.result import SearchResult
 from fusion.stores import LogitStore
@@ -39,15 +32,9 @@ class Run:
     """One split under one ensemble.
 
     Args:
-        ensemble: whose groups get weights; its memory and device are used.
-        truth: the labels that weights are scored against.
+        ensemble, truth, convention, stride, seed, scheduler, cache: as in `fusion.search.search`.
         name: of the split, in tables.
-        convention: which classes the mean is over.
-        folds: of videos, held out in turn; 0 for none, None for five where there are two videos.
-        stride: s scores every s-th row and column.
-        seed: of folds, intervals and methods.
-        scheduler: Dask's, of what is read from stores.
-        cache: the folder in which condensed pixels are kept; None keeps them in memory.
+        folds: the same; None for five where there are two videos.
         folder: where a method keeps what it goes on from; made when it is needed.
         progress: shows what goes on.
         title: of the only bar, shown while pixels are condensed, where there is no `progress`.
@@ -62,7 +49,7 @@ class Run:
     stride: int = 1
     seed: int = 0
     scheduler: str = "threads"
-    cache: Path | None = None
+    cache: str | Path | None = None
     folder: Path | None = None
     progress: Progress = silent
     title: str | None = None
@@ -82,40 +69,38 @@ class Run:
         """Scores of every model alone, best first."""
         if self.known is not None:
             return self.known
-        return score_models(
-            self.ensemble,
-            self.truth,
-            convention=self.convention,
-            scheduler=self.scheduler,
-            progress=self._title("scoring single models"),
-        )
+        how = self._how("scoring single models")
+        return score_models(self.ensemble, self.truth, convention=self.convention, **how)
 
     @property
     def problem(self) -> Problem:
         return Problem(self.condensed, self.convention, self.seed, lambda: self.digest)
 
-    def census(self) -> dict[str, Any]:
-        """What the labels hold: arguments of a census, counted as this run scores pixels."""
+    def census(self) -> Census:
+        """What the labels hold, counted as this run scores pixels."""
+        videos, classes = self.condensed.videos, self.ensemble.classes
         frames = pixels = 0
-        for video in self.condensed.videos:
+        for video in videos:
             labelled = len(self.ensemble.labelled_frames(self.truth, video))
             height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
             frames, pixels = frames + labelled, pixels + labelled * height * width
-        counted = {"videos": len(self.condensed.videos), "frames": frames, "pixels": pixels}
-        return {**counted, "class_pixels": self.condensed.rows, "classes": self.ensemble.classes}
+        outside = outside_values(self.truth, videos, len(classes))
+        return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
 
     def search(self, method: Method) -> SearchResult:
         """Weights by a method, scored per video and on held-out videos; `ensemble` has them."""
         problem, folds = self.problem, self.folds
-        if folds is None:
-            folds = FOLDS if len(self.condensed.videos) > 1 else 0
+        if folds is None and len(self.condensed.videos) > 1:
+            folds = FOLDS
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
         found = method.search(problem, Workspace(self.progress, self.folder))
-        found = validated(problem, found, method, folds=folds, progress=self.progress)
-        return replace(found, ensemble=self.ensemble.with_weights(found.weights))
+        held = hold_out(problem, method, folds, progress=self.progress).miou if folds else None
+        ensemble = self.ensemble.with_weights(found.weights)
+        scores = problem.scores(found.vector)
+        return replace(found, scores=scores, held_out=held, ensemble=ensemble)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
@@ -124,8 +109,7 @@ class Run:
             groups = {name: [name] for name in found.groups}
             return model_contributions(self.problem, groups, found.weights)
         names = {store: name for name, (store,) in single_groups(self.ensemble.stores).items()}
-        members = self.ensemble.groups.items()
-        groups = {group: [names[store] for store in stores] for group, stores in members}
+        groups = {g: [names[store] for store in s] for g, s in self.ensemble.groups.items()}
         return model_contributions(self._over_models, groups, found.weights)
 
     @property
@@ -139,44 +123,35 @@ class Run:
 
     def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
         """The paper's groups, formed from the groups "basic" and "other"; None searches a size."""
-        stores = {name: store for name, (store,) in single_groups(self.ensemble.stores).items()}
-        basic, other = (
-            [n for n in self.singles if stores[n] in self.ensemble.groups.get(family, ())]
-            for family in ("basic", "other")
-        )
+        stores = single_groups(self.ensemble.stores)
+        families = (self.ensemble.groups.get(family, ()) for family in ("basic", "other"))
+        basic, other = ([n for n in self.singles if stores[n][0] in f] for f in families)
         if strong is None or auxiliary is None:
-            best, _ = choose_formation(self._over_models, basic, other, progress=self.progress)
-            strong = strong or best.strong
-            auxiliary = best.auxiliary if auxiliary is None else auxiliary
-        # a family may be smaller than its default size
+            best = choose_formation(self._over_models, basic, other, progress=self.progress)
+            strong = strong or best[0]
+            auxiliary = best[1] if auxiliary is None else auxiliary
+        auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
         miou = {name: scores.miou for name, scores in self.singles.items()}
-        sizes = {"strong": strong, "auxiliary": min(auxiliary, len(other))}
-        groups = auto_groups(basic, other, miou, **sizes)
-        named = {group: [stores[name] for name in members] for group, members in groups.items()}
+        groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)
+        named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
         return replace(self, ensemble=self.ensemble.regrouped(named), known=self.singles)
 
-    def elsewhere(self, truth: Labels, stores: Path | None, name: str = "test") -> Run:
+    def elsewhere(self, truth: Labels, stores: Path | None) -> Run:
         """The same groups on a second split, whose stores have the same names in another folder."""
         ensemble = self.ensemble
         if stores is not None:
-            groups = {
-                group: [LogitStore(stores / store.path.name) for store in members]
-                for group, members in ensemble.groups.items()
-            }
-            pairs = zip(ensemble.stores, ensemble.temperatures, strict=True)
-            temperatures = {store.path.name: value for store, value in pairs}
+            old = ensemble.groups.items()
+            groups = {g: [LogitStore(stores / store.path.name) for store in s] for g, s in old}
+            names = [store.path.name for store in ensemble.stores]
+            temperatures = dict(zip(names, ensemble.temperatures, strict=True))
             ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
-        return replace(self, ensemble=ensemble, truth=truth, name=name, known=None)
+        return replace(self, ensemble=ensemble, truth=truth, name="test", known=None)
 
     def _condense(self, ensemble: Ensemble, title: str) -> Condensed:
-        return condense_ensemble(
-            ensemble,
-            self.truth,
-            scheduler=self.scheduler,
-            progress=self.title or self._title(title),
-            stride=self.stride,
-            cache=self.cache,
-        )
+        how = self._how(title)
+        return condense_ensemble(ensemble, self.truth, stride=self.stride, cache=self.cache, **how)
 
-    def _title(self, text: str) -> str | None:
-        return None if self.progress is silent else text
+    def _how(self, title: str) -> dict[str, Any]:
+        """What reads stores, and the title of the bar that it shows."""
+        shown = self.title or (None if self.progress is silent else title)
+        return {"scheduler": self.scheduler, "progress": shown}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fusion.errors import InputError
@@ -14,13 +15,9 @@ from fusion.search.result import SearchResult, Trial
 if TYPE_CHECKING:
     import optuna
 
-SAMPLERS = {
-    "tpe": "TPESampler",
-    "cmaes": "CmaEsSampler",
-    "gp": "GPSampler",
-    "random": "RandomSampler",
-}
+SAMPLERS = {"tpe": "TPE", "cmaes": "CmaEs", "gp": "GP", "random": "Random"}
 URL = "storage URL (default sqlite:///OUT/study.db)"
+ERRORS = (ArithmeticError, RuntimeError, ValueError)  # of a trial, after which others may do
 HIGHEST = 2.0  # as the grid: weights relative to the first group's 1
 
 
@@ -59,6 +56,9 @@ class Optuna(Method):
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study, free = self._open(problem, workspace), problem.groups[1:]
+        states = optuna.trial.TrialState
+        # a trial that gave NaN counts as failed
+        complete = partial(study.get_trials, deepcopy=False, states=[states.COMPLETE])
 
         def objective(trial: optuna.Trial) -> float:
             weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
@@ -67,37 +67,35 @@ class Optuna(Method):
 
         for weight in (1.0, 0.0):  # uniform, and the first group alone
             study.enqueue_trial(dict.fromkeys(free, weight), skip_if_exists=True)
-        remaining = self.trials - len(_complete(study))
+        remaining = self.trials - len(complete())
         for _ in workspace.progress(range(remaining), self.name, remaining):
-            if len(_complete(study)) >= self.trials:  # other processes add to the study as well
+            if len(complete()) >= self.trials:  # other processes add to the study as well
                 break
-            errors = (ArithmeticError, RuntimeError, ValueError)
-            study.optimize(objective, n_trials=1, catch=errors)
-        done = _complete(study)
-        if not done:
+            study.optimize(objective, n_trials=1, catch=ERRORS)
+        history = [Trial(tuple(t.user_attrs["weights"]), float(t.value or 0)) for t in complete()]
+        if not history:
             got = f"none of {len(study.trials)} trials gave a score"
             raise InputError(f"optuna: {got}; check that the labels hold pixels that are not void")
-        history = [Trial(tuple(t.user_attrs["weights"]), float(t.value or 0.0)) for t in done]
-        failed = sum(t.state == optuna.trial.TrialState.FAIL for t in study.trials)
+        failed = sum(t.state == states.FAIL for t in study.trials)
         return problem.result(self.name, history, notes={"failed_trials": failed})
 
     def _open(self, problem: Problem, workspace: Workspace) -> optuna.Study:
-        """The study, new or gone on with.
-
-        One process at a time opens it: databases are made once, and belong to the first one's data.
-        """
+        """One process at a time: databases are made once, and belong to the first one's data."""
         import optuna
 
         folder, storage = workspace.folder, self.storage
         if folder and not storage:
             storage = f"sqlite:///{folder / 'study.db'}"
-        sampler = self._sampler(problem.seed)
-        how: dict[str, Any] = {"direction": "maximize", "load_if_exists": True}
+        try:
+            kind = getattr(optuna.samplers, f"{SAMPLERS[self.sampler]}Sampler")
+            how: dict[str, Any] = {"storage": storage, "sampler": kind(seed=problem.seed)}
+        except ImportError as error:
+            got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
+            raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
+        how |= {"study_name": self.study, "direction": "maximize", "load_if_exists": True}
         with locked(folder) if folder else nullcontext():
             try:
-                study = optuna.create_study(
-                    storage=storage, study_name=self.study, sampler=sampler, **how
-                )
+                study = optuna.create_study(**how)
             except Exception as error:  # any storage backend's own errors
                 got = f"storage {storage!r} cannot be opened ({error})"
                 do = "give a URL such as sqlite:///study.db"
@@ -105,26 +103,10 @@ class Optuna(Method):
             wanted = {"digest": problem.digest(), "convention": problem.convention}
             known = {key: study.user_attrs[key] for key in wanted if key in study.user_attrs}
             if not known and not study.trials:
-                for key, value in wanted.items():
-                    study.set_user_attr(key, value)
+                for item in wanted.items():
+                    study.set_user_attr(*item)
             elif {**wanted, "digest": None, **known} != wanted:
                 got = f"study {self.study!r} in {storage} is of other stores, labels or groups"
                 do = "give another storage= or study="
                 raise InputError(f"optuna: {got}, or another convention; {do}")
         return study
-
-    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
-        try:
-            return getattr(optuna.samplers, SAMPLERS[self.sampler])(seed=seed)
-        except ImportError as error:
-            got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
-            raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
-
-
-def _complete(study: optuna.Study) -> list[Any]:
-    """A trial that gave NaN counts as failed."""
-    from optuna.trial import TrialState
-
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])

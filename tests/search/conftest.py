@@ -7,7 +7,8 @@ import pytest
 
 import fusion
 from fusion.labels import write_labels
-from tests.search.simulated import CLASSES, FRAMES, NATIVE, SIZE, VIDEOS, groups_of
+from tests.samples import CLASSES, FRAMES, NATIVE, SIZE, VIDEOS
+from tests.search.simulated import groups_of
 
 
 @pytest.fixture(scope="session")

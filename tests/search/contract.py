@@ -62,6 +62,7 @@ class MethodContract:
         condensed = videos(groups=1)
         found = self.method.search(Problem(condensed))
         check(found, condensed)
+        assert found.weights == {"g0": 1.0}
         assert found.miou == condensed.miou([[1.0]])[0]
 
     def test_all_void_is_nan_or_refused_in_words(self):
@@ -73,6 +74,7 @@ class MethodContract:
         found = self.method.search(Problem(void))
         assert np.isnan(found.miou)
         assert found.to_json()["miou"] is None
+        assert found.certificate is None
 
     def test_inside_a_fold_it_is_the_same_kind_and_leaves_nothing(self):
         inner = self.method.inner()

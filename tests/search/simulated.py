@@ -10,11 +10,6 @@ import numpy as np
 from fusion.contested import Builder, Condensed, condense
 from fusion.kernels import sweep
 
-CLASSES = ["sky", "road", "car", "tree"]
-SIZE, NATIVE = (20, 28), (5, 7)
-VIDEOS = ("a", "b", "c")
-FRAMES = ("0", "1")
-
 
 def problem(
     groups: int, classes: int, pixels: int, seed: int = 0, levels: int = 0
@@ -22,23 +17,28 @@ def problem(
     """Group means [G, C, P] of which the last group is the best, and targets."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, pixels)
-    logits = rng.normal(size=(groups, classes, pixels)) * 2
-    logits[:, truth, np.arange(pixels)] += np.linspace(0.5, 2.5, groups)[:, None]
-    means = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    means = drawn_means(rng, truth, classes, np.linspace(0.5, 2.5, groups))
     if levels:
         means = np.round(means * levels) / levels
     targets = np.where(rng.random(pixels) < 0.05, 255, truth).astype(np.uint8)
     return np.ascontiguousarray(means, np.float32), targets
 
 
+def drawn_means(
+    rng: np.random.Generator, truth: np.ndarray, classes: int, skill: np.ndarray
+) -> np.ndarray:
+    """Probabilities [G, C, P] of groups whose logit of the true class is higher by their skill."""
+    logits = rng.normal(size=(len(skill), classes, len(truth))) * 2
+    logits[:, truth, np.arange(len(truth))] += skill[:, None]
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
 def condensed_of(means: np.ndarray, targets: np.ndarray, videos: int = 2) -> Condensed:
     groups, classes, pixels = means.shape
     builder = Builder([f"g{g}" for g in range(groups)], [f"c{c}" for c in range(classes)])
     for index, chunk in enumerate(np.array_split(np.arange(pixels), videos)):
-        builder.append(
-            f"v{index}",
-            condense(np.ascontiguousarray(means[:, :, chunk]), targets[chunk], classes, ignore=255),
-        )
+        some = np.ascontiguousarray(means[:, :, chunk])
+        builder.append(f"v{index}", condense(some, targets[chunk], classes, ignore=255))
     return builder.finish()
 
 
@@ -62,12 +62,8 @@ def videos(count: int = 6, groups: int = 3, seed: int = 0, best: float = 2.0) ->
     builder = Builder([f"g{g}" for g in range(groups)], ["a", "b", "c"])
     for video in range(count):
         targets = rng.integers(0, 3, 300).astype(np.uint8)
-        logits = rng.normal(size=(groups, 3, 300)) * 2
-        logits[:, targets, np.arange(300)] += np.linspace(0.5, best, groups)[:, None] * rng.uniform(
-            0.5, 1.5
-        )
-        means = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-        builder.append(f"v{video}", condense(means, targets, 3, ignore=255))
+        means = drawn_means(rng, targets, 3, np.linspace(0.5, best, groups) * rng.uniform(0.5, 1.5))
+        builder.append(f"v{video}", condense(means.astype(np.float32), targets, 3, ignore=255))
     return builder.finish()
 
 
@@ -76,18 +72,20 @@ def groups_of(data: Path, split: str = "val") -> dict[str, list[Path]]:
     return {"strong": stores[:2], "weak": stores[2:4], "auxiliary": stores[4:]}
 
 
-def write_toml(data: Path, folder: Path) -> Path:
+def arguments(data: Path, folder: Path, *more: str) -> list[str]:
+    """Of a search on the val split, whose results go to folder/out."""
     lines = [f"{name} = {[str(path) for path in paths]}" for name, paths in groups_of(data).items()]
-    (folder / "ensemble.toml").write_text("[groups]\n" + "\n".join(lines) + "\n")
-    return folder / "ensemble.toml"
+    toml, labels = folder / "ensemble.toml", data / "labels" / "val"
+    toml.write_text("[groups]\n" + "\n".join(lines) + "\n")
+    said = ["--ensemble", toml, "--labels", labels, "--out", folder / "out"]
+    return [*map(str, said), *more]
 
 
 def whole_of(condensed: Condensed) -> sweep.Undecided:
     (parts,) = condensed.batches()
     right, predicted = condensed.base
-    return sweep.Undecided(
-        sweep.every_pixel(parts.runs), right, predicted - right, np.zeros_like(right)
-    )
+    every = sweep.every_pixel(parts.runs)
+    return sweep.Undecided(every, right, predicted - right, np.zeros_like(right))
 
 
 def crossings(means: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

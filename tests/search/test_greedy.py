@@ -6,32 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from fusion.contested import Builder, Condensed, condense
 from fusion.errors import InputError
 from fusion.kernels.average import naive
 from fusion.kernels.confusion import naive as counting
 from fusion.metrics import miou
 from fusion.search.greedy import PATIENCE, Greedy
 from fusion.search.method import Problem, Workspace
+from tests.search.simulated import condensed_of, problem
 
 
-def models(
-    count: int, seed: int = 0, pixels: int = 400, classes: int = 4
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [M, C, P] of models of mixed quality, and targets."""
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(0, classes, pixels).astype(np.uint8)
-    logits = rng.normal(size=(count, classes, pixels)) * 2
-    logits[:, targets, np.arange(pixels)] += rng.uniform(0.0, 2.5, count)[:, None]
-    return torch.softmax(torch.tensor(logits, dtype=torch.float32), dim=1).numpy(), targets
-
-
-def condensed_of(means: np.ndarray, targets: np.ndarray) -> Condensed:
-    builder = Builder(
-        [f"m{m}" for m in range(len(means))], [f"c{c}" for c in range(means.shape[1])]
-    )
-    builder.append("v", condense(means, targets, means.shape[1], ignore=255))
-    return builder.finish()
+def mixed(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [M, C, P] of models of mixed quality, the best one anywhere, and targets."""
+    means, targets = problem(count, 4, 400, seed)
+    return means[np.random.default_rng(seed).permutation(count)], targets
 
 
 def score(means: np.ndarray, targets: np.ndarray, counts: list[float]) -> float:
@@ -41,7 +28,7 @@ def score(means: np.ndarray, targets: np.ndarray, counts: list[float]) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_a_plain_loop(seed):
-    means, targets = models(5, seed)
+    means, targets = mixed(5, seed)
     counts, trajectory = [0.0] * 5, []
     for _ in range(8):
         tried = []
@@ -50,7 +37,7 @@ def test_equals_a_plain_loop(seed):
             tried.append((score(means, targets, more), more))
         best, counts = max(tried, key=lambda pair: pair[0])  # the first of equals
         trajectory.append((tuple(counts), best))
-    found = Greedy(steps=8).search(Problem(condensed_of(means, targets)))
+    found = Greedy(steps=8).search(Problem(condensed_of(means, targets, 1)))
     assert [(trial.weights, trial.miou) for trial in found.history] == trajectory
     assert found.miou == max(best for _, best in trajectory)
     assert found.vector == next(weights for weights, best in trajectory if best == found.miou)
@@ -58,33 +45,21 @@ def test_equals_a_plain_loop(seed):
 
 
 def test_equal_models_choose_the_first_and_stop():
-    means, targets = models(1)
+    means, targets = mixed(1)
     found = Greedy().search(Problem(condensed_of(np.repeat(means, 3, axis=0), targets)))
     assert found.vector == (1.0, 0.0, 0.0)
     assert len(found.history) == PATIENCE + 1
 
 
-def test_one_model():
-    means, targets = models(1)
-    assert Greedy().search(Problem(condensed_of(means, targets))).weights == {"m0": 1.0}
-
-
-def test_all_void_has_no_score():
-    means, targets = models(2)
-    void = condensed_of(means, np.full_like(targets, 255))
-    found = Greedy(steps=2).search(Problem(void))
-    assert np.isnan(found.miou)
-
-
 def test_progress_and_bad_steps():
-    means, targets = models(2)
+    means, targets = mixed(2)
     seen = []
 
     def progress(items, description, total):
         seen.append((description, total))
         return items
 
-    Greedy(steps=3).search(Problem(condensed_of(means, targets)), Workspace(progress))
+    Greedy(steps=3).search(Problem(condensed_of(means, targets, 1)), Workspace(progress))
     assert seen == [("greedy", 3)]
     with pytest.raises(InputError, match="steps is 0"):
         Greedy(steps=0)

@@ -29,10 +29,8 @@ def test_best_of_a_segment_is_the_best_of_all_its_stretches(groups, levels, conv
     stretch = best_on_segment(Problem(condensed, convention), start, end)
     assert stretch.miou == pytest.approx(everywhere.max(), abs=1e-11)
     assert condensed.miou([stretch.middle], convention)[0] == everywhere.max()
-    inside = condensed.miou(
-        [stretch.weights(s) for s in np.linspace(stretch.low, stretch.high, 9)[1:-1]], convention
-    )
-    assert np.all(inside == everywhere.max())
+    inside = [stretch.weights(s) for s in np.linspace(stretch.low, stretch.high, 9)[1:-1]]
+    assert np.all(condensed.miou(inside, convention) == everywhere.max())
 
 
 def test_a_segment_worked_out_by_hand():
@@ -44,9 +42,8 @@ def test_a_segment_worked_out_by_hand():
     stretch = best_on_segment(Problem(condensed), [1, 0], [0, 1])
     assert (stretch.low, stretch.high, stretch.miou) == (0.5, 0.75, 1.0)
     assert stretch.middle.tolist() == [0.375, 0.625]
-    assert (
-        best_on_segment(Problem(condensed), [1, 0], [0, 1], narrowest=0.3).miou == 0.25
-    )  # only s < 1/2 is wide enough: one of two right
+    # only s < 1/2 is wide enough: one of two right
+    assert best_on_segment(Problem(condensed), [1, 0], [0, 1], narrowest=0.3).miou == 0.25
 
 
 def test_equal_breakpoints_are_one():
@@ -65,22 +62,17 @@ def test_streamed_from_disk_and_with_little_room_for_flips(tmp_path, memory, mon
     loaded = cache.load(["v0"], memory)
     assert loaded.resident == (memory > 40_000)
     start, end = np.array([0.2, 0.3, 0.5]), np.array([0.0, 0.9, 0.1])
-    expected = best_on_segment(Problem(whole), start, end)
-    calls = []
-    original = sweep.flips
+    expected = pytest.approx(best_on_segment(Problem(whole), start, end).miou, abs=1e-11)
+    calls, original = [], sweep.flips
 
     def scarce(parts, ends, classes, low, high, room):
         calls.append((low, high))
         return original(parts, ends, classes, low, high, 100)
 
-    assert best_on_segment(Problem(loaded), start, end).miou == pytest.approx(
-        expected.miou, abs=1e-11
-    )
+    assert best_on_segment(Problem(loaded), start, end).miou == expected
     monkeypatch.setattr(sweep, "flips", scarce)
     for ends in ((start, end), (end, start)):
-        assert best_on_segment(Problem(loaded), *ends).miou == pytest.approx(
-            expected.miou, abs=1e-11
-        )
+        assert best_on_segment(Problem(loaded), *ends).miou == expected
     assert len(calls) > 8
 
 

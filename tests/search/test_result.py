@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from fusion.kernels.arithmetic import normalised
-from fusion.search.folds import validated
 from fusion.search.greedy import Greedy
 from fusion.search.method import Problem
 from fusion.search.result import SearchResult, Trial, best_trial
@@ -52,5 +51,6 @@ def test_printed_it_has_the_interval_where_it_is_known():
     weighed = Problem(videos())
     found = Greedy(steps=2).search(weighed)
     assert "interval" not in repr(found)
-    low, high = (f"{100 * end:.2f}" for end in weighed.scores(found.vector).interval())
-    assert f"95 % interval {low} to {high}" in repr(validated(weighed, found, Greedy()))
+    scores = weighed.scores(found.vector)
+    low, high = (f"{100 * end:.2f}" for end in scores.interval())
+    assert f"95 % interval {low} to {high}" in repr(replace(found, scores=scores))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 import fusion
 from fusion import cli
+from fusion.labels import write_labels
 from fusion.search.__main__ import main
 from fusion.search.greedy import Greedy
 from fusion.search.run import Run
-from tests.search.simulated import SIZE, VIDEOS, write_toml
+from tests.samples import SIZE, VIDEOS
+from tests.search.simulated import arguments
 
 SAID = {
     "grid": (["--range", "weak=0:1:0.5"], {"ranges": {"weak": (0, 1, 0.5)}}),
@@ -26,10 +30,10 @@ SAID = {
 def test_api_and_command_line_give_the_same(data, ensemble, truth, tmp_path, capsys, method):
     flags, options = SAID[method]
     found = ensemble.search(truth, method, folds=2, seed=5, stride=2, **options)
-    said = ["--ensemble", str(write_toml(data, tmp_path)), "--labels", str(data / "labels" / "val")]
-    said += ["--method", method, *flags, "--folds", "2", "--seed", "5", "--stride", "2"]
+    said = ["--method", method, *flags, "--folds", "2", "--seed", "5", "--stride", "2"]
     out = tmp_path / "new" / "out"  # not there yet, and nothing but the search makes it
-    assert cli.run(main, [*said, "--no-cache", "--out", str(out), "--json"]) == 0
+    said += ["--no-cache", "--out", str(out), "--json"]
+    assert cli.run(main, arguments(data, tmp_path, *said)) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "search.json").read_text())
     mine = json.loads(json.dumps(found.to_json()))
@@ -40,16 +44,15 @@ def test_api_and_command_line_give_the_same(data, ensemble, truth, tmp_path, cap
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(data, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    said = ["--ensemble", str(write_toml(data, tmp_path)), "--labels", str(data / "labels" / "val")]
-    out = str(tmp_path / "file" / "out")
-    assert cli.run(main, [*said, "--no-cache", "--out", out]) == 2
+    (tmp_path / "out").write_text("")
+    out = tmp_path / "out" / "below"
+    assert cli.run(main, arguments(data, tmp_path, "--no-cache", "--out", str(out))) == 2
     assert f"error: {out}: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stride", [1, 3])
 def test_census_counts_what_is_scored(ensemble, truth, stride):
-    found = Run(ensemble, truth, stride=stride).census()
+    found = asdict(Run(ensemble, truth, stride=stride).census())
     expected, pixels = np.zeros(4, np.int64), 0
     for video in VIDEOS:
         for frame in truth.frames(video):
@@ -57,8 +60,18 @@ def test_census_counts_what_is_scored(ensemble, truth, stride):
             pixels += target.size
             expected += np.bincount(target[target != 255], minlength=4)
     assert found.pop("class_pixels").tolist() == expected.tolist()
-    assert found == {"videos": 3, "frames": 6, "pixels": pixels, "classes": ensemble.classes}
+    counted = {"videos": 3, "frames": 6, "pixels": pixels}
+    assert found == {**counted, "classes": ensemble.classes, "outside": {}}
     assert pixels == 6 * SIZE[0] * SIZE[1] or stride > 1
+
+
+def test_census_tells_values_that_were_read_as_void(data, ensemble, tmp_path):
+    shutil.copytree(data / "labels" / "val", tmp_path / "labels")
+    target = np.full(SIZE, 3, np.uint8)
+    target[:2] = 77
+    write_labels(tmp_path / "labels" / "b" / "1.png", target, overwrite=True)
+    truth = fusion.Labels.folder(tmp_path / "labels", stray="void")
+    assert Run(ensemble, truth).census().outside == {77: 2 * SIZE[1]}
 
 
 def test_a_second_split_has_its_own_stores_labels_and_scores(data, ensemble, truth):
@@ -79,10 +92,8 @@ def test_a_second_split_has_its_own_stores_labels_and_scores(data, ensemble, tru
 
 def test_over_models_and_grouped_again_singles_are_scored_once(ensemble, truth, monkeypatch):
     names = {store.model: store for store in ensemble.stores}
-    both = {
-        "basic": [store for name, store in names.items() if "net" in name],
-        "other": [store for name, store in names.items() if "other" in name],
-    }
+    families = {"basic": "net", "other": "other"}.items()
+    both = {family: [s for n, s in names.items() if part in n] for family, part in families}
     run = Run(ensemble.regrouped(both), truth)
     formed = run.grouped(1, 9)  # more than there are: all of them
     monkeypatch.setattr("fusion.search.run.score_models", None)

@@ -23,12 +23,8 @@ def test_optuna_resumes_and_refuses_other_data(ensemble, truth, tmp_path):
     more = ensemble.search(truth, "optuna", trials=10, **options)
     assert more.history[:6] == first.history
     assert len(more.history) == 10
-    assert (
-        more.miou == max(trial.miou for trial in more.history) == more.ensemble.evaluate(truth).miou
-    )
-    other = ensemble.regrouped(
-        {"strong": ensemble.groups["strong"], "weak": ensemble.groups["weak"]}
-    )
+    assert more.miou == max(t.miou for t in more.history) == more.ensemble.evaluate(truth).miou
+    other = ensemble.regrouped({name: ensemble.groups[name] for name in ("strong", "weak")})
     with pytest.raises(InputError, match="is of other stores, labels or groups"):
         other.search(truth, "optuna", trials=12, **options)
     with pytest.raises(InputError, match="cannot be opened"):
@@ -66,9 +62,8 @@ def test_optuna_survives_failing_trials(ensemble, truth):
             self.calls += 1
             if self.calls % 3 == 0:
                 raise RuntimeError("out of memory")
-            return (
-                condensed.miou(weights, convention) if self.calls % 3 == 1 else np.array([np.nan])
-            )
+            right = self.calls % 3 == 1
+            return condensed.miou(weights, convention) if right else np.array([np.nan])
 
     found = Optuna(trials=9).search(Problem(Flaky()))
     assert found.notes["failed_trials"] == 6

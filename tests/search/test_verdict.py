@@ -9,8 +9,7 @@ import pytest
 
 from fusion.metrics import miou
 from fusion.search.method import Problem
-from fusion.search.result import Trial
-from fusion.search.verdict import gain, one_standard_error, verdict_lines
+from fusion.search.verdict import gain, one_standard_error, standard_error, verdict_lines
 from tests.search.simulated import videos
 
 
@@ -21,65 +20,46 @@ def test_scores_are_those_of_the_condensed_set():
     assert list(found.confusions) == list(condensed.videos)
 
 
-def test_one_standard_error_prefers_the_simplest_within_it():
-    condensed = videos(best=0.6)  # groups of about equal quality: uniform weights are hard to beat
-    best = Trial((1.0, 1.0, 1.2), float(condensed.miou([[1.0, 1.0, 1.2]])[0]))
-    chosen = one_standard_error(Problem(condensed), best)
-    assert chosen.trial.weights == (1.0, 1.0, 1.0)
-    assert chosen.trial.miou == condensed.miou([[1, 1, 1]])[0] >= best.miou - chosen.standard_error
-    assert "uniform weights" in chosen.rule
-    order = {
-        "first alone": [1.0, 0.0, 0.0],
-        "last alone": [0.0, 0.0, 1.0],
-        "uniform": [1.0, 1.0, 1.0],
-    }
-    wide = one_standard_error(Problem(condensed), best, simpler=order)
-    qualified = [
-        name
-        for name, w in order.items()
-        if condensed.miou([w])[0] >= best.miou - wide.standard_error
-    ]
-    assert wide.trial.weights == tuple(order[qualified[0]])
+def test_one_standard_error_prefers_uniform_weights_within_it():
+    # groups of about equal quality: uniform weights are hard to beat
+    weighed = Problem(videos(best=0.6))
+    (best,) = weighed.trials([[1.0, 1.0, 1.2]])
+    error, uniform = standard_error(weighed, best.weights), weighed.uniform.miou
+    assert uniform >= best.miou - error
+    within = f"within one standard error ({100 * error:.2f}) of the best ({100 * best.miou:.2f})"
+    found = one_standard_error(weighed, best)
+    assert found == f"uniform weights ({100 * uniform:.2f}) are {within}"
 
 
 def test_one_standard_error_keeps_the_best_where_it_is_clear_or_unknown():
-    condensed = videos(best=6.0)
-    best = Trial((0.0, 0.0, 1.0), float(condensed.miou([[0, 0, 1]])[0]))
-    chosen = one_standard_error(Problem(condensed), best, simpler={"first alone": [1.0, 0.0, 0.0]})
-    assert chosen.trial == best
-    assert "nothing simpler" in chosen.rule
-    one = one_standard_error(Problem(videos(1)), best)
-    assert one.trial == best
-    assert math.isnan(one.standard_error)
+    weighed = Problem(videos(30, best=6.0))  # many: a small error
+    (best,) = weighed.trials([[0.0, 0.0, 1.0]])
+    assert weighed.uniform.miou < best.miou - standard_error(weighed, best.weights)
+    assert one_standard_error(weighed, best).startswith("nothing simpler is within one")
+    one = Problem(videos(1))
+    assert one_standard_error(one, best).endswith("no standard error, the best weights stay")
+    assert math.isnan(standard_error(one, best.weights))
 
 
 def test_standard_error_is_the_spread_of_resampled_scores():
     condensed = videos()
     matrices = condensed.confusion([1, 1, 1])
-    rng = np.random.default_rng(5)
-    drawn = [
-        miou(matrices[rng.integers(0, len(matrices), len(matrices))].sum(axis=0))
-        for _ in range(4000)
-    ]
-    error = one_standard_error(Problem(condensed), Trial((1.0, 1.0, 1.0), 0.5)).standard_error
+    draws = np.random.default_rng(5).integers(0, len(matrices), (4000, len(matrices)))
+    drawn = [miou(matrices[draw].sum(axis=0)) for draw in draws]
+    error = standard_error(Problem(condensed), (1.0, 1.0, 1.0))
     assert error == pytest.approx(np.std(drawn), rel=0.1)
 
 
 def test_gains_in_words():
     condensed = videos(best=6.0)
     uniform, last, first = (Problem(condensed).scores(w) for w in ([1, 1, 1], [0, 0, 1], [1, 0, 0]))
-    better = gain(last, first)
-    assert better.miou == last.miou - first.miou
-    assert better.interval == last.difference_interval(first)
-    assert better.distinguishable
-    assert "distinguishable from zero" in better.sentence()
-    none = gain(uniform, uniform)
-    assert not none.distinguishable
-    assert "not distinguishable" in none.sentence("itself")
+    low, high = (f"{100 * end:+.2f}" for end in last.difference_interval(first))
+    said = f"gain over the first: {100 * (last.miou - first.miou):+.2f} mIoU, interval {low} to"
+    assert gain(last, first, "the first") == f"{said} {high}: distinguishable from zero"
+    assert gain(first, last).endswith(": distinguishable from zero")
+    assert "to +0.00: not distinguishable" in gain(uniform, uniform)
     alone = Problem(condensed).subset(["v0"]).scores([1, 1, 1])
-    unknown = gain(alone, alone)
-    assert not unknown.distinguishable
-    assert "one video" in unknown.sentence()
+    assert "one video nothing says" in gain(alone, alone)
 
 
 def test_the_verdict_in_sentences():
@@ -90,8 +70,8 @@ def test_the_verdict_in_sentences():
     assert verdict_lines(weighed, found) == [
         f"95 % interval over 6 videos: {100 * low:.2f} to {100 * high:.2f}",
         "held-out mIoU, searched on the other folds' videos: 50.00",
-        f"one-standard-error rule: {one_standard_error(weighed, found.history[0]).rule}",
-        gain(scores, uniform, seed=2).sentence(),
+        f"one-standard-error rule: {one_standard_error(weighed, found.history[0])}",
+        gain(scores, uniform, seed=2),
     ]
     one = weighed.subset(["v1"])
     lines = verdict_lines(one, one.result("grid", one.trials([[0, 0, 1]])))

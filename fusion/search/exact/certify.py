@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,32 +31,31 @@ from fusion.kernels.sweep import Undecided
 from fusion.metrics import miou_of_counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
-from fusion.search.result import Trial
+from fusion.search.result import Trial, best_trial
 
 MOST_GROUPS = 3  # of more dimensions there are more simplexes than anyone waits for
 SMALLEST_EDGE = 1e-6  # below it float32 weights hardly differ
 ROUNDING = 1e-12  # of the float64 sums of IoU
 
 
-@dataclass(order=True)
-class Simplex:
-    """Weights between corners [G, G], one weight vector of sum 1 a row; ordered for a heap.
+class Simplex(NamedTuple):
+    """Weights between corners [G, G], one weight vector of sum 1 a row; for a heap.
 
-    undecided: its open pixels, None where memory is short: then all pixels are looked at again.
+    number: its own, so that order never asks for more than bound and number. undecided: its open
+    pixels, None where memory is short: then all pixels are looked at again.
     """
 
     negative_bound: float
-    serial: int
-    corners: NDArray[np.float64] = field(compare=False)
-    undecided: Undecided | None = field(compare=False, default=None)
+    number: int
+    corners: NDArray[np.float64]
+    undecided: Undecided | None = None
 
     @property
     def bytes(self) -> int:
         return 0 if self.undecided is None else self.undecided.ids.nbytes
 
 
-@dataclass(frozen=True)
-class Certified:
+class Certified(NamedTuple):
     """What is known so far.
 
     certificate: gap, upper_bound, boxes, seconds, complete. best: the best trial met. state: what
@@ -73,7 +72,7 @@ def certify(
     best: Trial,
     *,
     gap: float = 1e-4,
-    time_limit: float | None = None,
+    time_limit: float = math.inf,
     state: dict[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Certified:
@@ -95,7 +94,7 @@ def certify(
         raise InputError(f"certify: got {got}; needs {do}")
     work, began = _BranchAndBound(problem, best, state), time.monotonic()
     for _ in progress(itertools.count(), "certify", 0):  # nobody knows how many steps there are
-        late = time_limit is not None and time.monotonic() - began >= time_limit
+        late = time.monotonic() - began >= time_limit
         if late or not work.open or -work.open[0].negative_bound <= work.best.miou + gap:
             break
         work.step()
@@ -113,13 +112,9 @@ class _BranchAndBound:
         self.root = Undecided(every, right, predicted - right, np.zeros_like(right))
         whole = [[1.0, np.eye(len(problem.groups)).tolist()]]
         state = state or {"open": whole, "settled": 0.0, "boxes": 0, "seconds": 0.0}
-        self.open = [
-            Simplex(-bound, serial, np.array(corners))
-            for serial, (bound, corners) in enumerate(state["open"])
-        ]
-        heapq.heapify(self.open)
-        self.serial, self.boxes = len(self.open), state["boxes"]
-        self.settled, self.seconds = state["settled"], state["seconds"]
+        self.settled, self.boxes, self.seconds = (state[k] for k in ("settled", "boxes", "seconds"))
+        numbered = enumerate(state["open"])  # in order of their bounds, which makes them a heap
+        self.open = [Simplex(-bound, n, np.array(corners)) for n, (bound, corners) in numbered]
         self.kept, self.most_kept = 0, problem.condensed.budget.open_parts
 
     def step(self) -> None:
@@ -127,42 +122,38 @@ class _BranchAndBound:
         simplex = heapq.heappop(self.open)
         self.kept -= simplex.bytes
         corners, bound = simplex.corners, -simplex.negative_bound
-        if self.boxes == 0:
-            return self._add(corners, self.root, bound)
         edges = np.linalg.norm(corners[:, None] - corners[None], axis=2)
         first, second = np.unravel_index(int(edges.argmax()), edges.shape)
-        if edges[first, second] < SMALLEST_EDGE:
+        if self.boxes == 0:
+            self._add(corners, self.root, bound)
+        elif edges[first, second] < SMALLEST_EDGE:
             self.settled = max(self.settled, bound)
-            return None
-        middle = (corners[first] + corners[second]) / 2
-        halves = np.stack([corners, corners])
-        halves[0, first] = halves[1, second] = middle
-        for half in halves:
-            self._add(half, simplex.undecided or self.root, bound)
-        tried = self.problem.trials(np.concatenate([halves.mean(axis=1), middle[None]]))
-        self.best = max(self.best, *tried, key=lambda trial: trial.miou)  # the first of equals
-        return None
+        else:
+            middle = (corners[first] + corners[second]) / 2
+            halves = np.stack([corners, corners])
+            halves[0, first] = halves[1, second] = middle
+            for half in halves:
+                self._add(half, simplex.undecided or self.root, bound)
+            tried = self.problem.trials([*halves.mean(axis=1), middle])
+            self.best = best_trial([self.best, *tried])
 
     def _add(self, corners: NDArray[np.float64], parent: Undecided, limit: float) -> None:
         found = sweep.bound(self.pixels, parent, corners)
-        bound = min(limit, upper_bound(found, self.problem))
         self.boxes += 1
-        self.serial += 1
-        simplex = Simplex(-bound, self.serial, corners, found)
+        bound = min(limit, upper_bound(found, self.problem))
         # forgotten pixels cost time, never the bound: its halves look at all of them again
-        if self.kept + simplex.bytes > self.most_kept:
-            simplex.undecided = None
+        room = self.kept + found.ids.nbytes <= self.most_kept
+        simplex = Simplex(-bound, self.boxes, corners, found if room else None)
         self.kept += simplex.bytes
         heapq.heappush(self.open, simplex)
 
     def finish(self, gap: float, seconds: float) -> Certified:
         upper = max([self.best.miou, self.settled, *(-each.negative_bound for each in self.open)])
         known = {"boxes": self.boxes, "seconds": self.seconds + seconds}
-        left = [[-each.negative_bound, each.corners.tolist()] for each in sorted(self.open)]
-        state = {"open": left, "settled": self.settled, **known}
-        distance = upper - self.best.miou
-        found = {"gap": distance, "upper_bound": upper, **known, "complete": distance <= gap}
-        return Certified(found, self.best, state)
+        still = [[-each.negative_bound, each.corners.tolist()] for each in sorted(self.open)]
+        left = upper - self.best.miou
+        found = {"gap": left, "upper_bound": upper, **known, "complete": left <= gap}
+        return Certified(found, self.best, {"open": still, "settled": self.settled, **known})
 
 
 def upper_bound(found: Undecided, problem: Problem) -> float:

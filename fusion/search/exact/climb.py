@@ -67,8 +67,7 @@ class Exact(Method):
 
     def __post_init__(self) -> None:
         limit, gap = self.time_limit, self.gap
-        fine = (limit is None or limit >= 0) and (gap is None or 0 <= gap < 1)
-        if self.climbs < 0 or not fine:
+        if self.climbs < 0 or not ((limit or 0) >= 0 and 0 <= (gap or 0) < 1):
             got = f"climbs {self.climbs}, time limit {limit}, gap {gap}"
             raise InputError(f"exact: {got}; give numbers >= 0, a gap below 1")
 
@@ -77,10 +76,8 @@ class Exact(Method):
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         deadline = math.inf if self.time_limit is None else time.monotonic() + self.time_limit
-        state = Path(self.state) if self.state else None
-        if state is None and workspace.folder is not None:
-            state = state_file(problem, workspace.folder)
-        journal = Journal(problem, state)
+        state = self.state or (workspace.folder and state_file(problem, workspace.folder))
+        journal = Journal(problem, Path(state) if state else None)
         work = _Search(problem, deadline, journal, _starts(problem, self.starts))
         certificate = None
         if problem.condensed.scored:
@@ -92,18 +89,15 @@ class Exact(Method):
 
 def _starts(problem: Problem, given: Sequence[Sequence[float]]) -> list[Trial]:
     """Evaluated starting points, none twice; a resumed search climbs from the same ones."""
-    groups = len(problem.groups)
-    points = [(1.0,) * groups, *(tuple(map(float, point)) for point in given)]
-    points += map(tuple, np.eye(groups).tolist())
-    if groups == len(PAPER):
-        points.append(PAPER)
-    rng = np.random.default_rng(problem.seed)
-    points += map(tuple, rng.dirichlet(np.ones(groups), 4).tolist())
+    groups, rng = len(problem.groups), np.random.default_rng(problem.seed)
+    drawn = rng.dirichlet(np.ones(groups), 4).tolist()
+    paper = [PAPER] if groups == len(PAPER) else []
+    every = [[1.0] * groups, *given, *np.eye(groups).tolist(), *paper, *drawn]
+    points = dict.fromkeys(tuple(map(float, point)) for point in every)
     # beyond a grid, greedy selection is the strongest start known for single models
     walked = (Grid() if groups <= MOST_GROUPS else Greedy()).search(problem).history
     known = {trial.weights for trial in walked}
-    fresh = [point for point in dict.fromkeys(points) if point not in known]
-    return [*problem.trials(fresh), *walked]
+    return [*problem.trials(point for point in points if point not in known), *walked]
 
 
 class _Search:
@@ -128,24 +122,19 @@ class _Search:
 
     def climb_all(self, climbs: int, progress: Progress) -> None:
         for number in progress(range(climbs), "climbs", climbs):
-            if number >= min(climbs, len(self.starts)) or self.late:
+            if number >= len(self.starts) or self.late:
                 break
             if number >= self.journal.climbed:
                 self.climb(self.journal.current or self.starts[number])
 
     def climb(self, current: Trial) -> None:
         """Uphill from an evaluated point until no segment leads further."""
-        while not self.late:
-            better = self.uphill(current)
-            if self.late and better is None:  # not the top, only the end of the time
+        better: Trial | None = current
+        while better is not None and not self.late:
+            better = self.uphill(better)
+            if better is None and self.late:  # not the top, only the end of the time
                 return
-            self.journal.step += 1
-            self.journal.current = current = better or current
-            if better is None:
-                self.journal.climbed, self.journal.current = self.journal.climbed + 1, None
-            self.journal.write()
-            if better is None:
-                return
+            self.journal.stepped(better)
 
     def uphill(self, current: Trial) -> Trial | None:
         """The first kind of segments that holds a better point gives its best one."""
@@ -160,10 +149,10 @@ class _Search:
                 stretches.append(best_on_segment(self.problem, start, end))
             # float64 sweeps promise, float32 decides
             promising = [stretch for stretch in stretches if stretch.miou > current.miou]
-            found = self.problem.trials([stretch.middle for stretch in promising])
+            found = self.problem.trials(stretch.middle for stretch in promising)
             self.keep(found)
-            if found and best_trial(found).miou > current.miou:
-                best = best_trial(found)
+            best = best_trial([current, *found])
+            if best.miou > current.miou:
                 if best == self.best:
                     self.stretch = promising[found.index(best)]
                 return best
@@ -179,9 +168,8 @@ class _Search:
             return None
         if self.late:
             return {"gap": None, "upper_bound": 1.0, "boxes": 0, "seconds": 0.0, "complete": False}
-        limit = None if math.isinf(self.deadline) else self.deadline - time.monotonic()
-        how: dict[str, Any] = {"gap": gap, "time_limit": limit, "progress": progress}
-        done = certify(self.problem, self.best, state=self.journal.certify, **how)
+        how: dict[str, Any] = {"time_limit": self.deadline - time.monotonic(), "progress": progress}
+        done = certify(self.problem, self.best, gap=gap, state=self.journal.certify, **how)
         # the branch and bound meets points that no climb has led to
         if done.best not in self.history:
             self.keep([done.best])
@@ -189,17 +177,13 @@ class _Search:
         self.journal.certify = done.state
         self.journal.write()
         upper = max(done.certificate["upper_bound"], self.best.miou)
-        distance = upper - self.best.miou
-        better = {"gap": distance, "upper_bound": upper, "complete": distance <= gap}
-        return {**done.certificate, **better}
+        left = upper - self.best.miou
+        return {**done.certificate, "gap": left, "upper_bound": upper, "complete": left <= gap}
 
     def notes(self) -> dict[str, Any]:
         """How much was done, and the stretch that the result is the middle of, if one is."""
-        done = {
-            "sweeps": self.sweeps,
-            "climbs": self.journal.climbed,
-            "resumed": self.journal.resumed,
-        }
+        climbed, resumed = self.journal.climbed, self.journal.resumed
+        done = {"sweeps": self.sweeps, "climbs": climbed, "resumed": resumed}
         best = self.stretch
         if best is None or self.best.weights != tuple(best.middle.tolist()):
             return done

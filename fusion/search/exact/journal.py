@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ class Journal:
     """
 
     def __init__(self, problem: Problem, path: Path | None) -> None:
-        self.path = path
-        self.climbed, self.step = 0, 0
+        self.path, self.climbed, self.step = path, 0, 0
         self.current: Trial | None = None
         self.found: list[Trial] = []
         self.certify: dict[str, Any] | None = None
@@ -40,32 +40,31 @@ class Journal:
     def _read(self, path: Path) -> None:
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["data"] != self.data:
-                other = "the state of a search on other data, convention or seed"
-                raise InputError(f"{path}: is {other}; give another file")
-            self.climbed, self.step, self.certify = kept["climbed"], kept["step"], kept["certify"]
-            self.found = [Trial(tuple(weights), miou) for weights, miou in kept["found"]]
-            now = kept["current"]
-            self.current = None if now is None else Trial(tuple(now[0]), now[1])
+            mine = kept["data"] == self.data
+            if mine:
+                self.climbed, self.step = kept["climbed"], kept["step"]
+                self.found = [Trial(tuple(weights), miou) for weights, miou in kept["found"]]
+                now, self.certify = kept["current"], kept["certify"]
+                self.current = None if now is None else Trial(tuple(now[0]), now[1])
         except (OSError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
             got = f"is no state of an exact search ({error!r})"
             raise StoreError(f"{path}: {got}; delete it or give another file") from error
+        if not mine:
+            other = "the state of a search on other data, convention or seed"
+            raise InputError(f"{path}: is {other}; give another file")
+
+    def stepped(self, better: Trial | None) -> None:
+        """Keeps that a climb came to a better point, or to its top."""
+        self.step, self.current = self.step + 1, better
+        self.climbed += better is None
+        self.write()
 
     def write(self) -> None:
-        if self.path is None:
-            return
-        kept = {
-            "data": self.data,
-            "climbed": self.climbed,
-            "step": self.step,
-            "current": None if self.current is None else _plain(self.current),
-            "found": [_plain(trial) for trial in self.found],
-            "certify": self.certify,
-        }
-        # compact: an unfinished certificate has thousands of simplexes
-        files.write_bytes(self.path, json.dumps(kept).encode())
+        if self.path is not None:
+            keys = ("data", "climbed", "step", "current", "found", "certify")
+            # compact: an unfinished certificate has thousands of simplexes
+            kept = json.dumps({key: getattr(self, key) for key in keys})
+            files.write_bytes(self.path, kept.encode())
 
 
 def fingerprint(problem: Problem) -> str:
@@ -80,20 +79,8 @@ def fingerprint(problem: Problem) -> str:
 def state_file(problem: Problem, folder: Path) -> Path:
     """Its place in a folder: every convention and seed has its own, none is in another's way."""
     place = folder / f"exact-{(problem.digest() or '')[:16]}.json"
-    rules = problem.convention, problem.seed
-    # the plain name where it was always right, or where it holds the state of these very rules
-    if rules == ("vspw", 0) or _belongs(place, problem):
-        return place
-    return place.with_stem(f"{place.stem}-{rules[0]}-{rules[1]}")
-
-
-def _belongs(place: Path, problem: Problem) -> bool:
-    """Older versions had one name for all conventions and seeds."""
-    try:
-        return bool(json.loads(place.read_text())["data"] == fingerprint(problem))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _plain(trial: Trial) -> list[Any]:
-    return [trial.weights, trial.miou]
+    plain = (problem.convention, problem.seed) == ("vspw", 0)
+    # older versions had the plain name for all conventions and seeds
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        plain = plain or json.loads(place.read_text())["data"] == fingerprint(problem)
+    return place if plain else place.with_stem(f"{place.stem}-{problem.convention}-{problem.seed}")

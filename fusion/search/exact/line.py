@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,22 +52,21 @@ class Stretch:
 
 
 def best_on_segment(
-    problem: Problem, start: ArrayLike, end: ArrayLike, *, narrowest: float = NARROWEST
+    problem: Problem,
+    start: ArrayLike,
+    end: ArrayLike,
+    *,
+    narrowest: float = NARROWEST,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> Stretch:
     """The stretch of highest mIoU between two weight vectors [G] of sum 1; the widest of equals.
 
-    narrowest: share of the segment; narrower stretches are passed over.
+    narrowest: share of the segment; narrower stretches are passed over. low, high: the part of it
+    that is swept; where memory does not hold all flips, its halves one after the other.
     """
     ends = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    return _best_between(problem, ends, narrowest, 0.0, 1.0)
-
-
-def _best_between(
-    problem: Problem, ends: tuple[Vector, Vector], narrowest: float, low: float, high: float
-) -> Stretch:
-    """Where memory does not hold all flips, the halves are swept one after the other."""
-    condensed, threads = problem.condensed, workers()
-    classes = len(condensed.classes)
+    condensed, threads, classes = problem.condensed, workers(), len(problem.condensed.classes)
     room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * threads))
     found, held = [], 0
     for pixels in condensed.batches():
@@ -74,15 +74,13 @@ def _best_between(
         held += len(found[-1].flips)
         full = not found[-1].complete or held > room * threads
         if full and high - low > 4 * narrowest:
+            half = partial(best_on_segment, problem, *ends, narrowest=narrowest)
             middle = (low + high) / 2
-            halves = (
-                _best_between(problem, ends, narrowest, *half)
-                for half in ((low, middle), (middle, high))
-            )
+            halves = half(low=low, high=middle), half(low=middle, high=high)
             return max(halves, key=lambda stretch: stretch.miou)
     counted = objective(problem.convention).init(condensed.rows)
-    data = sweep.joined(found, classes), condensed.rows, condensed.base
-    miou, left, right = sweep.scan(*data, counted, low, high, narrowest)
+    data = sweep.joined(found, classes), condensed.rows, condensed.base, counted
+    miou, left, right = sweep.scan(*data, low, high, narrowest)
     return Stretch(*ends, left, right, miou)
 
 
@@ -96,13 +94,12 @@ def coordinates(weights: Vector, rng: np.random.Generator) -> Segments:
 
 def pairs(weights: Vector, rng: np.random.Generator) -> Segments:
     """Two groups trade their weights, the others stand still; at most 2 G of the pairs, drawn."""
-    two = itertools.combinations(range(len(weights)), 2)
-    every = [pair for pair in two if weights[list(pair)].sum() > 0]
+    two = map(list, itertools.combinations(range(len(weights)), 2))
+    every = [pair for pair in two if weights[pair].sum() > 0]
     for index in rng.permutation(len(every))[: 2 * len(weights)]:
-        one, other = every[index]
-        start, end = weights.copy(), weights.copy()
-        start[[one, other]] = weights[one] + weights[other], 0.0
-        end[[one, other]] = 0.0, weights[one] + weights[other]
+        pair, start, end = every[index], weights.copy(), weights.copy()
+        both = weights[pair].sum()
+        start[pair], end[pair] = (both, 0.0), (0.0, both)
         yield start, end
 
 
@@ -112,9 +109,5 @@ def directions(weights: Vector, rng: np.random.Generator) -> Segments:
         step = rng.dirichlet(np.ones(len(weights))) - weights
         reach = -weights / step
         low, high = reach[step > 0].max(), reach[step < 0].min()
-        yield _on_simplex(weights + low * step), _on_simplex(weights + high * step)
-
-
-def _on_simplex(weights: Vector) -> Vector:
-    positive = np.maximum(weights, 0.0)
-    return positive / positive.sum()
+        first, last = (np.maximum(weights + s * step, 0.0) for s in (low, high))
+        yield first / first.sum(), last / last.sum()
