@@ -40,9 +40,9 @@ def hold_out(
     InputError: fewer than two folds or videos.
     """
     condensed, inner = problem.condensed, method.inner()
-    dealt = split_videos(condensed.videos, folds, problem.seed)
+    folded = split_videos(condensed.videos, folds, problem.seed)
     matrices: dict[str, np.ndarray] = {}
-    for held in progress(dealt, "folds", len(dealt)):
+    for held in progress(folded, "folds", len(folded)):
         rest = problem.subset([video for video in condensed.videos if video not in held])
         found = condensed.subset(held).confusion(inner.search(rest).vector)
         matrices.update(zip(held, found, strict=True))
