@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.kernels.backends import choose
-from fusion.kernels.contested.layout import Block, Parts
+from fusion.kernels.contested.layout import Block, Floats, Ints, Parts
 from fusion.kernels.contested.naive import BadPixel
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["BadPixel", "Block", "Parts", "condense", "count", "on_device"]
 
 
-def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:
+def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
     """Drops from every pixel the classes that cannot win under any weights.
 
     Args:
@@ -57,9 +57,8 @@ def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: in
     if not fits or kinds != (np.float32, np.uint16):
         got = f"means {kinds[0]} {list(shape)}, targets {kinds[1]} {list(targets.shape)}"
         raise ValueError(f"condense: {got}; give float32 [G, C, P] and uint16 [P]")
-    return choose("contested").condense(
-        np.ascontiguousarray(means), np.ascontiguousarray(targets), ignore
-    )
+    arrays = np.ascontiguousarray(means), np.ascontiguousarray(targets)
+    return choose("contested").condense(*arrays, ignore)
 
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
@@ -73,12 +72,12 @@ def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
 
 def count(
     parts: Parts | DeviceParts,
-    weights: NDArray[np.float32],
+    weights: Floats,
     classes: int,
     *,
     videos: int = 1,
     matrix: bool = True,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Labels of contested pixels under many weight vectors, on the device of the pixels.
 
     Args:

@@ -25,12 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.kernels.backends import choose
-from fusion.kernels.contested.layout import Parts, Run
+from fusion.kernels.contested.layout import Ints, Parts, Run
 
 FLIP = np.dtype([("at", "f8"), ("target", "u2"), ("from", "u2"), ("to", "u2"), ("unused", "u2")])
 NEVER, ALWAYS, WHEN_PREDICTED = 0, 1, 2  # how a class counts in the mean over classes
 
-Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Pair = tuple[float, float]
 Ends = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -77,8 +77,7 @@ def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64], classes
         pixel = identity & 0xFFFFFFFF
         scores = np.stack([_scores(means[pixel], corner) for corner in corners], axis=1)
         low, high = scores * (1 - slack), scores * (1 + slack) + 1e-30
-        beats = (low[:, None] > high).all(axis=2)
-        np.fill_diagonal(beats, False)
+        beats = (low[:, None] > high).all(axis=2) & ~np.eye(len(low), dtype=bool)
         alive = names[pixel][~beats.any(axis=0)]
         target = targets[pixel]
         if len(alive) == 1:
