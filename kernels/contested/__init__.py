@@ -94,15 +94,12 @@ def count(
     Raises:
         ValueError: pixels that do not go with the groups, classes or videos.
     """
-    vectors, groups = weights.shape
-    if not vectors:
-        return np.zeros((videos, 0, classes if matrix else 2, classes), np.int64)
     weights = np.ascontiguousarray(weights, np.float32)
     if not isinstance(parts, Parts):
         from fusion.kernels.contested import triton
 
         return triton.count(parts, weights, classes, videos=videos, matrix=matrix)
-    parts.check(groups, classes)
+    parts.check(weights.shape[1], classes)
     strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
     if strange:
         raise ValueError(f"a run of video {strange[0]} where there are {videos}")

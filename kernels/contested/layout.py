@@ -125,11 +125,6 @@ class Block:
     classes: NDArray[np.uint16]
     means: Floats
 
-    @property
-    def nbytes(self) -> int:
-        """Of the candidates, which is nearly all."""
-        return self.classes.nbytes + self.means.nbytes
-
 
 def empty(groups: int, classes: int) -> Block:
     """No pixels."""
