@@ -91,8 +91,7 @@ class CondensedCache:
         self.identity = {"version": VERSION, "digest": digest, **names}
         marker = self.path / MARKER
         if os.path.lexists(self.path) and not self.path.is_dir():
-            reason = "cannot be used as a condensed cache: it is no folder"
-            raise StoreError(f"{self.path}: {reason}; give another place")
+            raise StoreError(f"{self.path}: cannot be used: it is no folder; give another place")
         if not os.path.lexists(marker):
             # of several that start at once one makes the marker, the others compare theirs with it
             found = contextlib.suppress(FileExistsError)
@@ -126,21 +125,19 @@ class CondensedCache:
     def _write_pixels(self, path: Path, blocks: Iterable[Block]) -> tuple[list[Span], int]:
         """Spans of all blocks, and the CRC-32C of what follows them."""
         size, groups, spans = len(self.classes), len(self.groups), []
-        constant, rows = np.zeros((size, size), "<i8"), np.zeros(size, "<i8")
+        numbers = np.zeros((size + 1, size), "<i8")
         with path.open("xb") as file:
             for block in blocks:
                 runs = layout.runs(block)
-                constant += block.constant
-                rows += layout.rows(runs, size)
+                numbers += [*block.constant, layout.rows(runs, size)]
                 for run in runs:
                     most = max(1, SPAN // bundle_bytes(run.width, groups))
                     for span in run.cut(groups, most):
                         content = b"".join(array.tobytes() for array in span.arrays)
                         spans.append(Span(span.width, span.pixels, google_crc32c.value(content)))
                         file.write(content)
-            content = constant.tobytes() + rows.tobytes()
-            file.write(content)
-        return spans, google_crc32c.value(content)
+            file.write(numbers.tobytes())
+        return spans, google_crc32c.value(numbers.tobytes())
 
     def load(self, videos: Sequence[str], memory: int = MEMORY) -> Condensed:
         """The videos as one set, in memory where the budget holds them, else streamed when counted.

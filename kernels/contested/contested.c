@@ -14,12 +14,6 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
 
 /* ---- filter ---- */
 
-typedef struct {
-    float best[TILE], runner[TILE];
-    uint32_t worst[TILE];
-    uint8_t agree[TILE];
-} tile_t;
-
 /* One pixel's scores [G, C], the same raised (value * scale + tiny), and flags [2, C]. */
 typedef struct {
     int64_t groups, classes;
@@ -27,28 +21,33 @@ typedef struct {
     int32_t *dominated;
 } pixel_t;
 
-/* Top class (lowest of equals), its score, and the highest score among classes *below* the top, of
- * every pixel of a tile. `worst` is the largest bit pattern seen: negative numbers, infinities and
- * NaN all lie above that of the largest legal score. */
+/* One group's top class (lowest of equals) of every pixel of a tile. `doubt` is raised to the
+ * largest bit pattern seen: negative numbers, infinities and NaN all lie above that of the largest
+ * legal score. It is full where the top is not the first group's, or not ahead of the classes below
+ * it by the margin. */
 static void tile_tops(const float *restrict rows, int64_t stride, int64_t classes, int64_t pixels,
-                      tile_t *restrict tile, int32_t *restrict top) {
+                      float scale, float tiny, const int32_t *tops, int32_t *top,
+                      uint32_t *restrict doubt) {
+    float best[TILE], runner[TILE]; /* runner: the highest score among classes below the top */
     for (int64_t i = 0; i < pixels; i++) {
-        tile->best[i] = -1.0f;
-        tile->runner[i] = 0.0f;
+        best[i] = -1.0f;
+        runner[i] = 0.0f;
         top[i] = 0;
     }
     for (int64_t c = 0; c < classes; c++) {
         const float *restrict row = rows + c * stride;
         for (int64_t i = 0; i < pixels; i++) {
-            float value = row[i], best = tile->best[i];
-            uint32_t bits = to_bits(value), worst = tile->worst[i];
-            int higher = value > best;
-            tile->worst[i] = bits > worst ? bits : worst;
-            tile->runner[i] = higher ? best : tile->runner[i];
-            tile->best[i] = higher ? value : best;
+            float value = row[i];
+            uint32_t bits = to_bits(value);
+            int higher = value > best[i];
+            doubt[i] = bits > doubt[i] ? bits : doubt[i];
+            runner[i] = higher ? best[i] : runner[i];
             top[i] = higher ? (int32_t)c : top[i];
+            best[i] = higher ? value : best[i];
         }
     }
+    for (int64_t i = 0; i < pixels; i++)
+        if (top[i] != tops[i] || !(best[i] >= runner[i] * scale + tiny)) doubt[i] = UINT32_MAX;
 }
 
 /* dominated[c] becomes 1 where class d beats c under every weighting. */
@@ -113,26 +112,20 @@ void contested_filter(const float *means, const uint16_t *targets, int64_t group
     float *column = malloc((size_t)(2 * cells + 2 * classes + groups * TILE) * 4);
     int32_t *flags = (int32_t *)(column + 2 * cells), *tops = flags + 2 * classes;
     pixel_t pixel = {groups, classes, scale, tiny, limit, column, column + cells, flags};
-    tile_t tile;
+    uint32_t doubt[TILE];
     if (!column) status = NO_MEMORY;
     for (; status == DONE && start < last && total + TILE * classes <= room; start += TILE) {
         int64_t pixels = last - start < TILE ? last - start : TILE;
-        memset(tile.agree, 1, sizeof tile.agree);
-        memset(tile.worst, 0, sizeof tile.worst);
-        for (int64_t g = 0; g < groups; g++) {
-            int32_t *top = tops + g * TILE;
-            tile_tops(means + g * classes * stride + start, stride, classes, pixels, &tile, top);
-            for (int64_t i = 0; i < pixels; i++) {
-                int ahead = tile.best[i] >= tile.runner[i] * scale + tiny;
-                tile.agree[i] &= (top[i] == tops[i]) & ahead;
-            }
-        }
+        memset(doubt, 0, sizeof doubt);
+        for (int64_t g = 0; g < groups; g++)
+            tile_tops(means + g * classes * stride + start, stride, classes, pixels, scale, tiny,
+                      tops, tops + g * TILE, doubt);
         for (int64_t i = 0; i < pixels; i++) {
             int64_t target = targets[start + i], kept = 1;
             uint16_t *alive = kept_classes + total;
             if (target == ignore) continue;
             alive[0] = (uint16_t)tops[i];
-            if (target >= classes || !tile.agree[i] || tile.worst[i] > to_bits(limit)) {
+            if (target >= classes || doubt[i] > to_bits(limit)) {
                 for (int64_t cell = 0; cell < cells; cell++)
                     column[cell] = means[cell * stride + start + i];
                 kept = survivors(&pixel, tops + i, alive);

@@ -44,10 +44,8 @@ def _condense_range(
             raise BadPixel(first, status)
         if status:
             raise MemoryError("contested_filter")
-        counts, labels, names = (
-            a[:end].copy() for a, end in zip(buffers, (n, n, total), strict=True)
-        )
-        blocks.append(Block(constant, counts, labels, names, kept[:total].copy()))
+        filled = zip((*buffers, kept), (n, n, total, total), strict=True)
+        blocks.append(Block(constant, *(array[:end].copy() for array, end in filled)))
     return blocks
 
 
@@ -67,6 +65,7 @@ def count(
         return out
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
-    total = sum(in_threads(share_counts, jobs), start=np.zeros(shape, np.int64))
+    counts = in_threads(share_counts, jobs) or [np.zeros(shape, np.int64)]
+    total = sum(counts[1:], start=counts[0])
     # the compiled loop writes differences between consecutive weight vectors
     return np.cumsum(total, axis=1, out=total)

@@ -1,17 +1,12 @@
 """Labels of contested pixels under many weight vectors on a GPU: the very counts of the CPU.
 
-    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight
-                                    of 0 adds +0 and changes nothing
-    winner  = lowest j with score_j = max score
-
-The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so
-winners are those of the CPU. A program takes one block of pixels with equally many candidates
+Scores add up in float32, one rounding per operation, in the order of the groups; a weight of 0 adds
++0. The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers,
+so winners are those of the CPU. A program takes one block of pixels with equally many candidates
 through a share of the weight vectors. Neighbouring vectors disagree on few pixels, so counts are
 written as differences between consecutive vectors with int64 atomics, and summed up afterwards:
-integer sums have one result in any order.
-
-Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight
-vectors, V videos, R blocks. Candidates lie in bundles of LANES pixels, as layout.py describes.
+integer sums have one result in any order. Shape letters are those of layout.py, and B weight
+vectors, V videos, R blocks.
 """
 
 from __future__ import annotations
@@ -129,10 +124,9 @@ def configurations() -> list[triton.Config]:
     return [triton.Config({"BLOCK_P": BLOCK_P}, num_warps=number, num_stages=1) for number in warps]
 
 
-# A configuration is timed on the real arrays, so its counts must not stay.
-tuned_contested = triton.autotune(
-    configurations(), key=["GROUPS", "MATRIX"], reset_to_zero=["counts_ptr"]
-)(contested_kernel)
+# a configuration is timed on the real arrays, so its counts must not stay
+tuned = triton.autotune(configurations(), ["GROUPS", "MATRIX"], reset_to_zero=["counts_ptr"])
+tuned_contested = tuned(contested_kernel)
 
 
 @dataclass(frozen=True, eq=False)
