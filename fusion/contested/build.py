@@ -46,20 +46,20 @@ def condense(
     """
     means, labels = np.asarray(group_means), np.asarray(targets)
     where = f"condense: video {video!r}" if video else "condense"
-    (groups, width), size = (*means.shape, 0, 0)[:2], means.shape[2:]
-    if means.dtype != np.float32 or not groups or width != classes:
-        got = f"{means.dtype} {list(means.shape)}; give float32 [groups, {classes} classes, ...]"
-        raise InputError(f"{where}: group means are {got}")
-    if labels.dtype not in (np.uint8, np.uint16) or labels.shape != size:
-        got = f"{labels.dtype} {list(labels.shape)}; give uint8 or uint16 {list(size)}"
-        raise InputError(f"{where}: targets are {got}")
+    fits = means.shape[1:] == (classes, *labels.shape) and len(means) > 0
+    if not fits or means.dtype != np.float32 or labels.dtype not in (np.uint8, np.uint16):
+        got = (
+            f"means {means.dtype} {list(means.shape)}, targets {labels.dtype} {list(labels.shape)}"
+        )
+        expected = f"float32 [groups, {classes} classes, ...] and uint8 or uint16 [...]"
+        raise InputError(f"{where}: {got}; give {expected}")
+    flat = labels.reshape(-1).astype(np.uint16, copy=False)
     try:
-        flat = labels.reshape(-1).astype(np.uint16, copy=False)
-        return contested.condense(means.reshape(groups, classes, -1), flat, ignore)
+        return contested.condense(means.reshape(len(means), classes, -1), flat, ignore)
     except contested.BadPixel as error:
         bad = "target" in error.reason
         got = f"target {flat[error.pixel]}" if bad else "scores that are NaN or not in 0..1"
-        position = [int(i) for i in np.unravel_index(error.pixel, size)]
+        position = [int(i) for i in np.unravel_index(error.pixel, labels.shape)]
         advice = f"class ids below {classes} or {ignore}, and finite logits"
         raise InputError(f"{where}: pixel {position} has {got}; give {advice}") from error
 

@@ -12,8 +12,7 @@ for every w >= 0 the confusion matrix equals the one from the full probabilities
     condensed.miou(weights) [B]; .confusions(weights) [B, C, C]; .confusion(w) [V, C, C]
     condensed.on("cuda").miou(weights)                 the very same numbers, counted on a GPU
 
-Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested
-pixels, K candidates in total.
+Shape letters: G groups, C classes, P pixels, V videos, B weight vectors, k candidates of a pixel.
 """
 
 from __future__ import annotations
