@@ -87,8 +87,8 @@ class CondensedCache:
         self, path: str | Path, digest: str, groups: Sequence[str], classes: Sequence[str]
     ) -> None:
         self.path, self.groups, self.classes = Path(path), tuple(groups), tuple(classes)
-        names: dict[str, Any] = {"groups": list(groups), "classes": list(classes)}
-        self.identity = {"version": VERSION, "digest": digest, **names}
+        self.identity: dict[str, Any] = {"version": VERSION, "digest": digest}
+        self.identity |= {"groups": list(groups), "classes": list(classes)}
         marker = self.path / MARKER
         if os.path.lexists(self.path) and not self.path.is_dir():
             raise StoreError(f"{self.path}: cannot be used: it is no folder; give another place")

@@ -63,11 +63,7 @@ def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
     """Contested pixels where calls of `count` are to find them, "cpu" or a GPU."""
-    if device == "cpu":
-        return parts
-    from fusion.kernels.contested import triton
-
-    return triton.upload(parts, device)
+    return parts if device == "cpu" else choose("contested", "cuda").upload(parts, device)
 
 
 def count(
@@ -95,12 +91,10 @@ def count(
         ValueError: pixels that do not go with the groups, classes or videos.
     """
     weights = np.ascontiguousarray(weights, np.float32)
-    if not isinstance(parts, Parts):
-        from fusion.kernels.contested import triton
-
-        return triton.count(parts, weights, classes, videos=videos, matrix=matrix)
-    parts.check(weights.shape[1], classes)
-    strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
-    if strange:
-        raise ValueError(f"a run of video {strange[0]} where there are {videos}")
-    return choose("contested").count(parts, weights, classes, videos=videos, matrix=matrix)
+    backend = choose("contested", "cpu" if isinstance(parts, Parts) else "cuda")
+    if isinstance(parts, Parts):
+        parts.check(weights.shape[1], classes)
+        strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
+        if strange:
+            raise ValueError(f"a run of video {strange[0]} where there are {videos}")
+    return backend.count(parts, weights, classes, videos=videos, matrix=matrix)

@@ -190,8 +190,7 @@ def count(
         raise ValueError(f"contested pixels: {got}; expected {groups} groups, {classes} classes")
     if 1 < videos < parts.videos:
         raise ValueError(f"a run of video {parts.videos - 1} where there are {videos}")
-    shape = (videos, vectors, classes if matrix else 2, classes)
-    counts = parts.blocks.new_zeros(shape)
+    counts = parts.blocks.new_zeros((videos, vectors, classes if matrix else 2, classes))
     if vectors and len(parts.blocks):
         share = max(SHARE, triton.cdiv(vectors, MOST_SHARES))
         per_vector, per_video = counts[0, 0].numel(), counts[0].numel() if videos > 1 else 0
