@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from fusion.kernels.contested.layout import Block, Floats, Ints, Parts, empty, merged
 from fusion.kernels.contested.naive import FAULTS, LARGEST_SCORE, TINY, BadPixel, margin
 from fusion.kernels.native import build
-from fusion.kernels.native.pool import in_threads, run_ranges, workers
+from fusion.kernels.native.pool import in_threads, workers
 
 TILE = 512
 ROOM = 1 << 18  # candidates per call of the compiled filter: a buffer of 3 MB for three groups
@@ -19,8 +18,10 @@ ROOM = 1 << 18  # candidates per call of the compiled filter: a buffer of 3 MB f
 
 def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
     """As `fusion.kernels.contested.condense`."""
-    found = run_ranges(partial(_condense_range, means, targets, ignore), len(targets), TILE)
-    return merged([empty(*means.shape[:2]), *chain(*found)])
+    pixels = len(targets)
+    share = max(TILE, -(-pixels // workers() // TILE) * TILE)
+    jobs = [(means, targets, ignore, s, min(s + share, pixels)) for s in range(0, pixels, share)]
+    return merged([empty(*means.shape[:2]), *chain(*in_threads(_condense_range, jobs))])
 
 
 def _condense_range(
