@@ -149,13 +149,13 @@ class Condensed:
         return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
-        """The same set, its labels counted on "cpu", "cuda" or "cuda:1" (ROCm's too): equal counts.
+        """The same set, its labels counted on a device as `device.chosen` names it: equal counts.
 
         Pixels in memory go to a GPU at the first count and stay; those on disk are streamed to it.
         InputError: no such device.
         """
-        kind = chosen(device)
-        return replace(self, device="cpu" if kind.type == "cpu" else str(kind))
+        place = chosen(device)
+        return replace(self, device="cpu" if place.type == "cpu" else str(place))
 
     def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
