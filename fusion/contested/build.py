@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.contested.cache import CondensedCache, cache_folder
-from fusion.contested.pixels import MEMORY, Condensed, ResidentPixels
+from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.kernels import contested
-from fusion.kernels.contested.layout import Block, merged, runs
+from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
 from fusion.metrics import map_videos
 
@@ -46,18 +46,16 @@ def condense(
     """
     means, labels = np.asarray(group_means), np.asarray(targets)
     where = f"condense: video {video!r}" if video else "condense"
-    shape, size = list(means.shape), list(means.shape[2:])
-    if means.dtype != np.float32 or means.ndim < 2 or shape[1] != classes or not shape[0]:
-        expected = f"float32 [groups, {classes} classes, ...]"
-        raise InputError(f"{where}: group means are {means.dtype} {shape}; give {expected}")
-    if labels.dtype not in (np.uint8, np.uint16) or list(labels.shape) != size:
-        got = f"{labels.dtype} {list(labels.shape)}"
-        raise InputError(f"{where}: targets are {got}; give uint8 or uint16 {size}")
-    flat = labels.reshape(-1)
-    try:
-        return contested.condense(
-            means.reshape(*shape[:2], -1), flat.astype(np.uint16, copy=False), ignore
+    fits = means.shape[1:] == (classes, *labels.shape) and len(means) > 0
+    if not fits or means.dtype != np.float32 or labels.dtype not in (np.uint8, np.uint16):
+        got = (
+            f"means {means.dtype} {list(means.shape)}, targets {labels.dtype} {list(labels.shape)}"
         )
+        expected = f"float32 [groups, {classes} classes, ...] and uint8 or uint16 [...]"
+        raise InputError(f"{where}: {got}; give {expected}")
+    flat = labels.reshape(-1).astype(np.uint16, copy=False)
+    try:
+        return contested.condense(means.reshape(len(means), classes, -1), flat, ignore)
     except contested.BadPixel as error:
         bad = "target" in error.reason
         got = f"target {flat[error.pixel]}" if bad else "scores that are NaN or not in 0..1"
@@ -85,12 +83,8 @@ class Builder:
     def finish(self, memory: int = MEMORY) -> Condensed:
         """The condensed set; the builder is empty afterwards."""
         videos = tuple(self._blocks)
-        pixels = tuple(self._finished(self._blocks.pop(video)) for video in videos)
+        pixels = tuple(VideoPixels.of(merged(self._blocks.pop(video))) for video in videos)
         return Condensed(self.groups, self.classes, videos, pixels, memory)
-
-    def _finished(self, blocks: list[Block]) -> ResidentPixels:
-        whole = merged(blocks)
-        return ResidentPixels(whole.constant, tuple(runs(whole)), len(self.groups))
 
 
 @dataclass(frozen=True)
@@ -105,9 +99,9 @@ class CondenseVideo:
     stride: int
     cache: CondensedCache | None
 
-    def __call__(self, video: str) -> Block | None:
+    def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
-            return merged(list(self.frames(video)))
+            return VideoPixels.of(merged(list(self.frames(video))))
         self.cache.write(video, self.blocks(video))
         return None
 
@@ -117,7 +111,7 @@ class CondenseVideo:
         held: list[Block] = []
         for band in self.frames(video):
             held.append(band)
-            if sum(block.nbytes for block in held) > limit:
+            if sum(block.classes.nbytes + block.means.nbytes for block in held) > limit:
                 yield merged(held)
                 held = []
         if held:
@@ -125,8 +119,7 @@ class CondenseVideo:
 
     def frames(self, video: str) -> Iterator[Block]:
         """One condensed block for every band of every labelled frame."""
-        ensemble, step = self.ensemble, self.stride
-        classes = len(ensemble.classes)
+        ensemble, step, classes = self.ensemble, self.stride, len(self.ensemble.classes)
         wanted = ensemble.labelled_frames(self.truth, video)
         target = np.empty(0, np.uint8)
         for frame, (first, end), fused in ensemble.stream(video, wanted, ("group_means",)):
@@ -159,8 +152,7 @@ def condense_ensemble(
             depend on: found there, they are not built again, and an interrupted build goes on.
     """
     if stride < 1:
-        advice = "give 1 for every pixel, s for every s-th row and column"
-        raise InputError(f"stride: got {stride}; {advice}")
+        raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
     videos, worker = ensemble.scored_videos(truth), ensemble.sharing(scheduler)
     groups, classes, memory = tuple(ensemble.groups), ensemble.classes, ensemble.memory
     kept = None
@@ -172,11 +164,8 @@ def condense_ensemble(
     done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
     if kept is not None:
         return kept.load(videos, memory).on(str(ensemble.device))
-    builder = Builder(groups, classes)
-    for video, block in done.items():
-        assert block is not None
-        builder.append(video, block)
-    return builder.finish(memory).on(str(ensemble.device))
+    pixels = tuple(each for each in done.values() if each is not None)
+    return Condensed(groups, classes, tuple(done), pixels, memory).on(str(ensemble.device))
 
 
 def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1) -> str:

@@ -26,14 +26,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion import files
-from fusion.contested.pixels import MEMORY, Condensed, ResidentPixels, VideoPixels
+from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.ensemble.plan import Budget
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.kernels.contested import layout
@@ -88,12 +87,11 @@ class CondensedCache:
         self, path: str | Path, digest: str, groups: Sequence[str], classes: Sequence[str]
     ) -> None:
         self.path, self.groups, self.classes = Path(path), tuple(groups), tuple(classes)
-        names: dict[str, Any] = {"groups": list(groups), "classes": list(classes)}
-        self.identity = {"version": VERSION, "digest": digest, **names}
+        self.identity: dict[str, Any] = {"version": VERSION, "digest": digest}
+        self.identity |= {"groups": list(groups), "classes": list(classes)}
         marker = self.path / MARKER
         if os.path.lexists(self.path) and not self.path.is_dir():
-            reason = "cannot be used as a condensed cache: it is no folder"
-            raise StoreError(f"{self.path}: {reason}; give another place")
+            raise StoreError(f"{self.path}: cannot be used: it is no folder; give another place")
         if not os.path.lexists(marker):
             # of several that start at once one makes the marker, the others compare theirs with it
             found = contextlib.suppress(FileExistsError)
@@ -127,21 +125,19 @@ class CondensedCache:
     def _write_pixels(self, path: Path, blocks: Iterable[Block]) -> tuple[list[Span], int]:
         """Spans of all blocks, and the CRC-32C of what follows them."""
         size, groups, spans = len(self.classes), len(self.groups), []
-        constant, rows = np.zeros((size, size), "<i8"), np.zeros(size, "<i8")
+        numbers = np.zeros((size + 1, size), "<i8")
         with path.open("xb") as file:
             for block in blocks:
                 runs = layout.runs(block)
-                constant += block.constant
-                rows += layout.rows(runs, size)
+                numbers += [*block.constant, layout.rows(runs, size)]
                 for run in runs:
                     most = max(1, SPAN // bundle_bytes(run.width, groups))
                     for span in run.cut(groups, most):
                         content = b"".join(array.tobytes() for array in span.arrays)
                         spans.append(Span(span.width, span.pixels, google_crc32c.value(content)))
                         file.write(content)
-            content = constant.tobytes() + rows.tobytes()
-            file.write(content)
-        return spans, google_crc32c.value(content)
+            file.write(numbers.tobytes())
+        return spans, google_crc32c.value(numbers.tobytes())
 
     def load(self, videos: Sequence[str], memory: int = MEMORY) -> Condensed:
         """The videos as one set, in memory where the budget holds them, else streamed when counted.
@@ -152,31 +148,24 @@ class CondensedCache:
         if missing:
             got = f"{len(missing)} videos are not condensed yet, first {missing[0]!r}"
             raise StoreError(f"{self.path}: {got}; build them first")
-        stored: tuple[VideoPixels, ...] = tuple(
-            StoredPixels.open(self.path / video_key(v), {**self.identity, "video": v})
-            for v in videos
-        )
-        if sum(pixels.nbytes for pixels in stored) <= Budget(memory).resident:
-            groups = len(self.groups)
-            stored = tuple(ResidentPixels(p.constant, tuple(p.cut(WHOLE)), groups) for p in stored)
-        return Condensed(self.groups, self.classes, tuple(videos), stored, memory)
+        stored = [StoredPixels.open(self.path, {**self.identity, "video": v}) for v in videos]
+        resident = sum(pixels.nbytes for pixels in stored) <= Budget(memory).resident
+        pixels = tuple(each.read() if resident else each for each in stored)
+        return Condensed(self.groups, self.classes, tuple(videos), pixels, memory)
 
 
 @dataclass(frozen=True, eq=False)
-class StoredPixels:
-    """`fusion.contested.pixels.VideoPixels` on disk. path: the video's folder."""
+class StoredPixels(VideoPixels):
+    """`VideoPixels` on disk, of `Span`s. path: the video's folder."""
 
     path: Path
-    groups: int
-    spans: tuple[Span, ...]
-    constant: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    resident: bool = False
+    resident: ClassVar[bool] = False
 
     @classmethod
-    def open(cls, path: Path, identity: dict[str, Any]) -> StoredPixels:
+    def open(cls, root: Path, identity: dict[str, Any]) -> StoredPixels:
         """The video of this identity; CorruptStoreError where it is not all there."""
         groups, classes = len(identity["groups"]), len(identity["classes"])
+        path = root / video_key(identity["video"])
         with _damage(path):
             document = _unsealed(path / MARKER)
             differing = [key for key, value in identity.items() if document[key] != value]
@@ -193,15 +182,11 @@ class StoredPixels:
             numbers = np.frombuffer(content, "<i8").reshape(classes + 1, classes)
             if numbers[classes].sum() != sum(span.pixels for span in spans):
                 raise ValueError("numbers of pixels that do not agree")
-        return cls(path, groups, spans, numbers[:classes], numbers[classes])
+        return cls(groups, spans, numbers[:classes], numbers[classes], path)
 
-    @property
-    def widths(self) -> NDArray[np.int64]:
-        return np.array([span[:2] for span in self.spans], np.int64).reshape(-1, 2)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(span.nbytes(self.groups) for span in self.spans)
+    def read(self) -> VideoPixels:
+        """The same in memory."""
+        return VideoPixels(self.groups, tuple(self.cut(WHOLE)), self.constant, self.rows)
 
     def cut(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles, each span read and checked when its turn comes."""
@@ -241,14 +226,10 @@ def _checked(content: bytes, crc: int) -> bytes:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """A plain file in a real folder, for reading: no link is followed, no pipe waited for."""
-    links = path.parent.is_symlink() or path.is_symlink()
-    if links or not stat.S_ISREG(path.stat().st_mode):
+    if path.parent.is_symlink() or not stat.S_ISREG(path.lstat().st_mode):
         raise ValueError(f"{path.name} is a link or no plain file")
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        yield file
-    finally:
-        os.close(file)
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        yield file.fileno()
 
 
 @contextlib.contextmanager

@@ -12,16 +12,17 @@ for every w >= 0 the confusion matrix equals the one from the full probabilities
     condensed.miou(weights) [B]; .confusions(weights) [B, C, C]; .confusion(w) [V, C, C]
     condensed.on("cuda").miou(weights)                 the very same numbers, counted on a GPU
 
-Shape letters: G groups (or models), C classes, P pixels, V videos, B weight vectors, N contested
-pixels, K candidates in total.
+Shape letters: G groups, C classes, P pixels, V videos, B weight vectors, k candidates of a pixel.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +32,7 @@ from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.kernels.arithmetic import normalised
 from fusion.kernels.contested import Parts, count, layout, on_device
-from fusion.kernels.contested.layout import Run, bundle_bytes
+from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
 from fusion.metrics import miou_of_counts
 
 if TYPE_CHECKING:
@@ -42,51 +43,39 @@ COUNTS = 1 << 26  # bytes of counts per thread: longer batches of weight vectors
 MEMORY = 4 * 10**9
 
 
-class VideoPixels(Protocol):
-    """One video's condensed pixels, in memory or on disk.
+@dataclass(frozen=True, eq=False)
+class VideoPixels:
+    """One video's condensed pixels in memory; cache.py has a kind that stays on disk.
 
-    constant: int64 [C, C] of its uncontested pixels. widths: int64 [R, 2], candidates per pixel and
-    number of such pixels. rows: int64 [C], contested pixels per target class. nbytes: size of the
-    contested pixels in memory.
+    groups: G. spans: the contested pixels' runs, or whatever else has their `width` and `pixels`
+    first. constant: int64 [C, C] of the uncontested pixels. rows: int64 [C], contested pixels per
+    target class.
     """
 
-    @property
-    def constant(self) -> NDArray[np.int64]: ...
-    @property
-    def widths(self) -> NDArray[np.int64]: ...
-    @property
-    def rows(self) -> NDArray[np.int64]: ...
-    @property
-    def nbytes(self) -> int: ...
-    @property
-    def resident(self) -> bool: ...
-    def cut(self, bundles: int) -> Iterator[Run]:
-        """Runs of at most `bundles` bundles."""
-
-
-@dataclass(frozen=True, eq=False)
-class ResidentPixels:
-    """`VideoPixels` in memory."""
-
-    constant: NDArray[np.int64]
-    runs: tuple[Run, ...]
     groups: int
-    resident: bool = True
+    spans: tuple[Any, ...]
+    constant: Ints
+    rows: Ints
+    resident: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, block: Block) -> VideoPixels:
+        runs, classes = tuple(layout.runs(block)), len(block.constant)
+        return cls(block.means.shape[1], runs, block.constant, layout.rows(runs, classes))
 
     @property
-    def widths(self) -> NDArray[np.int64]:
-        return np.array([(run.width, run.pixels) for run in self.runs], np.int64).reshape(-1, 2)
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        return layout.rows(self.runs, len(self.constant))
+    def widths(self) -> Ints:
+        """int64 [R, 2]: candidates per pixel and number of such pixels."""
+        return np.array([span[:2] for span in self.spans], np.int64).reshape(-1, 2)
 
     @property
     def nbytes(self) -> int:
-        return sum(run.nbytes for run in self.runs)
+        """Size of the contested pixels in memory."""
+        return sum(bundles(n) * bundle_bytes(k, self.groups) for k, n in self.widths.tolist())
 
     def cut(self, bundles: int) -> Iterator[Run]:
-        for run in self.runs:
+        """Runs of at most `bundles` bundles."""
+        for run in self.spans:
             yield from run.cut(self.groups, bundles)
 
 
@@ -116,19 +105,12 @@ class Condensed:
         return f"Condensed({sizes}: {pixels}, {self.candidates} candidates)"
 
     @cached_property
-    def constant(self) -> dict[str, NDArray[np.int64]]:
-        """Per video the confusion matrix [C, C] of its uncontested pixels."""
-        return {
-            video: pixels.constant for video, pixels in zip(self.videos, self.pixels, strict=True)
-        }
-
-    @cached_property
     def widths(self) -> dict[int, int]:
         """How many contested pixels keep k candidates, by k."""
-        found: dict[int, int] = {}
+        found: Counter[int] = Counter()
         for pixels in self.pixels:
             for width, number in pixels.widths.tolist():
-                found[width] = found.get(width, 0) + number
+                found[width] += number
         return dict(sorted(found.items()))
 
     @property
@@ -152,7 +134,7 @@ class Condensed:
         return self.contested / self.scored if self.scored else 0.0
 
     @cached_property
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """int64 [C]: scored pixels per target class, the same under all weights."""
         return sum((pixels.rows for pixels in self.pixels), start=self._constant.sum(axis=1))
 
@@ -175,15 +157,14 @@ class Condensed:
         place = chosen(device)
         return replace(self, device="cpu" if place.type == "cpu" else str(place))
 
-    def normalised(self, weights: ArrayLike) -> NDArray[np.float32]:
+    def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
+        advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
         try:
             raw = np.asarray(weights, np.float64)
         except (TypeError, ValueError) as error:
-            advice = f"give {len(self.groups)} numbers per vector"
             raise InputError(f"weights: not one table of numbers ({error}); {advice}") from error
         if raw.ndim != 2 or raw.shape[1] != len(self.groups):
-            advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
             raise InputError(f"weights: got shape {list(raw.shape)}; {advice}")
         try:
             rows = [normalised(row) for row in raw.tolist()]
@@ -191,13 +172,13 @@ class Condensed:
             raise InputError(str(error)) from error
         return np.array(rows, np.float32).reshape(raw.shape)
 
-    def confusion(self, weights: ArrayLike) -> NDArray[np.int64]:
+    def confusion(self, weights: ArrayLike) -> Ints:
         """Confusion matrices [V, C, C] of every video under one weight vector [G]."""
         weights = self.normalised(np.asarray(weights, np.float64)[None])
         constant = np.stack([pixels.constant for pixels in self.pixels])
         return self._counts(weights, matrix=True, per_video=True)[:, 0] + constant
 
-    def confusions(self, weights: ArrayLike) -> NDArray[np.int64]:
+    def confusions(self, weights: ArrayLike) -> Ints:
         """Confusion matrices [B, C, C] of all videos together under weights [B, G]."""
         return self._counts(self.normalised(weights), matrix=True)[0] + self._constant
 
@@ -208,7 +189,7 @@ class Condensed:
         return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
 
     @cached_property
-    def base(self) -> NDArray[np.int64]:
+    def base(self) -> Ints:
         """int64 [2, C]: intersections and predictions per class of the uncontested pixels."""
         return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
 
@@ -223,24 +204,20 @@ class Condensed:
         return all(pixels.resident for pixels in self.pixels)
 
     @cached_property
-    def _constant(self) -> NDArray[np.int64]:
-        size = len(self.classes)
-        return sum(
-            (pixels.constant for pixels in self.pixels), start=np.zeros((size, size), np.int64)
-        )
+    def _constant(self) -> Ints:
+        nothing = np.zeros((len(self.classes),) * 2, np.int64)
+        return sum((pixels.constant for pixels in self.pixels), start=nothing)
 
-    def _counts(
-        self, weights: NDArray[np.float32], *, matrix: bool, per_video: bool = False
-    ) -> NDArray[np.int64]:
+    def _counts(self, weights: Floats, *, matrix: bool, per_video: bool = False) -> Ints:
         """Counts of contested pixels as kernels.contested gives them: [V or 1, B, C or 2, C]."""
-        size, videos = len(self.classes), len(self.videos) if per_video else 1
-        step = max(1, COUNTS // (8 * videos * size * (size if matrix else 2)))
-        total = np.zeros((videos, len(weights), size if matrix else 2, size), np.int64)
+        size = len(self.classes)
+        videos, *shape = len(self.videos) if per_video else 1, size if matrix else 2, size
+        step = max(1, COUNTS // (8 * videos * math.prod(shape)))
+        total = np.zeros((videos, len(weights), *shape), np.int64)
         for parts in self._placed(per_video):
             for first in range(0, len(weights), step):
-                some = weights[first : first + step]
-                counts = count(parts, some, size, videos=videos, matrix=matrix)
-                total[:, first : first + step] += counts
+                some = slice(first, first + step)
+                total[:, some] += count(parts, weights[some], size, videos=videos, matrix=matrix)
         return total
 
     def _placed(self, per_video: bool) -> Iterator[Parts | DeviceParts]:
@@ -248,17 +225,16 @@ class Condensed:
         if self.resident and self.device != "cpu":
             yield self._on_device
             return
-        for parts in self.batches(per_video):
-            yield on_device(parts, self.device)
+        yield from (on_device(parts, self.device) for parts in self.batches(per_video))
 
     @cached_property
     def _on_device(self) -> Parts | DeviceParts:
-        return on_device(self._resident_by_video, self.device)
+        return on_device(self._resident[True], self.device)
 
     def batches(self, per_video: bool = False) -> Iterator[Parts]:
         """All contested pixels in batches that fit into memory; one where they are there."""
         if self.resident:
-            yield self._resident_by_video if per_video else self._resident
+            yield self._resident[per_video]
             return
         limit = self.budget.batch
         widest = bundle_bytes(max(self.widths, default=1), len(self.groups))
@@ -274,10 +250,8 @@ class Condensed:
         yield Parts(batch)
 
     @cached_property
-    def _resident_by_video(self) -> Parts:
+    def _resident(self) -> tuple[Parts, Parts]:
+        """All runs as those of one video, and each with its own video's index."""
         videos = enumerate(self.pixels)
-        return Parts([(index, run) for index, pixels in videos for run in pixels.cut(CUT)])
-
-    @cached_property
-    def _resident(self) -> Parts:
-        return Parts([(0, run) for _, run in self._resident_by_video.runs])
+        apart = [(index, run) for index, pixels in videos for run in pixels.cut(CUT)]
+        return Parts([(0, run) for _, run in apart]), Parts(apart)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
-from fusion.kernels.sweep.layout import ALWAYS, NEVER, WHEN_PREDICTED
+from fusion.kernels.sweep import ALWAYS, NEVER, WHEN_PREDICTED
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.kernels.backends import choose
-from fusion.kernels.contested.layout import Block, Parts
+from fusion.kernels.contested.layout import Block, Floats, Ints, Parts
 from fusion.kernels.contested.naive import BadPixel
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["BadPixel", "Block", "Parts", "condense", "count", "on_device"]
 
 
-def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:
+def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
     """Drops from every pixel the classes that cannot win under any weights.
 
     Args:
@@ -57,28 +57,23 @@ def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: in
     if not fits or kinds != (np.float32, np.uint16):
         got = f"means {kinds[0]} {list(shape)}, targets {kinds[1]} {list(targets.shape)}"
         raise ValueError(f"condense: {got}; give float32 [G, C, P] and uint16 [P]")
-    return choose("contested").condense(
-        np.ascontiguousarray(means), np.ascontiguousarray(targets), ignore
-    )
+    arrays = np.ascontiguousarray(means), np.ascontiguousarray(targets)
+    return choose("contested").condense(*arrays, ignore)
 
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
     """Contested pixels where calls of `count` are to find them, "cpu" or a GPU."""
-    if device == "cpu":
-        return parts
-    from fusion.kernels.contested import triton
-
-    return triton.upload(parts, device)
+    return parts if device == "cpu" else choose("contested", "cuda").upload(parts, device)
 
 
 def count(
     parts: Parts | DeviceParts,
-    weights: NDArray[np.float32],
+    weights: Floats,
     classes: int,
     *,
     videos: int = 1,
     matrix: bool = True,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Labels of contested pixels under many weight vectors, on the device of the pixels.
 
     Args:
@@ -95,16 +90,11 @@ def count(
     Raises:
         ValueError: pixels that do not go with the groups, classes or videos.
     """
-    vectors, groups = weights.shape
-    if not vectors:
-        return np.zeros((videos, 0, classes if matrix else 2, classes), np.int64)
     weights = np.ascontiguousarray(weights, np.float32)
-    if not isinstance(parts, Parts):
-        from fusion.kernels.contested import triton
-
-        return triton.count(parts, weights, classes, videos=videos, matrix=matrix)
-    parts.check(groups, classes)
-    strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
-    if strange:
-        raise ValueError(f"a run of video {strange[0]} where there are {videos}")
-    return choose("contested").count(parts, weights, classes, videos=videos, matrix=matrix)
+    backend = choose("contested", "cpu" if isinstance(parts, Parts) else "cuda")
+    if isinstance(parts, Parts):
+        parts.check(weights.shape[1], classes)
+        strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
+        if strange:
+            raise ValueError(f"a run of video {strange[0]} where there are {videos}")
+    return backend.count(parts, weights, classes, videos=videos, matrix=matrix)

@@ -14,12 +14,21 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
 
 /* ---- filter ---- */
 
-/* Top class (lowest of equals), its score, and the highest score among classes *below* the top, of
- * every pixel of a tile. `worst` is the largest bit pattern seen: negative numbers, infinities and
- * NaN all lie above that of the largest legal score. */
+/* One pixel's scores [G, C], the same raised (value * scale + tiny), and flags [2, C]. */
+typedef struct {
+    int64_t groups, classes;
+    float scale, tiny, limit, *column, *raised;
+    int32_t *dominated;
+} pixel_t;
+
+/* One group's top class (lowest of equals) of every pixel of a tile. `doubt` is raised to the
+ * largest bit pattern seen: negative numbers, infinities and NaN all lie above that of the largest
+ * legal score. It is full where the top is not the first group's, or not ahead of the classes below
+ * it by the margin. */
 static void tile_tops(const float *restrict rows, int64_t stride, int64_t classes, int64_t pixels,
-                      float *restrict best, float *restrict runner, int32_t *restrict top,
-                      uint32_t *restrict worst) {
+                      float scale, float tiny, const int32_t *tops, int32_t *top,
+                      uint32_t *restrict doubt) {
+    float best[TILE], runner[TILE]; /* runner: the highest score among classes below the top */
     for (int64_t i = 0; i < pixels; i++) {
         best[i] = -1.0f;
         runner[i] = 0.0f;
@@ -29,65 +38,62 @@ static void tile_tops(const float *restrict rows, int64_t stride, int64_t classe
         const float *restrict row = rows + c * stride;
         for (int64_t i = 0; i < pixels; i++) {
             float value = row[i];
-            uint32_t bits;
-            memcpy(&bits, &value, 4);
-            worst[i] = bits > worst[i] ? bits : worst[i];
+            uint32_t bits = to_bits(value);
             int higher = value > best[i];
+            doubt[i] = bits > doubt[i] ? bits : doubt[i];
             runner[i] = higher ? best[i] : runner[i];
             top[i] = higher ? (int32_t)c : top[i];
             best[i] = higher ? value : best[i];
         }
     }
+    for (int64_t i = 0; i < pixels; i++)
+        if (top[i] != tops[i] || !(best[i] >= runner[i] * scale + tiny)) doubt[i] = UINT32_MAX;
 }
 
-static int legal(const float *column, int64_t count, float limit) {
-    for (int64_t i = 0; i < count; i++)
-        if (!(column[i] >= 0.0f && column[i] <= limit)) return 0;
-    return 1;
-}
-
-/* dominated[c] becomes 1 where class d beats c under every weighting; raised = value * scale +
- * tiny. */
-static void mark_dominated(const float *restrict column, const float *restrict raised,
-                           int64_t groups, int64_t classes, int64_t d, int32_t *restrict scratch,
-                           int32_t *restrict dominated) {
+/* dominated[c] becomes 1 where class d beats c under every weighting. */
+static void mark_dominated(const pixel_t *pixel, int64_t d) {
+    int64_t classes = pixel->classes;
+    int32_t *restrict dominated = pixel->dominated, *restrict scratch = dominated + classes;
     for (int64_t c = 0; c < classes; c++) scratch[c] = 1;
-    for (int64_t g = 0; g < groups; g++) {
-        float mine = column[g * classes + d];
-        for (int64_t c = 0; c < d; c++) scratch[c] &= raised[g * classes + c] <= mine;
-        for (int64_t c = d + 1; c < classes; c++) scratch[c] &= column[g * classes + c] <= mine;
+    for (int64_t g = 0; g < pixel->groups; g++) {
+        const float *column = pixel->column + g * classes, *raised = pixel->raised + g * classes;
+        float mine = column[d];
+        for (int64_t c = 0; c < d; c++) scratch[c] &= raised[c] <= mine;
+        for (int64_t c = d + 1; c < classes; c++) scratch[c] &= column[c] <= mine;
     }
     scratch[d] = 0;
     for (int64_t c = 0; c < classes; c++) dominated[c] |= scratch[c];
 }
 
-static int beats(const float *column, const float *raised, int64_t groups, int64_t classes,
-                 int64_t d, int64_t c) {
-    const float *theirs = d < c ? column : raised;
-    for (int64_t g = 0; g < groups; g++)
-        if (!(theirs[g * classes + c] <= column[g * classes + d])) return 0;
+static int beats(const pixel_t *pixel, int64_t d, int64_t c) {
+    const float *mine = pixel->column + d, *theirs = (d < c ? pixel->column : pixel->raised) + c;
+    for (int64_t cell = 0; cell < pixel->groups * pixel->classes; cell += pixel->classes)
+        if (!(theirs[cell] <= mine[cell])) return 0;
     return 1;
 }
 
-/* The undominated classes of one pixel, ascending. The tops of the groups remove nearly all; the
- * rest are compared pairwise. */
-static int64_t survivors(const float *column, float *raised, int64_t groups, int64_t classes,
-                         const int32_t *tops, float scale, float tiny, int32_t *scratch,
-                         int32_t *dominated, uint16_t *alive) {
-    int64_t count = 0, kept = 0;
-    for (int64_t i = 0; i < groups * classes; i++) raised[i] = column[i] * scale + tiny;
+/* The undominated classes of one pixel, ascending; none where a score is illegal. The tops of the
+ * groups remove nearly all, the rest are compared pairwise. */
+static int64_t survivors(const pixel_t *pixel, const int32_t *tops, uint16_t *alive) {
+    int64_t groups = pixel->groups, classes = pixel->classes, count = 0, kept = 0;
+    int32_t *dominated = pixel->dominated, legal = 1;
+    for (int64_t i = 0; i < groups * classes; i++) {
+        float score = pixel->column[i];
+        legal &= (score >= 0.0f) & (score <= pixel->limit);
+        pixel->raised[i] = score * pixel->scale + pixel->tiny;
+    }
+    if (!legal) return 0;
     memset(dominated, 0, sizeof(int32_t) * (size_t)classes);
     for (int64_t g = 0; g < groups; g++) {
         int64_t d = tops[g * TILE], seen = 0;
         for (int64_t h = 0; h < g; h++) seen |= tops[h * TILE] == d;
-        if (!seen) mark_dominated(column, raised, groups, classes, d, scratch, dominated);
+        if (!seen) mark_dominated(pixel, d);
     }
     for (int64_t c = 0; c < classes; c++)
         if (!dominated[c]) alive[count++] = (uint16_t)c;
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < count && !dominated[alive[i]]; j++)
-            if (i != j)
-                dominated[alive[i]] = beats(column, raised, groups, classes, alive[j], alive[i]);
+            dominated[alive[i]] = i != j && beats(pixel, alive[j], alive[i]);
     for (int64_t i = 0; i < count; i++)
         if (!dominated[alive[i]]) alive[kept++] = alive[i];
     return kept;
@@ -102,63 +108,51 @@ void contested_filter(const float *means, const uint16_t *targets, int64_t group
                       float tiny, float limit, int64_t *constant, uint16_t *counts,
                       uint16_t *kept_targets, uint16_t *kept_classes, float *kept_means,
                       int64_t room, int64_t *state) {
-    size_t cells = (size_t)(groups * classes);
-    float *column = malloc(2 * cells * sizeof(float));
-    int32_t *flags = malloc(2 * (size_t)classes * sizeof(int32_t));
-    int32_t *tops = malloc((size_t)groups * TILE * sizeof(int32_t));
-    float best[TILE], runner[TILE];
-    uint32_t worst[TILE], highest;
-    uint8_t agree[TILE];
-    int64_t n = 0, total = 0, start = first;
-    state[3] = column && flags && tops ? DONE : NO_MEMORY;
-    memcpy(&highest, &limit, 4);
-    for (; state[3] == DONE && start < last && total + TILE * classes <= room; start += TILE) {
+    int64_t cells = groups * classes, n = 0, total = 0, start = first, status = DONE;
+    float *column = malloc((size_t)(2 * cells + 2 * classes + groups * TILE) * 4);
+    int32_t *flags = (int32_t *)(column + 2 * cells), *tops = flags + 2 * classes;
+    pixel_t pixel = {groups, classes, scale, tiny, limit, column, column + cells, flags};
+    uint32_t doubt[TILE];
+    if (!column) status = NO_MEMORY;
+    for (; status == DONE && start < last && total + TILE * classes <= room; start += TILE) {
         int64_t pixels = last - start < TILE ? last - start : TILE;
-        memset(agree, 1, sizeof agree);
-        memset(worst, 0, sizeof worst);
-        for (int64_t g = 0; g < groups; g++) {
-            int32_t *top = tops + g * TILE;
-            tile_tops(means + g * classes * stride + start, stride, classes, pixels, best, runner,
-                      top, worst);
-            for (int64_t i = 0; i < pixels; i++)
-                agree[i] &= (top[i] == tops[i]) & (best[i] >= runner[i] * scale + tiny);
-        }
+        memset(doubt, 0, sizeof doubt);
+        for (int64_t g = 0; g < groups; g++)
+            tile_tops(means + g * classes * stride + start, stride, classes, pixels, scale, tiny,
+                      tops, tops + g * TILE, doubt);
         for (int64_t i = 0; i < pixels; i++) {
-            int64_t target = targets[start + i], kept;
+            int64_t target = targets[start + i], kept = 1;
+            uint16_t *alive = kept_classes + total;
             if (target == ignore) continue;
-            state[3] = target < classes ? DONE : BAD_TARGET;
-            if (state[3] == DONE && agree[i] && worst[i] <= highest) {
-                constant[target * classes + tops[i]]++;
-                continue;
+            alive[0] = (uint16_t)tops[i];
+            if (target >= classes || doubt[i] > to_bits(limit)) {
+                for (int64_t cell = 0; cell < cells; cell++)
+                    column[cell] = means[cell * stride + start + i];
+                kept = survivors(&pixel, tops + i, alive);
+                if (!kept) status = BAD_SCORE;
+                if (target >= classes) status = BAD_TARGET;
+                if (status != DONE) {
+                    state[0] = start + i;
+                    break;
+                }
             }
-            for (size_t row = 0; row < cells; row++)
-                column[row] = means[(int64_t)row * stride + start + i];
-            if (state[3] == DONE && !legal(column, (int64_t)cells, limit)) state[3] = BAD_SCORE;
-            if (state[3] != DONE) {
-                start += i - TILE;
-                break;
-            } /* the loop's step makes it start + i */
-            kept = survivors(column, column + cells, groups, classes, tops + i, scale, tiny, flags,
-                             flags + classes, kept_classes + total);
             if (kept == 1) {
-                constant[target * classes + kept_classes[total]]++;
+                constant[target * classes + alive[0]]++;
                 continue;
             }
             for (int64_t j = 0; j < kept; j++)
                 for (int64_t g = 0; g < groups; g++)
-                    kept_means[(total + j) * groups + g] =
-                        column[g * classes + kept_classes[total + j]];
+                    kept_means[(total + j) * groups + g] = column[g * classes + alive[j]];
             counts[n] = (uint16_t)kept;
             kept_targets[n++] = (uint16_t)target;
             total += kept;
         }
     }
-    state[0] = start < last || state[3] != DONE ? start : last;
+    if (status == DONE) state[0] = start < last ? start : last;
     state[1] = n;
     state[2] = total;
+    state[3] = status;
     free(column);
-    free(flags);
-    free(tops);
 }
 
 /* ---- counting ---- */
@@ -170,15 +164,14 @@ typedef struct {
     int64_t classes, matrix;
 } counter_t;
 
-static inline void add(counter_t counter, int64_t b, int64_t target, int64_t label,
-                       int64_t amount) {
-    if (counter.matrix) {
-        counter.out[(b * counter.classes + target) * counter.classes + label] += amount;
-    } else {
-        int64_t *statistics = counter.out + 2 * b * counter.classes;
-        statistics[counter.classes + label] += amount;
-        if (label == target) statistics[label] += amount;
+static inline void add(counter_t to, int64_t b, int64_t target, int64_t label, int64_t amount) {
+    if (to.matrix) {
+        to.out[(b * to.classes + target) * to.classes + label] += amount;
+        return;
     }
+    int64_t *statistics = to.out + 2 * b * to.classes;
+    statistics[to.classes + label] += amount;
+    if (label == target) statistics[label] += amount;
 }
 
 static inline uint32_t unequal(ints a, ints b) {
@@ -193,8 +186,7 @@ static inline uint32_t unequal(ints a, ints b) {
 
 /* Winner of every lane: the first candidate (they ascend) with the highest score; scores add in the
  * order of the groups. */
-static inline __attribute__((always_inline)) ints winners(const float *means, const float *weights,
-                                                          int64_t width, int64_t groups) {
+INLINE ints winners(const float *means, const float *weights, int64_t width, int64_t groups) {
     floats best = (floats){0} - 1.0f;
     ints index = {0};
     for (int64_t j = 0; j < width; j++) {
@@ -208,14 +200,13 @@ static inline __attribute__((always_inline)) ints winners(const float *means, co
     return index;
 }
 
-static inline __attribute__((always_inline)) void count_run(const run_t *run, const float *weights,
-                                                            int64_t vectors, int64_t groups,
-                                                            counter_t counter) {
-    for (int64_t bundle = 0; bundle * LANES < run->pixels; bundle++) {
-        const float *means = run->means + bundle * run->width * groups * LANES;
-        const uint16_t *classes = run->classes + bundle * run->width * LANES,
-                       *targets = run->targets + bundle * LANES;
-        int64_t lanes = run->pixels - bundle * LANES < LANES ? run->pixels - bundle * LANES : LANES;
+INLINE void count_run(const run_t *run, const float *weights, int64_t vectors, int64_t groups,
+                      counter_t counter) {
+    for (int64_t first = 0; first < run->pixels; first += LANES) {
+        const float *means = run->means + first * run->width * groups;
+        const uint16_t *classes = run->classes + first * run->width,
+                       *targets = run->targets + first;
+        int64_t lanes = run->pixels - first < LANES ? run->pixels - first : LANES;
         ints before = winners(means, weights, run->width, groups);
         for (int64_t lane = 0; lane < lanes; lane++)
             add(counter, 0, targets[lane], classes[before[lane] * LANES + lane], 1);

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.kernels.contested.layout import Block, Parts, empty, merged
+from fusion.kernels.contested.layout import Block, Floats, Ints, Parts, empty, merged
 from fusion.kernels.contested.naive import FAULTS, LARGEST_SCORE, TINY, BadPixel, margin
 from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
@@ -14,20 +16,16 @@ TILE = 512
 ROOM = 1 << 18  # candidates per call of the compiled filter: a buffer of 3 MB for three groups
 
 
-def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:
-    """As `fusion.kernels.contested.condense`; needs the compiled library."""
+def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
+    """As `fusion.kernels.contested.condense`."""
     pixels = len(targets)
     share = max(TILE, -(-pixels // workers() // TILE) * TILE)
-    jobs = [
-        (means, targets, ignore, first, min(first + share, pixels))
-        for first in range(0, pixels, share)
-    ]
-    found = in_threads(_condense_range, jobs)
-    return merged([block for blocks in found for block in blocks] or [empty(*means.shape[:2])])
+    jobs = [(means, targets, ignore, s, min(s + share, pixels)) for s in range(0, pixels, share)]
+    return merged([empty(*means.shape[:2]), *chain(*in_threads(_condense_range, jobs))])
 
 
 def _condense_range(
-    means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int, first: int, last: int
+    means: Floats, targets: NDArray[np.uint16], ignore: int, first: int, last: int
 ) -> list[Block]:
     """The pixels first .. last - 1, in as many blocks as the buffers had to be filled."""
     library = build.library()
@@ -36,46 +34,39 @@ def _condense_range(
     room = max(ROOM, TILE * classes)
     buffers = [np.empty(room, np.uint16) for _ in range(3)]
     kept, state = np.empty((room, groups), np.float32), np.zeros(4, np.int64)
-    terms = (margin(groups), TINY, LARGEST_SCORE)
-    blocks = []
+    terms, blocks = (margin(groups), TINY, LARGEST_SCORE), []
     while first < last:
         constant = np.zeros((classes, classes), np.int64)
         sizes = (groups, classes, stride, first, last, ignore)
         outputs = (constant, *buffers, kept, room, state)
         library.contested_filter(means, targets, *sizes, *terms, *outputs)
         first, n, total, status = state.tolist()
-        ends = (n, n, total)
         if status in FAULTS:
             raise BadPixel(first, status)
         if status:
             raise MemoryError("contested_filter")
-        counts, labels, names = (a[:end].copy() for a, end in zip(buffers, ends, strict=True))
-        blocks.append(Block(constant, counts, labels, names, kept[:total].copy()))
+        filled = zip((*buffers, kept), (n, n, total, total), strict=True)
+        blocks.append(Block(constant, *(array[:end].copy() for array, end in filled)))
     return blocks
 
 
 def count(
-    parts: Parts,
-    weights: NDArray[np.float32],
-    classes: int,
-    *,
-    videos: int = 1,
-    matrix: bool = True,
-) -> NDArray[np.int64]:
-    """As `fusion.kernels.contested.count`; needs the compiled library."""
+    parts: Parts, weights: Floats, classes: int, *, videos: int = 1, matrix: bool = True
+) -> Ints:
+    """As `fusion.kernels.contested.count`."""
     library = build.library()
     assert library is not None
     vectors, groups = weights.shape
     shape = (videos, vectors, classes if matrix else 2, classes)
 
-    def share_counts(share: NDArray[np.int64]) -> NDArray[np.int64]:
+    def share_counts(share: Ints) -> Ints:
         out = np.zeros(shape, np.int64)
         sizes = (vectors, groups, classes, int(matrix), out[0].size if videos > 1 else 0)
         library.contested_count(share, len(share), weights, *sizes, out)
         return out
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
-    counts = in_threads(share_counts, jobs)
-    total = sum(counts[1:], start=counts[0]) if counts else np.zeros(shape, np.int64)
+    counts = in_threads(share_counts, jobs) or [np.zeros(shape, np.int64)]
+    total = sum(counts[1:], start=counts[0])
     # the compiled loop writes differences between consecutive weight vectors
     return np.cumsum(total, axis=1, out=total)

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LANES = 16  # pixels of a bundle: native/kernels.h
-KINDS: tuple[np.dtype[Any], ...] = (
-    np.dtype("<u2"),
-    np.dtype("<u2"),
-    np.dtype("<f4"),
-)  # of targets, classes, means
+KINDS = tuple(map(np.dtype, ("<u2", "<u2", "<f4")))  # of targets, classes, means
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
 def bundles(pixels: int) -> int:
@@ -49,7 +48,7 @@ class Run(NamedTuple):
     pixels: int
     targets: NDArray[np.uint16]
     classes: NDArray[np.uint16]
-    means: NDArray[np.float32]
+    means: Floats
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -68,8 +67,7 @@ class Run(NamedTuple):
 
     def cut(self, groups: int, most: int) -> list[Run]:
         """Views of at most `most` bundles each."""
-        sizes = bundle_sizes(self.width, groups)
-        made = []
+        sizes, made = bundle_sizes(self.width, groups), []
         for first in range(0, bundles(self.pixels), most):
             spans = [slice(first * size, (first + most) * size) for size in sizes]
             arrays = [array[span] for array, span in zip(self.arrays, spans, strict=True)]
@@ -77,8 +75,8 @@ class Run(NamedTuple):
             made.append(Run(self.width, pixels, *arrays))
         return made
 
-    def check(self, groups: int) -> None:
-        """ValueError unless the arrays are as long as `width`, `pixels` and G groups say."""
+    def check(self, groups: int, classes: int = 1 << 16) -> None:
+        """ValueError unless the arrays hold what `width`, `pixels`, G groups and C classes say."""
         if self.width < 1 or self.pixels < 0:
             raise ValueError(f"{self.pixels} pixels with {self.width} candidates")
         sizes = bundle_sizes(self.width, groups)
@@ -89,6 +87,8 @@ class Run(NamedTuple):
                 raise ValueError(f"{got} for {self.pixels} pixels; expected {kind} [{length}]")
             if not (flags.c_contiguous and flags.aligned):
                 raise ValueError("an array with gaps, or at an odd address")
+        if self.highest >= classes:
+            raise ValueError(f"class {self.highest} where there are {classes}")
 
     @property
     def highest(self) -> int:
@@ -101,10 +101,9 @@ class Run(NamedTuple):
 
 def from_bytes(width: int, pixels: int, groups: int, content: bytes) -> Run:
     """The run whose arrays fill `content` in turn; no copy. ValueError: they do not."""
-    sizes = [bundles(pixels) * size for size in bundle_sizes(width, groups)]
     arrays, at = [], 0
-    for size, kind in zip(sizes, KINDS, strict=True):
-        arrays.append(np.frombuffer(content, kind, size, at))
+    for size, kind in zip(bundle_sizes(width, groups), KINDS, strict=True):
+        arrays.append(np.frombuffer(content, kind, bundles(pixels) * size, at))
         at += arrays[-1].nbytes
     if at != len(content):
         raise ValueError(f"{len(content)} bytes; expected {at}")
@@ -120,16 +119,11 @@ class Block:
     [K, G].
     """
 
-    constant: NDArray[np.int64]
+    constant: Ints
     counts: NDArray[np.uint16]
     targets: NDArray[np.uint16]
     classes: NDArray[np.uint16]
-    means: NDArray[np.float32]
-
-    @property
-    def nbytes(self) -> int:
-        """Of the candidates, which is nearly all."""
-        return self.classes.nbytes + self.means.nbytes
+    means: Floats
 
 
 def empty(groups: int, classes: int) -> Block:
@@ -157,13 +151,12 @@ def runs(block: Block) -> list[Run]:
         classes = np.pad(block.classes[places], (padding, (0, 0))).reshape(-1, LANES, width)
         means = np.pad(block.means[places], (padding, (0, 0), (0, 0)))
         means = means.reshape(-1, LANES, width, groups).transpose(0, 2, 3, 1)
-        made.append(
-            Run(width, len(chosen), targets, classes.transpose(0, 2, 1).ravel(), means.ravel())
-        )
+        classes = classes.transpose(0, 2, 1)
+        made.append(Run(width, len(chosen), targets, classes.ravel(), means.ravel()))
     return made
 
 
-def rows(runs: Sequence[Run], classes: int) -> NDArray[np.int64]:
+def rows(runs: Sequence[Run], classes: int) -> Ints:
     """int64 [C]: how many pixels have each target."""
     targets = [np.bincount(run.targets[: run.pixels], minlength=classes) for run in runs]
     return np.sum([np.zeros(classes, np.int64), *targets], axis=0)
@@ -183,31 +176,29 @@ class Parts:
 
     def check(self, groups: int, classes: int) -> None:
         """ValueError where a run does not go with G groups and C classes; looks once."""
-        if (groups, classes) not in self._fits:
-            for index, (_, run) in enumerate(self.runs):
-                try:
-                    run.check(groups)
-                except ValueError as error:
-                    raise ValueError(f"contested pixels, run {index}: {error}") from error
-                if run.highest >= classes:
-                    got = f"class {run.highest} where there are {classes}"
-                    raise ValueError(f"contested pixels, run {index}: {got}")
-            self._fits.add((groups, classes))
+        if (groups, classes) in self._fits:
+            return
+        for index, (_, run) in enumerate(self.runs):
+            try:
+                run.check(groups, classes)
+            except ValueError as error:
+                raise ValueError(f"contested pixels, run {index}: {error}") from error
+        self._fits.add((groups, classes))
 
-    def table(self, groups: int, classes: int) -> NDArray[np.int64]:
+    def table(self, groups: int, classes: int) -> Ints:
         """int64 [R, 6]: addresses of means, classes, targets; width, pixels, video; checked."""
         self.check(groups, classes)
         return self._table
 
     @cached_property
-    def _table(self) -> NDArray[np.int64]:
-        table = np.zeros((len(self.runs), 6), np.int64)
-        for row, (video, run) in zip(table, self.runs, strict=True):
-            addresses = [array.ctypes.data for array in reversed(run.arrays)]
-            row[:] = (*addresses, run.width, run.pixels, video)
-        return table
+    def _table(self) -> Ints:
+        rows = [
+            [*(array.ctypes.data for array in run.arrays[::-1]), run.width, run.pixels, video]
+            for video, run in self.runs
+        ]
+        return np.array(rows, np.int64).reshape(-1, 6)
 
-    def shares(self, number: int, groups: int, classes: int) -> list[NDArray[np.int64]]:
+    def shares(self, number: int, groups: int, classes: int) -> list[Ints]:
         """The table in at most `number` stretches of about equal work."""
         table = self.table(groups, classes)
         load = np.cumsum(table[:, 3] * table[:, 4])

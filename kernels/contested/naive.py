@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.kernels.contested.layout import Block, Parts, empty, merged
+from fusion.kernels.contested.layout import Block, Floats, Ints, Parts, empty, merged
 
 LARGEST_SCORE = 1.001  # probabilities are at most 1 up to rounding; beyond lies another quantity
 TINY = 2.0**-100
@@ -25,21 +25,17 @@ def margin(groups: int) -> float:
     return 1 + (groups + 2) * 2.0**-20
 
 
-def condense(means: NDArray[np.float32], targets: NDArray[np.uint16], ignore: int) -> Block:
+def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
     """As `fusion.kernels.contested.condense`."""
     groups, classes = means.shape[:2]
     where = np.flatnonzero(targets != ignore)
     step = max(1, (1 << 22) // (groups * classes))
-    blocks = [
-        _condense_pairs(means[:, :, where[i : i + step]], targets[where[i : i + step]], where[i:])
-        for i in range(0, len(where), step)
-    ]
-    return merged(blocks or [empty(groups, classes)])
+    some = [where[first : first + step] for first in range(0, len(where), step)]
+    blocks = (_condense_pairs(means[:, :, pixels], targets[pixels], pixels) for pixels in some)
+    return merged([empty(groups, classes), *blocks])
 
 
-def _condense_pairs(
-    means: NDArray[np.float32], targets: NDArray[np.uint16], where: NDArray[np.int64]
-) -> Block:
+def _condense_pairs(means: Floats, targets: NDArray[np.uint16], where: Ints) -> Block:
     groups, classes, pixels = means.shape
     legal = ((means >= 0) & (means <= np.float32(LARGEST_SCORE))).all(axis=(0, 1))
     faults = np.where(targets >= classes, 2, np.where(legal, 0, 1))
@@ -53,8 +49,8 @@ def _condense_pairs(
         alive[d + 1 :] &= ~(means[:, d, None] >= means[:, d + 1 :]).all(axis=0)
     counts = alive.sum(axis=0)
     only = counts == 1
-    cells = targets[only].astype(np.int64) * classes + alive[:, only].argmax(axis=0)
-    constant = np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    constant = np.zeros((classes, classes), np.int64)
+    np.add.at(constant, (targets[only], alive[:, only].argmax(axis=0)), 1)
     pixel, label = np.nonzero(alive[:, ~only].T)
     kept = np.ascontiguousarray(means[:, :, ~only][:, label, pixel].T)
     numbers = (counts[~only].astype(np.uint16), targets[~only], label.astype(np.uint16))
@@ -62,13 +58,8 @@ def _condense_pairs(
 
 
 def count(
-    parts: Parts,
-    weights: NDArray[np.float32],
-    classes: int,
-    *,
-    videos: int = 1,
-    matrix: bool = True,
-) -> NDArray[np.int64]:
+    parts: Parts, weights: Floats, classes: int, *, videos: int = 1, matrix: bool = True
+) -> Ints:
     """As `fusion.kernels.contested.count`."""
     out = np.zeros((videos, len(weights), classes if matrix else 2, classes), np.int64)
     for video, run in parts.runs:
@@ -77,12 +68,10 @@ def count(
             scores = np.zeros(names.shape, np.float32)
             for g, weight in enumerate(vector):
                 scores += means[:, :, g] * weight
-            labels = np.take_along_axis(names, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-            labels = labels.astype(np.int64)
+            labels = names[np.arange(run.pixels), scores.argmax(axis=1)]
             if matrix:
-                cells = np.bincount(targets * np.int64(classes) + labels, minlength=classes**2)
-                counts += cells.reshape(classes, classes)
+                np.add.at(counts, (targets, labels), 1)
             else:
-                counts[0] += np.bincount(labels[labels == targets], minlength=classes)
-                counts[1] += np.bincount(labels, minlength=classes)
+                np.add.at(counts[0], labels[labels == targets], 1)
+                np.add.at(counts[1], labels, 1)
     return out

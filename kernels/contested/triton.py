@@ -1,17 +1,12 @@
 """Labels of contested pixels under many weight vectors on a GPU: the very counts of the CPU.
 
-    score_j = sum_g w_g P_gj        float32, one rounding per operation, groups in order; a weight
-                                    of 0 adds +0 and changes nothing
-    winner  = lowest j with score_j = max score
-
-The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers, so
-winners are those of the CPU. A program takes one block of pixels with equally many candidates
+Scores add up in float32, one rounding per operation, in the order of the groups; a weight of 0 adds
++0. The launch forbids contraction into fused multiply-add, and nothing flushes subnormal numbers,
+so winners are those of the CPU. A program takes one block of pixels with equally many candidates
 through a share of the weight vectors. Neighbouring vectors disagree on few pixels, so counts are
 written as differences between consecutive vectors with int64 atomics, and summed up afterwards:
-integer sums have one result in any order.
-
-Shape letters: G groups, C classes, K candidates in total, k candidates of a pixel, B weight
-vectors, V videos, R blocks. Candidates lie in bundles of LANES pixels, as layout.py describes.
+integer sums have one result in any order. Shape letters are those of layout.py, and B weight
+vectors, V videos, R blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +22,7 @@ from torch import Tensor
 from triton import knobs
 
 from fusion.kernels.contested import layout
-from fusion.kernels.contested.layout import Parts
+from fusion.kernels.contested.layout import Floats, Ints, Parts
 from fusion.kernels.tiles import compiler_options
 
 BLOCK_P = 128  # pixels of a block, whole bundles
@@ -129,10 +124,9 @@ def configurations() -> list[triton.Config]:
     return [triton.Config({"BLOCK_P": BLOCK_P}, num_warps=number, num_stages=1) for number in warps]
 
 
-# A configuration is timed on the real arrays, so its counts must not stay.
-tuned_contested = triton.autotune(
-    configurations(), key=["GROUPS", "MATRIX"], reset_to_zero=["counts_ptr"]
-)(contested_kernel)
+# a configuration is timed on the real arrays, so its counts must not stay
+tuned = triton.autotune(configurations(), ["GROUPS", "MATRIX"], reset_to_zero=["counts_ptr"])
+tuned_contested = tuned(contested_kernel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,35 +144,30 @@ class DeviceParts:
     videos: int
 
 
-def _blocks(parts: Parts) -> NDArray[np.int64]:
+def _blocks(parts: Parts) -> Ints:
     """int64 [R, 5]: the runs cut into blocks of at most BLOCK_P pixels."""
-    rows = [np.zeros((0, COLUMNS.value), np.int64)]
-    candidates = targets = 0
+    rows, candidates, targets = [np.zeros((0, COLUMNS.value), np.int64)], 0, 0
     for video, run in parts.runs:
         first = np.arange(0, run.pixels, BLOCK_P, dtype=np.int64)
-        block = np.empty((len(first), COLUMNS.value), np.int64)
-        block[:, 0], block[:, 1] = candidates + first * run.width, targets + first
-        block[:, 2], block[:, 4] = run.width, video
-        block[:, 3] = np.minimum(run.pixels - first, BLOCK_P)
-        rows.append(block)
+        places = candidates + first * run.width, targets + first
+        numbers = run.width, np.minimum(run.pixels - first, BLOCK_P), video
+        rows.append(np.stack(np.broadcast_arrays(*places, *numbers), axis=1))
         candidates, targets = candidates + len(run.classes), targets + len(run.targets)
     return np.concatenate(rows)
 
 
-def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """Flat arrays one after the other on a device, without a second copy of all on the host."""
-    joined = torch.empty(sum(len(array) for array in arrays), dtype=dtype, device=device)
-    first = 0
-    for array in arrays:
-        # a copy: torch takes no read-only array as it is
-        joined[first : first + len(array)] = torch.tensor(array)
-        first += len(array)
+    lengths = [len(array) for array in arrays]
+    joined = torch.empty(sum(lengths), dtype=dtype, device=device)
+    for place, array in zip(joined.split(lengths), arrays, strict=True):
+        place.copy_(torch.tensor(array))  # a copy: torch takes no read-only array as it is
     return joined
 
 
 def upload(parts: Parts, device: torch.device | str) -> DeviceParts:
     """Copies contested pixels to a device, for any number of counts. ValueError: wrong lengths."""
-    device, runs = torch.device(device), [run for _, run in parts.runs]
+    runs = [run for _, run in parts.runs]
     for run in runs:
         run.check(len(run.means) // max(1, len(run.classes)))
     return DeviceParts(
@@ -192,13 +181,8 @@ def upload(parts: Parts, device: torch.device | str) -> DeviceParts:
 
 
 def count(
-    parts: DeviceParts,
-    weights: NDArray[np.float32],
-    classes: int,
-    *,
-    videos: int = 1,
-    matrix: bool = True,
-) -> NDArray[np.int64]:
+    parts: DeviceParts, weights: Floats, classes: int, *, videos: int = 1, matrix: bool = True
+) -> Ints:
     """As `fusion.kernels.contested.count`."""
     vectors, groups = weights.shape
     if len(parts.means) != groups * len(parts.candidates) or parts.highest >= classes:
@@ -206,18 +190,14 @@ def count(
         raise ValueError(f"contested pixels: {got}; expected {groups} groups, {classes} classes")
     if 1 < videos < parts.videos:
         raise ValueError(f"a run of video {parts.videos - 1} where there are {videos}")
-    device = parts.blocks.device
-    shape = (videos, vectors, classes if matrix else 2, classes)
-    counts = torch.zeros(shape, dtype=torch.int64, device=device)
+    counts = parts.blocks.new_zeros((videos, vectors, classes if matrix else 2, classes))
     if vectors and len(parts.blocks):
         share = max(SHARE, triton.cdiv(vectors, MOST_SHARES))
         per_vector, per_video = counts[0, 0].numel(), counts[0].numel() if videos > 1 else 0
         tuned_contested[(len(parts.blocks), triton.cdiv(vectors, share))](
             *(parts.means, parts.candidates, parts.targets, parts.blocks),
-            *(torch.tensor(weights).to(device), counts),
+            *(torch.tensor(weights).to(counts.device), counts),
             *(vectors, classes, per_vector, per_video, share),
-            GROUPS=groups,
-            MATRIX=matrix,
-            **compiler_options(),
+            **{"GROUPS": groups, "MATRIX": matrix, **compiler_options()},
         )
     return counts.cumsum(dim=1).cpu().numpy()

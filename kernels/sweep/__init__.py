@@ -10,54 +10,80 @@ All of it is float64; the contract's float32 scores differ from it by a factor o
 1 +- (G + 2) 2^-24 (normalising, products, sums), for which bounds keep `slack`. What a sweep finds
 is to be evaluated in float32 before it is believed.
 
-naive.py says what is computed, cpu.py returns the same through compiled loops; layout.py holds what
-is found. Shape letters: G groups, C classes, F flips, k candidates of a pixel.
+naive.py says what is computed, cpu.py returns the same through compiled loops. Shape letters:
+G groups, C classes, F flips, k candidates of a pixel.
 Method: minimum error rate training by line search, Och 2003 and Macherey et al. 2008, for mIoU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.kernels.backends import choose
-from fusion.kernels.contested.layout import Parts
-from fusion.kernels.sweep.layout import (
-    ALWAYS,
-    FLIP,
-    NEVER,
-    WHEN_PREDICTED,
-    Flips,
-    Undecided,
-    every_pixel,
-    joined,
-    slack,
-)
+from fusion.kernels.contested.layout import Ints, Parts, Run
 
-__all__ = [
-    "ALWAYS",
-    "FLIP",
-    "NEVER",
-    "WHEN_PREDICTED",
-    "Flips",
-    "Undecided",
-    "bound",
-    "every_pixel",
-    "flips",
-    "joined",
-    "scan",
-    "slack",
-]
+FLIP = np.dtype([("at", "f8"), ("target", "u2"), ("from", "u2"), ("to", "u2"), ("unused", "u2")])
+NEVER, ALWAYS, WHEN_PREDICTED = 0, 1, 2  # how a class counts in the mean over classes
+
+Bytes = NDArray[np.uint8]
+Pair = tuple[float, float]
+Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def flips(
-    parts: Parts,
-    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
-    classes: int,
-    low: float,
-    high: float,
-    room: int,
-) -> Flips:
+@dataclass(frozen=True)
+class Flips:
+    """Flips of a segment's stretch.
+
+    flips: [F] of dtype FLIP, unsorted. statistics: int64 [2, C], intersections and predictions just
+    right of the low end. complete: false where there were more flips than room; then `flips` is not
+    to be used.
+    """
+
+    flips: NDArray[Any]
+    statistics: Ints
+    complete: bool
+
+
+def joined(shares: Sequence[Flips], classes: int) -> Flips:
+    """Flips of several sets of pixels as one."""
+    shares = [Flips(np.empty(0, FLIP), np.zeros((2, classes), np.int64), True), *shares]
+    found = np.concatenate([share.flips for share in shares])
+    statistics = np.sum([share.statistics for share in shares], axis=0)
+    return Flips(found, statistics, all(share.complete for share in shares))
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """What a simplex leaves open.
+
+    ids: int64, run << 32 | pixel, of the undecided pixels. right, wrong: int64 [C], decided pixels
+    by predicted class, its ancestors' included. gain: int64 [C], undecided pixels by target that
+    may come out right.
+    """
+
+    ids: Ints
+    right: Ints
+    wrong: Ints
+    gain: Ints
+
+
+def every_pixel(runs: Sequence[tuple[int, Run]]) -> Ints:
+    """The ids of all pixels."""
+    ids = [(i << 32) + np.arange(run.pixels, dtype=np.int64) for i, (_, run) in enumerate(runs)]
+    return np.concatenate(ids) if ids else np.zeros(0, np.int64)
+
+
+def slack(groups: int) -> float:
+    """Relative distance at which float64 order implies float32 order."""
+    return (groups + 4) * 2.0**-24
+
+
+def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
     """Label flips with low < s < high along the segment from ends[0] [G] to ends[1] [G].
 
     Args:
@@ -75,13 +101,7 @@ def flips(
 
 
 def scan(
-    found: Flips,
-    rows: NDArray[np.int64],
-    base: NDArray[np.int64],
-    counted: NDArray[np.uint8],
-    low: float,
-    high: float,
-    narrowest: float,
+    found: Flips, rows: Ints, base: Ints, counted: Bytes, low: float, high: float, narrowest: float
 ) -> tuple[float, float, float]:
     """The best mean IoU between flips, and the ends of its interval.
 
@@ -99,10 +119,10 @@ def scan(
     Raises:
         ValueError: lengths that do not fit, or flips of other classes.
     """
-    classes = len(rows)
-    if not base.shape == found.statistics.shape == (2, classes) or counted.shape != (classes,):
-        got = f"base {list(base.shape)}, statistics {list(found.statistics.shape)}"
-        raise ValueError(f"scan: {got}, counted {list(counted.shape)}; expected {classes} classes")
+    classes, shapes = len(rows), (base.shape, found.statistics.shape, counted.shape)
+    if shapes != ((2, classes), (2, classes), (classes,)):
+        got = "base {}, statistics {}, counted {}".format(*map(list, shapes))
+        raise ValueError(f"scan: {got}; expected {classes} classes")
     highest = max(int(found.flips[name].max(initial=0)) for name in ("target", "from", "to"))
     if highest >= max(1, classes):
         raise ValueError(f"scan: a flip of class {highest} where there are {classes}")

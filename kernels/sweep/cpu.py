@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.kernels.contested.layout import LANES, Parts
 from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
-from fusion.kernels.sweep.layout import FLIP, Flips, Undecided, joined, slack
+from fusion.kernels.sweep import FLIP, Bytes, Ends, Flips, Ints, Pair, Undecided, joined, slack
 
 
-def flips(
-    parts: Parts,
-    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
-    classes: int,
-    low: float,
-    high: float,
-    room: int,
-) -> Flips:
-    """As `fusion.kernels.sweep.flips`; needs the compiled library."""
+def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
+    """As `fusion.kernels.sweep.flips`."""
     library, groups = build.library(), len(ends[0])
     assert library is not None
     start, step = (np.ascontiguousarray(x, np.float64) for x in (ends[0], ends[1] - ends[0]))
 
-    def share_flips(table: NDArray[np.int64]) -> Flips:
+    def share_flips(table: Ints) -> Flips:
         most = min(room, int(((table[:, 3] - 1) * table[:, 4]).sum()))
         found, statistics = np.empty(most, FLIP), np.zeros((2, classes), np.int64)
-        terms = (groups, classes, low, high, most)
+        given = (table, len(table), start, step, groups, classes, low, high, most)
         scratch = np.empty(2 * parts.widest * LANES)
-        number = library.contested_flips(
-            table, len(table), start, step, *terms, found, statistics, scratch
-        )
+        number = library.contested_flips(*given, found, statistics, scratch)
         return Flips(found[:number], statistics, number <= most)
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
@@ -41,31 +30,27 @@ def flips(
 
 
 def scan(
-    ordered: NDArray[Any],
-    rows: NDArray[np.int64],
-    statistics: NDArray[np.int64],
-    counted: NDArray[np.uint8],
-    stretch: tuple[float, float],
-    narrowest: float,
+    ordered: NDArray, rows: Ints, statistics: Ints, counted: Bytes, ends: Pair, narrowest: float
 ) -> tuple[float, float, float]:
-    """As `fusion.kernels.sweep.naive.scan`, through the compiled loop; writes to `statistics`."""
+    """As `fusion.kernels.sweep.naive.scan`; writes to `statistics`."""
     library = build.library()
     assert library is not None
     iou, best = np.empty(len(rows)), np.empty(3)
     given = (ordered, len(ordered), rows, statistics, len(rows), counted)
-    library.contested_scan(*given, *stretch, narrowest, iou, best)
-    return float(best[0]), float(best[1]), float(best[2])
+    library.contested_scan(*given, *ends, narrowest, iou, best)
+    mean, left, right = best.tolist()
+    return mean, left, right
 
 
 def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64], classes: int) -> Undecided:
-    """As `fusion.kernels.sweep.bound`; needs the compiled library."""
-    library, groups, widest = build.library(), len(corners), parts.widest
+    """As `fusion.kernels.sweep.bound`."""
+    library, groups = build.library(), len(corners)
     assert library is not None
     table, ids = parts.table(groups, classes), np.empty_like(parent.ids)
     right, wrong, gain = parent.right.copy(), parent.wrong.copy(), np.zeros(classes, np.int64)
     given = (table, len(table), parent.ids, len(ids), corners, groups, slack(groups))
-    scratch = (np.empty((widest, groups)), np.empty(widest, np.uint8))
-    left = library.contested_bound(*given, ids, right, wrong, gain, *scratch)
+    scratch = np.empty((parts.widest, groups))
+    left = library.contested_bound(*given, ids, right, wrong, gain, scratch)
     if left < 0:
         raise ValueError("bound: an undecided pixel is none of these runs")
     return Undecided(ids[:left].copy(), right, wrong, gain)

@@ -32,7 +32,8 @@ static int64_t winner_at(const double *height, const double *slope, int64_t widt
     return best / LANES;
 }
 
-/* The candidate that overtakes `now` first after s, and where (before `high`, else -1). */
+/* The candidate that overtakes `now` first after s, and where (before `high`, else -1). Of equal
+ * ones the first: it is overtaken by a steeper one at the same place. */
 static int64_t overtaker(const double *height, const double *slope, int64_t width, int64_t now,
                          double s, double high, double *at) {
     int64_t next = -1;
@@ -41,21 +42,18 @@ static int64_t overtaker(const double *height, const double *slope, int64_t widt
         if (!(gain > 0)) continue;
         double crossing = (height[now * LANES] - height[j * LANES]) / gain;
         crossing = crossing > s ? crossing : s;
-        if (crossing < high) { /* of equal ones the first: it is overtaken by a steeper one at the
-                                  same place */
-            high = crossing;
-            next = j;
-        }
+        if (crossing >= high) continue;
+        *at = high = crossing;
+        next = j;
     }
-    *at = high;
     return next;
 }
 
-/* height, slope [k, LANES] of all candidates of a bundle with means [k, G, LANES]. */
-static void lines_of(const float *restrict means, const double *restrict start,
-                     const double *restrict step, int64_t width, int64_t groups,
-                     double *restrict height, double *restrict slope) {
-    for (int64_t j = 0; j < width; j++) {
+/* height, slope [k, LANES] of all candidates of the bundle that begins with a pixel. */
+static void lines_of(const run_t *run, int64_t pixel, int64_t groups, const double *restrict start,
+                     const double *restrict step, double *restrict height, double *restrict slope) {
+    const float *restrict means = means_of(run, pixel, groups);
+    for (int64_t j = 0; j < run->width; j++) {
         double heights[LANES] = {0}, slopes[LANES] = {0};
         for (int64_t g = 0; g < groups; g++)
             for (int lane = 0; lane < LANES; lane++) {
@@ -78,33 +76,28 @@ int64_t contested_flips(const run_t *runs, int64_t count, const double *start, c
         const run_t *run = runs + r;
         double *height = scratch, *slope = scratch + run->width * LANES;
         for (int64_t pixel = 0; pixel < run->pixels; pixel++) {
-            int64_t lane = pixel % LANES, next;
-            uint16_t target = run->targets[pixel];
-            if (lane == 0)
-                lines_of(means_of(run, pixel, groups), start, step, run->width, groups, height,
-                         slope);
-            int64_t now = winner_at(height + lane, slope + lane, run->width, low);
-            double s = low, at;
-            statistics[classes + class_of(run, pixel, now)]++;
-            if (class_of(run, pixel, now) == target) statistics[target]++;
-            while ((next = overtaker(height + lane, slope + lane, run->width, now, s, high, &at)) >=
-                   0) {
-                if (found < room)
-                    flips[found] = (flip_t){at, target, class_of(run, pixel, now),
-                                            class_of(run, pixel, next), 0};
+            if (pixel % LANES == 0) lines_of(run, pixel, groups, start, step, height, slope);
+            const double *heights = height + pixel % LANES, *slopes = slope + pixel % LANES;
+            int64_t now = winner_at(heights, slopes, run->width, low);
+            uint16_t target = run->targets[pixel], from = class_of(run, pixel, now);
+            double s = low;
+            statistics[classes + from]++;
+            statistics[target] += from == target;
+            while ((now = overtaker(heights, slopes, run->width, now, s, high, &s)) >= 0) {
+                uint16_t to = class_of(run, pixel, now);
+                if (found < room) flips[found] = (flip_t){s, target, from, to, 0};
                 found++;
-                now = next;
-                s = at;
+                from = to;
             }
         }
     }
     return found;
 }
 
-static double class_iou(const int64_t *rows, const int64_t *statistics, int64_t classes,
-                        int64_t c) {
-    int64_t all = rows[c] + statistics[classes + c] - statistics[c];
-    return all > 0 ? (double)statistics[c] / (double)all : 0.0;
+static double iou_of(const int64_t *rows, const int64_t *right, const int64_t *predicted,
+                     int64_t c) {
+    int64_t all = rows[c] + predicted[c] - right[c];
+    return all > 0 ? (double)right[c] / (double)all : 0.0;
 }
 
 /* Whether a class is a member of the mean. */
@@ -118,13 +111,12 @@ static int member(const uint8_t *counted, const int64_t *predicted, int64_t c) {
 void contested_scan(const flip_t *flips, int64_t n, const int64_t *rows, int64_t *statistics,
                     int64_t classes, const uint8_t *counted, double low, double high,
                     double narrowest, double *iou, double *best) {
-    int64_t *predicted = statistics + classes, members = 0;
+    int64_t *right = statistics, *predicted = statistics + classes, members = 0;
     double sum = 0, from = low;
     best[0] = -1;
-    best[1] = low;
-    best[2] = low;
+    best[1] = best[2] = low;
     for (int64_t c = 0; c < classes; c++) {
-        iou[c] = class_iou(rows, statistics, classes, c);
+        iou[c] = iou_of(rows, right, predicted, c);
         if (counted[c] != NEVER) sum += iou[c];
         members += member(counted, predicted, c);
     }
@@ -132,26 +124,23 @@ void contested_scan(const flip_t *flips, int64_t n, const int64_t *rows, int64_t
         double to = i < n ? flips[i].at : high;
         if (to > from) { /* between flips; never inside a group of equal ones */
             double value = members ? sum / (double)members : 0.0, width = best[2] - best[1];
-            if (to - from >= narrowest &&
-                (value > best[0] + 1e-12 || (value > best[0] - 1e-12 && to - from > width))) {
-                best[0] = value;
-                best[1] = from;
-                best[2] = to;
-            }
+            int better = value > best[0] + 1e-12 || (value > best[0] - 1e-12 && to - from > width);
+            if (better && to - from >= narrowest)
+                memcpy(best, (double[]){value, from, to}, 3 * sizeof *best);
             from = to;
         }
         if (i == n) break;
         const flip_t *flip = flips + i;
-        int64_t touched[2] = {flip->from, flip->to};
         members -= member(counted, predicted, flip->from) + member(counted, predicted, flip->to);
         predicted[flip->from]--;
         predicted[flip->to]++;
         members += member(counted, predicted, flip->from) + member(counted, predicted, flip->to);
-        statistics[flip->target] += (flip->to == flip->target) - (flip->from == flip->target);
+        right[flip->target] += (flip->to == flip->target) - (flip->from == flip->target);
         for (int side = 0; side < 2; side++) {
-            double fresh = class_iou(rows, statistics, classes, touched[side]);
-            if (counted[touched[side]] != NEVER) sum += fresh - iou[touched[side]];
-            iou[touched[side]] = fresh;
+            int64_t c = side ? flip->to : flip->from;
+            double fresh = iou_of(rows, right, predicted, c);
+            if (counted[c] != NEVER) sum += fresh - iou[c];
+            iou[c] = fresh;
         }
     }
 }
@@ -162,20 +151,18 @@ void contested_scan(const flip_t *flips, int64_t n, const int64_t *rows, int64_t
  * one is no pixel of the runs. Those still undecided over the simplex with these corners [G, G] are
  * written to `open`, their number is returned. Scores are linear in w, so "i beats j everywhere" is
  * checked at the corners, with `slack` for rounding. right, wrong [C] += decided pixels by
- * predicted class; gain [C] += undecided pixels that may become right. scratch [largest width, G],
- * alive [largest width]. */
+ * predicted class; gain [C] += undecided pixels that may become right. scratch [largest width, G].
+ */
 int64_t contested_bound(const run_t *runs, int64_t count, const int64_t *ids, int64_t n,
                         const double *corners, int64_t groups, double slack, int64_t *open,
-                        int64_t *right, int64_t *wrong, int64_t *gain, double *scratch,
-                        uint8_t *alive) {
+                        int64_t *right, int64_t *wrong, int64_t *gain, double *scratch) {
     int64_t left = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t place = ids[i] >> 32, pixel = ids[i] & 0xffffffff;
         if (place < 0 || place >= count || pixel >= runs[place].pixels) return -1;
         const run_t *run = runs + place;
-        int64_t possible = 0, last = 0, hopeful = 0;
+        int64_t possible = 0, last = 0, hopeful = 0, target = run->targets[pixel];
         const float *means = means_of(run, pixel, groups);
-        uint16_t target = run->targets[pixel];
         for (int64_t j = 0; j < run->width; j++)
             for (int64_t v = 0; v < groups; v++) {
                 double sum = 0;
@@ -184,23 +171,21 @@ int64_t contested_bound(const run_t *runs, int64_t count, const int64_t *ids, in
                 scratch[j * groups + v] = sum;
             }
         for (int64_t j = 0; j < run->width; j++) {
-            alive[j] = 1;
-            for (int64_t k = 0; k < run->width && alive[j]; k++) {
-                int64_t beaten = k != j;
+            const double *mine = scratch + j * groups;
+            int beaten = 0;
+            for (int64_t k = 0; k < run->width && !beaten; k++) {
+                const double *theirs = scratch + k * groups;
+                beaten = k != j;
                 for (int64_t v = 0; v < groups && beaten; v++)
-                    beaten = scratch[k * groups + v] * (1 - slack) >
-                             scratch[j * groups + v] * (1 + slack) + 1e-30;
-                alive[j] = !beaten;
+                    beaten = theirs[v] * (1 - slack) > mine[v] * (1 + slack) + 1e-30;
             }
-            if (alive[j]) {
-                possible++;
-                last = class_of(run, pixel, j);
-                hopeful |= last == target;
-            }
+            if (beaten) continue;
+            possible++;
+            last = class_of(run, pixel, j);
+            hopeful |= last == target;
         }
         if (possible == 1) {
-            if (last == target) right[last]++;
-            else wrong[last]++;
+            (last == target ? right : wrong)[last]++;
         } else {
             open[left++] = ids[i];
             gain[target] += hopeful;

@@ -114,7 +114,7 @@ def test_one_group_and_equal_models_are_never_contested():
 def test_ties_everywhere_go_to_the_lowest_class():
     condensed = condensed_of(np.full((3, 4, 100), 0.25, np.float32), np.full(100, 2, np.uint8))
     assert condensed.contested == 0
-    assert condensed.constant["v0"][2, 0] == 100
+    assert condensed.pixels[0].constant[2, 0] == 100
     assert condensed.confusions(some_weights(3)).sum() == 100 * len(some_weights(3))
 
 
