@@ -21,10 +21,12 @@ from fusion.errors import InputError
 from fusion.kernels import contested
 from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
-from fusion.metrics import map_videos
+from fusion.metrics.evaluation import beside_truth
+from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
+    from fusion.kernels.arithmetic import Fused
     from fusion.labels import Labels
 
 
@@ -83,7 +85,7 @@ class Builder:
     def finish(self, memory: int = MEMORY) -> Condensed:
         """The condensed set; the builder is empty afterwards."""
         videos = tuple(self._blocks)
-        pixels = tuple(VideoPixels.of(merged(self._blocks.pop(video))) for video in videos)
+        pixels = tuple(VideoPixels.from_block(merged(self._blocks.pop(video))) for video in videos)
         return Condensed(self.groups, self.classes, videos, pixels, memory)
 
 
@@ -101,7 +103,7 @@ class CondenseVideo:
 
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
-            return VideoPixels.of(merged(list(self.frames(video))))
+            return VideoPixels.from_block(merged(list(self.frames(video))))
         self.cache.write(video, self.blocks(video))
         return None
 
@@ -120,11 +122,12 @@ class CondenseVideo:
     def frames(self, video: str) -> Iterator[Block]:
         """One condensed block for every band of every labelled frame."""
         ensemble, step, classes = self.ensemble, self.stride, len(self.ensemble.classes)
-        wanted = ensemble.labelled_frames(self.truth, video)
-        target = np.empty(0, np.uint8)
-        for frame, (first, end), fused in ensemble.stream(video, wanted, ("group_means",)):
-            if first == 0:
-                target = ensemble.target(self.truth, video, frame)
+
+        def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
+            for frame, rows, fused in ensemble.stream(video, frames, ("group_means",)):
+                yield frame, (rows, fused)
+
+        for target, ((first, end), fused) in beside_truth(ensemble, self.truth, video, fuse):
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]

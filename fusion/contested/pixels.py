@@ -59,7 +59,7 @@ class VideoPixels:
     resident: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, block: Block) -> VideoPixels:
+    def from_block(cls, block: Block) -> VideoPixels:
         runs, classes = tuple(layout.runs(block)), len(block.constant)
         return cls(block.means.shape[1], runs, block.constant, layout.rows(runs, classes))
 

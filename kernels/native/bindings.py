@@ -17,7 +17,7 @@ N, F, D, P = ctypes.c_int64, ctypes.c_float, ctypes.c_double, ctypes.c_void_p
 F4, F8, I8, U1, U2 = (
     ndpointer(np.dtype(kind), flags="C") for kind in ("f4", "f8", "i8", "u1", "u2")
 )
-FLIPS = ndpointer(flags="C")  # of kernels/sweep/layout.py: FLIP
+FLIPS = ndpointer(flags="C")  # of kernels/sweep: FLIP
 
 
 class Average(ctypes.Structure):

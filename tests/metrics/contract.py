@@ -51,7 +51,7 @@ class ObjectiveContract:
         some = [rng.choice(classes, int(rng.integers(1, classes + 1))) for _ in range(2)]
         return rng.choice(some[0], pixels), rng.choice(some[1], pixels), classes
 
-    def of(self, targets: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    def score(self, targets: np.ndarray, labels: np.ndarray, classes: int) -> float:
         return float(self.objective(*counts(confusion(targets, labels, classes))))
 
     def test_the_table_has_it(self):
@@ -61,20 +61,20 @@ class ObjectiveContract:
         for seed in SEEDS:
             targets, labels, classes = self.maps(seed)
             expected = self.by_sets(targets, labels, classes)
-            assert self.of(targets, labels, classes) == pytest.approx(expected, abs=1e-14)
+            assert self.score(targets, labels, classes) == pytest.approx(expected, abs=1e-14)
 
     def test_it_does_not_depend_on_the_order_of_classes(self):
         for seed in SEEDS:
             targets, labels, classes = self.maps(seed)
             order = np.random.default_rng(seed).permutation(classes)
-            permuted = self.of(order[targets], order[labels], classes)
-            assert permuted == pytest.approx(self.of(targets, labels, classes), abs=1e-14)
+            permuted = self.score(order[targets], order[labels], classes)
+            assert permuted == pytest.approx(self.score(targets, labels, classes), abs=1e-14)
 
     def test_it_is_best_where_every_label_is_right(self):
         for seed in SEEDS:
             targets, labels, classes = self.maps(seed)
-            best = self.of(targets, targets, classes)
-            assert 0.0 <= self.of(targets, labels, classes) <= best <= 1.0
+            best = self.score(targets, targets, classes)
+            assert 0.0 <= self.score(targets, labels, classes) <= best <= 1.0
 
     def test_no_pixel_has_no_score(self):
         nothing = np.zeros((2, 4, 4), np.int64)
