@@ -32,7 +32,6 @@ from torch import Tensor
 
 from fusion.kernels.numbers import DECODE_TABLE, NARROW_VOID, void_label
 
-
 NO_SCORE = -1e30  # stands for -inf while interpolating: 0 * -inf would be NaN
 OUTPUTS = ("labels", "probabilities", "confidence", "margin", "entropy", "group_means")
 

@@ -108,7 +108,7 @@ def softmax_average_kernel(
     ALIGN: tl.constexpr,  # divides P, all strides but those of 1, and all addresses in elements
     FLAT: tl.constexpr,  # the pixels of every model are one contiguous axis
     UNIT: tl.constexpr,  # pixel axis 2 of every model is contiguous
-    SEPARATE: tl.constexpr,  # group means are wanted
+    WANTED: tl.constexpr,  # mask of the outputs: what runs is tuned for them
     STAGES: tl.constexpr,
 ) -> None:
     BLOCK_P: tl.constexpr = TILE // BLOCK_C
@@ -117,7 +117,7 @@ def softmax_average_kernel(
     pixel = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = pixel < pixels
     scores = tl.zeros([BLOCK_C, BLOCK_P], tl.float32)
-    if not SEPARATE:
+    if outputs.group_means is None:
         scores = add_models(
             scores, 0, models, pixel, inside, height, width,
             CLASSES, BLOCK_C, KIND_SET, ALIGN, FLAT, UNIT, STAGES,
@@ -135,10 +135,7 @@ def softmax_average_kernel(
 
 
 def configurations() -> list[triton.Config]:
-    """32 or 64 scores per thread; a pipeline hides the latency of loads with fewer programs.
-
-    One tile when interpreting.
-    """
+    """32 or 64 scores per thread; a pipeline hides the latency of loads with fewer programs."""
     if knobs.runtime.interpret:
         return [triton.Config({"TILE": 1 << 15, "STAGES": 1})]
     shapes = [(4096, 4), (8192, 4), (8192, 8)]
@@ -150,36 +147,30 @@ def configurations() -> list[triton.Config]:
 
 
 def fitting(configs: list[triton.Config], named: object, **constants: int) -> list[triton.Config]:
-    """Configurations whose tile is at least 8 pixels wide (a row of 16 bytes in float16).
-
-    With group means it must have registers left.
-    """
+    """Those of tiles at least 8 pixels wide (16 bytes in float16) that leave registers free."""
     if knobs.runtime.interpret:
         return configs
-    room = 32 if constants["SEPARATE"] else 64  # scores per thread
+    room = 32 if constants["WANTED"] & tiles.GROUP_MEANS else 64  # scores per thread
     least = 8 * constants["BLOCK_C"]
     return [c for c in configs if least <= c.kwargs["TILE"] <= room * 32 * c.num_warps]
 
 
 tuned_softmax_average = triton.autotune(
     configurations(),
-    key=["CLASSES", "KIND_SET", "ALIGN", "FLAT", "SEPARATE"],
+    key=["CLASSES", "KIND_SET", "ALIGN", "FLAT", "WANTED"],
     prune_configs_by={"early_config_prune": fitting},
 )(softmax_average_kernel)
 
 
-def merged_axes(tensors: Sequence[Tensor]) -> tuple[list[Tensor], tuple[int, int, int]]:
+def merged_axes(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors [C, ...] of one shape as views [C, a, b, c] (copies beyond three pixel axes).
 
     Merges the pixel axes that all of them allow to merge.
     """
-    tensors = list(tensors)
-    axis = 1
+    tensors, axis = list(tensors), 1
     while axis + 1 < tensors[0].ndim:
-        if all(
-            t.stride(axis) == t.stride(axis + 1) * t.shape[axis + 1] or t.shape[axis] == 1
-            for t in tensors
-        ):
+        size, inner = tensors[0].shape[axis : axis + 2]
+        if size == 1 or all(t.stride(axis) == t.stride(axis + 1) * inner for t in tensors):
             tensors = [t.flatten(axis, axis + 1) for t in tensors]
         else:
             axis += 1
@@ -187,14 +178,13 @@ def merged_axes(tensors: Sequence[Tensor]) -> tuple[list[Tensor], tuple[int, int
         return merged_axes([t.contiguous() for t in tensors])
     while tensors[0].ndim < 4:
         tensors = [t.unsqueeze(1) for t in tensors]
-    first, second, third = tensors[0].shape[1:]
-    return tensors, (first, second, third)
+    return tensors
 
 
 def alignment(tensors: Sequence[Tensor], *extents: int) -> int:
-    """The largest power of two up to 16 that divides the extents and, in elements, all addresses.
+    """The largest power of two up to 16 that divides the extents and all that leads to a pixel.
 
-    And all strides that matter.
+    That is every address, in elements, and every stride that matters.
     """
     common = math.gcd(16, *extents)
     for tensor in tensors:
@@ -216,23 +206,16 @@ def average(call: Call) -> Fused:
     if pixels == 0:
         return made
     terms = tiles.terms(call, tiles.sums(call), tiles.weighting(call))
-    tensors, (first, height, width) = merged_axes([call.logits[m] for m in terms.order])
+    tensors = merged_axes([call.logits[m] for m in terms.order])
+    first, height, width = tensors[0].shape[1:]
     unit = all(t.stride(3) == 1 or width == 1 for t in tensors)
     addresses = [[t.data_ptr(), *t.stride()] for t in tensors]
     tuned_softmax_average[lambda meta: (triton.cdiv(pixels, meta["TILE"] // block),)](
-        terms.models(addresses, call.device),
-        Outputs(**vars(made)),
-        len(terms.bounds),
-        pixels,
-        height,
-        width,
-        CLASSES=call.classes,
-        BLOCK_C=block,
-        KIND_SET=terms.kind_set,
+        *(terms.models(addresses, call.device), Outputs(**vars(made))),
+        *(len(terms.bounds), pixels, height, width),
         ALIGN=alignment(tensors, pixels, width),
         FLAT=unit and first == height == 1,
         UNIT=unit,
-        SEPARATE=made.group_means is not None,
-        **tiles.compiler_options(holds_tile=True),
+        **terms.constants(call),
     )
     return made

@@ -170,7 +170,7 @@ def upsample_average_kernel(
     TILE: tl.constexpr,  # scores held by a program, BLOCK_C * CELLS * SLOTS
     SLOTS: tl.constexpr,
     KIND_SET: tl.constexpr,  # bit k: some model is of kind k
-    SEPARATE: tl.constexpr,  # group means are wanted
+    WANTED: tl.constexpr,  # mask of the outputs: what runs is tuned for them
     STAGES: tl.constexpr,
 ) -> None:
     CELLS: tl.constexpr = TILE // BLOCK_C // SLOTS
@@ -184,7 +184,7 @@ def upsample_average_kernel(
     pixel = tl.cast(y - top, tl.int64) * width + column
     pixels = tl.cast(last - top, tl.int64) * width
     scores = tl.zeros([BLOCK_C, CELLS * SLOTS], tl.float32)
-    if not SEPARATE:
+    if outputs.group_means is None:
         scores = add_interpolated(
             scores, 0, models, steps, y, cell, cells, height,
             CLASSES, BLOCK_C, CELLS, SLOTS, KIND_SET, STAGES,
@@ -202,10 +202,7 @@ def upsample_average_kernel(
 
 
 def configurations() -> list[triton.Config]:
-    """16 to 64 scores per thread; the loads are gathers, which no pipeline covers.
-
-    One tile when interpreting.
-    """
+    """16 to 64 scores per thread; the loads are gathers, which no pipeline covers."""
     if knobs.runtime.interpret:
         return [triton.Config({"TILE": 1 << 12, "STAGES": 1})]
     shapes = [(2048, 4), (4096, 4), (8192, 4), (4096, 8), (8192, 8)]
@@ -218,7 +215,7 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
         return configs
     slots = constants["SLOTS"]
     room = {1: 16, 2: 32, 4: 64, 8: 64}[slots]  # scores per thread, beside their corners
-    if constants["SEPARATE"] and slots > 1:
+    if constants["WANTED"] & tiles.GROUP_MEANS and slots > 1:
         room //= 2
     least = max(2, slots) * constants["BLOCK_C"]
     return [c for c in configs if least <= c.kwargs["TILE"] <= room * 32 * c.num_warps]
@@ -226,7 +223,7 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
 
 tuned_upsample_average = triton.autotune(
     configurations(),
-    key=["CLASSES", "KIND_SET", "SLOTS", "SEPARATE"],
+    key=["CLASSES", "KIND_SET", "SLOTS", "WANTED"],
     prune_configs_by={"early_config_prune": fitting},
 )(upsample_average_kernel)
 
@@ -282,20 +279,10 @@ def launch(maps: Maps, call: Upsampling, band: Pair, made: Fused) -> None:
         return (triton.cdiv(cells, meta["TILE"] // block // slots) * height,)
 
     tuned_upsample_average[grid](
-        terms.models(maps.addresses(resolutions), call.device),
-        steps,
-        Outputs(**vars(made)),
-        len(terms.bounds),
-        cells,
-        *call.size,
-        band[0],
-        *call.rows,
-        CLASSES=call.classes,
-        BLOCK_C=block,
+        *(terms.models(maps.addresses(resolutions), call.device), steps, Outputs(**vars(made))),
+        *(len(terms.bounds), cells, *call.size, band[0], *call.rows),
         SLOTS=slots,
-        KIND_SET=terms.kind_set,
-        SEPARATE=made.group_means is not None,
-        **tiles.compiler_options(holds_tile=True),
+        **terms.constants(call),
     )
 
 
