@@ -225,5 +225,6 @@ def check_labels(
 def _are_integers(ids: object) -> bool:
     if isinstance(ids, np.ndarray):
         return ids.dtype.kind in "iu"
-    plain = isinstance(ids, Tensor) and not (ids.is_floating_point() or ids.is_complex())
-    return plain and ids.dtype != torch.bool
+    if not isinstance(ids, Tensor):
+        return False
+    return not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)

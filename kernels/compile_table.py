@@ -42,9 +42,7 @@ from fusion.kernels.upsample import triton as upsample
 from fusion.kernels.upsample.cells import Cells
 
 TARGETS = (
-    GPUTarget("cuda", 80, 32),
-    GPUTarget("cuda", 90, 32),
-    GPUTarget("cuda", 100, 32),
+    *(GPUTarget("cuda", capability, 32) for capability in (80, 90, 100)),
     GPUTarget("hip", "gfx942", 64),
 )
 # bytes a program may use
@@ -158,8 +156,10 @@ def _source(row: Row) -> ASTSource:
     for i, name in enumerate(function.arg_names):
         default = "*fp32" if name.endswith("_ptr") else "i32"
         kind = signature[name] = "constexpr" if name in constants else types.get(name, default)
-        leaves = enumerate(kind) if isinstance(kind, tuple) else ()
-        places |= {(i, j): leaf for j, leaf in leaves} or {(i,): kind}
+        if isinstance(kind, tuple):
+            places |= {(i, j): leaf for j, leaf in enumerate(kind)}
+        else:
+            places[(i,)] = kind
     constants |= {p: None for p, kind in places.items() if len(p) == 2 and kind == "constexpr"}
     divisible = {p: [["tt.divisibility", 16]] for p, kind in places.items() if kind[0] == "*"}
     return ASTSource(function, signature, constants, divisible)
@@ -170,7 +170,7 @@ def _nvidia_usage(kernel: CompiledKernel) -> tuple[int, int, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        command = [tool, "-res-usage", file.name]
+        command = [str(tool), "-res-usage", file.name]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", text)
     assert found is not None

@@ -22,7 +22,7 @@ Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -228,23 +228,12 @@ tuned_upsample_average = triton.autotune(
 )(upsample_average_kernel)
 
 
-@dataclass(frozen=True)
-class Maps:
-    """What a launch interpolates: logits [C, ., w] of a call, cut out of maps [h, w] at origins."""
+class Map(NamedTuple):
+    """What a launch interpolates: values [C, ., w] that are native rows first.. of a map [h, w]."""
 
-    call: Call
-    origins: Sequence[int]
-    shapes: Sequence[Pair]
-    terms: Terms
-
-    def addresses(self, resolutions: Sequence[Pair]) -> list[list[int]]:
-        """Of native pixel (0, 0), as if the whole map existed; strides; index of the resolution."""
-        lines = []
-        for m in self.terms.order:
-            z = self.call.logits[m]
-            pixel = z.data_ptr() - self.origins[m] * z.stride(1) * z.element_size()
-            lines.append([pixel, *z.stride(), resolutions.index(self.shapes[m])])
-        return lines
+    values: Tensor
+    first: int
+    shape: Pair
 
 
 def upsample(call: Upsampling) -> Fused:
@@ -257,29 +246,36 @@ def upsample(call: Upsampling) -> Fused:
     made = call.allocate()
     if call.shape[0] * call.shape[1] == 0:
         return made
-    shapes = [(z.shape[1], z.shape[2]) for z in call.logits]
+    maps = [Map(z, 0, (z.shape[1], z.shape[2])) for z in call.logits]
     sums, weighting = tiles.sums(call), tiles.weighting(call)
     if call.resize == "logits":
-        terms = tiles.terms(call, sums, weighting)
-        launch(Maps(call, [0] * len(shapes), shapes, terms), call, call.rows, made)
+        launch(maps, tiles.terms(call, sums, weighting), call, call.rows, made)
         return made
-    needed = [shape for members in sums for shape in {shapes[m] for m, _ in members}]
+    needed = [shape for members in sums for shape in {maps[m].shape for m, _ in members}]
     for band in bands(call, sum(4 * call.classes * h * w for h, w in needed)):
-        launch(native_sums(call, sums, weighting, band), call, band, made)
+        native_maps, over_maps = native_sums(maps, sums, call, band)
+        n = len(native_maps)
+        alone, ones, plain = tuple((m,) for m in range(n)), (1.0,) * n, ("probabilities",) * n
+        added = Call(tuple(z for z, *_ in native_maps), ones, alone, ones, plain, call.outputs)
+        launch(native_maps, tiles.terms(added, over_maps, weighting), call, band, made)
     return made
 
 
-def launch(maps: Maps, call: Upsampling, band: Pair, made: Fused) -> None:
+def launch(maps: Sequence[Map], terms: Terms, call: Upsampling, band: Pair, made: Fused) -> None:
     """Fills label rows `band` of `made`, which holds call.rows."""
-    terms, resolutions = maps.terms, tuple(dict.fromkeys(maps.shapes))
+    resolutions = tuple(dict.fromkeys(shape for *_, shape in maps))
     steps, slots = geometry(resolutions, call.size, call.device)
     cells, height, block = len(steps.column), band[1] - band[0], tiles.block_classes(call.classes)
+    addresses = []
+    for z, first, shape in (maps[m] for m in terms.order):
+        origin = z.data_ptr() - first * z.stride(1) * z.element_size()  # as if all rows existed
+        addresses.append([origin, *z.stride(), resolutions.index(shape)])
 
     def grid(meta: dict[str, int]) -> tuple[int]:
         return (triton.cdiv(cells, meta["TILE"] // block // slots) * height,)
 
     tuned_upsample_average[grid](
-        *(terms.models(maps.addresses(resolutions), call.device), steps, Outputs(**vars(made))),
+        *(terms.models(addresses, call.device), steps, Outputs(**vars(made))),
         *(len(terms.bounds), cells, *call.size, band[0], *call.rows),
         SLOTS=slots,
         **terms.constants(call),
@@ -287,34 +283,24 @@ def launch(maps: Maps, call: Upsampling, band: Pair, made: Fused) -> None:
 
 
 def native_sums(
-    call: Upsampling, sums: Sums, weighting: list[tuple[float, float]], band: Pair
-) -> Maps:
-    """For every sum and resolution one map [C, ., w] of probabilities: what rows `band` need."""
-    maps: list[Tensor] = []
-    origins: list[int] = []
-    shapes: list[Pair] = []
+    maps: Sequence[Map], sums: Sums, call: Upsampling, band: Pair
+) -> tuple[list[Map], Sums]:
+    """For every sum and resolution a map of probabilities that rows `band` need; sums over them."""
+    made: list[Map] = []
     over_maps: Sums = [[] for _ in sums]
     for members, over in zip(sums, over_maps, strict=True):
-        for h, w in dict.fromkeys(tuple(call.logits[m].shape[1:]) for m, _ in members):
-            same = [(m, c) for m, c in members if tuple(call.logits[m].shape[1:]) == (h, w)]
-            upper, lower, _ = bilinear_steps(h, call.size[0])
+        for shape in dict.fromkeys(maps[m].shape for m, _ in members):
+            same = {m: weight for m, weight in members if maps[m].shape == shape}
+            upper, lower, _ = bilinear_steps(shape[0], call.size[0])
             first, last = int(upper[band[0]]), int(lower[band[1] - 1])
-            part = call.native().subset(
-                [[m] for m, _ in same],
-                weights=tuple(c for _, c in same),
-                logits=tuple(call.logits[m][:, first : last + 1] for m, _ in same),
-                outputs=("probabilities",),
-            )
+            cut = tuple(call.logits[m][:, first : last + 1] for m in same)
+            changes = {"weights": tuple(same.values()), "outputs": ("probabilities",)}
+            part = call.native().subset([[m] for m in same], logits=cut, **changes)
             mean = native.average(part).probabilities
             assert mean is not None
-            over.append((len(maps), sum(c for _, c in same)))
-            maps.append(mean)
-            origins.append(first)
-            shapes.append((h, w))
-    n = len(maps)
-    ones, plain = (1.0,) * n, ("probabilities",) * n
-    added = Call(tuple(maps), ones, tuple((m,) for m in range(n)), ones, plain, call.outputs)
-    return Maps(added, origins, shapes, tiles.terms(added, over_maps, weighting))
+            over.append((len(made), sum(same.values())))
+            made.append(Map(mean, first, shape))
+    return made, over_maps
 
 
 def bands(call: Upsampling, native_bytes: int) -> list[Pair]:

@@ -256,7 +256,7 @@ class UpsampleContract(Agreement):
     def test_values(self, value, dtype, resize, weights, outputs):
         plain, _ = self.make("float32", 2, 9, [(6, 9)], seed=1)
         logits = [VALUES[value](z.flatten(1)).to(dtype).view(z.shape) for z in plain]
-        self.check(logits, weights, (7, 20), resize=resize, outputs=outputs)
+        self.check(logits, weights, (7, 20), rows=(1, 5), resize=resize, outputs=outputs)
 
     @pytest.mark.parametrize("layout", ["channels last", "sparse"])
     @pytest.mark.parametrize("outputs", [SOME, ("labels",)], ids=["some", "labels"])
@@ -281,8 +281,8 @@ class UpsampleContract(Agreement):
     @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
     def test_outputs_are_written_whole_and_nothing_beside_them(self, poisoned, resize, outputs):
         logits, values = self.make("mixed", 4, 11, [(7, 9)])
-        options = {"values": values, "resize": resize, "rows": (2, 13), "outputs": outputs}
-        self.upsample(check_upsampling(logits, [1, 2, 3, 4], (15, 20), **options))
+        options = {"values": values, "resize": resize, "rows": (2, 11), "outputs": outputs}
+        self.upsample(check_upsampling(logits, [1, 2, 3, 4], (12, 20), **options))
 
     def test_no_rows(self):
         logits, _ = self.make("float16", 1, 3, [(4, 4)])
