@@ -106,6 +106,12 @@ class Upsampling(Call):
         """The average of the maps as they are, at their own size."""
         return Call(*(getattr(self, field.name) for field in fields(Call)))
 
+    def over_maps(self, count: int) -> Call:
+        """The native call over `count` maps of probabilities instead, each a group of its own."""
+        alone, ones = tuple((m,) for m in range(count)), (1.0,) * count
+        values = ("probabilities",) * count
+        return replace(self.native(), groups=alone, temperatures=ones, values=values)
+
 
 def check(logits: Sequence[Tensor], weights: Sequence[float], **options: Any) -> Call:
     """The call in full; TypeError or ValueError with one sentence that names the argument."""

@@ -34,16 +34,6 @@ from triton import knobs
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.call import Call
-from fusion.kernels.tiles import (
-    CODES,
-    KIND_COUNT,
-    Models,
-    Outputs,
-    add_values,
-    close_group,
-    store_outputs,
-    typed_pointer,
-)
 
 COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of the class and three pixel axes
 
@@ -52,7 +42,7 @@ COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of the class and
 def add_models(
     total: tl.tensor,  # [BLOCK_C, N]
     group: tl.tensor,
-    models: Models,
+    models: tiles.Models,
     pixel: tl.tensor,  # [N] int64
     inside: tl.tensor,  # [N] whether the pixel exists
     height: tl.tensor,
@@ -69,13 +59,13 @@ def add_models(
     row = tl.arange(0, BLOCK_C).to(tl.int64)[:, None]
     real = tl.arange(0, BLOCK_C)[:, None] < CLASSES
     mask = real & inside[None, :]
-    for KIND in tl.static_range(0, KIND_COUNT):
+    for KIND in tl.static_range(0, tiles.KIND_COUNT):
         if (KIND_SET >> KIND) & 1:
-            first = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND)
-            last = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND + 1)
+            first = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND)
+            last = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND + 1)
             for m in tl.range(first, last, num_stages=STAGES):
                 entry = models.address + m * COLUMNS
-                base = typed_pointer(tl.load(entry), KIND, ALIGN)
+                base = tiles.typed_pointer(tl.load(entry), KIND, ALIGN)
                 offset = pixel
                 if not FLAT:
                     offset = pixel % width
@@ -85,18 +75,20 @@ def add_models(
                     offset += pixel // width // height * tl.multiple_of(tl.load(entry + 2), ALIGN)
                 pointers = base + row * tl.multiple_of(tl.load(entry + 1), ALIGN) + offset[None, :]
                 z = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
-                if KIND == CODES:
+                if KIND == tiles.CODES:
                     z = z * z
                 factor = tl.load(models.factor + m * 2)
                 coefficient = tl.load(models.factor + m * 2 + 1)
-                total = add_values(total, z, factor, coefficient, real, KIND, KIND == CODES)
+                total = tiles.add_values(
+                    total, z, factor, coefficient, real, KIND, KIND == tiles.CODES
+                )
     return total
 
 
 @triton.jit
 def softmax_average_kernel(
-    models: Models,  # addresses with the strides (elements) of class axis and pixel axes 0, 1, 2
-    outputs: Outputs,
+    models: tiles.Models,  # addresses with the strides (elements) of class and pixel axes 0, 1, 2
+    outputs: tiles.Outputs,
     groups: tl.tensor,  # G
     pixels: tl.tensor,  # P
     height: tl.tensor,  # of pixel axis 1
@@ -128,10 +120,10 @@ def softmax_average_kernel(
                 tl.zeros_like(scores), g, models, pixel, inside, height, width,
                 CLASSES, BLOCK_C, KIND_SET, ALIGN, FLAT, UNIT, STAGES,
             )  # fmt: skip
-            scores = close_group(
+            scores = tiles.close_group(
                 scores, sums, g, pixel, inside, pixels, models, outputs, CLASSES, BLOCK_C
             )
-    store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
+    tiles.store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
 
 
 def configurations() -> list[triton.Config]:
@@ -211,7 +203,7 @@ def average(call: Call) -> Fused:
     unit = all(t.stride(3) == 1 or width == 1 for t in tensors)
     addresses = [[t.data_ptr(), *t.stride()] for t in tensors]
     tuned_softmax_average[lambda meta: (triton.cdiv(pixels, meta["TILE"] // block),)](
-        *(terms.models(addresses, call.device), Outputs(**vars(made))),
+        *(terms.models(addresses, call.device), tiles.Outputs(**vars(made))),
         *(len(terms.bounds), pixels, height, width),
         ALIGN=alignment(tensors, pixels, width),
         FLAT=unit and first == height == 1,

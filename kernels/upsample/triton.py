@@ -22,6 +22,7 @@ Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import triton
@@ -32,20 +33,7 @@ from triton import knobs
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import NO_SCORE, Fused, bilinear_steps
 from fusion.kernels.average import triton as native
-from fusion.kernels.call import Call, Pair, Upsampling
-from fusion.kernels.tiles import (
-    CODES,
-    KIND_COUNT,
-    PLAIN,
-    Models,
-    Outputs,
-    Sums,
-    Terms,
-    add_values,
-    close_group,
-    store_outputs,
-    typed_pointer,
-)
+from fusion.kernels.call import Pair, Upsampling
 from fusion.kernels.upsample.cells import Cells, geometry
 
 BAND_BYTES = 32 << 20  # native sums that exist at a time with resize="probabilities"
@@ -88,7 +76,7 @@ def interpolated(
     SLOTS: tl.constexpr,
 ) -> tl.tensor:
     """One model's values [BLOCK_C, CELLS * SLOTS] at label row y."""
-    base = typed_pointer(tl.load(entry), KIND, 1)
+    base = tiles.typed_pointer(tl.load(entry), KIND, 1)
     r = tl.load(entry + 4)
     present = cell < cells
     mask = real & present[None, :, None]
@@ -106,9 +94,9 @@ def interpolated(
     b = tl.load(rows + (upper + right), mask=mask, other=0.0).to(tl.float32)
     c = tl.load(rows + (lower + left), mask=mask, other=0.0).to(tl.float32)
     d = tl.load(rows + (lower + right), mask=mask, other=0.0).to(tl.float32)
-    if KIND == CODES:
+    if KIND == tiles.CODES:
         a, b, c, d = -a * a, -b * b, -c * c, -d * d
-    elif KIND < PLAIN:
+    elif KIND < tiles.PLAIN:
         a, b, c, d = finite_corners(a, b, c, d, real)
     top = a * (1.0 - fx) + b * fx
     bottom = c * (1.0 - fx) + d * fx
@@ -119,7 +107,7 @@ def interpolated(
 def add_interpolated(
     total: tl.tensor,  # [BLOCK_C, CELLS * SLOTS]
     group: tl.tensor,
-    models: Models,
+    models: tiles.Models,
     steps: Cells,
     y: tl.tensor,
     cell: tl.tensor,  # [CELLS]
@@ -136,28 +124,28 @@ def add_interpolated(
     row = tl.arange(0, BLOCK_C)
     real = row[:, None] < CLASSES
     corner_real = row[:, None, None] < CLASSES
-    for KIND in tl.static_range(0, KIND_COUNT):
+    for KIND in tl.static_range(0, tiles.KIND_COUNT):
         if (KIND_SET >> KIND) & 1:
-            first = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND)
-            last = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND + 1)
+            first = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND)
+            last = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND + 1)
             for m in tl.range(first, last, num_stages=STAGES):
                 z = interpolated(
                     models.address + m * COLUMNS, y, cell, corner_real, steps, cells, height,
                     KIND, BLOCK_C, CELLS, SLOTS,
                 )  # fmt: skip
                 factor = tl.load(models.factor + m * 2)
-                if KIND == CODES:
+                if KIND == tiles.CODES:
                     factor = -factor
                 coefficient = tl.load(models.factor + m * 2 + 1)
-                total = add_values(total, z, factor, coefficient, real, KIND, PEAKED=False)
+                total = tiles.add_values(total, z, factor, coefficient, real, KIND, PEAKED=False)
     return total
 
 
 @triton.jit
 def upsample_average_kernel(
-    models: Models,  # addresses of native pixel (0, 0), strides (elements), resolution r
+    models: tiles.Models,  # addresses of native pixel (0, 0), strides (elements), resolution r
     steps: Cells,
-    outputs: Outputs,  # P = (last - top) * W
+    outputs: tiles.Outputs,  # P = (last - top) * W
     groups: tl.tensor,  # G
     cells: tl.tensor,
     height: tl.tensor,  # H
@@ -195,10 +183,10 @@ def upsample_average_kernel(
                 tl.zeros_like(scores), g, models, steps, y, cell, cells, height,
                 CLASSES, BLOCK_C, CELLS, SLOTS, KIND_SET, STAGES,
             )  # fmt: skip
-            scores = close_group(
+            scores = tiles.close_group(
                 scores, sums, g, pixel, inside, pixels, models, outputs, CLASSES, BLOCK_C
             )
-    store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
+    tiles.store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
 
 
 def configurations() -> list[triton.Config]:
@@ -254,14 +242,14 @@ def upsample(call: Upsampling) -> Fused:
     needed = [shape for members in sums for shape in {maps[m].shape for m, _ in members}]
     for band in bands(call, sum(4 * call.classes * h * w for h, w in needed)):
         native_maps, over_maps = native_sums(maps, sums, call, band)
-        n = len(native_maps)
-        alone, ones, plain = tuple((m,) for m in range(n)), (1.0,) * n, ("probabilities",) * n
-        added = Call(tuple(z for z, *_ in native_maps), ones, alone, ones, plain, call.outputs)
+        added = replace(call.over_maps(len(native_maps)), logits=tuple(z for z, *_ in native_maps))
         launch(native_maps, tiles.terms(added, over_maps, weighting), call, band, made)
     return made
 
 
-def launch(maps: Sequence[Map], terms: Terms, call: Upsampling, band: Pair, made: Fused) -> None:
+def launch(
+    maps: Sequence[Map], terms: tiles.Terms, call: Upsampling, band: Pair, made: Fused
+) -> None:
     """Fills label rows `band` of `made`, which holds call.rows."""
     resolutions = tuple(dict.fromkeys(shape for *_, shape in maps))
     steps, slots = geometry(resolutions, call.size, call.device)
@@ -275,7 +263,7 @@ def launch(maps: Sequence[Map], terms: Terms, call: Upsampling, band: Pair, made
         return (triton.cdiv(cells, meta["TILE"] // block // slots) * height,)
 
     tuned_upsample_average[grid](
-        *(terms.models(addresses, call.device), steps, Outputs(**vars(made))),
+        *(terms.models(addresses, call.device), steps, tiles.Outputs(**vars(made))),
         *(len(terms.bounds), cells, *call.size, band[0], *call.rows),
         SLOTS=slots,
         **terms.constants(call),
@@ -283,11 +271,11 @@ def launch(maps: Sequence[Map], terms: Terms, call: Upsampling, band: Pair, made
 
 
 def native_sums(
-    maps: Sequence[Map], sums: Sums, call: Upsampling, band: Pair
-) -> tuple[list[Map], Sums]:
+    maps: Sequence[Map], sums: tiles.Sums, call: Upsampling, band: Pair
+) -> tuple[list[Map], tiles.Sums]:
     """For every sum and resolution a map of probabilities that rows `band` need; sums over them."""
     made: list[Map] = []
-    over_maps: Sums = [[] for _ in sums]
+    over_maps: tiles.Sums = [[] for _ in sums]
     for members, over in zip(sums, over_maps, strict=True):
         for shape in dict.fromkeys(maps[m].shape for m, _ in members):
             same = {m: weight for m, weight in members if maps[m].shape == shape}
