@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -139,23 +138,16 @@ def _added(parts: Sequence[_Interpolated], rows: Pair, out: Tensor) -> Tensor:
     return band
 
 
-@dataclass(frozen=True)
 class _Grid:
-    """Neighbours and fractions of label columns and rows over maps [h, w]."""
+    """Neighbours and fractions of label rows and columns over maps [h, w]."""
 
-    source: Pair
-    size: Pair
-
-    @cached_property
-    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        return bilinear_steps(self.source[1], self.size[1])
-
-    @cached_property
-    def lines(self) -> tuple[Tensor, Tensor, Tensor]:
-        return bilinear_steps(self.source[0], self.size[0])
+    def __init__(self, source: Pair, size: Pair) -> None:
+        self.source, self.size = source, size
+        # here, not in a thread's task: they must outlive the addresses that `steps` hands out
+        self.rows, self.columns = map(bilinear_steps, source, size)
 
     def steps(self, start: int, stop: int) -> Steps:
-        (left, right, fx), (upper, lower, fy) = self.columns, (step[start:] for step in self.lines)
+        (left, right, fx), (upper, lower, fy) = self.columns, (step[start:] for step in self.rows)
         tables = (left, right, upper, lower, fx, fy)
         return Steps(*(table.data_ptr() for table in tables), self.size[1], stop - start)
 
