@@ -17,8 +17,6 @@ where all models allow it, are at most three; more are copied. naive.py is the t
 classes run in another order here and 2^x is the hardware's, so probabilities differ in the last
 bits; contraction into fused multiply-add is off except where `tl.fma` says so. No step depends on
 timing: runs repeat bit by bit.
-
-Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 """
 
 from __future__ import annotations

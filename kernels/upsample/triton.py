@@ -15,8 +15,6 @@ operation, so float logits are interpolated to the bits of naive.py.
 
 -inf counts as -1e30 while interpolating, and a native pixel of nothing but -inf as NaN, as in the
 twin. Gap codes are interpolated as -q^2, the rest of their factor comes with the exponent.
-
-Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 """
 
 from __future__ import annotations
