@@ -23,16 +23,6 @@ class Backend:
     device: str
     ready: Callable[[], bool] = lambda: True
 
-    def supports(self, operation: str, device: str) -> bool:
-        """Whether it takes the operation on a device type; NumPy arrays are on "cpu"."""
-        return device == self.device and find_spec(self._module(operation)) is not None
-
-    def module(self, operation: str) -> ModuleType:
-        return import_module(self._module(operation))
-
-    def _module(self, operation: str) -> str:
-        return f"fusion.kernels.{operation}.{self.name}"
-
 
 BACKENDS = (
     Backend("triton", "cuda"),  # ROCm devices are "cuda" to torch
@@ -44,9 +34,10 @@ BACKENDS = (
 def choose(operation: str, device: str = "cpu") -> ModuleType:
     """The operation's code for a device type: of the first backend that supports both and is ready.
 
-    Raises ValueError for a device that no backend takes.
+    NumPy arrays are on "cpu". Raises ValueError for a device that no backend takes.
     """
     for backend in BACKENDS:
-        if backend.supports(operation, device) and backend.ready():
-            return backend.module(operation)
+        name = f"fusion.kernels.{operation}.{backend.name}"
+        if backend.device == device and find_spec(name) is not None and backend.ready():
+            return import_module(name)
     raise ValueError(f"device: got {device}; fusion runs on cpu and cuda (ROCm included)")

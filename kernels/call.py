@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.kernels.arithmetic import KINDS, OUTPUTS, PROBABILITIES, Fused, label_dtype
+from fusion.kernels.arithmetic import KINDS, OUTPUTS, PROBABILITIES, Fused, label_dtype, normalised
 from fusion.kernels.numbers import MOST_CLASSES
 
 VALUES = ("logits", "probabilities")
@@ -77,17 +77,14 @@ class Call:
 
     def allocate(self) -> Fused:
         """Uninitialised tensors for the outputs that are asked for."""
-        shape, classes = self.shape, self.classes
-        sizes = {"probabilities": (classes, *shape)}
-        sizes["group_means"] = (len(self.groups), classes, *shape)
-        dtypes = {"labels": label_dtype(classes)}
-        made = {
-            name: torch.empty(
-                sizes.get(name, shape), dtype=dtypes.get(name, torch.float32), device=self.device
-            )
-            for name in self.outputs
-        }
-        return Fused(**made)
+        sizes = {"probabilities": (self.classes, *self.shape)}
+        sizes["group_means"] = (len(self.groups), self.classes, *self.shape)
+
+        def empty(name: str) -> Tensor:
+            dtype = label_dtype(self.classes) if name == "labels" else torch.float32
+            return torch.empty(sizes.get(name, self.shape), dtype=dtype, device=self.device)
+
+        return Fused(**{name: empty(name) for name in self.outputs})
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +106,16 @@ class Upsampling(Call):
         """The average of the maps as they are, at their own size."""
         return Call(*(getattr(self, field.name) for field in fields(Call)))
 
+    def over_maps(self, count: int) -> Call:
+        """The native call over `count` maps of probabilities instead, each a group of its own."""
+        alone, ones = tuple((m,) for m in range(count)), (1.0,) * count
+        values = ("probabilities",) * count
+        return replace(self.native(), groups=alone, temperatures=ones, values=values)
 
-def check(
-    logits: Sequence[Tensor],
-    weights: Sequence[float],
-    *,
-    groups: Sequence[Sequence[int]] | None = None,
-    temperatures: Sequence[float] | None = None,
-    values: Sequence[str] | str = "logits",
-    outputs: Sequence[str] | str = ("labels",),
-) -> Call:
+
+def check(logits: Sequence[Tensor], weights: Sequence[float], **options: Any) -> Call:
     """The call in full; TypeError or ValueError with one sentence that names the argument."""
-    made = _check(logits, weights, groups, temperatures, values, outputs)
+    made = _check(logits, weights, **options)
     for m, z in enumerate(made.logits):
         if z.shape != made.logits[0].shape:
             given = f"got shape {tuple(z.shape)} beside {tuple(made.logits[0].shape)} of logits[0]"
@@ -135,13 +130,10 @@ def check_upsampling(
     *,
     resize: str = "probabilities",
     rows: Sequence[int] | None = None,
-    groups: Sequence[Sequence[int]] | None = None,
-    temperatures: Sequence[float] | None = None,
-    values: Sequence[str] | str = "logits",
-    outputs: Sequence[str] | str = ("labels",),
+    **options: Any,
 ) -> Upsampling:
     """As `check`, for maps [C, h, w] that may differ in size."""
-    made = _check(logits, weights, groups, temperatures, values, outputs)
+    made = _check(logits, weights, **options)
     for m, z in enumerate(made.logits):
         if z.ndim != 3 or 0 in z.shape:
             given = f"got shape {tuple(z.shape)}"
@@ -150,8 +142,8 @@ def check_upsampling(
         raise ValueError(f"resize: got {resize!r}; give one of {RESIZES}")
     if len(size) != 2 or min(size) < 0:
         raise ValueError(f"size: got {tuple(size)}; give (height, width) of the labels")
-    height, width = int(size[0]), int(size[1])
-    first, last = (0, height) if rows is None else (int(rows[0]), int(rows[1]))
+    height, width = map(int, size)
+    first, last = (0, height) if rows is None else map(int, rows)
     if not 0 <= first <= last <= height:
         given = f"got {(first, last)} for {height} rows"
         raise ValueError(f"rows: {given}; give (first, one past the last)")
@@ -161,13 +153,13 @@ def check_upsampling(
 def _check(
     logits: Sequence[Tensor],
     weights: Sequence[float],
-    groups: Sequence[Sequence[int]] | None,
-    temperatures: Sequence[float] | None,
-    values: Sequence[str] | str,
-    outputs: Sequence[str] | str,
+    *,
+    groups: Sequence[Sequence[int]] | None = None,
+    temperatures: Sequence[float] | None = None,
+    values: Sequence[str] | str = "logits",
+    outputs: Sequence[str] | str = ("labels",),
 ) -> Call:
-    logits = tuple(logits)
-    models = len(logits)
+    models = len(logits := tuple(logits))
     if models == 0:
         raise ValueError("logits: got no models; give at least one tensor [C, ...]")
     meanings = (values,) * models if isinstance(values, str) else tuple(values)
@@ -189,34 +181,33 @@ def _check(
     if len(numbers) != len(chosen):
         wanted = "give one per group, or per model where there are no groups"
         raise ValueError(f"weights: got {len(numbers)} for {len(chosen)} groups; {wanted}")
-    if not all(math.isfinite(w) and w >= 0 for w in numbers) or not any(numbers):
-        wanted = "give finite numbers >= 0, at least one of them above 0"
-        raise ValueError(f"weights: got {list(numbers)}; {wanted}")
+    normalised(numbers)  # refuses what no weights can be
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     if not names or not set(names) <= set(OUTPUTS):
         raise ValueError(f"outputs: got {outputs!r}; give some of {OUTPUTS}")
-    tensors = tuple(z.detach() for z in logits)
-    return Call(tensors, numbers, chosen, scales, meanings, names)
+    return Call(tuple(z.detach() for z in logits), numbers, chosen, scales, meanings, names)
 
 
 def _check_tensor(m: int, z: Tensor, first: Tensor, meaning: str) -> None:
+    name = f"logits[{m}]"
     if not isinstance(z, Tensor):
-        raise TypeError(f"logits[{m}]: got {type(z).__name__}; give torch tensors")
+        raise TypeError(f"{name}: got {type(z).__name__}; give torch tensors")
     if z.dtype not in KINDS:
-        wanted = "float16, bfloat16, float32 or uint8 gap codes"
-        raise TypeError(f"logits[{m}]: got {z.dtype}; give {wanted}")
+        raise TypeError(
+            f"{name}: got {z.dtype}; give float16, bfloat16, float32 or uint8 gap codes"
+        )
     if z.dtype == torch.uint8 and meaning == "probabilities":
         wanted = "uint8 means gap codes, give probabilities as floats"
-        raise TypeError(f"logits[{m}]: got uint8 probabilities; {wanted}")
+        raise TypeError(f"{name}: got uint8 probabilities; {wanted}")
     if z.ndim < 1 or not 1 <= z.shape[0] <= MOST_CLASSES:
         wanted = f"the first axis must hold 1 to {MOST_CLASSES} classes"
-        raise ValueError(f"logits[{m}]: got shape {tuple(z.shape)}; {wanted}")
+        raise ValueError(f"{name}: got shape {tuple(z.shape)}; {wanted}")
     if z.shape[0] != first.shape[0]:
         given = f"got {z.shape[0]} classes beside {first.shape[0]} in logits[0]"
-        raise ValueError(f"logits[{m}]: {given}; all must agree")
+        raise ValueError(f"{name}: {given}; all must agree")
     if z.device != first.device:
         given = f"on {z.device} beside {first.device} for logits[0]"
-        raise ValueError(f"logits[{m}]: {given}; move all to one device")
+        raise ValueError(f"{name}: {given}; move all to one device")
 
 
 def check_labels(

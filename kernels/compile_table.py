@@ -2,10 +2,10 @@
 
 Each autotune configuration x kinds of value x class counts x architectures:
 
-    table()              the rows: one kernel with all its compile-time values
-    compile_row(row, t)  what the compiler made of a row: registers, shared memory, stack, spills,
-                         load and store instructions
-    compile_all(targets) all rows for all targets, two processes at a time
+    table()                   the rows: one kernel with all its compile-time values
+    compile_row(row, target)  what the compiler made of a row: registers, shared memory, stack,
+                              spills, load and store instructions
+    compile_pairs(pairs)      many rows, each for its target, two processes at a time
 
 ``python -m fusion.kernels.compile_table`` compiles the whole table and prints it; the exit code is
 1 if any row spills. NVIDIA resource usage is cuobjdump's, AMD's comes from the metadata of the
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -42,9 +42,7 @@ from fusion.kernels.upsample import triton as upsample
 from fusion.kernels.upsample.cells import Cells
 
 TARGETS = (
-    GPUTarget("cuda", 80, 32),
-    GPUTarget("cuda", 90, 32),
-    GPUTarget("cuda", 100, 32),
+    *(GPUTarget("cuda", capability, 32) for capability in (80, 90, 100)),
     GPUTarget("hip", "gfx942", 64),
 )
 # bytes a program may use
@@ -52,11 +50,11 @@ SHARED_LIMITS = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, "gfx942": 64 << 1
 CLASSES = (11, 124, 150, 1000)
 FLOAT16, BFLOAT16, FLOAT32, CODES = 1, 2, 4, 8  # sets of kinds
 PROBABILITIES, ALL = 64, 127  # float32; all of them
-KERNELS = {
-    "softmax_average": (average.softmax_average_kernel, average),
-    "upsample_average": (upsample.upsample_average_kernel, upsample),
-    "confusion": (confusion.confusion_kernel, confusion),
-    "contested": (contested.contested_kernel, contested),
+KERNELS = {  # the module of <name>_kernel
+    "softmax_average": average,
+    "upsample_average": upsample,
+    "confusion": confusion,
+    "contested": contested,
 }
 TYPES: dict[str, Any] = {
     "models": Models("*i64", "*fp32", "*i64", "*fp32"),
@@ -69,15 +67,18 @@ TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel, its compile-time values by name, warps, and the outputs it is asked for."""
+    """One kernel, its compile-time values by name, and warps."""
 
     kernel: str
     constants: tuple[tuple[str, int], ...]
     warps: int
-    outputs: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> int | None:
         return dict(self.constants).get(name)
+
+    @property
+    def outputs(self) -> list[str]:
+        return [name for k, name in enumerate(OUTPUTS) if (self["WANTED"] or 0) >> k & 1]
 
 
 @dataclass(frozen=True)
@@ -98,23 +99,20 @@ class Compiled:
     intermediate: str
 
 
-def _rows(kernel: str, choices: dict[str, int], outputs: tuple[str, ...] = ()) -> Iterator[Row]:
-    module = KERNELS[kernel][1]
+def _rows(kernel: str, **choices: int) -> Iterator[Row]:
+    module = KERNELS[kernel]
     configs = module.configurations()
     if "CLASSES" in choices:
         configs = module.fitting(configs, {}, **choices)
     for config in configs:
-        constants = tuple({**choices, **config.kwargs}.items())
-        yield Row(kernel, constants, config.num_warps, outputs)
+        yield Row(kernel, tuple({**choices, **config.kwargs}.items()), config.num_warps)
 
 
 def _averages(kernel: str, classes: int, kinds: int, separate: bool, **more: int) -> Iterator[Row]:
     """All outputs where all kinds or group means are wanted, labels alone otherwise."""
-    wanted = (
-        OUTPUTS[: len(OUTPUTS) if separate else -1] if kinds == ALL or separate else OUTPUTS[:1]
-    )
-    block = {"CLASSES": classes, "BLOCK_C": tiles.block_classes(classes)}
-    return _rows(kernel, {**block, "KIND_SET": kinds, "SEPARATE": separate, **more}, wanted)
+    outputs = OUTPUTS if separate else OUTPUTS[:-1] if kinds == ALL else OUTPUTS[:1]
+    block, wanted = tiles.block_classes(classes), tiles.mask(outputs)
+    return _rows(kernel, CLASSES=classes, BLOCK_C=block, KIND_SET=kinds, WANTED=wanted, **more)
 
 
 def table() -> list[Row]:
@@ -134,8 +132,8 @@ def table() -> list[Row]:
         for kinds, number in ((FLOAT16, 4), (PROBABILITIES, 1)):
             rows += _averages("upsample_average", classes, kinds, True, SLOTS=number)
     for groups, matrix in itertools.product((1, 3, 22), (True, False)):
-        rows += _rows("contested", {"GROUPS": groups, "MATRIX": matrix})
-    return rows + list(_rows("confusion", {"COPIES": confusion.MOST_COPIES}))
+        rows += _rows("contested", GROUPS=groups, MATRIX=matrix)
+    return rows + list(_rows("confusion", COPIES=confusion.MOST_COPIES))
 
 
 def _outputs(row: Row) -> Outputs:
@@ -146,22 +144,23 @@ def _outputs(row: Row) -> Outputs:
 
 
 def _source(row: Row) -> ASTSource:
-    function, types = KERNELS[row.kernel][0], {**TYPES, "outputs": _outputs(row)}
+    function, types = (
+        getattr(KERNELS[row.kernel], f"{row.kernel}_kernel"),
+        {**TYPES, "outputs": _outputs(row)},
+    )
     if row.kernel == "contested":
         types["targets_ptr"] = "*u16"
     constants: dict[Any, Any] = dict(row.constants)
     signature: dict[str, Any] = {}
-    places: dict[tuple[int, ...], Any] = {}
+    places: dict[tuple[int, ...], Any] = {}  # of a tuple: its leaves
     for i, name in enumerate(function.arg_names):
         default = "*fp32" if name.endswith("_ptr") else "i32"
-        kind = "constexpr" if name in constants else types.get(name, default)
-        signature[name] = kind
+        kind = signature[name] = "constexpr" if name in constants else types.get(name, default)
         if isinstance(kind, tuple):
-            leaves: dict[tuple[int, ...], Any] = {(i, j): leaf for j, leaf in enumerate(kind)}
-            constants |= {place: None for place, leaf in leaves.items() if leaf == "constexpr"}
-            places |= leaves
+            places |= {(i, j): leaf for j, leaf in enumerate(kind)}
         else:
             places[(i,)] = kind
+    constants |= {p: None for p, kind in places.items() if len(p) == 2 and kind == "constexpr"}
     divisible = {p: [["tt.divisibility", 16]] for p, kind in places.items() if kind[0] == "*"}
     return ASTSource(function, signature, constants, divisible)
 
@@ -171,12 +170,11 @@ def _nvidia_usage(kernel: CompiledKernel) -> tuple[int, int, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        text = subprocess.run(
-            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
+        command = [str(tool), "-res-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", text)
     assert found is not None
-    registers, stack, local = (int(number) for number in found.groups())
+    registers, stack, local = map(int, found.groups())
     return registers, stack, local
 
 
@@ -184,11 +182,17 @@ def _amd_usage(assembly: str) -> tuple[int, int, int]:
     def field(name: str) -> int:
         return int(re.search(rf"\.{name}:\s*(\d+)", assembly).group(1))  # type: ignore[union-attr]
 
-    return (
-        field("vgpr_count"),
-        field("private_segment_fixed_size"),
-        field("vgpr_spill_count") + field("sgpr_spill_count"),
-    )
+    spills = field("vgpr_spill_count") + field("sgpr_spill_count")
+    return field("vgpr_count"), field("private_segment_fixed_size"), spills
+
+
+def _memory_instructions(assembly: str, amd: bool) -> list[str]:
+    """Names of the instructions that touch device memory; asynchronous copies with their bytes."""
+    if amd:
+        return re.findall(r"\b((?:global|buffer)_(?:load|store|atomic)\w*)", assembly)
+    sizes = re.findall(r"cp\.async\.c[ag].*, 0x([0-9a-f]+)", assembly)
+    plain = re.findall(r"\b((?:ld|st|atom|red)\.(?:\w+\.)*global[.\w]*)", assembly)
+    return plain + [f"cp.async.{int(size, 16)}" for size in sizes]
 
 
 def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
@@ -208,33 +212,15 @@ def compile_row(row: Row, target: GPUTarget) -> Compiled:
     return Compiled(row, target, *usage, kernel.metadata.shared, memory, kernel.asm["ttir"])
 
 
-def _memory_instructions(assembly: str, amd: bool) -> list[str]:
-    """Names of the instructions that touch device memory; asynchronous copies with their bytes."""
-    if amd:
-        return re.findall(r"\b((?:global|buffer)_(?:load|store|atomic)\w*)", assembly)
-    copies = [
-        f"cp.async.{int(size, 16)}"
-        for size in re.findall(r"cp\.async\.c[ag].*, 0x([0-9a-f]+)", assembly)
-    ]
-    return re.findall(r"\b((?:ld|st|atom|red)\.(?:\w+\.)*global[.\w]*)", assembly) + copies
-
-
-def _compile_pair(pair: tuple[Row, GPUTarget]) -> Compiled:
-    return compile_row(*pair)
-
-
 def compile_pairs(pairs: Iterable[tuple[Row, GPUTarget]]) -> list[Compiled]:
     """Rows compiled each for its target, two processes at a time; results in order."""
+    rows, targets = zip(*pairs, strict=True)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_compile_pair, pairs, chunksize=4))
-
-
-def compile_all(targets: Sequence[GPUTarget] = TARGETS) -> list[Compiled]:
-    return compile_pairs((row, target) for target in targets for row in table())
+        return list(pool.map(compile_row, rows, targets, chunksize=4))
 
 
 def main() -> int:
-    results = compile_all()
+    results = compile_pairs((row, target) for target in TARGETS for row in table())
     for made in results:
         row = made.row
         print(

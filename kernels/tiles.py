@@ -16,10 +16,11 @@ import torch
 import triton
 import triton.language as tl
 
-from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
+from fusion.kernels.arithmetic import KINDS, OUTPUTS, PROBABILITIES, normalised
 from fusion.kernels.call import Call
 from fusion.kernels.numbers import GAP_RANGE, LAST_CODE, NARROW_VOID, WIDE_VOID
 
+GROUP_MEANS = 1 << OUTPUTS.index("group_means")  # in a mask of outputs
 MAX_CLASSES = 1024  # one tile holds every class of a pixel
 LOG2_E = math.log2(math.e)
 KIND_COUNT = tl.constexpr(2 * PROBABILITIES)
@@ -56,14 +57,13 @@ class Outputs(NamedTuple):
 def typed_pointer(address: tl.tensor, KIND: tl.constexpr, ALIGN: tl.constexpr) -> tl.tensor:
     """The address of a tensor as a pointer to its kind of value; a multiple of ALIGN elements."""
     if KIND % 4 == 0:
-        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float16)), ALIGN * 2)
+        return tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float16)), ALIGN * 2)
     elif KIND % 4 == 1:
-        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.bfloat16)), ALIGN * 2)
+        return tl.multiple_of(tl.cast(address, tl.pointer_type(tl.bfloat16)), ALIGN * 2)
     elif KIND % 4 == 2:
-        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float32)), ALIGN * 4)
+        return tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float32)), ALIGN * 4)
     else:
-        pointer = tl.multiple_of(tl.cast(address, tl.pointer_type(tl.uint8)), ALIGN)
-    return pointer
+        return tl.multiple_of(tl.cast(address, tl.pointer_type(tl.uint8)), ALIGN)
 
 
 @triton.jit
@@ -131,9 +131,7 @@ def store_outputs(
     if outputs.labels is not None or outputs.confidence is not None or outputs.margin is not None:
         undefined = tl.max(tl.where(real & (scores != scores), 1, 0), axis=0) > 0
         ranked = tl.where(real & (scores == scores), scores, -float("inf"))
-        best, label = tl.max(
-            ranked, axis=0, return_indices=True, return_indices_tie_break_left=True
-        )
+        best, label = tl.max(ranked, 0, return_indices=True, return_indices_tie_break_left=True)
         best = tl.where(undefined, float("nan"), best)
         if outputs.labels is not None:
             label = tl.where(undefined, NARROW if CLASSES <= NARROW else WIDE, label)
@@ -178,6 +176,17 @@ class Terms:
         pairs = zip(tables, (integers, floats, integers, floats), strict=True)
         return Models(*(torch.tensor(table, dtype=dtype).to(device) for table, dtype in pairs))
 
+    def constants(self, call: Call) -> dict[str, Any]:
+        """Compile-time values and compiler options of a launch that makes the call's outputs."""
+        made = {"CLASSES": call.classes, "BLOCK_C": block_classes(call.classes)}
+        made |= {"KIND_SET": self.kind_set, "WANTED": mask(call.outputs)}
+        return {**made, **compiler_options(holds_tile=True)}
+
+
+def mask(outputs: Sequence[str]) -> int:
+    """Bit k: OUTPUTS[k] is wanted."""
+    return sum(1 << OUTPUTS.index(name) for name in set(outputs))
+
 
 def sums(call: Call) -> Sums:
     """What is to be added: each group where group means are wanted, else one sum of all used."""
@@ -189,10 +198,8 @@ def sums(call: Call) -> Sums:
 
 def weighting(call: Call) -> list[tuple[float, float]]:
     """1 / n_g and w_g of every group."""
-    return [
-        (1.0 / len(group), weight)
-        for group, weight in zip(call.groups, normalised(call.weights), strict=True)
-    ]
+    pairs = zip(call.groups, normalised(call.weights), strict=True)
+    return [(1.0 / len(group), weight) for group, weight in pairs]
 
 
 def terms(call: Call, added: Sums, group_table: list[tuple[float, float]]) -> Terms:
@@ -205,12 +212,7 @@ def terms(call: Call, added: Sums, group_table: list[tuple[float, float]]) -> Te
         for kind in range(KIND_COUNT.value):
             chosen = [(m, c) for m, c in members if call.kinds[m] == kind]
             order += [m for m, _ in chosen]
-            factors += [(_factor(kind, call.temperatures[m]), c) for m, c in chosen]
+            unit = -GAP_RANGE / LAST_CODE**2 if kind == CODES.value else 1.0  # of a squared code
+            factors += [(LOG2_E / call.temperatures[m] * unit, c) for m, c in chosen]
             bounds[-1].append(len(order))
     return Terms(order, factors, bounds, group_table, sum({1 << call.kinds[m] for m in order}))
-
-
-def _factor(kind: int, temperature: float) -> float:
-    """What turns a logit, or the square of a gap code, into the exponent of 2."""
-    per_square = -GAP_RANGE / LAST_CODE**2
-    return LOG2_E / temperature * (per_square if kind == CODES.value else 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,6 @@ def softmax_average(
     from fusion.kernels.backends import choose
     from fusion.kernels.call import check
 
-    options: dict[str, Any] = {"groups": groups, "temperatures": temperatures, "values": values}
+    options = {"groups": groups, "temperatures": temperatures, "values": values}
     call = check(logits, weights, outputs=outputs, **options)
     return choose("average", call.device.type).average(call)

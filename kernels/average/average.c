@@ -209,59 +209,42 @@ INLINE void add_member(int64_t classes, int64_t n, int first, const float *restr
             sums[i] = first ? e[i] * inverse[i] : sums[i] + e[i] * inverse[i];
 }
 
-/* The last member of a group: the mean, kept in `sums` for the caller when asked, goes into the
- * scores with the group's weight. */
-INLINE void close_group(int64_t classes, int64_t n, int alone, int opens, int keep, float share,
-                        float weight, const float *restrict e, const float *restrict inverse,
-                        float *restrict sums, float *restrict scores) {
-    for (int64_t c = 0; c < classes; c++, e += SPAN, sums += n, scores += n)
-        for (int i = 0; i < SPAN; i++) {
-            float p = e[i] * inverse[i];
-            float mean = (alone ? p : sums[i] + p) * share;
-            if (keep) sums[i] = mean;
-            scores[i] = opens ? mean * weight : scores[i] + mean * weight;
-        }
-}
-
 /* What a group does with one member's exponentials. */
 struct step {
     int first, last, opens, keep;
     float share, weight;
 };
 
-#define CLOSE(alone, opens, keep) \
-    close_group(classes, n, alone, opens, keep, t->share, t->weight, e, inverse, sums, scores)
-
-INLINE void accumulate(int64_t classes, int64_t n, const struct step *t, const float *e,
-                       const float *inverse, float *sums, float *scores) {
-    if (!t->last && t->first) add_member(classes, n, 1, e, inverse, sums);
-    else if (!t->last) add_member(classes, n, 0, e, inverse, sums);
-    else if (!(t->weight > 0)) { /* its mean is asked for, its scores go nowhere */
-        float unused[SPAN];
-        for (int64_t c = 0; c < classes; c++, e += SPAN, sums += n)
-            close_group(1, n, t->first, 1, 1, t->share, 0, e, inverse, sums, unused);
-    } else if (t->keep) CLOSE(t->first, t->opens, 1);
-    else if (t->first && t->opens) CLOSE(1, 1, 0);
-    else if (t->first) CLOSE(1, 0, 0);
-    else if (t->opens) CLOSE(0, 1, 0);
-    else CLOSE(0, 0, 0);
+/* The last member of a group: the mean, kept in `sums` for the caller when asked, goes into the
+ * scores with the group's weight. */
+INLINE void close_group(int64_t classes, int64_t n, struct step t, const float *restrict e,
+                        const float *restrict inverse, float *restrict sums,
+                        float *restrict scores) {
+    for (int64_t c = 0; c < classes; c++, e += SPAN, sums += n, scores += n)
+        for (int i = 0; i < SPAN; i++) {
+            float p = e[i] * inverse[i];
+            float mean = (t.first ? p : sums[i] + p) * t.share;
+            if (t.keep) sums[i] = mean;
+            if (t.weight > 0) scores[i] = t.opens ? mean * t.weight : scores[i] + mean * t.weight;
+        }
 }
 
-INLINE void add(int kind, int mode, struct view v, float scale, const float *table,
-                const struct step *t, union scratch *w) {
+INLINE void add(int kind, int mode, struct view v, float scale, const float *table, struct step t,
+                union scratch *w) {
     float inverse[SPAN];
     struct planes planes = {0};
     if (kind == CODES) planes = split(table);
     if (mode == LOGITS) find_top(kind, v, &planes, w->top);
     for (int64_t s = 0; s < v.n; s += SPAN) {
         exponentials(kind, mode, v, s, &planes, w->top + s, scale, w->exponentials, inverse);
-        accumulate(v.classes, v.n, t, w->exponentials, inverse, w->sums + s, w->scores + s);
+        float *sums = w->sums + s, *scores = w->scores + s;
+        if (t.last) close_group(v.classes, v.n, t, w->exponentials, inverse, sums, scores);
+        else add_member(v.classes, v.n, t.first, w->exponentials, inverse, sums);
     }
 }
 
 /* One model's pixels into its group. */
-static void member(const struct average *a, int64_t m, int64_t n, const struct step *t,
-                   union scratch *w) {
+static void member(const struct average *a, int64_t m, int64_t n, struct step t, union scratch *w) {
     struct view v = {w->rows[m], w->stride[m], a->classes, n};
     const float *table = a->exponentials + 256 * m;
     int64_t kind = a->kind[m];
@@ -320,7 +303,7 @@ static void fuse(const struct average *a, int64_t n, int64_t count, int64_t firs
         for (; k < a->group_end[g]; k++) {
             int last = k + 1 == a->group_end[g], keep = a->group_means != NULL;
             struct step t = {k == start, last, opens, keep, a->share[g], a->weight[g]};
-            member(a, a->members[k], n, &t, w);
+            member(a, a->members[k], n, t, w);
         }
         if (a->weight[g] > 0) opens = 0;
         for (int64_t c = 0; a->group_means && c < a->classes; c++)

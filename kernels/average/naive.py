@@ -6,8 +6,9 @@ M models, G groups, C classes; lines and symbols are those of `fusion.kernels.ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -26,14 +27,9 @@ def to_float32(logits: Tensor) -> Tensor:
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """[C, ...] float32 logits to probabilities."""
-    top = logits[0]
-    for row in logits[1:]:
-        top = torch.maximum(top, row)
+    top = reduce(torch.maximum, logits)
     exponentials = exp32((logits - top) * reciprocal(temperature, logits.device))
-    total = exponentials[0]
-    for row in exponentials[1:]:
-        total = total + row
-    return exponentials * (1.0 / total)
+    return exponentials * (1.0 / added(exponentials))
 
 
 def reciprocal(number: float, device: torch.device) -> Tensor:
@@ -41,12 +37,9 @@ def reciprocal(number: float, device: torch.device) -> Tensor:
     return 1.0 / torch.tensor(number, dtype=torch.float32, device=device)
 
 
-def added(terms: Sequence[Tensor]) -> Tensor:
+def added(terms: Iterable[Tensor]) -> Tensor:
     """The sum in order, each addition rounded to float32."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    return reduce(torch.add, terms)
 
 
 def argmax(scores: Tensor) -> Tensor:
@@ -63,7 +56,7 @@ def argmax(scores: Tensor) -> Tensor:
 def combine(group_means: Tensor, weights: Sequence[float]) -> Tensor:
     """[G, C, ...] means and G weights to fused scores [C, ...]; a group of weight 0 is not read."""
     pairs = zip(group_means, normalised(weights), strict=True)
-    return added([mean * weight for mean, weight in pairs if weight > 0])
+    return added(mean * weight for mean, weight in pairs if weight > 0)
 
 
 def summary(group_means: Tensor, weights: Sequence[float], outputs: Sequence[str]) -> Fused:
@@ -97,7 +90,7 @@ def average(call: Call, tile: int = TILE) -> Fused:
         part = slice(start, start + tile)
         some = replace(flat, logits=tuple(z[:, part] for z in flat.logits))
         means = [
-            added([probabilities(some, m) for m in group]) * reciprocal(len(group), call.device)
+            added(probabilities(some, m) for m in group) * reciprocal(len(group), call.device)
             for group in call.groups
         ]
         made.fill((..., part), summary(torch.stack(means), call.weights, call.outputs))

@@ -17,8 +17,6 @@ where all models allow it, are at most three; more are copied. naive.py is the t
 classes run in another order here and 2^x is the hardware's, so probabilities differ in the last
 bits; contraction into fused multiply-add is off except where `tl.fma` says so. No step depends on
 timing: runs repeat bit by bit.
-
-Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 """
 
 from __future__ import annotations
@@ -34,16 +32,6 @@ from triton import knobs
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.call import Call
-from fusion.kernels.tiles import (
-    CODES,
-    KIND_COUNT,
-    Models,
-    Outputs,
-    add_values,
-    close_group,
-    store_outputs,
-    typed_pointer,
-)
 
 COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of the class and three pixel axes
 
@@ -52,7 +40,7 @@ COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of the class and
 def add_models(
     total: tl.tensor,  # [BLOCK_C, N]
     group: tl.tensor,
-    models: Models,
+    models: tiles.Models,
     pixel: tl.tensor,  # [N] int64
     inside: tl.tensor,  # [N] whether the pixel exists
     height: tl.tensor,
@@ -69,13 +57,13 @@ def add_models(
     row = tl.arange(0, BLOCK_C).to(tl.int64)[:, None]
     real = tl.arange(0, BLOCK_C)[:, None] < CLASSES
     mask = real & inside[None, :]
-    for KIND in tl.static_range(0, KIND_COUNT):
+    for KIND in tl.static_range(0, tiles.KIND_COUNT):
         if (KIND_SET >> KIND) & 1:
-            first = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND)
-            last = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND + 1)
+            first = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND)
+            last = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND + 1)
             for m in tl.range(first, last, num_stages=STAGES):
                 entry = models.address + m * COLUMNS
-                base = typed_pointer(tl.load(entry), KIND, ALIGN)
+                base = tiles.typed_pointer(tl.load(entry), KIND, ALIGN)
                 offset = pixel
                 if not FLAT:
                     offset = pixel % width
@@ -85,18 +73,20 @@ def add_models(
                     offset += pixel // width // height * tl.multiple_of(tl.load(entry + 2), ALIGN)
                 pointers = base + row * tl.multiple_of(tl.load(entry + 1), ALIGN) + offset[None, :]
                 z = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
-                if KIND == CODES:
+                if KIND == tiles.CODES:
                     z = z * z
                 factor = tl.load(models.factor + m * 2)
                 coefficient = tl.load(models.factor + m * 2 + 1)
-                total = add_values(total, z, factor, coefficient, real, KIND, KIND == CODES)
+                total = tiles.add_values(
+                    total, z, factor, coefficient, real, KIND, KIND == tiles.CODES
+                )
     return total
 
 
 @triton.jit
 def softmax_average_kernel(
-    models: Models,  # addresses with the strides (elements) of class axis and pixel axes 0, 1, 2
-    outputs: Outputs,
+    models: tiles.Models,  # addresses with the strides (elements) of class and pixel axes 0, 1, 2
+    outputs: tiles.Outputs,
     groups: tl.tensor,  # G
     pixels: tl.tensor,  # P
     height: tl.tensor,  # of pixel axis 1
@@ -108,7 +98,7 @@ def softmax_average_kernel(
     ALIGN: tl.constexpr,  # divides P, all strides but those of 1, and all addresses in elements
     FLAT: tl.constexpr,  # the pixels of every model are one contiguous axis
     UNIT: tl.constexpr,  # pixel axis 2 of every model is contiguous
-    SEPARATE: tl.constexpr,  # group means are wanted
+    WANTED: tl.constexpr,  # mask of the outputs: what runs is tuned for them
     STAGES: tl.constexpr,
 ) -> None:
     BLOCK_P: tl.constexpr = TILE // BLOCK_C
@@ -117,7 +107,7 @@ def softmax_average_kernel(
     pixel = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = pixel < pixels
     scores = tl.zeros([BLOCK_C, BLOCK_P], tl.float32)
-    if not SEPARATE:
+    if outputs.group_means is None:
         scores = add_models(
             scores, 0, models, pixel, inside, height, width,
             CLASSES, BLOCK_C, KIND_SET, ALIGN, FLAT, UNIT, STAGES,
@@ -128,17 +118,14 @@ def softmax_average_kernel(
                 tl.zeros_like(scores), g, models, pixel, inside, height, width,
                 CLASSES, BLOCK_C, KIND_SET, ALIGN, FLAT, UNIT, STAGES,
             )  # fmt: skip
-            scores = close_group(
+            scores = tiles.close_group(
                 scores, sums, g, pixel, inside, pixels, models, outputs, CLASSES, BLOCK_C
             )
-    store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
+    tiles.store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
 
 
 def configurations() -> list[triton.Config]:
-    """32 or 64 scores per thread; a pipeline hides the latency of loads with fewer programs.
-
-    One tile when interpreting.
-    """
+    """32 or 64 scores per thread; a pipeline hides the latency of loads with fewer programs."""
     if knobs.runtime.interpret:
         return [triton.Config({"TILE": 1 << 15, "STAGES": 1})]
     shapes = [(4096, 4), (8192, 4), (8192, 8)]
@@ -150,36 +137,30 @@ def configurations() -> list[triton.Config]:
 
 
 def fitting(configs: list[triton.Config], named: object, **constants: int) -> list[triton.Config]:
-    """Configurations whose tile is at least 8 pixels wide (a row of 16 bytes in float16).
-
-    With group means it must have registers left.
-    """
+    """Those of tiles at least 8 pixels wide (16 bytes in float16) that leave registers free."""
     if knobs.runtime.interpret:
         return configs
-    room = 32 if constants["SEPARATE"] else 64  # scores per thread
+    room = 32 if constants["WANTED"] & tiles.GROUP_MEANS else 64  # scores per thread
     least = 8 * constants["BLOCK_C"]
     return [c for c in configs if least <= c.kwargs["TILE"] <= room * 32 * c.num_warps]
 
 
 tuned_softmax_average = triton.autotune(
     configurations(),
-    key=["CLASSES", "KIND_SET", "ALIGN", "FLAT", "SEPARATE"],
+    key=["CLASSES", "KIND_SET", "ALIGN", "FLAT", "WANTED"],
     prune_configs_by={"early_config_prune": fitting},
 )(softmax_average_kernel)
 
 
-def merged_axes(tensors: Sequence[Tensor]) -> tuple[list[Tensor], tuple[int, int, int]]:
+def merged_axes(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors [C, ...] of one shape as views [C, a, b, c] (copies beyond three pixel axes).
 
     Merges the pixel axes that all of them allow to merge.
     """
-    tensors = list(tensors)
-    axis = 1
+    tensors, axis = list(tensors), 1
     while axis + 1 < tensors[0].ndim:
-        if all(
-            t.stride(axis) == t.stride(axis + 1) * t.shape[axis + 1] or t.shape[axis] == 1
-            for t in tensors
-        ):
+        size, inner = tensors[0].shape[axis : axis + 2]
+        if size == 1 or all(t.stride(axis) == t.stride(axis + 1) * inner for t in tensors):
             tensors = [t.flatten(axis, axis + 1) for t in tensors]
         else:
             axis += 1
@@ -187,14 +168,13 @@ def merged_axes(tensors: Sequence[Tensor]) -> tuple[list[Tensor], tuple[int, int
         return merged_axes([t.contiguous() for t in tensors])
     while tensors[0].ndim < 4:
         tensors = [t.unsqueeze(1) for t in tensors]
-    first, second, third = tensors[0].shape[1:]
-    return tensors, (first, second, third)
+    return tensors
 
 
 def alignment(tensors: Sequence[Tensor], *extents: int) -> int:
-    """The largest power of two up to 16 that divides the extents and, in elements, all addresses.
+    """The largest power of two up to 16 that divides the extents and all that leads to a pixel.
 
-    And all strides that matter.
+    That is every address, in elements, and every stride that matters.
     """
     common = math.gcd(16, *extents)
     for tensor in tensors:
@@ -216,23 +196,16 @@ def average(call: Call) -> Fused:
     if pixels == 0:
         return made
     terms = tiles.terms(call, tiles.sums(call), tiles.weighting(call))
-    tensors, (first, height, width) = merged_axes([call.logits[m] for m in terms.order])
+    tensors = merged_axes([call.logits[m] for m in terms.order])
+    first, height, width = tensors[0].shape[1:]
     unit = all(t.stride(3) == 1 or width == 1 for t in tensors)
     addresses = [[t.data_ptr(), *t.stride()] for t in tensors]
     tuned_softmax_average[lambda meta: (triton.cdiv(pixels, meta["TILE"] // block),)](
-        terms.models(addresses, call.device),
-        Outputs(**vars(made)),
-        len(terms.bounds),
-        pixels,
-        height,
-        width,
-        CLASSES=call.classes,
-        BLOCK_C=block,
-        KIND_SET=terms.kind_set,
+        *(terms.models(addresses, call.device), tiles.Outputs(**vars(made))),
+        *(len(terms.bounds), pixels, height, width),
         ALIGN=alignment(tensors, pixels, width),
         FLAT=unit and first == height == 1,
         UNIT=unit,
-        SEPARATE=made.group_means is not None,
-        **tiles.compiler_options(holds_tile=True),
+        **terms.constants(call),
     )
     return made

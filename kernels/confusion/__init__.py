@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    Ids = TypeVar("Ids", Tensor, np.ndarray)
+    from fusion.kernels.confusion.naive import Ids
 
 
 def confusion(targets: Ids, labels: Ids, classes: int, *, ignore: int = 255) -> Ids:

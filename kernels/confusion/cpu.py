@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from fusion.kernels.native import build
 from fusion.kernels.native.pool import run_ranges
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    Ids = TypeVar("Ids", Tensor, np.ndarray)
+    from fusion.kernels.confusion.naive import Ids
 
 STEP = 1 << 16  # pixels of a range are a multiple of this
 

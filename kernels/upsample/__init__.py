@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +51,6 @@ def upsample_softmax_average(
     from fusion.kernels.backends import choose
     from fusion.kernels.call import check_upsampling
 
-    options: dict[str, Any] = {"groups": groups, "temperatures": temperatures, "values": values}
-    call = check_upsampling(
-        logits, weights, size, resize=resize, rows=rows, outputs=outputs, **options
-    )
+    options = {"groups": groups, "temperatures": temperatures, "values": values, "outputs": outputs}
+    call = check_upsampling(logits, weights, size, resize=resize, rows=rows, **options)
     return choose("upsample", call.device.type).upsample(call)

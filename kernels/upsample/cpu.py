@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -56,14 +55,7 @@ def counted(call: Upsampling) -> tuple[Fused, Shortcuts]:
     bounded = set(call.values) == {"logits"} and shape[0] > 1
     if call.outputs == ("labels",) and bounded and one_resolution and shape[1:] != call.size:
         return _labels_from_corners(torch.stack([group[0] for group in parts]), call)
-    groups = len(parts)
-    means = replace(
-        call.native(),
-        groups=tuple((g,) for g in range(groups)),
-        temperatures=(1.0,) * groups,
-        values=("probabilities",) * groups,
-    )
-    return _in_bands(parts, means, call), nothing
+    return _in_bands(parts, call.over_maps(len(parts)), call), nothing
 
 
 def _group_means(call: Upsampling) -> list[list[Tensor]]:
@@ -113,9 +105,9 @@ def _in_bands(sources: Sequence[Sequence[Tensor]], average: Call, call: Upsampli
     is computed of the interpolated maps. call: what is asked for.
     """
     made, first = call.allocate(), call.rows[0]
-    pairs = zip(sources, average.values, strict=True)
     ready = [
-        [_Interpolated.prepare(maps, call.size, value) for maps in some] for some, value in pairs
+        [_Interpolated.prepare(part, call.size, value) for part in maps]
+        for maps, value in zip(sources, average.values, strict=True)
     ]
     only_means = call.outputs == ("group_means",) and call.resize == "probabilities"
     means = made.group_means if only_means else None
@@ -146,23 +138,16 @@ def _added(parts: Sequence[_Interpolated], rows: Pair, out: Tensor) -> Tensor:
     return band
 
 
-@dataclass(frozen=True)
 class _Grid:
-    """Neighbours and fractions of label columns and rows over maps [h, w]."""
+    """Neighbours and fractions of label rows and columns over maps [h, w]."""
 
-    source: Pair
-    size: Pair
-
-    @cached_property
-    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        return bilinear_steps(self.source[1], self.size[1])
-
-    @cached_property
-    def lines(self) -> tuple[Tensor, Tensor, Tensor]:
-        return bilinear_steps(self.source[0], self.size[0])
+    def __init__(self, source: Pair, size: Pair) -> None:
+        self.source, self.size = source, size
+        # here, not in a thread's task: they must outlive the addresses that `steps` hands out
+        self.rows, self.columns = map(bilinear_steps, source, size)
 
     def steps(self, start: int, stop: int) -> Steps:
-        (left, right, fx), (upper, lower, fy) = self.columns, (step[start:] for step in self.lines)
+        (left, right, fx), (upper, lower, fy) = self.columns, (step[start:] for step in self.rows)
         tables = (left, right, upper, lower, fx, fy)
         return Steps(*(table.data_ptr() for table in tables), self.size[1], stop - start)
 
@@ -180,9 +165,8 @@ class _Interpolated:
     def prepare(cls, maps: Tensor, size: Pair, value: str) -> _Interpolated:
         maps = maps if maps.stride(2) == 1 or maps.shape[2] == 1 else maps.contiguous()
         grid, kind = _Grid((maps.shape[1], maps.shape[2]), size), KINDS[maps.dtype]
-        if value == "probabilities":
-            return cls(maps, grid, kind + PROBABILITIES, None)
-        return cls(maps, grid, kind, _dead(maps))
+        plain = value == "probabilities"
+        return cls(maps, grid, kind + PROBABILITIES * plain, None if plain else _dead(maps))
 
     def band(self, start: int, stop: int, out: Tensor) -> Tensor:
         """Label rows start..stop in `out` [C, rows, W], whose rows and columns are adjacent.
@@ -195,14 +179,12 @@ class _Interpolated:
         library, (classes, _, w) = build.library(), self.maps.shape
         assert library is not None
         strides = [stride * self.maps.element_size() for stride in self.maps.stride()[:2]]
-        dead = None if self.dead is None else self.dead.data_ptr()
-        tables = (DECODE_TABLE.ctypes.data, dead)
+        tables = (DECODE_TABLE.ctypes.data, None if self.dead is None else self.dead.data_ptr())
         maps = Maps(self.maps.data_ptr(), self.kind, *strides, classes, w, *tables)
-        steps = self.grid.steps(start, stop)
-        given = (ctypes.byref(maps), ctypes.byref(steps), out.data_ptr(), out.stride(0))
-        if not library.fusion_bilinear(*given):
-            width = self.grid.size[1]
-            raise MemoryError(f"upsample_softmax_average: no room for two rows of {width} pixels")
+        steps = ctypes.byref(self.grid.steps(start, stop))
+        if not library.fusion_bilinear(ctypes.byref(maps), steps, out.data_ptr(), out.stride(0)):
+            size = f"two rows of {self.grid.size[1]} pixels"
+            raise MemoryError(f"upsample_softmax_average: no room for {size}")
         return out
 
 

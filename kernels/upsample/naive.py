@@ -11,14 +11,8 @@ import torch
 from torch import Tensor
 
 from fusion.kernels.arithmetic import NO_SCORE, Fused, bilinear_steps
-from fusion.kernels.average.naive import (
-    added,
-    probabilities,
-    reciprocal,
-    softmax,
-    summary,
-    to_float32,
-)
+from fusion.kernels.average import naive
+from fusion.kernels.average.naive import added, reciprocal, to_float32
 from fusion.kernels.call import Pair, Upsampling
 
 BAND = 32  # label rows at a time, so that memory stays bounded
@@ -50,7 +44,7 @@ def resized(call: Upsampling, m: int, rows: Pair) -> Tensor:
     values = to_float32(call.logits[m])
     if call.values[m] == "probabilities":
         return bilinear(values, call.size, rows)
-    return softmax(bilinear(interpolable(values), call.size, rows), call.temperatures[m])
+    return naive.softmax(bilinear(interpolable(values), call.size, rows), call.temperatures[m])
 
 
 def native_sums(call: Upsampling, group: tuple[int, ...]) -> list[Tensor]:
@@ -58,7 +52,7 @@ def native_sums(call: Upsampling, group: tuple[int, ...]) -> list[Tensor]:
     members: dict[tuple[int, ...], list[int]] = {}
     for m in group:
         members.setdefault(tuple(call.logits[m].shape), []).append(m)
-    return [added([probabilities(call, m) for m in same]) for same in members.values()]
+    return [added(naive.probabilities(call, m) for m in same) for same in members.values()]
 
 
 def upsample(call: Upsampling, band: int = BAND) -> Fused:
@@ -72,9 +66,9 @@ def upsample(call: Upsampling, band: int = BAND) -> Fused:
         for g, group in enumerate(call.groups):
             share = reciprocal(len(group), call.device)
             if native:
-                means.append(added([bilinear(part * share, call.size, rows) for part in sums[g]]))
+                means.append(added(bilinear(part * share, call.size, rows) for part in sums[g]))
             else:
-                means.append(added([resized(call, m, rows) for m in group]) * share)
+                means.append(added(resized(call, m, rows) for m in group) * share)
         place = (..., slice(rows[0] - first, rows[1] - first), slice(None))
-        made.fill(place, summary(torch.stack(means), call.weights, call.outputs))
+        made.fill(place, naive.summary(torch.stack(means), call.weights, call.outputs))
     return made

@@ -15,14 +15,13 @@ operation, so float logits are interpolated to the bits of naive.py.
 
 -inf counts as -1e30 while interpolating, and a native pixel of nothing but -inf as NaN, as in the
 twin. Gap codes are interpolated as -q^2, the rest of their factor comes with the exponent.
-
-Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -32,20 +31,7 @@ from triton import knobs
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import NO_SCORE, Fused, bilinear_steps
 from fusion.kernels.average import triton as native
-from fusion.kernels.call import Call, Pair, Upsampling
-from fusion.kernels.tiles import (
-    CODES,
-    KIND_COUNT,
-    PLAIN,
-    Models,
-    Outputs,
-    Sums,
-    Terms,
-    add_values,
-    close_group,
-    store_outputs,
-    typed_pointer,
-)
+from fusion.kernels.call import Pair, Upsampling
 from fusion.kernels.upsample.cells import Cells, geometry
 
 BAND_BYTES = 32 << 20  # native sums that exist at a time with resize="probabilities"
@@ -88,7 +74,7 @@ def interpolated(
     SLOTS: tl.constexpr,
 ) -> tl.tensor:
     """One model's values [BLOCK_C, CELLS * SLOTS] at label row y."""
-    base = typed_pointer(tl.load(entry), KIND, 1)
+    base = tiles.typed_pointer(tl.load(entry), KIND, 1)
     r = tl.load(entry + 4)
     present = cell < cells
     mask = real & present[None, :, None]
@@ -106,9 +92,9 @@ def interpolated(
     b = tl.load(rows + (upper + right), mask=mask, other=0.0).to(tl.float32)
     c = tl.load(rows + (lower + left), mask=mask, other=0.0).to(tl.float32)
     d = tl.load(rows + (lower + right), mask=mask, other=0.0).to(tl.float32)
-    if KIND == CODES:
+    if KIND == tiles.CODES:
         a, b, c, d = -a * a, -b * b, -c * c, -d * d
-    elif KIND < PLAIN:
+    elif KIND < tiles.PLAIN:
         a, b, c, d = finite_corners(a, b, c, d, real)
     top = a * (1.0 - fx) + b * fx
     bottom = c * (1.0 - fx) + d * fx
@@ -119,7 +105,7 @@ def interpolated(
 def add_interpolated(
     total: tl.tensor,  # [BLOCK_C, CELLS * SLOTS]
     group: tl.tensor,
-    models: Models,
+    models: tiles.Models,
     steps: Cells,
     y: tl.tensor,
     cell: tl.tensor,  # [CELLS]
@@ -136,28 +122,28 @@ def add_interpolated(
     row = tl.arange(0, BLOCK_C)
     real = row[:, None] < CLASSES
     corner_real = row[:, None, None] < CLASSES
-    for KIND in tl.static_range(0, KIND_COUNT):
+    for KIND in tl.static_range(0, tiles.KIND_COUNT):
         if (KIND_SET >> KIND) & 1:
-            first = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND)
-            last = tl.load(models.bounds + group * (KIND_COUNT + 1) + KIND + 1)
+            first = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND)
+            last = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND + 1)
             for m in tl.range(first, last, num_stages=STAGES):
                 z = interpolated(
                     models.address + m * COLUMNS, y, cell, corner_real, steps, cells, height,
                     KIND, BLOCK_C, CELLS, SLOTS,
                 )  # fmt: skip
                 factor = tl.load(models.factor + m * 2)
-                if KIND == CODES:
+                if KIND == tiles.CODES:
                     factor = -factor
                 coefficient = tl.load(models.factor + m * 2 + 1)
-                total = add_values(total, z, factor, coefficient, real, KIND, PEAKED=False)
+                total = tiles.add_values(total, z, factor, coefficient, real, KIND, PEAKED=False)
     return total
 
 
 @triton.jit
 def upsample_average_kernel(
-    models: Models,  # addresses of native pixel (0, 0), strides (elements), resolution r
+    models: tiles.Models,  # addresses of native pixel (0, 0), strides (elements), resolution r
     steps: Cells,
-    outputs: Outputs,  # P = (last - top) * W
+    outputs: tiles.Outputs,  # P = (last - top) * W
     groups: tl.tensor,  # G
     cells: tl.tensor,
     height: tl.tensor,  # H
@@ -170,7 +156,7 @@ def upsample_average_kernel(
     TILE: tl.constexpr,  # scores held by a program, BLOCK_C * CELLS * SLOTS
     SLOTS: tl.constexpr,
     KIND_SET: tl.constexpr,  # bit k: some model is of kind k
-    SEPARATE: tl.constexpr,  # group means are wanted
+    WANTED: tl.constexpr,  # mask of the outputs: what runs is tuned for them
     STAGES: tl.constexpr,
 ) -> None:
     CELLS: tl.constexpr = TILE // BLOCK_C // SLOTS
@@ -184,7 +170,7 @@ def upsample_average_kernel(
     pixel = tl.cast(y - top, tl.int64) * width + column
     pixels = tl.cast(last - top, tl.int64) * width
     scores = tl.zeros([BLOCK_C, CELLS * SLOTS], tl.float32)
-    if not SEPARATE:
+    if outputs.group_means is None:
         scores = add_interpolated(
             scores, 0, models, steps, y, cell, cells, height,
             CLASSES, BLOCK_C, CELLS, SLOTS, KIND_SET, STAGES,
@@ -195,17 +181,14 @@ def upsample_average_kernel(
                 tl.zeros_like(scores), g, models, steps, y, cell, cells, height,
                 CLASSES, BLOCK_C, CELLS, SLOTS, KIND_SET, STAGES,
             )  # fmt: skip
-            scores = close_group(
+            scores = tiles.close_group(
                 scores, sums, g, pixel, inside, pixels, models, outputs, CLASSES, BLOCK_C
             )
-    store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
+    tiles.store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
 
 
 def configurations() -> list[triton.Config]:
-    """16 to 64 scores per thread; the loads are gathers, which no pipeline covers.
-
-    One tile when interpreting.
-    """
+    """16 to 64 scores per thread; the loads are gathers, which no pipeline covers."""
     if knobs.runtime.interpret:
         return [triton.Config({"TILE": 1 << 12, "STAGES": 1})]
     shapes = [(2048, 4), (4096, 4), (8192, 4), (4096, 8), (8192, 8)]
@@ -218,7 +201,7 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
         return configs
     slots = constants["SLOTS"]
     room = {1: 16, 2: 32, 4: 64, 8: 64}[slots]  # scores per thread, beside their corners
-    if constants["SEPARATE"] and slots > 1:
+    if constants["WANTED"] & tiles.GROUP_MEANS and slots > 1:
         room //= 2
     least = max(2, slots) * constants["BLOCK_C"]
     return [c for c in configs if least <= c.kwargs["TILE"] <= room * 32 * c.num_warps]
@@ -226,28 +209,17 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
 
 tuned_upsample_average = triton.autotune(
     configurations(),
-    key=["CLASSES", "KIND_SET", "SLOTS", "SEPARATE"],
+    key=["CLASSES", "KIND_SET", "SLOTS", "WANTED"],
     prune_configs_by={"early_config_prune": fitting},
 )(upsample_average_kernel)
 
 
-@dataclass(frozen=True)
-class Maps:
-    """What a launch interpolates: logits [C, ., w] of a call, cut out of maps [h, w] at origins."""
+class Map(NamedTuple):
+    """What a launch interpolates: values [C, ., w] that are native rows first.. of a map [h, w]."""
 
-    call: Call
-    origins: Sequence[int]
-    shapes: Sequence[Pair]
-    terms: Terms
-
-    def addresses(self, resolutions: Sequence[Pair]) -> list[list[int]]:
-        """Of native pixel (0, 0), as if the whole map existed; strides; index of the resolution."""
-        lines = []
-        for m in self.terms.order:
-            z = self.call.logits[m]
-            pixel = z.data_ptr() - self.origins[m] * z.stride(1) * z.element_size()
-            lines.append([pixel, *z.stride(), resolutions.index(self.shapes[m])])
-        return lines
+    values: Tensor
+    first: int
+    shape: Pair
 
 
 def upsample(call: Upsampling) -> Fused:
@@ -260,74 +232,61 @@ def upsample(call: Upsampling) -> Fused:
     made = call.allocate()
     if call.shape[0] * call.shape[1] == 0:
         return made
-    shapes = [(z.shape[1], z.shape[2]) for z in call.logits]
+    maps = [Map(z, 0, (z.shape[1], z.shape[2])) for z in call.logits]
     sums, weighting = tiles.sums(call), tiles.weighting(call)
     if call.resize == "logits":
-        terms = tiles.terms(call, sums, weighting)
-        launch(Maps(call, [0] * len(shapes), shapes, terms), call, call.rows, made)
+        launch(maps, tiles.terms(call, sums, weighting), call, call.rows, made)
         return made
-    needed = [shape for members in sums for shape in {shapes[m] for m, _ in members}]
+    needed = [shape for members in sums for shape in {maps[m].shape for m, _ in members}]
     for band in bands(call, sum(4 * call.classes * h * w for h, w in needed)):
-        launch(native_sums(call, sums, weighting, band), call, band, made)
+        native_maps, over_maps = native_sums(maps, sums, call, band)
+        added = replace(call.over_maps(len(native_maps)), logits=tuple(z for z, *_ in native_maps))
+        launch(native_maps, tiles.terms(added, over_maps, weighting), call, band, made)
     return made
 
 
-def launch(maps: Maps, call: Upsampling, band: Pair, made: Fused) -> None:
+def launch(
+    maps: Sequence[Map], terms: tiles.Terms, call: Upsampling, band: Pair, made: Fused
+) -> None:
     """Fills label rows `band` of `made`, which holds call.rows."""
-    terms, resolutions = maps.terms, tuple(dict.fromkeys(maps.shapes))
+    resolutions = tuple(dict.fromkeys(shape for *_, shape in maps))
     steps, slots = geometry(resolutions, call.size, call.device)
     cells, height, block = len(steps.column), band[1] - band[0], tiles.block_classes(call.classes)
+    addresses = []
+    for z, first, shape in (maps[m] for m in terms.order):
+        origin = z.data_ptr() - first * z.stride(1) * z.element_size()  # as if all rows existed
+        addresses.append([origin, *z.stride(), resolutions.index(shape)])
 
     def grid(meta: dict[str, int]) -> tuple[int]:
         return (triton.cdiv(cells, meta["TILE"] // block // slots) * height,)
 
     tuned_upsample_average[grid](
-        terms.models(maps.addresses(resolutions), call.device),
-        steps,
-        Outputs(**vars(made)),
-        len(terms.bounds),
-        cells,
-        *call.size,
-        band[0],
-        *call.rows,
-        CLASSES=call.classes,
-        BLOCK_C=block,
+        *(terms.models(addresses, call.device), steps, tiles.Outputs(**vars(made))),
+        *(len(terms.bounds), cells, *call.size, band[0], *call.rows),
         SLOTS=slots,
-        KIND_SET=terms.kind_set,
-        SEPARATE=made.group_means is not None,
-        **tiles.compiler_options(holds_tile=True),
+        **terms.constants(call),
     )
 
 
 def native_sums(
-    call: Upsampling, sums: Sums, weighting: list[tuple[float, float]], band: Pair
-) -> Maps:
-    """For every sum and resolution one map [C, ., w] of probabilities: what rows `band` need."""
-    maps: list[Tensor] = []
-    origins: list[int] = []
-    shapes: list[Pair] = []
-    over_maps: Sums = [[] for _ in sums]
+    maps: Sequence[Map], sums: tiles.Sums, call: Upsampling, band: Pair
+) -> tuple[list[Map], tiles.Sums]:
+    """For every sum and resolution a map of probabilities that rows `band` need; sums over them."""
+    made: list[Map] = []
+    over_maps: tiles.Sums = [[] for _ in sums]
     for members, over in zip(sums, over_maps, strict=True):
-        for h, w in dict.fromkeys(tuple(call.logits[m].shape[1:]) for m, _ in members):
-            same = [(m, c) for m, c in members if tuple(call.logits[m].shape[1:]) == (h, w)]
-            upper, lower, _ = bilinear_steps(h, call.size[0])
+        for shape in dict.fromkeys(maps[m].shape for m, _ in members):
+            same = {m: weight for m, weight in members if maps[m].shape == shape}
+            upper, lower, _ = bilinear_steps(shape[0], call.size[0])
             first, last = int(upper[band[0]]), int(lower[band[1] - 1])
-            part = call.native().subset(
-                [[m] for m, _ in same],
-                weights=tuple(c for _, c in same),
-                logits=tuple(call.logits[m][:, first : last + 1] for m, _ in same),
-                outputs=("probabilities",),
-            )
+            cut = tuple(call.logits[m][:, first : last + 1] for m in same)
+            changes = {"weights": tuple(same.values()), "outputs": ("probabilities",)}
+            part = call.native().subset([[m] for m in same], logits=cut, **changes)
             mean = native.average(part).probabilities
             assert mean is not None
-            over.append((len(maps), sum(c for _, c in same)))
-            maps.append(mean)
-            origins.append(first)
-            shapes.append((h, w))
-    n = len(maps)
-    ones, plain = (1.0,) * n, ("probabilities",) * n
-    added = Call(tuple(maps), ones, tuple((m,) for m in range(n)), ones, plain, call.outputs)
-    return Maps(added, origins, shapes, tiles.terms(added, over_maps, weighting))
+            over.append((len(made), sum(same.values())))
+            made.append(Map(mean, first, shape))
+    return made, over_maps
 
 
 def bands(call: Upsampling, native_bytes: int) -> list[Pair]:

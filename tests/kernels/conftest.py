@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import warnings
+from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
 
 from fusion.kernels import call
+from tests.kernels.inputs import covering
+
+
+def pytest_collection_modifyitems(items):
+    """Interpreted kernels are slow: of a contract's cases enough for every pair of parameters."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        return
+    cases = defaultdict(list)
+    for item in items:
+        alone = (
+            not hasattr(item, "callspec") or item.function.__module__ != "tests.kernels.contract"
+        )
+        cases[item if alone else (item.cls, item.originalname)].append(item)
+    chosen = {item for some in cases.values() for item in covering(some, pairs)}
+    items[:] = [item for item in items if item in chosen]
+
+
+def pairs(item) -> set:
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    values = [(name, str(value)) for name, value in given.items()] or [item]
+    return set(itertools.combinations(values, min(2, len(values))))
 
 
 @pytest.fixture

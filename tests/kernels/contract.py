@@ -18,7 +18,7 @@ import torch
 
 from fusion.kernels.arithmetic import OUTPUTS, Fused
 from fusion.kernels.average import naive as average_naive
-from fusion.kernels.call import Call, Upsampling, check, check_upsampling
+from fusion.kernels.call import RESIZES, Call, Upsampling, check, check_upsampling
 from fusion.kernels.confusion import naive as confusion_naive
 from fusion.kernels.upsample import naive as upsample_naive
 from tests.kernels.inputs import CASES, FLOATS, KINDS, LAYOUTS, SIZES, SOME, VALUES, make
@@ -77,16 +77,18 @@ class AverageContract(Agreement):
         self.agree(got, average_naive.average(full, tile=WHOLE))
         return got
 
+    @pytest.mark.parametrize("outputs", [("labels",), OUTPUTS, ("group_means",)])
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize(("classes", "pixels", "models"), CASES)
-    def test_shapes_and_kinds(self, kind, classes, pixels, models):
+    @pytest.mark.parametrize("case", CASES)
+    def test_shapes_and_kinds(self, kind, case, outputs):
+        classes, pixels, models = case
         logits, values = self.make(kind, models, classes, (pixels,))
         options = {"values": values, "temperatures": [0.5 + 0.4 * (m % 4) for m in range(models)]}
-        halves = [g for g in (list(range(k, models, 2)) for k in range(2)) if g]
-        calls = ((None, ("labels",)), (halves, OUTPUTS), (halves, ("group_means",)))
-        for groups, outputs in calls:
-            weights = [0.0 if k == 1 else 1.0 + 0.4 * k for k in range(len(groups or logits))]
-            self.check(logits, weights, groups=groups, outputs=outputs, **options)
+        if outputs != ("labels",):
+            options["groups"] = [list(range(k, models, 2)) for k in range(min(2, models))]
+        number = len(options.get("groups", logits))
+        weights = [0.0 if k == 1 else 1.0 + 0.4 * k for k in range(number)]
+        self.check(logits, weights, outputs=outputs, **options)
 
     def test_a_whole_map_of_many_tiles(self):
         logits, _ = self.make("float32", 3, 31, (25920,))
@@ -139,17 +141,17 @@ class AverageContract(Agreement):
         view.copy_(self.make("codes", 1, 2, (2, 64))[0][0])
         self.check([view], [1.0], outputs=("labels", "probabilities"))
 
+    @pytest.mark.parametrize("weights", [(1.0, 1.0, 2.0), (1.0, 0.0, 1.0), (1e-8, 1.0, 0.5)])
+    @pytest.mark.parametrize("outputs", [OUTPUTS, SOME[:2]], ids=["groups", "sum"])
     @pytest.mark.parametrize("dtype", FLOATS)
     @pytest.mark.parametrize("value", VALUES)
-    def test_values(self, value, dtype):
+    def test_values(self, value, dtype, outputs, weights):
         logits = [VALUES[value](z).to(dtype) for z in self.make("float32", 3, 9, (200,), seed=1)[0]]
-        for weights in ([1.0, 1.0, 2.0], [1.0, 0.0, 1.0], [1e-8, 1.0, 0.5]):
-            for outputs in (OUTPUTS, SOME[:2]):
-                got = self.check(logits, weights, outputs=outputs)
-            if value == "constant":
-                assert not got.labels.any()
-            if value == "a tile dead":
-                assert got.labels[:40].eq(255).all()
+        got = self.check(logits, weights, outputs=outputs)
+        if value == "constant":
+            assert not got.labels.any()
+        if value == "a tile dead":
+            assert got.labels[:40].eq(255).all()
 
     def test_constant_codes_are_the_lowest_class(self):
         codes = torch.ones(5, 63, dtype=torch.uint8, device=self.device)
@@ -219,64 +221,68 @@ class UpsampleContract(Agreement):
         self.agree(got, upsample_naive.upsample(full, band=WHOLE))
         return got
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
+    @pytest.mark.parametrize("resize", RESIZES)
     @pytest.mark.parametrize("name", SIZES)
-    def test_sizes(self, name, resize):
+    def test_sizes(self, name, resize, outputs):
         shapes, size = SIZES[name]
         logits, values = self.make("mixed", 5, 11, shapes)
         options = {"groups": [[0, 4, 1], [2], [3]], "temperatures": [1.0, 0.4, 2.0, 1.0, 3.0]}
-        options |= {"values": values, "resize": resize}
-        self.check(logits, [1, 2, 0.5], size, outputs=OUTPUTS, **options)
-        self.check(logits, [1, 0, 0.5], size, rows=(1, size[0] - 1), **options)
+        options |= {"values": values, "resize": resize, "outputs": outputs}
+        whole = outputs == OUTPUTS
+        rows = None if whole else (1, size[0] - 1)
+        self.check(logits, [1, 2 if whole else 0, 0.5], size, rows=rows, **options)
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize(("rows", "outputs"), [((1, 4), OUTPUTS), ((3, 6), ("labels",))])
+    @pytest.mark.parametrize("resize", RESIZES)
     @pytest.mark.parametrize("kind", KINDS)
-    def test_kinds(self, kind, resize):
+    def test_kinds(self, kind, resize, rows, outputs):
         shapes, size = SIZES["two resolutions"]
         logits, values = self.make(kind, 3, 7, shapes)
         options = {"groups": [[1], [2, 0]], "values": values, "resize": resize}
-        for rows, outputs in (((1, 4), OUTPUTS), ((3, 6), ("labels",))):
-            self.check(logits, [1, 1.4], size, rows=rows, outputs=outputs, **options)
+        self.check(logits, [1, 1.4], size, rows=rows, outputs=outputs, **options)
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("outputs", [OUTPUTS[:5], ("labels",)], ids=["five", "labels"])
+    @pytest.mark.parametrize("resize", RESIZES)
     @pytest.mark.parametrize("classes", [1, 2, 124, 256, 257, 1000])
-    def test_class_counts(self, classes, resize):
+    def test_class_counts(self, classes, resize, outputs):
         logits, values = self.make("mixed", 2, classes, [(3, 4)])
-        self.check(logits, [1, 2], (7, 9), values=values, resize=resize, outputs=OUTPUTS[:5])
-        self.check(logits, [1, 2], (7, 9), values=values, resize=resize)
+        self.check(logits, [1, 2], (4, 7), values=values, resize=resize, outputs=outputs)
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize(("weights", "outputs"), [((1, 2), OUTPUTS), ((1, 0), SOME[:1])])
+    @pytest.mark.parametrize("resize", RESIZES)
     @pytest.mark.parametrize("dtype", FLOATS)
     @pytest.mark.parametrize("value", VALUES)
-    def test_values(self, value, dtype, resize):
+    def test_values(self, value, dtype, resize, weights, outputs):
         plain, _ = self.make("float32", 2, 9, [(6, 9)], seed=1)
         logits = [VALUES[value](z.flatten(1)).to(dtype).view(z.shape) for z in plain]
-        for weights, outputs in (([1.0, 2.0], OUTPUTS), ([1.0, 0.0], SOME[:1])):
-            self.check(logits, weights, (7, 20), resize=resize, outputs=outputs)
+        self.check(logits, weights, (7, 20), rows=(1, 5), resize=resize, outputs=outputs)
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
-    def test_strides(self, resize):
-        logits, values = self.make("mixed", 5, 6, [(10, 16)])
-        last = [t.movedim(0, -1).contiguous().movedim(-1, 0) for t in logits]
-        sparse = [t[:, ::2, ::3] for t in logits[:3]] + [t.transpose(1, 2) for t in logits[3:]]
-        for strided in (last, sparse):
-            for outputs in (SOME, SOME[:1]):
-                options = {"values": values, "resize": resize, "outputs": outputs}
-                self.check(strided, [1, 1, 1, 2, 2], (9, 17), **options)
+    @pytest.mark.parametrize("layout", ["channels last", "sparse"])
+    @pytest.mark.parametrize("outputs", [SOME, ("labels",)], ids=["some", "labels"])
+    @pytest.mark.parametrize("resize", RESIZES)
+    def test_strides(self, resize, outputs, layout):
+        logits, values = self.make("mixed", 5, 6, [(6, 9)])
+        if layout == "sparse":
+            logits = [t[:, ::2, ::3] for t in logits[:3]] + [t.transpose(1, 2) for t in logits[3:]]
+        else:
+            logits = [t.movedim(0, -1).contiguous().movedim(-1, 0) for t in logits]
+        options = {"values": values, "resize": resize, "outputs": outputs}
+        self.check(logits, [1, 1, 1, 2, 2], (7, 11), **options)
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("resize", RESIZES)
     def test_maps_of_the_label_size_are_not_blurred_by_undefined_neighbours(self, resize):
         logits, _ = self.make("float16", 2, 4, [(6, 9)])
         logits[0][:, 2, 4] = math.nan
         labels = self.check(logits, [1, 1], (6, 9), resize=resize).labels
         assert (labels == 255).nonzero().tolist() == [[2, 4]]
 
-    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("resize", RESIZES)
     @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
     def test_outputs_are_written_whole_and_nothing_beside_them(self, poisoned, resize, outputs):
-        logits, values = self.make("mixed", 4, 11, [(13, 17)])
-        options = {"values": values, "resize": resize, "rows": (2, 29), "outputs": outputs}
-        self.upsample(check_upsampling(logits, [1, 2, 3, 4], (31, 40), **options))
+        logits, values = self.make("mixed", 4, 11, [(7, 9)])
+        options = {"values": values, "resize": resize, "rows": (2, 11), "outputs": outputs}
+        self.upsample(check_upsampling(logits, [1, 2, 3, 4], (12, 20), **options))
 
     def test_no_rows(self):
         logits, _ = self.make("float16", 1, 3, [(4, 4)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -51,6 +53,15 @@ def make(
         z = gap_codes(z) if name == "codes" else (z.softmax(0) if plain else z).to(dtype)
         logits.append(z.to(device))
     return logits, values
+
+
+def covering(cases: Sequence[Any], features: Callable[[Any], set]) -> list[Any]:
+    """Few cases that have, together, every feature of all of them."""
+    missing, chosen = set().union(*map(features, cases)), []
+    while missing:
+        chosen.append(max(cases, key=lambda case: len(features(case) & missing)))
+        missing -= features(chosen[-1])
+    return chosen
 
 
 def masked(z: torch.Tensor, pixels: slice, value: float) -> torch.Tensor:

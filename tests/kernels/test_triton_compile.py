@@ -16,11 +16,19 @@ pytest.importorskip("triton")
 
 from fusion.kernels import compile_table
 from fusion.kernels.compile_table import FLOAT16, SHARED_LIMITS, TARGETS, Compiled
+from tests.kernels.inputs import covering
 
 
 def features(pair) -> set:
     row, target = pair
-    config = (row.kernel, row["SEPARATE"], row["TILE"], row["STAGES"], row["BLOCK_P"], row.warps)
+    config = (
+        row.kernel,
+        "group_means" in row.outputs,
+        row["TILE"],
+        row["STAGES"],
+        row["BLOCK_P"],
+        row.warps,
+    )
     named = [
         config,
         ("kinds", row["KIND_SET"]),
@@ -33,20 +41,9 @@ def features(pair) -> set:
     }
 
 
-def covering(pairs: list) -> list:
-    """Few pairs of row and architecture that have, together, every feature of all of them."""
-    missing = set().union(*map(features, pairs))
-    chosen = []
-    while missing:
-        best = max(pairs, key=lambda pair: len(features(pair) & missing))
-        missing -= features(best)
-        chosen.append(best)
-    return chosen
-
-
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> list[Compiled]:
-    pairs = covering(list(itertools.product(compile_table.table(), TARGETS)))
+    pairs = covering(list(itertools.product(compile_table.table(), TARGETS)), features)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
         return compile_table.compile_pairs(pairs)
@@ -56,7 +53,7 @@ def test_table_names_every_kernel_and_configuration():
     rows = compile_table.table()
     assert {row.kernel for row in rows} == set(compile_table.KERNELS)
     assert {row["CLASSES"] for row in rows} >= {11, 124, 150, 1000}
-    for name, (_, module) in compile_table.KERNELS.items():
+    for name, module in compile_table.KERNELS.items():
         in_table = {
             (row["TILE"] or row["BLOCK_P"], row["STAGES"], row.warps)
             for row in rows

@@ -18,10 +18,11 @@ class TestNaive(AverageContract):
     def average(self, call):
         return naive.average(call, tile=500)
 
+    @pytest.mark.parametrize("outputs", [("labels",), OUTPUTS, ("group_means",)])
     @pytest.mark.parametrize("kind", KINDS)
-    def test_shapes_and_kinds(self, kind):
+    def test_shapes_and_kinds(self, kind, outputs):
         """One shape that has several tiles; the others would be compared with themselves."""
-        super().test_shapes_and_kinds(kind, 11, 1023, 4)
+        super().test_shapes_and_kinds(kind, (11, 1023, 4), outputs)
 
 
 def softmax64(logits: np.ndarray) -> np.ndarray:
