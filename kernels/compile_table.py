@@ -108,7 +108,9 @@ def _rows(kernel: str, **choices: int) -> Iterator[Row]:
         yield Row(kernel, tuple({**choices, **config.kwargs}.items()), config.num_warps)
 
 
-def _averages(kernel: str, classes: int, kinds: int, separate: bool, **more: int) -> Iterator[Row]:
+def _averages(
+    kernel: str, classes: int, kinds: int, separate: bool = False, **more: int
+) -> Iterator[Row]:
     """All outputs where all kinds or group means are wanted, labels alone otherwise."""
     outputs = OUTPUTS if separate else OUTPUTS[:-1] if kinds == ALL else OUTPUTS[:1]
     block, wanted = tiles.block_classes(classes), tiles.mask(outputs)
@@ -123,14 +125,14 @@ def table() -> list[Row]:
     slots = {FLOAT16: 4, BFLOAT16: 2, FLOAT32: 8, CODES: 4, PROBABILITIES: 4, ALL: 1}
     for classes in CLASSES:
         for kinds in (FLOAT16, BFLOAT16, FLOAT32, CODES, ALL):
-            rows += _averages("softmax_average", classes, kinds, False, **aligned)
+            rows += _averages("softmax_average", classes, kinds, **aligned)
         for kinds in (FLOAT16, CODES):
-            rows += _averages("softmax_average", classes, kinds, True, **aligned)
-        rows += _averages("softmax_average", classes, FLOAT16, False, **scattered)
+            rows += _averages("softmax_average", classes, kinds, separate=True, **aligned)
+        rows += _averages("softmax_average", classes, FLOAT16, **scattered)
         for kinds, number in slots.items():
-            rows += _averages("upsample_average", classes, kinds, False, SLOTS=number)
+            rows += _averages("upsample_average", classes, kinds, SLOTS=number)
         for kinds, number in ((FLOAT16, 4), (PROBABILITIES, 1)):
-            rows += _averages("upsample_average", classes, kinds, True, SLOTS=number)
+            rows += _averages("upsample_average", classes, kinds, separate=True, SLOTS=number)
     for groups, matrix in itertools.product((1, 3, 22), (True, False)):
         rows += _rows("contested", GROUPS=groups, MATRIX=matrix)
     return rows + list(_rows("confusion", COPIES=confusion.MOST_COPIES))

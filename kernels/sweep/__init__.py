@@ -51,7 +51,7 @@ class Flips:
 
 def joined(shares: Sequence[Flips], classes: int) -> Flips:
     """Flips of several sets of pixels as one."""
-    shares = [Flips(np.empty(0, FLIP), np.zeros((2, classes), np.int64), True), *shares]
+    shares = [Flips(np.empty(0, FLIP), np.zeros((2, classes), np.int64), complete=True), *shares]
     found = np.concatenate([share.flips for share in shares])
     statistics = np.sum([share.statistics for share in shares], axis=0)
     return Flips(found, statistics, all(share.complete for share in shares))
