@@ -120,8 +120,8 @@ def _averages(
 def table() -> list[Row]:
     """Every kernel x configuration x kinds of value x class count."""
     rows: list[Row] = []
-    aligned = {"ALIGN": 16, "FLAT": True, "UNIT": True}
-    scattered = {"ALIGN": 1, "FLAT": False, "UNIT": False}
+    aligned: dict[str, Any] = {"ALIGN": 16, "FLAT": True, "UNIT": True}
+    scattered: dict[str, Any] = {"ALIGN": 1, "FLAT": False, "UNIT": False}
     slots = {FLOAT16: 4, BFLOAT16: 2, FLOAT32: 8, CODES: 4, PROBABILITIES: 4, ALL: 1}
     for classes in CLASSES:
         for kinds in (FLOAT16, BFLOAT16, FLOAT32, CODES, ALL):
