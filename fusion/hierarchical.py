@@ -43,10 +43,8 @@ class HierarchicalEnsemble(Ensemble):
         from fusion.metrics.evaluation import VideoConfusion
         from fusion.parallel import map_videos
 
-        task, wanted = (
-            VideoConfusion(self.sharing(scheduler), truth),
-            self.scored_videos(truth, videos),
-        )
+        task = VideoConfusion(self.sharing(scheduler), truth)
+        wanted = self.scored_videos(truth, videos)
         matrices = map_videos(task, wanted, scheduler=scheduler, progress=progress)
         return Scores(matrices, self.classes, convention)
 

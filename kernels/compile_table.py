@@ -146,10 +146,8 @@ def _outputs(row: Row) -> Outputs:
 
 
 def _source(row: Row) -> ASTSource:
-    function, types = (
-        getattr(KERNELS[row.kernel], f"{row.kernel}_kernel"),
-        {**TYPES, "outputs": _outputs(row)},
-    )
+    function = getattr(KERNELS[row.kernel], f"{row.kernel}_kernel")
+    types = {**TYPES, "outputs": _outputs(row)}
     if row.kernel == "contested":
         types["targets_ptr"] = "*u16"
     constants: dict[Any, Any] = dict(row.constants)

@@ -228,8 +228,8 @@ def _opened(path: Path) -> Iterator[int]:
     """A plain file in a real folder, for reading: no link is followed, no pipe waited for."""
     if path.parent.is_symlink() or not stat.S_ISREG(path.lstat().st_mode):
         raise ValueError(f"{path.name} is a link or no plain file")
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        yield file.fileno()
+    with files.opened(path, files.PLAIN) as handle:
+        yield handle
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from fusion.ensemble.alignment import common_classes, common_frames, store_tempe
 from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.stream import Band, Fusion
 from fusion.errors import InputError
+from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
 from fusion.stores import LogitStore
 from fusion.text import parse_bytes
@@ -132,7 +133,7 @@ class Ensemble:
     def predict(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Labels [T, H, W] of a video, or of some of its frames, by id; dtype as `label_maps`."""
         maps = [labels for _, labels in self.label_maps(video, frames)]
-        dtype = np.uint8 if len(self.classes) <= 255 else np.uint16
+        dtype = np.min_scalar_type(void_label(len(self.classes)))
         return np.stack(maps) if maps else np.empty((0, *self.size(video)), dtype)
 
     def predict_proba(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:

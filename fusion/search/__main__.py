@@ -34,7 +34,7 @@ EPILOG = """examples:
 
 {methods}
 results: OUT/best.json (an ensemble: fusion.HierarchicalEnsemble.load, fusion.predict),
-OUT/trials.csv (every weighting tried), OUT/search.json (everything printed, scores as fractions),
+OUT/trials.csv (every weighting tried), OUT/search.json (the results printed, scores as fractions),
 OUT/condensed (what the next search on the same data starts from).
 """
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.text import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +35,9 @@ def confusion(targets: Ids, labels: Ids, classes: int, *, ignore: int = 255) -> 
 def check_range(name: str, ids: np.ndarray, classes: int, advice: str) -> None:
     outside = np.unique(ids[(ids < 0) | (ids >= classes)]).tolist()
     if outside:
-        shown = ", ".join(map(str, outside[:10])) + (", ..." if len(outside) > 10 else "")
-        raise InputError(f"confusion: {name} hold {shown} outside 0..{classes - 1}; {advice}")
+        raise InputError(
+            f"confusion: {name} hold {listed(outside)} outside 0..{classes - 1}; {advice}"
+        )
 
 
 def like(ids: Ids, counts: np.ndarray) -> Ids:

@@ -27,7 +27,7 @@ from fusion.kernels.native import bindings
 KERNELS = Path(__file__).parents[1]
 FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno"),
-    *("-fno-trapping-math", "-shared", "-fPIC", f"-I{KERNELS / 'native'}"),
+    *("-fno-trapping-math", "-shared", "-fPIC"),
 )
 TIMEOUT = 300  # seconds
 LAST_LINES = 5  # of what a compiler says
@@ -58,7 +58,10 @@ def _library() -> ctypes.CDLL | None:
 
 def _compiler() -> list[str]:
     name = os.environ.get("CC") or "cc"
-    words = shlex.split(name)
+    try:
+        words = shlex.split(name)
+    except ValueError as error:
+        raise RuntimeError(f"CC={name!r} is no command: {error}") from error
     if not words or shutil.which(words[0]) is None:
         raise RuntimeError(f"there is no C compiler {name!r}")
     return words
@@ -74,7 +77,8 @@ def _built(compiler: list[str]) -> Path:
     target = Path(base) / "segfusion" / name
     if not target.is_file():
         with files.replacing(target) as scratch:  # two processes may build at once
-            command = [*compiler, *FLAGS, "-o", str(scratch), *map(str, sources), "-lm"]
+            places = [f"-I{KERNELS / 'native'}", "-o", str(scratch), *map(str, sources)]
+            command = [*compiler, *FLAGS, *places, "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
     return target
 

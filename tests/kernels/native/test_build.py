@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -69,6 +71,18 @@ def test_a_compiler_that_fails_is_quoted(fresh, monkeypatch):
 
 def test_a_missing_compiler_is_named(fresh, monkeypatch):
     assert "no C compiler '/no/such/cc'" in one_warning(monkeypatch, "/no/such/cc")
+
+
+def test_a_compiler_with_unbalanced_quotes_is_named(fresh, monkeypatch):
+    assert "No closing quotation" in one_warning(monkeypatch, "'cc -O2")
+
+
+def test_checkouts_share_a_build(fresh):
+    """The same sources in another folder are the same build."""
+    shutil.copytree(build.KERNELS, fresh / "copy")
+    other = runpy.run_path(str(fresh / "copy/native/build.py"))
+    assert other["KERNELS"] != build.KERNELS
+    assert other["_built"](["cc"]) == build._built(["cc"])
 
 
 def test_a_compiler_that_hangs_is_given_up(fresh, monkeypatch):
