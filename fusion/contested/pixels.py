@@ -12,6 +12,9 @@ for every w >= 0 the confusion matrix equals the one from the full probabilities
     condensed.miou(weights) [B]; .confusions(weights) [B, C, C]; .confusion(w) [V, C, C]
     condensed.on("cuda").miou(weights)                 the very same numbers, counted on a GPU
 
+With class multipliers b the label is the lowest c that maximises b_c F_c. Condensed with a `reach`
+r, the set serves all of [1/r, r]; each of the three takes `multipliers`, [C] or one row a vector.
+
 Shape letters: G groups, C classes, P pixels, V videos, B weight vectors, k candidates of a pixel.
 """
 
@@ -30,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 from fusion.device import chosen
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
-from fusion.kernels.arithmetic import normalised
+from fusion.kernels.arithmetic import normalised, normalised_multipliers
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
 from fusion.metrics import miou_of_counts
@@ -73,6 +76,11 @@ class VideoPixels:
         """Size of the contested pixels in memory."""
         return sum(bundles(n) * bundle_bytes(k, self.groups) for k, n in self.widths.tolist())
 
+    def fused(self, weights: Floats) -> VideoPixels:
+        """The same in memory with one group, the sum under normalised weights [G]."""
+        runs = tuple(layout.fused(run, weights) for run in self.cut(CUT))
+        return VideoPixels(1, runs, self.constant, self.rows)
+
     def cut(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles."""
         for run in self.spans:
@@ -90,6 +98,7 @@ class Condensed:
         pixels: per video its `VideoPixels`.
         memory: bytes that evaluation may use; pixels that lie on disk are streamed through it.
         device: where labels are counted, "cpu" or a GPU (see `on`).
+        reach: class multipliers may lie in [1 / reach, reach].
     """
 
     groups: tuple[str, ...]
@@ -98,6 +107,7 @@ class Condensed:
     pixels: tuple[VideoPixels, ...]
     memory: int = MEMORY
     device: str = "cpu"
+    reach: float = 1.0
 
     def __repr__(self) -> str:
         sizes = f"{len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes"
@@ -172,19 +182,44 @@ class Condensed:
             raise InputError(str(error)) from error
         return np.array(rows, np.float32).reshape(raw.shape)
 
-    def confusion(self, weights: ArrayLike) -> Ints:
+    def normalised_multipliers(self, multipliers: ArrayLike, vectors: int) -> Floats:
+        """Multipliers [C] or [B, C] as fusion uses them, a row for each of B vectors.
+
+        InputError: what no multipliers can be, or two further apart than `reach` squared, for which
+        dropped classes might have won.
+        """
+        raw, size = np.atleast_2d(np.asarray(multipliers, np.float64)), len(self.classes)
+        try:
+            rows = [normalised_multipliers(row, size) for row in raw.tolist()]
+        except ValueError as error:
+            raise InputError(f"{error}, in the order of the classes") from error
+        ratio = max((max(row) / min(row) for row in rows), default=1.0)
+        if ratio > self.reach**2 * (1 + 1e-6):  # rounding to float32
+            got = f"two differ by a factor {ratio:.4g}"
+            do = f"these pixels were condensed for at most {self.reach**2:g}: give a larger reach"
+            raise InputError(f"multipliers: {got}; {do}")
+        made = np.array(rows, np.float32).reshape(-1, size)
+        return np.ascontiguousarray(np.broadcast_to(made, (vectors, size)))
+
+    def confusion(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
         """Confusion matrices [V, C, C] of every video under one weight vector [G]."""
-        weights = self.normalised(np.asarray(weights, np.float64)[None])
+        weights = np.asarray(weights, np.float64)[None]
         constant = np.stack([pixels.constant for pixels in self.pixels])
-        return self._counts(weights, matrix=True, per_video=True)[:, 0] + constant
+        counts = self._counts(weights, multipliers, matrix=True, per_video=True)
+        return counts[:, 0] + constant
 
-    def confusions(self, weights: ArrayLike) -> Ints:
+    def confusions(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
         """Confusion matrices [B, C, C] of all videos together under weights [B, G]."""
-        return self._counts(self.normalised(weights), matrix=True)[0] + self._constant
+        return self._counts(weights, multipliers, matrix=True)[0] + self._constant
 
-    def miou(self, weights: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
+    def miou(
+        self,
+        weights: ArrayLike,
+        convention: str = "vspw",
+        multipliers: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
         """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan of none."""
-        counts = self._counts(self.normalised(weights), matrix=False)[0]
+        counts = self._counts(weights, multipliers, matrix=False)[0]
         inter, columns = (counts + self.base).transpose(1, 0, 2)
         return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
 
@@ -208,16 +243,36 @@ class Condensed:
         nothing = np.zeros((len(self.classes),) * 2, np.int64)
         return sum((pixels.constant for pixels in self.pixels), start=nothing)
 
-    def _counts(self, weights: Floats, *, matrix: bool, per_video: bool = False) -> Ints:
+    def fused(self, weights: ArrayLike) -> Condensed:
+        """The same set with one group, whose means are the fused scores under weights [G].
+
+        What is left to search is multipliers: equal counts under any, from a G-th of the numbers.
+        """
+        (vector,) = self.normalised(np.asarray(weights, np.float64)[None])
+        pixels = tuple(each.fused(vector) for each in self.pixels)
+        return replace(self, groups=("fused",), pixels=pixels)
+
+    def _counts(
+        self,
+        weights: ArrayLike,
+        multipliers: ArrayLike | None,
+        *,
+        matrix: bool,
+        per_video: bool = False,
+    ) -> Ints:
         """Counts of contested pixels as kernels.contested gives them: [V or 1, B, C or 2, C]."""
-        size = len(self.classes)
+        size, weights, factors = len(self.classes), self.normalised(weights), None
+        if multipliers is not None:
+            factors = self.normalised_multipliers(multipliers, len(weights))
         videos, *shape = len(self.videos) if per_video else 1, size if matrix else 2, size
         step = max(1, COUNTS // (8 * videos * math.prod(shape)))
         total = np.zeros((videos, len(weights), *shape), np.int64)
         for parts in self._placed(per_video):
             for first in range(0, len(weights), step):
                 some = slice(first, first + step)
-                total[:, some] += count(parts, weights[some], size, videos=videos, matrix=matrix)
+                scaled = None if factors is None else factors[some]
+                how: dict[str, Any] = {"videos": videos, "matrix": matrix, "multipliers": scaled}
+                total[:, some] += count(parts, weights[some], size, **how)
         return total
 
     def _placed(self, per_video: bool) -> Iterator[Parts | DeviceParts]:

@@ -26,23 +26,24 @@ import numpy as np
 from fusion import device as devices
 from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
+from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
 from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.stream import Band, Fusion
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
 from fusion.stores import LogitStore
-from fusion.text import parse_bytes
+from fusion.text import listed, parse_bytes
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
+SHOWN_MULTIPLIERS = 4  # in a repr
 StoreLike = str | Path | LogitStore
 Groups = Mapping[str, Sequence[StoreLike]]
 Stores = tuple[LogitStore, ...]
 Opened = Mapping[str, Sequence[LogitStore]]
-Weights = Mapping[str, float] | None
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
@@ -53,6 +54,9 @@ class Ensemble:
         groups: name -> stores (paths or LogitStore), G >= 1 groups of at least one; a store may be
             in several groups.
         weights: name -> number >= 0, missing ones 1; only ratios matter.
+        multipliers: class name -> number > 0 for every class, or C numbers in their order; only
+            ratios matter. Labels are argmax_c b_c F_c, F the fused probabilities, which themselves
+            stay as they are. Default: none.
         resize: "probabilities" fuses at store resolution and interpolates the G group means;
             "logits" interpolates every model's logits first, which costs M / G times more (measured
             difference: benchmarks/README.md).
@@ -73,6 +77,7 @@ class Ensemble:
         groups: Groups,
         weights: Weights = None,
         *,
+        multipliers: Multipliers = None,
         resize: str = "probabilities",
         temperatures: Mapping[str, float] | None = None,
         device: str = "auto",
@@ -82,7 +87,7 @@ class Ensemble:
         if resize not in RESIZE or align not in ALIGN:
             choices = f"choose one of {RESIZE} and one of {ALIGN}"
             raise InputError(f"resize {resize!r}, align {align!r}; {choices}")
-        self.weights = _checked_weights(groups, weights)
+        self.weights = checked_weights(groups, weights)
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
         self.device, self.workers = devices.chosen(device), 1
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
@@ -91,6 +96,7 @@ class Ensemble:
         self._temperature = store_temperatures(self.stores, temperatures or {})
         self.temperatures = tuple(self._temperature.values())
         self.classes = common_classes(self.stores)
+        self.multipliers = checked_multipliers(multipliers, self.classes)
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
 
@@ -98,7 +104,17 @@ class Ensemble:
         sizes = {name: len(stores) for name, stores in self.groups.items()}
         sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
-        return f"{type(self).__name__}({sums}; {data})"
+        return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data})"
+
+    def _said_multipliers(self) -> str:
+        """The classes whose multiplier is furthest from the others', for the repr."""
+        if self.multipliers is None:
+            return ""
+        middle = math.exp(math.fsum(map(math.log, self.multipliers.values())) / len(self.classes))
+        relative = {name: number / middle for name, number in self.multipliers.items()}
+        ranked = sorted(relative, key=lambda name: -abs(math.log(relative[name])))
+        said = (f"{name} {relative[name]:.3g}" for name in ranked)
+        return f"; multipliers {listed(said, SHOWN_MULTIPLIERS)}"
 
     def frames(self, video: str) -> tuple[str, ...]:
         """Frame ids of a video, in stored order."""
@@ -123,7 +139,9 @@ class Ensemble:
     ) -> Iterator[Band]:
         """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
         wanted = list(self.frames(video) if frames is None else frames)
-        fusion = Fusion(self.groups, self.weights, self._temperature, self.resize, self.device)
+        multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
+        numbers = self.weights, self._temperature, multipliers
+        fusion = Fusion(self.groups, *numbers, self.resize, self.device)
         return fusion.bands(video, wanted, self.plan(video, outputs))
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
@@ -137,7 +155,10 @@ class Ensemble:
         return np.stack(maps) if maps else np.empty((0, *self.size(video)), dtype)
 
     def predict_proba(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C."""
+        """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C.
+
+        Multipliers do not change them: labels are argmax_c b_c times these.
+        """
         maps = [fused for _, fused in self._whole_frames(video, frames, "probabilities")]
         shape = (0, len(self.classes), *self.size(video))
         return np.stack(maps) if maps else np.empty(shape, np.float32)
@@ -191,9 +212,13 @@ class Ensemble:
         """The same groups under other weights."""
         return self.regrouped(self.groups, weights)
 
+    def with_multipliers(self, multipliers: Multipliers) -> Self:
+        """The same under other class multipliers, None for none."""
+        return self.regrouped(self.groups, self.weights, multipliers=multipliers)
+
     def singles(self) -> Self:
-        """Every store as a group of its own, named by its model."""
-        return self.regrouped(single_groups(self.stores))
+        """Every store as a group of its own, named by its model; without multipliers."""
+        return self.regrouped(single_groups(self.stores), multipliers=None)
 
     def regrouped(self, groups: Opened, weights: Weights = None, **changed: Any) -> Self:
         """Other groups of these stores, or of some of them, and other constructor options."""
@@ -209,6 +234,7 @@ class Ensemble:
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
         temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "memory": self.memory, "align": self.align}
+        plain["multipliers"] = self.multipliers
         return {**plain, "temperatures": temperatures, "device": str(self.device)}
 
     def save(self, path: str | Path) -> None:
@@ -222,7 +248,9 @@ class Ensemble:
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
-        how = {"weights": self.weights, "resize": self.resize}
+        how: dict[str, Any] = {"weights": self.weights, "resize": self.resize}
+        if self.multipliers is not None:  # files without are read by older versions
+            how["multipliers"] = self.multipliers
         file.write(path, {"groups": groups, **how, **names})
 
     @classmethod
@@ -260,26 +288,6 @@ def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
     """Group names for single stores: the model's name, with the path where two models share one."""
     names = [store.model for store in stores]
     return {s.model if names.count(s.model) == 1 else str(s.path): [s] for s in stores}
-
-
-def _checked_weights(groups: Groups, weights: Weights) -> dict[str, float]:
-    if not isinstance(groups, Mapping) or not groups:
-        raise InputError(f"groups: got {groups!r:.80}; give a dict of name -> list of stores")
-    weights = {} if weights is None else weights
-    if not isinstance(weights, Mapping):
-        raise InputError(f"weights: got {weights!r:.80}; give a dict of group name -> number")
-    unknown = sorted(set(weights) - set(groups))
-    if unknown:
-        raise InputError(f"weights: unknown group {unknown[0]!r}; the groups are {list(groups)}")
-    try:
-        full = {name: float(weights.get(name, 1.0)) for name in groups}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"weights: {error}; give a number per group") from error
-    bad = {name: value for name, value in full.items() if not math.isfinite(value) or value < 0}
-    if bad or not any(full.values()):
-        advice = "give finite numbers >= 0, at least one of them above 0"
-        raise InputError(f"weights: got {bad or full}; {advice}")
-    return full
 
 
 def _opened(name: str, given: Sequence[StoreLike], once: dict[Path, LogitStore]) -> Stores:

@@ -30,8 +30,8 @@ from fusion.stores import LogitStore
 from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 1
-KEYS = ("groups", "weights", "temperatures", "resize")
-TABLES = KEYS[:3]
+KEYS = ("groups", "weights", "temperatures", "multipliers", "resize")
+TABLES = KEYS[:4]
 ADVICE = "give an ensemble.toml or a saved best.json"
 
 
@@ -55,6 +55,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         "groups": {name: place.matching(given) for name, given in document["groups"].items()},
         "weights": document.get("weights"),
         "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
+        "multipliers": document.get("multipliers"),
         "resize": document.get("resize", "probabilities"),
     }
 
@@ -82,6 +83,7 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
                     what = f"not the content the weights of {path} were found on"
                     raise StoreError(f"{store.path}: {what}; search again, or use check=False")
         plain = {key: document[key] for key in ("weights", "resize")}
+        plain["multipliers"] = document.get("multipliers")
         return {**plain, "groups": groups, "temperatures": temperatures}
     except (InputError, StoreError):
         raise

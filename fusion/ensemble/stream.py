@@ -29,6 +29,7 @@ class Fusion:
         groups: name -> stores; a store may be in several.
         weights: per group.
         temperatures: per store.
+        multipliers: per class, None for none.
         resize: as `fusion.kernels.upsample_softmax_average` takes it.
         device: where.
     """
@@ -36,6 +37,7 @@ class Fusion:
     groups: Mapping[str, Sequence[LogitStore]]
     weights: Mapping[str, float]
     temperatures: Mapping[LogitStore, float]
+    multipliers: Sequence[float] | None
     resize: str
     device: torch.device
 
@@ -55,6 +57,7 @@ class Fusion:
             "values": [store.kernel_values for store in entries],
             "resize": self.resize,
             "outputs": plan.outputs,
+            "multipliers": self.multipliers,
         }
         for first in range(0, len(frames), plan.frames):
             batch = frames[first : first + plan.frames]

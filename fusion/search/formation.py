@@ -57,7 +57,9 @@ def score_models(
 ) -> dict[str, Scores]:
     """Scores of each of an ensemble's M models alone, by model name, best first."""
     groups = single_groups(ensemble.stores)
-    alone = [ensemble.regrouped({n: s}).sharing(scheduler) for n, s in groups.items()]
+    alone = [
+        ensemble.regrouped({n: s}, multipliers=None).sharing(scheduler) for n, s in groups.items()
+    ]
     task, videos = partial(single_confusions, alone, truth), ensemble.scored_videos(truth)
     found = map_videos(task, videos, scheduler=scheduler, progress=progress)
     scores = {}

@@ -156,6 +156,15 @@ def runs(block: Block) -> list[Run]:
     return made
 
 
+def fused(run: Run, weights: Floats) -> Run:
+    """The run with one group: sum_g w_g P_g in float32, in the order of the groups."""
+    means = run.means.reshape(-1, run.width, len(weights), LANES)
+    total = np.zeros((len(means), run.width, LANES), np.float32)
+    for g, weight in enumerate(weights):
+        total += weight * means[:, :, g]
+    return run._replace(means=total.ravel())
+
+
 def rows(runs: Sequence[Run], classes: int) -> Ints:
     """int64 [C]: how many pixels have each target."""
     targets = [np.bincount(run.targets[: run.pixels], minlength=classes) for run in runs]

@@ -27,7 +27,14 @@ class Average(ctypes.Structure):
         *((name, N) for name in ("models", "groups", "classes", "pixels", "inner", "tile")),
         *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
         *((name, P) for name in ("exponentials", "gaps", "members", "group_end", "share")),
-        *(("weight", P), ("ignore", N), ("finishes", N), ("labels", P), ("probabilities", P)),
+        *(
+            ("weight", P),
+            ("multipliers", P),
+            ("ignore", N),
+            ("finishes", N),
+            ("labels", P),
+            ("probabilities", P),
+        ),
         *((name, P) for name in ("confidence", "margin", "entropy", "group_means")),
     )
 
@@ -54,13 +61,14 @@ class Steps(ctypes.Structure):
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_average": (INT, (P, N, N, N)),
     "fusion_bilinear": (INT, (P, P, P, N)),
-    "fusion_resized_labels": (INT, (P, N, N, N, N, P, F, P, N, P, P)),
+    "fusion_resized_labels": (INT, (P, N, N, N, N, P, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),
     "fusion_confusion_bytes": (INT, (P, P, N, N, N, P)),
     # contested and sweep: arrays are checked for their type at every call
-    "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), I8, U2, U2, U2, F4, N, I8)),
-    "contested_count": (None, (I8, N, F4, *5 * (N,), I8)),
-    "contested_flips": (N, (I8, N, F8, F8, N, N, D, D, N, FLIPS, I8, F8)),
+    "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), N, I8, U2, U2, U2, F4, N, I8)),
+    "contested_count": (None, (I8, N, F4, P, *5 * (N,), I8)),
+    "contested_flips": (N, (I8, N, F8, F8, P, N, N, D, D, N, FLIPS, I8, F8)),
+    "contested_class_flips": (N, (I8, N, F8, F8, N, N, N, D, D, N, FLIPS, I8)),
     "contested_scan": (None, (FLIPS, N, I8, I8, N, U1, *3 * (D,), F8, F8)),
     "contested_bound": (N, (I8, N, I8, N, F8, N, D, *4 * (I8,), F8)),
 }

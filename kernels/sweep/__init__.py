@@ -32,7 +32,8 @@ NEVER, ALWAYS, WHEN_PREDICTED = 0, 1, 2  # how a class counts in the mean over c
 
 Bytes = NDArray[np.uint8]
 Pair = tuple[float, float]
-Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Ends = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,15 @@ def slack(groups: int) -> float:
     return (groups + 4) * 2.0**-24
 
 
-def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
+def flips(
+    parts: Parts,
+    ends: Ends,
+    classes: int,
+    low: float,
+    high: float,
+    room: int,
+    multipliers: Floats | None = None,
+) -> Flips:
     """Label flips with low < s < high along the segment from ends[0] [G] to ends[1] [G].
 
     Args:
@@ -92,12 +101,51 @@ def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room:
         classes: C.
         low, high: the stretch of the segment.
         room: flips that each thread may keep.
+        multipliers: [C] that scores are multiplied by; None is all ones.
 
     Raises:
         ValueError: pixels that do not go with the groups or classes.
     """
     parts.check(len(ends[0]), classes)
-    return choose("sweep").flips(parts, ends, classes, low, high, room)
+    factors = None if multipliers is None else np.ascontiguousarray(multipliers, np.float64)
+    if factors is not None and factors.shape != (classes,):
+        raise ValueError(f"flips: multipliers {list(factors.shape)}; expected {classes}")
+    return choose("sweep").flips(parts, ends, classes, low, high, room, factors)
+
+
+def class_flips(
+    parts: Parts,
+    weights: Floats,
+    multipliers: Floats,
+    moving: int,
+    low: float,
+    high: float,
+    room: int,
+) -> Flips:
+    """Label flips while one class's multiplier moves: where b_c F_c meets the best other b_d F_d.
+
+    A pixel has one such place at most, whatever the number of its candidates: it is class c beyond
+    it. So one sorted pass knows the objective at every b_c.
+
+    Args:
+        parts: contested pixels.
+        weights: [G].
+        multipliers: [C]; that of the moving class does not matter.
+        moving: class c.
+        low, high: ends of the natural logarithm of b_c; flips lie strictly between.
+        room: flips that each thread may keep.
+
+    Returns:
+        Flips whose `at` are logarithms of b_c.
+
+    Raises:
+        ValueError: pixels that do not go with the groups or classes, or no such class.
+    """
+    parts.check(len(weights), len(multipliers))
+    if not 0 <= moving < len(multipliers):
+        raise ValueError(f"class_flips: class {moving} where there are {len(multipliers)}")
+    arrays = (np.ascontiguousarray(x, np.float64) for x in (weights, multipliers))
+    return choose("sweep").class_flips(parts, *arrays, moving, low, high, room)
 
 
 def scan(

@@ -8,21 +8,66 @@ from numpy.typing import NDArray
 from fusion.kernels.contested.layout import LANES, Parts
 from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
-from fusion.kernels.sweep import FLIP, Bytes, Ends, Flips, Ints, Pair, Undecided, joined, slack
+from fusion.kernels.sweep import (
+    FLIP,
+    Bytes,
+    Ends,
+    Flips,
+    Floats,
+    Ints,
+    Pair,
+    Undecided,
+    joined,
+    slack,
+)
 
 
-def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
+def flips(
+    parts: Parts,
+    ends: Ends,
+    classes: int,
+    low: float,
+    high: float,
+    room: int,
+    multipliers: Floats | None,
+) -> Flips:
     """As `fusion.kernels.sweep.flips`."""
     library, groups = build.library(), len(ends[0])
     assert library is not None
     start, step = (np.ascontiguousarray(x, np.float64) for x in (ends[0], ends[1] - ends[0]))
 
+    factors = None if multipliers is None else multipliers.ctypes.data
+
     def share_flips(table: Ints) -> Flips:
         most = min(room, int(((table[:, 3] - 1) * table[:, 4]).sum()))
         found, statistics = np.empty(most, FLIP), np.zeros((2, classes), np.int64)
-        given = (table, len(table), start, step, groups, classes, low, high, most)
+        given = (table, len(table), start, step, factors, groups, classes, low, high, most)
         scratch = np.empty(2 * parts.widest * LANES)
         number = library.contested_flips(*given, found, statistics, scratch)
+        return Flips(found[:number], statistics, number <= most)
+
+    jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
+    return joined(in_threads(share_flips, jobs), classes)
+
+
+def class_flips(
+    parts: Parts,
+    weights: Floats,
+    multipliers: Floats,
+    moving: int,
+    low: float,
+    high: float,
+    room: int,
+) -> Flips:
+    """As `fusion.kernels.sweep.class_flips`."""
+    library, groups, classes = build.library(), len(weights), len(multipliers)
+    assert library is not None
+
+    def share_flips(table: Ints) -> Flips:
+        most = min(room, int(table[:, 4].sum()))
+        found, statistics = np.empty(most, FLIP), np.zeros((2, classes), np.int64)
+        given = (table, len(table), weights, multipliers, groups, classes, moving, low, high, most)
+        number = library.contested_class_flips(*given, found, statistics)
         return Flips(found[:number], statistics, number <= most)
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]

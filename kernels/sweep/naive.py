@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fusion.kernels import sweep
 from fusion.kernels.contested.layout import Parts
-from fusion.kernels.sweep import Bytes, Ends, Flips, Ints, Pair, Undecided
+from fusion.kernels.sweep import Bytes, Ends, Flips, Floats, Ints, Pair, Undecided
 
 
 def _scores(means: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -18,12 +18,22 @@ def _scores(means: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray
     return total
 
 
-def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
+def flips(
+    parts: Parts,
+    ends: Ends,
+    classes: int,
+    low: float,
+    high: float,
+    room: int,
+    multipliers: Floats | None,
+) -> Flips:
     """As `fusion.kernels.sweep.flips`."""
     found, statistics = [], np.zeros((2, classes), np.int64)
     for _, run in parts.runs:
         targets, names, means = run.lines(len(ends[0]))
-        lines = (_scores(means, weights).tolist() for weights in (ends[0], ends[1] - ends[0]))
+        factors = 1.0 if multipliers is None else multipliers[names]
+        both = (_scores(means, weights) * factors for weights in (ends[0], ends[1] - ends[0]))
+        lines = (each.tolist() for each in both)
         for target, name, height, slope in zip(targets, names, *lines, strict=True):
             now = max(range(run.width), key=lambda j: (height[j] + low * slope[j], slope[j], -j))
             statistics[1, name[now]] += 1
@@ -38,6 +48,36 @@ def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room:
                     break
                 found.append((s, target, name[now], name[following], 0))
                 now = following
+    return Flips(np.array(found[:room], sweep.FLIP), statistics, len(found) <= room)
+
+
+def class_flips(
+    parts: Parts,
+    weights: Floats,
+    multipliers: Floats,
+    moving: int,
+    low: float,
+    high: float,
+    room: int,
+) -> Flips:
+    """As `fusion.kernels.sweep.class_flips`."""
+    found, statistics = [], np.zeros((2, len(multipliers)), np.int64)
+    for _, run in parts.runs:
+        targets, names, means = run.lines(len(weights))
+        scores = _scores(means, weights)
+        for target, name, score in zip(targets, names, scores, strict=True):
+            rest = [j for j in range(run.width) if name[j] != moving]
+            mine = float(score[name == moving].sum())
+            best = max(rest, key=lambda j: (score[j] * multipliers[name[j]], -j), default=None)
+            at = -np.inf if best is None else np.inf
+            if best is not None and mine > 0:
+                other = score[best] * multipliers[name[best]]
+                at = np.log(other / mine) if other > 0 else -np.inf
+            label = moving if at <= low else name[best]
+            statistics[1, label] += 1
+            statistics[0, target] += label == target
+            if low < at < high:
+                found.append((at, target, label, moving, 0))
     return Flips(np.array(found[:room], sweep.FLIP), statistics, len(found) <= room)
 
 

@@ -2,6 +2,8 @@
  * and bounds over a simplex of weights. Everything here is float64 and decides nothing by itself:
  * the caller evaluates what is found in float32, and bounds keep a slack for its rounding.
  * Contract: kernels/sweep/__init__.py; the same, slowly: naive.py. */
+#include <math.h>
+
 #include "kernels.h"
 
 typedef struct {
@@ -19,7 +21,7 @@ static uint16_t class_of(const run_t *run, int64_t pixel, int64_t candidate) {
     return run->classes[(pixel / LANES * run->width + candidate) * LANES + pixel % LANES];
 }
 
-/* ---- flips along w(s) = start + s * step ---- */
+/* ---- flips along w(s) = start + s * step, under multipliers [C] or NULL ---- */
 
 /* Candidate j scores height[j] + s * slope[j]; lanes of a bundle lie side by side, hence [j *
  * LANES]. At equal scores the steeper one wins to the right, of equal lines the lower class. */
@@ -51,8 +53,10 @@ static int64_t overtaker(const double *height, const double *slope, int64_t widt
 
 /* height, slope [k, LANES] of all candidates of the bundle that begins with a pixel. */
 static void lines_of(const run_t *run, int64_t pixel, int64_t groups, const double *restrict start,
-                     const double *restrict step, double *restrict height, double *restrict slope) {
+                     const double *restrict step, const double *restrict multipliers,
+                     double *restrict height, double *restrict slope) {
     const float *restrict means = means_of(run, pixel, groups);
+    const uint16_t *classes = run->classes + pixel * run->width;
     for (int64_t j = 0; j < run->width; j++) {
         double heights[LANES] = {0}, slopes[LANES] = {0};
         for (int64_t g = 0; g < groups; g++)
@@ -60,6 +64,10 @@ static void lines_of(const run_t *run, int64_t pixel, int64_t groups, const doub
                 heights[lane] += start[g] * means[(j * groups + g) * LANES + lane];
                 slopes[lane] += step[g] * means[(j * groups + g) * LANES + lane];
             }
+        for (int lane = 0; multipliers && lane < LANES; lane++) {
+            double factor = multipliers[classes[j * LANES + lane]];
+            heights[lane] *= factor, slopes[lane] *= factor;
+        }
         memcpy(height + j * LANES, heights, sizeof heights);
         memcpy(slope + j * LANES, slopes, sizeof slopes);
     }
@@ -69,14 +77,16 @@ static void lines_of(const run_t *run, int64_t pixel, int64_t groups, const doub
  * number is returned. statistics [2, C] += intersections and predictions just right of low. scratch
  * [2, largest width, LANES]. */
 int64_t contested_flips(const run_t *runs, int64_t count, const double *start, const double *step,
-                        int64_t groups, int64_t classes, double low, double high, int64_t room,
-                        flip_t *flips, int64_t *statistics, double *scratch) {
+                        const double *multipliers, int64_t groups, int64_t classes, double low,
+                        double high, int64_t room, flip_t *flips, int64_t *statistics,
+                        double *scratch) {
     int64_t found = 0;
     for (int64_t r = 0; r < count; r++) {
         const run_t *run = runs + r;
         double *height = scratch, *slope = scratch + run->width * LANES;
         for (int64_t pixel = 0; pixel < run->pixels; pixel++) {
-            if (pixel % LANES == 0) lines_of(run, pixel, groups, start, step, height, slope);
+            if (pixel % LANES == 0)
+                lines_of(run, pixel, groups, start, step, multipliers, height, slope);
             const double *heights = height + pixel % LANES, *slopes = slope + pixel % LANES;
             int64_t now = winner_at(heights, slopes, run->width, low);
             uint16_t target = run->targets[pixel], from = class_of(run, pixel, now);
@@ -88,6 +98,64 @@ int64_t contested_flips(const run_t *runs, int64_t count, const double *start, c
                 if (found < room) flips[found] = (flip_t){s, target, from, to, 0};
                 found++;
                 from = to;
+            }
+        }
+    }
+    return found;
+}
+
+/* ---- flips while one class's multiplier grows ---- */
+
+/* Of every lane of a bundle the score of class `moving` (0: it is no candidate), and of the best
+ * other candidate with its index (the first, hence lowest, of equals; -1: there is none). */
+INLINE void two_best(const run_t *run, int64_t pixel, const double *weights,
+                     const double *multipliers, int64_t groups, int64_t moving, double *mine,
+                     double *best, int64_t *other) {
+    const float *restrict means = means_of(run, pixel, groups);
+    const uint16_t *restrict classes = run->classes + pixel * run->width;
+    for (int lane = 0; lane < LANES; lane++) mine[lane] = 0, best[lane] = -1, other[lane] = -1;
+    for (int64_t j = 0; j < run->width; j++, classes += LANES, means += groups * LANES) {
+        double score[LANES] = {0};
+        for (int64_t g = 0; g < groups; g++)
+            for (int lane = 0; lane < LANES; lane++)
+                score[lane] += weights[g] * means[g * LANES + lane];
+        for (int lane = 0; lane < LANES; lane++) {
+            double scaled = score[lane] * multipliers[classes[lane]];
+            int moves = classes[lane] == moving, higher = !moves & (scaled > best[lane]);
+            mine[lane] = moves ? score[lane] : mine[lane];
+            best[lane] = higher ? scaled : best[lane];
+            other[lane] = higher ? j : other[lane];
+        }
+    }
+}
+
+/* Flips to class `moving` while the logarithm of its multiplier goes from low to high, the others
+ * standing still: at most one a pixel, where its score meets the best other. Flips beyond room are
+ * only counted; their number is returned. statistics [2, C] += counts just right of low. */
+int64_t contested_class_flips(const run_t *runs, int64_t count, const double *weights,
+                              const double *multipliers, int64_t groups, int64_t classes,
+                              int64_t moving, double low, double high, int64_t room, flip_t *flips,
+                              int64_t *statistics) {
+    double mine[LANES], best[LANES];
+    int64_t other[LANES], found = 0;
+    for (int64_t r = 0; r < count; r++) {
+        const run_t *run = runs + r;
+        for (int64_t first = 0; first < run->pixels; first += LANES) {
+            int64_t lanes = run->pixels - first < LANES ? run->pixels - first : LANES;
+            if (groups == 1)
+                two_best(run, first, weights, multipliers, 1, moving, mine, best, other);
+            else two_best(run, first, weights, multipliers, groups, moving, mine, best, other);
+            for (int64_t lane = 0; lane < lanes; lane++) {
+                uint16_t target = run->targets[first + lane], to = (uint16_t)moving, from = to;
+                if (other[lane] >= 0) from = class_of(run, first + lane, other[lane]);
+                /* log of 0 is -inf: nothing else has a score */
+                double at = mine[lane] > 0 ? log(best[lane] / mine[lane]) : INFINITY;
+                uint16_t label = other[lane] < 0 || at <= low ? to : from;
+                statistics[classes + label]++;
+                statistics[label] += label == target;
+                if (label == to || at >= high) continue;
+                if (found < room) flips[found] = (flip_t){at, target, from, to, 0};
+                found++;
             }
         }
     }

@@ -13,6 +13,7 @@ from fusion.contested import Condensed
 from fusion.kernels import sweep
 from fusion.kernels.contested.layout import Parts
 from fusion.kernels.native import build
+from fusion.kernels.native.pool import workers
 from fusion.kernels.sweep import ALWAYS, NEVER, WHEN_PREDICTED, cpu, naive
 from tests.contested.cases import condensed_of, probabilities, some_targets
 from tests.kernels.contested.contract import broken
@@ -37,7 +38,9 @@ def test_compiled_and_naive_are_the_same(groups, classes, levels, seed):
     condensed = condensed_of(means, some_targets(classes, 60, seed), 2)
     (parts,) = condensed.batches()
     ends = tuple(rng.dirichlet(np.ones(groups), 2))
-    fast, slow = (way.flips(parts, ends, classes, 0.1, 0.9, 1 << 20) for way in (cpu, naive))
+    factors = np.exp(rng.normal(size=classes)) if seed % 2 else None
+    given = (ends, classes, 0.1, 0.9, 1 << 20, factors)
+    fast, slow = (way.flips(parts, *given) for way in (cpu, naive))
     assert fast.complete
     assert np.array_equal(fast.flips, slow.flips)
     assert np.array_equal(fast.statistics, slow.statistics)
@@ -54,6 +57,40 @@ def test_compiled_and_naive_are_the_same(groups, classes, levels, seed):
     bounds = [way.bound(parts, whole, corners, classes) for way in (cpu, naive)]
     for name in ("ids", "right", "wrong", "gain"):
         assert np.array_equal(*(getattr(bound, name) for bound in bounds)), name
+
+
+@given(
+    groups=st.integers(1, 4),
+    classes=st.integers(1, 6),
+    levels=st.sampled_from([0, 4]),
+    seed=st.integers(0, 2**31),
+)
+def test_flips_to_a_class_compiled_and_naive_are_the_same(groups, classes, levels, seed):
+    rng = np.random.default_rng(seed)
+    means = probabilities(groups, classes, 60, seed, levels, agree=1.0)
+    condensed = condensed_of(means, some_targets(classes, 60, seed), 2, reach=4.0)
+    (parts,) = condensed.batches()
+    weights, factors = rng.dirichlet(np.ones(groups)), np.exp(rng.normal(size=classes))
+    for moving in range(classes):
+        given = (parts, weights, factors, moving, -1.0, 1.0)
+        fast, slow = (way.class_flips(*given, 1 << 20) for way in (cpu, naive))
+        assert fast.complete
+        for name in ("target", "from", "to"):
+            assert np.array_equal(fast.flips[name], slow.flips[name])
+        # the logarithms are two libraries'
+        np.testing.assert_allclose(fast.flips["at"], slow.flips["at"], rtol=0, atol=1e-14)
+        assert np.array_equal(fast.statistics, slow.statistics)
+        if len(slow.flips) > workers():  # then some thread has two
+            assert not any(way.class_flips(*given, 1).complete for way in (cpu, naive))
+
+
+def test_class_flips_refuse_classes_that_do_not_exist():
+    _, parts = two_pixels()
+    for moving in (-1, 3):
+        with pytest.raises(ValueError, match=rf"class {moving} where there are 3"):
+            sweep.class_flips(parts, np.ones(2) / 2, np.ones(3), moving, -1.0, 1.0, 9)
+    with pytest.raises(ValueError, match=r"multipliers \[2\]; expected 3"):
+        sweep.flips(parts, tuple(np.eye(2)), 3, 0.0, 1.0, 9, np.ones(2))
 
 
 def two_pixels() -> tuple[Condensed, Parts]:
@@ -105,7 +142,7 @@ def test_little_room_is_said():
     ends = np.eye(2)
     everything = sweep.flips(parts, (ends[0], ends[1]), 5, 0.0, 1.0, 1 << 20)
     for way in (cpu, naive):
-        few = way.flips(parts, (ends[0], ends[1]), 5, 0.0, 1.0, 3)
+        few = way.flips(parts, (ends[0], ends[1]), 5, 0.0, 1.0, 3, None)
         assert everything.complete
         assert not few.complete
 
