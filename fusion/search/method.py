@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -52,16 +52,31 @@ class Problem:
     def groups(self) -> tuple[str, ...]:
         return self.condensed.groups
 
-    def trials(self, weights: Iterable[Iterable[float]]) -> list[Trial]:
-        """Weight vectors [B, G] with the mIoU that fusion in float32 gives each."""
+    def trials(
+        self,
+        weights: Iterable[Iterable[float]],
+        multipliers: Sequence[Sequence[float]] | None = None,
+    ) -> list[Trial]:
+        """Weight vectors [B, G], multipliers [B, C], and the mIoU that fusion in float32 gives."""
         points = [tuple(map(float, point)) for point in weights]
-        scores = self.condensed.miou(points, self.convention).tolist() if points else []
-        return list(map(Trial, points, scores))
+        if not points:
+            return []
+        scores = self.condensed.miou(points, self.convention, multipliers).tolist()
+        if multipliers is None:
+            return list(map(Trial, points, scores))
+        return list(map(Trial, points, scores, [tuple(map(float, row)) for row in multipliers]))
 
-    def scores(self, weights: Sequence[float]) -> Scores:
-        """Scores per video under one weight vector [G], with intervals and paired intervals."""
-        matrices = zip(self.condensed.videos, self.condensed.confusion(weights), strict=True)
-        return Scores(dict(matrices), self.condensed.classes, self.convention)
+    def scores(
+        self, weights: Sequence[float], multipliers: Sequence[float] | None = None
+    ) -> Scores:
+        """Scores per video under weights [G] and multipliers [C], with intervals."""
+        confusions = self.condensed.confusion(weights, multipliers)
+        matrices = dict(zip(self.condensed.videos, confusions, strict=True))
+        return Scores(matrices, self.condensed.classes, self.convention)
+
+    def fused(self, weights: Sequence[float]) -> Problem:
+        """The same with one group, the sum under weights [G]: only multipliers are left to find."""
+        return replace(self, condensed=self.condensed.fused(weights), digest=lambda: None)
 
     @property
     def uniform(self) -> Scores:
@@ -75,7 +90,8 @@ class Problem:
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
-        found = (method, self.groups, *best_trial(history), self.convention, tuple(history))
+        best = best_trial(history)
+        found = (method, self.groups, best.weights, best.miou, self.convention, tuple(history))
         return SearchResult(*found, **more)
 
 

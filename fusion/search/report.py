@@ -102,7 +102,7 @@ class Report:
         text = io.StringIO()
         lines = csv.writer(text)
         lines.writerow([*self.found.groups, "miou"])
-        lines.writerows([*weights, miou] for weights, miou in self.found.history)
+        lines.writerows([*trial.weights, trial.miou] for trial in self.found.history)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
 
 

@@ -17,10 +17,14 @@ SHOWN, MOST_WEIGHTS = 4, 5  # trials that a repr shows, and weights of each
 
 
 class Trial(NamedTuple):
-    """One weight vector (raw, in the order of groups) and its mIoU; nan without a scored pixel."""
+    """One weight vector (raw, in the order of groups) and its mIoU; nan without a scored pixel.
+
+    multipliers: of the classes, in their order, where there are any.
+    """
 
     weights: tuple[float, ...]
     miou: float
+    multipliers: tuple[float, ...] | None = None
 
 
 def rank(miou: float) -> float:
@@ -78,7 +82,7 @@ class SearchResult:
             rows.append(("none above", percent(self.certificate["upper_bound"])))
         rows.append(("trials", f"{len(self.history)}, the best of them"))
         best = sorted(self.history, key=lambda trial: -rank(trial.miou))[:SHOWN]
-        rows += [(f"  {percent(miou)}", self._listed(weights)) for weights, miou in best]
+        rows += [(f"  {percent(trial.miou)}", self._listed(trial.weights)) for trial in best]
         head = f"SearchResult by {self.method}, % by {self.convention!r}"
         return "\n".join([head, *(f"  {name:<11} {value}" for name, value in rows)])
 
@@ -102,5 +106,5 @@ class SearchResult:
             "held_out": None if self.held_out is None else or_none(self.held_out),
             "certificate": None if self.certificate is None else dict(self.certificate),
             "notes": dict(self.notes),
-            "history": [[list(weights), or_none(miou)] for weights, miou in self.history],
+            "history": [[list(t.weights), or_none(t.miou)] for t in self.history],
         }

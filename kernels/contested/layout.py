@@ -165,6 +165,17 @@ def fused(run: Run, weights: Floats) -> Run:
     return run._replace(means=total.ravel())
 
 
+def thinned(run: Run, groups: int, step: int) -> Run:
+    """Every `step`-th bundle of a run, the first one included."""
+    sizes, number = bundle_sizes(run.width, groups), bundles(run.pixels)
+    pairs = zip(run.arrays, sizes, strict=True)
+    arrays = [np.ascontiguousarray(a.reshape(-1, size)[::step]).ravel() for a, size in pairs]
+    kept = -(-number // step)
+    ends_full = (number - 1) % step != 0  # the last bundle, which may not be full, is left out
+    rest = 0 if ends_full else number * LANES - run.pixels
+    return Run(run.width, kept * LANES - rest, *arrays)
+
+
 def rows(runs: Sequence[Run], classes: int) -> Ints:
     """int64 [C]: how many pixels have each target."""
     targets = [np.bincount(run.targets[: run.pixels], minlength=classes) for run in runs]

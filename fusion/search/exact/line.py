@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,22 +60,26 @@ def best_on_segment(
     narrowest: float = NARROWEST,
     low: float = 0.0,
     high: float = 1.0,
+    multipliers: ArrayLike | None = None,
 ) -> Stretch:
     """The stretch of highest mIoU between two weight vectors [G] of sum 1; the widest of equals.
 
     narrowest: share of the segment; narrower stretches are passed over. low, high: the part of it
     that is swept; where memory does not hold all flips, its halves one after the other.
+    multipliers: [C], of the classes, the same all along.
     """
     ends = np.asarray(start, np.float64), np.asarray(end, np.float64)
     condensed, threads, classes = problem.condensed, workers(), len(problem.condensed.classes)
     room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * threads))
+    factors = None if multipliers is None else np.asarray(multipliers, np.float64)
     found, held = [], 0
     for pixels in condensed.batches():
-        found.append(sweep.flips(pixels, ends, classes, low, high, room))
+        found.append(sweep.flips(pixels, ends, classes, low, high, room, factors))
         held += len(found[-1].flips)
         full = not found[-1].complete or held > room * threads
         if full and high - low > 4 * narrowest:
-            half = partial(best_on_segment, problem, *ends, narrowest=narrowest)
+            how: dict[str, Any] = {"narrowest": narrowest, "multipliers": multipliers}
+            half = partial(best_on_segment, problem, *ends, **how)
             middle = (low + high) / 2
             halves = half(low=low, high=middle), half(low=middle, high=high)
             return max(halves, key=lambda stretch: stretch.miou)
