@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from fusion.errors import InputError
-from fusion.metrics.bootstrap import Interval, miou_interval
-from fusion.metrics.confusion import class_iou, counts, miou
-from fusion.metrics.objectives import Counts, Floats, objective
+from fusion.metrics.intervals import Interval, miou_interval
+from fusion.metrics.confusion import class_iou, miou
+from fusion.metrics.objectives import Counts, Floats, Objective, counts, objective
 from fusion.text import or_none, percent, table
 
 

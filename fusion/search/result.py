@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fusion.metrics import Scores
-from fusion.metrics.bootstrap import Interval
+from fusion.metrics.intervals import Interval
 from fusion.text import or_none, percent
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3

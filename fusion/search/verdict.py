@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusion.metrics import Scores
-from fusion.metrics.bootstrap import resampled_miou
+from fusion.metrics.intervals import resampled_miou
 from fusion.search.method import Problem
 from fusion.search.result import SearchResult, Trial
 from fusion.text import percent

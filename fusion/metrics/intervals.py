@@ -14,7 +14,7 @@ from functools import reduce
 import numpy as np
 
 from fusion.errors import InputError
-from fusion.metrics.confusion import counts
+from fusion.metrics.objectives import counts
 from fusion.metrics.objectives import Counts, Floats, miou_of_counts
 
 Interval = tuple[float, float]
