@@ -33,7 +33,7 @@ from fusion.errors import InputError
 from fusion.kernels.arithmetic import normalised
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
-from fusion.metrics import miou_of_counts
+from fusion.metrics.objectives import Objective, objective
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
@@ -182,11 +182,37 @@ class Condensed:
         """Confusion matrices [B, C, C] of all videos together under weights [B, G]."""
         return self._counts(self.normalised(weights), matrix=True)[0] + self._constant
 
-    def miou(self, weights: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan of none."""
-        counts = self._counts(self.normalised(weights), matrix=False)[0]
-        inter, columns = (counts + self.base).transpose(1, 0, 2)
-        return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
+    def miou(self, weights: ArrayLike, convention: str | Objective = "vspw") -> NDArray[np.float64]:
+        """The objective [B] under weights [B, G], the value that the matrices give; nan of none.
+
+        convention: a name or an `Objective`; mIoU by default.
+        """
+        wanted, weights = objective(convention), self.normalised(weights)
+        if wanted.per_case:
+            return self._case_scores(weights, wanted)
+        inter, columns = (self._counts(weights, matrix=False)[0] + self.base).transpose(1, 0, 2)
+        return wanted(inter, np.broadcast_to(self.rows, inter.shape), columns)
+
+    def _case_scores(self, weights: Floats, wanted: Objective) -> NDArray[np.float64]:
+        """A per-case objective [B], so many vectors at a time as counts by video leave room for."""
+        rows, scores = self.rows_per_video, [np.zeros(0)]
+        step = max(1, COUNTS // (8 * 2 * rows.size))
+        for first in range(0, len(weights), step):
+            counts = self._counts(weights[first : first + step], matrix=False, per_video=True)
+            inter, columns = (counts + self.base_per_video[:, None]).transpose(2, 1, 0, 3)
+            scores.append(wanted(inter, np.broadcast_to(rows, inter.shape), columns))
+        return np.concatenate(scores)
+
+    @cached_property
+    def base_per_video(self) -> Ints:
+        """int64 [V, 2, C]: `base` of each video."""
+        constant = np.stack([pixels.constant for pixels in self.pixels])
+        return np.stack([np.diagonal(constant, axis1=1, axis2=2), constant.sum(axis=1)], axis=1)
+
+    @cached_property
+    def rows_per_video(self) -> Ints:
+        """int64 [V, C]: `rows` of each video."""
+        return np.stack([pixels.rows + pixels.constant.sum(axis=1) for pixels in self.pixels])
 
     @cached_property
     def base(self) -> Ints:

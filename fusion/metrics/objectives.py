@@ -13,7 +13,7 @@ the row sums r (pixels of each target class) and the column sums c (pixels predi
 | ``fwiou`` | IoU | r_k > 0, each weighted by r_k | Long et al. 2015 (FCN), section 5 |
 | ``dice`` | Dice | r_k > 0 | nobody's script: the dataset's, as ``vspw`` is |
 | ``case-iou`` | IoU | in each case r_k > 0, then cases | per-image mIoU |
-| ``case-dice-monai`` | Dice | in each case r_k > 0, then cases | MONAI DiceMetric(reduction="mean") |
+| ``case-dice-monai`` | Dice | in each case r_k > 0, then cases | MONAI's DiceMetric, "mean" |
 | ``case-dice-nnunet`` | Dice | for each class cases with r_k + c_k > 0, then classes | nnU-Net v2 |
 
 The first five sum the matrices of all cases first; the others never do. A class, case or matrix
@@ -94,7 +94,8 @@ class Objective:
         """As people read it, with the classes where some are chosen: ``dice(car=2, road=1)``."""
         weights = [weight for _, weight in self.chosen]
         plain = set(weights) <= {1.0}
-        shown = [x if plain else f"{x}={w:g}" for x, w in zip(self.labels, weights, strict=True)]
+        said = ["" if plain else f"={np.format_float_positional(w, trim='-')}" for w in weights]
+        shown = [label + weight for label, weight in zip(self.labels, said, strict=True)]
         return f"{self.kind}({', '.join(shown)})" if shown else self.kind
 
     def class_weights(self, classes: int) -> Floats:
@@ -164,16 +165,17 @@ class Objective:
             confusions: int64, rows targets.
             times: [S, V], how often each draw took each video; any weights >= 0.
         """
-        inter, rows, columns = counts(confusions)
-        times = np.asarray(times, np.float64)
+        return self.drawn(*counts(confusions), np.asarray(times, np.float64))
+
+    def drawn(self, inter: Counts, rows: Counts, columns: Counts, times: Floats) -> Floats:
+        """As `resampled`, [..., S] of diagonals, row and column sums [..., V, C]."""
         if self.per_case:
             return self._nested(inter, rows, columns, times)
         # float64 sums of pixel counts are exact below 2^53, so a BLAS's order of adding is hidden
-        return self(*(times @ part.astype(np.float64) for part in (inter, rows, columns)))
+        return self(*(np.matmul(times, part.astype(np.float64)) for part in (inter, rows, columns)))
 
     def cells(self, rows: Counts) -> Cells:
         """What a sweep needs to know of targets [V, C], pixels per video and class."""
-        cases, classes = rows.shape
         rows = rows if self.per_case else rows.sum(axis=0, keepdims=True)
         weights, grid = self._weights(rows), np.indices(rows.shape)
         if self.inner == "cases":  # a class's weight is that of its own mean over cases

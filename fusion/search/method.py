@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from fusion.contested import Condensed
 from fusion.metrics import Scores
-from fusion.metrics.objectives import objective
+from fusion.metrics.objectives import Objective, objective
 from fusion.progress import Progress, silent
 from fusion.search.result import SearchResult, Trial, best_trial
 
@@ -31,17 +31,17 @@ Parse = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: the weights [G] with the highest mIoU on condensed pixels.
+    """What is searched: the weights [G] with the highest objective on condensed pixels.
 
     Args:
         condensed: the pixels, which know groups, classes and videos.
-        convention: which classes the mean is over.
+        convention: the objective: a name in `fusion.metrics.objectives`, or an `Objective`.
         seed: of all that is drawn.
         digest: works out what the data are, for what is kept on disk; None where nobody knows.
     """
 
     condensed: Condensed
-    convention: str = "vspw"
+    convention: str | Objective = "vspw"
     seed: int = 0
     digest: Callable[[], str | None] = lambda: None
 
@@ -49,11 +49,16 @@ class Problem:
         objective(self.convention)
 
     @property
+    def objective(self) -> Objective:
+        """What is maximised."""
+        return objective(self.convention)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         return self.condensed.groups
 
     def trials(self, weights: Iterable[Iterable[float]]) -> list[Trial]:
-        """Weight vectors [B, G] with the mIoU that fusion in float32 gives each."""
+        """Weight vectors [B, G] with the objective that fusion in float32 gives each."""
         points = [tuple(map(float, point)) for point in weights]
         scores = self.condensed.miou(points, self.convention).tolist() if points else []
         return list(map(Trial, points, scores))
@@ -75,7 +80,8 @@ class Problem:
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
-        found = (method, self.groups, *best_trial(history), self.convention, tuple(history))
+        name = self.objective.name
+        found = (method, self.groups, *best_trial(history), name, tuple(history))
         return SearchResult(*found, **more)
 
 

@@ -2,7 +2,7 @@
 
 Along w(s) = (1 - s) a + s b, 0 <= s <= 1, every candidate's score is a line in s and a pixel's
 label follows the upper envelope; at a breakpoint one pixel flips from one class to another and four
-integers change. Sorted by s and cumulated, the flips give the objective at every s from one pass. Over a
+integers change. Sorted by s and cumulated, the flips give a score at every s from one pass. Over a
 simplex of weights scores are linear too, so candidate i beats candidate j everywhere if it does at
 the corners, which bounds intersections and unions of all weights inside.
 
@@ -41,9 +41,9 @@ Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 class Flips:
     """Flips of a segment's stretch.
 
-    flips: [F] of dtype FLIP, unsorted; `case` is the index of the run's video. statistics: int64
-    [V, 2, C], intersections and predictions just right of the low end. complete: false where there were more flips than room; then `flips` is not
-    to be used.
+    flips: [F] of dtype FLIP, unsorted; `case` is the video index of the pixel's run. statistics:
+    int64 [V, 2, C], intersections and predictions just right of the low end. complete: false where
+    there were more flips than room; then `flips` is not to be used.
     """
 
     flips: NDArray[Any]

@@ -40,7 +40,7 @@ def scan(
     outers, best = len(cells.shares), np.empty(3)
     arrays = cells.rows, cells.counted, cells.weights, cells.outer, cells.shares
     sizes, scores = (*cells.rows.shape, outers), np.empty(cells.rows.shape)
-    scratch = scores, np.empty((3, outers)), np.empty(outers, np.int64)
+    scratch = scores, np.empty((3, outers)), np.empty((2, outers), np.int64)
     given = (ordered, len(ordered), *sizes, *arrays, int(cells.dice), statistics)
     library.contested_scan(*given, *ends, narrowest, *scratch, best)
     mean, left, right = best.tolist()
