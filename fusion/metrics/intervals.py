@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fusion.errors import InputError
 from fusion.metrics.objectives import CONVENTIONS, Counts, Floats, Objective, objective

@@ -175,7 +175,9 @@ def test_a_class_that_the_matrices_do_not_have():
 
 
 def test_an_unknown_one_is_named():
-    with pytest.raises(InputError, match="convention: got 'f1'; choose one of vspw, union, all, fw"):
+    with pytest.raises(
+        InputError, match="convention: got 'f1'; choose one of vspw, union, all, fw"
+    ):
         objective("f1")
 
 

@@ -13,7 +13,6 @@ from fusion.search.exact.line import best_on_segment, coordinates, directions, p
 from fusion.search.method import Problem
 from tests.search.simulated import condensed_of, crossings, problem
 
-
 CHOSEN = [
     objective("union", [0, 3]),
     objective("fwiou", {0: 0.3, 2: 5.0}),
