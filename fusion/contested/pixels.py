@@ -36,7 +36,7 @@ from fusion.errors import InputError
 from fusion.kernels.arithmetic import normalised, normalised_multipliers
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
-from fusion.metrics import miou_of_counts
+from fusion.metrics.objectives import Objective, objective
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
@@ -221,13 +221,47 @@ class Condensed:
     def miou(
         self,
         weights: ArrayLike,
-        convention: str = "vspw",
+        convention: str | Objective = "vspw",
         multipliers: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
-        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan of none."""
+        """The objective [B] under weights [B, G], the value that the matrices give; nan of none.
+
+        convention: a name or an `Objective`; mIoU by default.
+        """
+        wanted = objective(convention)
+        if wanted.per_case:
+            return self._case_scores(weights, wanted, multipliers)
         counts = self._counts(weights, multipliers, matrix=False)[0]
         inter, columns = (counts + self.base).transpose(1, 0, 2)
-        return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
+        return wanted(inter, np.broadcast_to(self.rows, inter.shape), columns)
+
+    def _case_scores(
+        self, weights: ArrayLike, wanted: Objective, multipliers: ArrayLike | None
+    ) -> NDArray[np.float64]:
+        """A per-case objective [B], so many vectors at a time as counts by video leave room for."""
+        weights, rows, scores = np.asarray(weights), self.rows_per_video, [np.zeros(0)]
+        factors: Any = None
+        if multipliers is not None:
+            factors = np.broadcast_to(multipliers, (len(weights), len(self.classes)))
+        step = max(1, COUNTS // (8 * 2 * rows.size))
+        for first in range(0, len(weights), step):
+            some = slice(first, first + step)
+            scaled = None if factors is None else factors[some]
+            counts = self._counts(weights[some], scaled, matrix=False, per_video=True)
+            inter, columns = (counts + self.base_per_video[:, None]).transpose(2, 1, 0, 3)
+            scores.append(wanted(inter, np.broadcast_to(rows, inter.shape), columns))
+        return np.concatenate(scores)
+
+    @cached_property
+    def base_per_video(self) -> Ints:
+        """int64 [V, 2, C]: `base` of each video."""
+        constant = np.stack([pixels.constant for pixels in self.pixels])
+        return np.stack([np.diagonal(constant, axis1=1, axis2=2), constant.sum(axis=1)], axis=1)
+
+    @cached_property
+    def rows_per_video(self) -> Ints:
+        """int64 [V, C]: `rows` of each video."""
+        return np.stack([pixels.rows + pixels.constant.sum(axis=1) for pixels in self.pixels])
 
     @cached_property
     def base(self) -> Ints:

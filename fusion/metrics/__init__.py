@@ -7,9 +7,17 @@ when it is called, `confusion` torch.
 
 from fusion.metrics.confusion import class_iou, confusion, miou
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
-from fusion.metrics.objectives import CONVENTIONS, miou_of_counts
+from fusion.metrics.intervals import Gain, bias_corrected
+from fusion.metrics.objectives import (
+    CONVENTIONS,
+    OBJECTIVES,
+    Objective,
+    miou_of_counts,
+    objective,
+)
 from fusion.metrics.scores import Scores
 from fusion.parallel import map_videos
 
-__all__ = ["CONVENTIONS", "VARIANTS", "Scores", "VideoWindows", "stable_windows"]
-__all__ += ["class_iou", "confusion", "map_videos", "miou", "miou_of_counts", "video_consistency"]
+__all__ = ["CONVENTIONS", "OBJECTIVES", "VARIANTS", "Gain", "Objective", "Scores", "VideoWindows"]
+__all__ += ["bias_corrected", "class_iou", "confusion", "map_videos", "miou", "miou_of_counts"]
+__all__ += ["objective", "stable_windows", "video_consistency"]

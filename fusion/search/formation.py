@@ -18,7 +18,7 @@ from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.labels import Labels
-from fusion.metrics import Scores, confusion
+from fusion.metrics import Objective, Scores, confusion
 from fusion.metrics.evaluation import beside_truth
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
@@ -51,7 +51,7 @@ def score_models(
     ensemble: Ensemble,
     truth: Labels,
     *,
-    convention: str = "vspw",
+    convention: str | Objective = "vspw",
     scheduler: str = "threads",
     progress: str | None = None,
 ) -> dict[str, Scores]:
@@ -66,7 +66,7 @@ def score_models(
     for m, name in enumerate(groups):
         matrices = {video: each[m] for video, each in found.items()}
         scores[name] = Scores(matrices, ensemble.classes, convention)
-    return {n: scores[n] for n in sorted(groups, key=lambda n: (-rank(scores[n].miou), n))}
+    return {n: scores[n] for n in sorted(groups, key=lambda n: (-rank(scores[n].score), n))}
 
 
 def auto_groups(

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from fusion.contested import Condensed
 from fusion.metrics import Scores
-from fusion.metrics.objectives import objective
+from fusion.metrics.objectives import Objective, objective
 from fusion.progress import Progress, silent
 from fusion.search.result import SearchResult, Trial, best_trial
 
@@ -31,22 +31,27 @@ Parse = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: the weights [G] with the highest mIoU on condensed pixels.
+    """What is searched: the weights [G] with the highest objective on condensed pixels.
 
     Args:
         condensed: the pixels, which know groups, classes and videos.
-        convention: which classes the mean is over.
+        convention: the objective: a name in `fusion.metrics.objectives`, or an `Objective`.
         seed: of all that is drawn.
         digest: works out what the data are, for what is kept on disk; None where nobody knows.
     """
 
     condensed: Condensed
-    convention: str = "vspw"
+    convention: str | Objective = "vspw"
     seed: int = 0
     digest: Callable[[], str | None] = lambda: None
 
     def __post_init__(self) -> None:
         objective(self.convention)
+
+    @property
+    def objective(self) -> Objective:
+        """What is maximised."""
+        return objective(self.convention)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -91,7 +96,8 @@ class Problem:
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
         best = best_trial(history)
-        found = (method, self.groups, best.weights, best.miou, self.convention, tuple(history))
+        name = self.objective.name
+        found = (method, self.groups, best.weights, best.miou, name, tuple(history))
         return SearchResult(*found, **more)
 
 

@@ -53,7 +53,7 @@ class Report:
         """What the command prints; scores in percent."""
         found, condensed, known = self.found, self.splits[0].condensed, self.found.certificate
         names = [run.name for run in self.splits]
-        miou = {name: {n: percent(s.miou) for n, s in r.items()} for name, r in self.rungs.items()}
+        miou = {name: {n: percent(s.score) for n, s in r.items()} for name, r in self.rungs.items()}
         rows = [(name, *(shown.get(n, "-") for n in names)) for name, shown in miou.items()]
         share = f"{condensed.contested} contested ({100 * condensed.fraction:.1f} %)"
         each = condensed.candidates / max(1, condensed.contested)
@@ -111,7 +111,7 @@ def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _miou(scores: Mapping[str, Scores]) -> dict[str, float | None]:
-    return _plain({name: each.miou for name, each in scores.items()})
+    return _plain({name: each.score for name, each in scores.items()})
 
 
 def _sizes(condensed: Condensed) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fusion.metrics import Scores
-from fusion.metrics.bootstrap import Interval
+from fusion.metrics.intervals import Interval
 from fusion.text import or_none, percent
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
@@ -66,10 +66,9 @@ class SearchResult:
         """Group name to weight."""
         return dict(zip(self.groups, self.vector, strict=True))
 
-    def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
-        """Percentile bootstrap of `miou` over videos, (low, high); (nan, nan) below two videos."""
-        known = self.scores
-        return known.interval(level, samples, seed) if known else (math.nan, math.nan)
+    def interval(self, level: float = 0.95) -> Interval:
+        """Of the score over videos (`Scores.interval`); (nan, nan) below two videos."""
+        return self.scores.interval(level) if self.scores else (math.nan, math.nan)
 
     def __repr__(self) -> str:
         miou, (low, high) = percent(self.miou), self.interval()

@@ -16,7 +16,7 @@ from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import Ensemble, single_groups
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
-from fusion.metrics import Scores
+from fusion.metrics import Objective, Scores
 from fusion.progress import Progress, silent
 from fusion.search.folds import hold_out
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
@@ -44,7 +44,7 @@ class Run:
     ensemble: Ensemble
     truth: Labels
     name: str = "val"
-    convention: str = "vspw"
+    convention: str | Objective = "vspw"
     folds: int | None = 0
     stride: int = 1
     seed: int = 0
@@ -97,7 +97,7 @@ class Run:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
         found = method.search(problem, Workspace(self.progress, self.folder))
-        held = hold_out(problem, method, folds, progress=self.progress).miou if folds else None
+        held = hold_out(problem, method, folds, progress=self.progress).score if folds else None
         ensemble = self.ensemble.with_weights(found.weights)
         scores = problem.scores(found.vector)
         return replace(found, scores=scores, held_out=held, ensemble=ensemble)
@@ -131,7 +131,7 @@ class Run:
             strong = strong or best[0]
             auxiliary = best[1] if auxiliary is None else auxiliary
         auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
-        miou = {name: scores.miou for name, scores in self.singles.items()}
+        miou = {name: scores.score for name, scores in self.singles.items()}
         groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)
         named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
         return replace(self, ensemble=self.ensemble.regrouped(named), known=self.singles)

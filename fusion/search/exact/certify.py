@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fusion.errors import InputError
 from fusion.kernels import sweep
 from fusion.kernels.sweep import Undecided
-from fusion.metrics import miou_of_counts
+from fusion.metrics.objectives import CONVENTIONS, miou_of_counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
 from fusion.search.result import Trial, best_trial
@@ -85,8 +85,12 @@ def certify(
         state: of an earlier call on the same problem, to go on from.
 
     Raises:
-        InputError: more than three groups, pixels that lie on disk, or no scored pixel.
+        InputError: more than three groups, pixels that lie on disk, no scored pixel, or an
+            objective that is none of the three mIoU conventions.
     """
+    if not has_bound(problem):
+        do = f"certify by {', '.join(CONVENTIONS)}, or search without a certificate (gap=None)"
+        raise InputError(f"certify: got {problem.objective.name}, which has no bound; {do}")
     condensed, groups = problem.condensed, len(problem.groups)
     if groups > MOST_GROUPS or not condensed.resident or not condensed.scored:
         got = f"{groups} groups, {condensed.scored} scored pixels, in memory: {condensed.resident}"
@@ -154,6 +158,11 @@ class _BranchAndBound:
         left = upper - self.best.miou
         found = {"gap": left, "upper_bound": upper, **known, "complete": left <= gap}
         return Certified(found, self.best, {"open": still, "settled": self.settled, **known})
+
+
+def has_bound(problem: Problem) -> bool:
+    """Whether `upper_bound` knows the objective: the mIoU conventions, over all classes."""
+    return problem.objective.name in CONVENTIONS
 
 
 def upper_bound(found: Undecided, problem: Problem) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 from fusion import files
 from fusion.errors import InputError, StoreError
+from fusion.metrics.objectives import OBJECTIVES
 from fusion.search.method import Problem
 from fusion.search.result import Trial
 
@@ -72,15 +73,18 @@ def fingerprint(problem: Problem) -> str:
     condensed = problem.condensed
     uniform = condensed.confusion([1.0] * len(problem.groups))
     names = [condensed.groups, condensed.classes, condensed.videos]
-    rules = [*names, problem.convention, problem.seed, VERSION]
+    rules = [*names, problem.objective.name, problem.seed, VERSION]
     return hashlib.sha256(json.dumps(rules).encode() + uniform.tobytes()).hexdigest()
 
 
 def state_file(problem: Problem, folder: Path) -> Path:
     """Its place in a folder: every convention and seed has its own, none is in another's way."""
     place = folder / f"exact-{(problem.digest() or '')[:16]}.json"
-    plain = (problem.convention, problem.seed) == ("vspw", 0)
+    name = problem.objective.name
+    if name not in OBJECTIVES:  # classes in it may hold what a file's name cannot
+        name = hashlib.sha256(name.encode()).hexdigest()[:8]
+    plain = (name, problem.seed) == ("vspw", 0)
     # older versions had the plain name for all conventions and seeds
     with suppress(OSError, ValueError, KeyError, TypeError):
         plain = plain or json.loads(place.read_text())["data"] == fingerprint(problem)
-    return place if plain else place.with_stem(f"{place.stem}-{problem.convention}-{problem.seed}")
+    return place if plain else place.with_stem(f"{place.stem}-{name}-{problem.seed}")

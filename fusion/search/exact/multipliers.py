@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from fusion.contested import Condensed
 from fusion.kernels import sweep
 from fusion.kernels.native.pool import workers
-from fusion.metrics.objectives import objective
 from fusion.search.exact.line import LEAST_FLIPS, best_on_segment, coordinates, pairs
 from fusion.search.method import Problem
 from fusion.search.result import Trial, best_trial
@@ -47,16 +46,18 @@ def best_multiplier(
     """
     condensed, factors = problem.condensed, np.array(trial.multipliers, np.float64)
     weights = np.asarray(condensed.normalised([trial.weights])[0], np.float64)
+    wanted = problem.objective
+    base = condensed.base_per_video if wanted.per_case else condensed.base[None]
     room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * workers()))
-    found = []
-    for pixels in condensed.batches():
-        found.append(sweep.class_flips(pixels, weights, factors, moving, low, high, room))
+    given, found = (weights, factors, moving, low, high, room, len(base)), []
+    for pixels in condensed.batches(wanted.per_case):
+        found.append(sweep.class_flips(pixels, *given))
         if not found[-1].complete and high - low > 4 * NARROWEST:
             middle = (low + high) / 2
             halves = ((low, middle), (middle, high))
             return max(best_multiplier(problem, trial, moving, *half) for half in halves)
-    counted = objective(problem.convention).init(condensed.rows)
-    data = sweep.joined(found, len(factors)), condensed.rows, condensed.base, counted
+    joined = sweep.joined(found, len(factors), len(base))
+    data = joined, wanted.cells(condensed.rows_per_video), base
     value, left, right = sweep.scan(*data, low, high, NARROWEST)
     return value, math.exp((left + right) / 2)
 
