@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.kernels.numbers import DECODE_TABLE, NARROW_VOID, void_label
+from fusion.kernels.numbers import DECODE_TABLE, MOST_RATIO, NARROW_VOID, void_label
 
 NO_SCORE = -1e30  # stands for -inf while interpolating: 0 * -inf would be NaN
 OUTPUTS = ("labels", "probabilities", "confidence", "margin", "entropy", "group_means")
@@ -102,9 +102,6 @@ def normalised(weights: Sequence[float]) -> list[float]:
     largest = max(values)
     total = math.fsum(w / largest for w in values)
     return np.array([w / largest / total for w in values]).astype(np.float32).tolist()
-
-
-MOST_RATIO = 2.0**20  # of two multipliers: products of float32 scores stay normal numbers
 
 
 def normalised_multipliers(multipliers: Sequence[float], classes: int) -> list[float]:

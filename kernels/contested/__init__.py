@@ -35,10 +35,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.kernels.arithmetic import MOST_RATIO
 from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Block, Floats, Ints, Parts
 from fusion.kernels.contested.naive import BadPixel
+from fusion.kernels.numbers import MOST_RATIO
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts

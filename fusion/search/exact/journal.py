@@ -62,10 +62,11 @@ class Journal:
 
     def write(self) -> None:
         if self.path is not None:
-            keys = ("data", "climbed", "step", "current", "found", "certify")
+            kept = {key: getattr(self, key) for key in ("data", "climbed", "step", "certify")}
+            kept["current"] = None if self.current is None else self.current[:2]
+            kept["found"] = [trial[:2] for trial in self.found]
             # compact: an unfinished certificate has thousands of simplexes
-            kept = json.dumps({key: getattr(self, key) for key in keys})
-            files.write_bytes(self.path, kept.encode())
+            files.write_bytes(self.path, json.dumps(kept).encode())
 
 
 def fingerprint(problem: Problem) -> str:
