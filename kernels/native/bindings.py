@@ -43,11 +43,20 @@ class Maps(ctypes.Structure):
 
 
 class Steps(ctypes.Structure):
-    """struct steps of upsample.c."""
+    """struct steps of cells.h."""
 
     _fields_ = (
         *((name, P) for name in ("left", "right", "upper", "lower", "fx", "fy")),
         *((name, N) for name in ("width", "rows")),
+    )
+
+
+class Frame(ctypes.Structure):
+    """struct frame of resized/sums.h."""
+
+    _fields_ = (
+        *((name, P) for name in ("maps", "targets", "steps")),
+        *((name, N) for name in ("models", "classes", "h", "w", "wide")),
     )
 
 
@@ -57,6 +66,8 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_resized_labels": (INT, (P, N, N, N, N, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),
     "fusion_confusion_bytes": (INT, (P, P, N, N, N, P)),
+    "fusion_resized_count": (INT, (P, F8, F8, N, F4, F, N, I8)),
+    "fusion_resized_flips": (N, (P, F8, F4, F, D, D, N, FLIPS, I8)),
     # contested and sweep: arrays are checked for their type at every call
     "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), I8, U2, U2, U2, F4, N, I8)),
     "contested_count": (None, (I8, N, F4, *5 * (N,), I8)),
