@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.contested.source import places, weight_rows
 from fusion.device import chosen
 from fusion.ensemble.plan import Budget
-from fusion.errors import InputError
-from fusion.kernels.arithmetic import normalised
+from fusion.kernels import sweep
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
+from fusion.kernels.sweep import Ends, Flips
 from fusion.metrics import miou_of_counts
 
 if TYPE_CHECKING:
@@ -140,12 +141,7 @@ class Condensed:
 
     def subset(self, videos: Sequence[str]) -> Condensed:
         """The same for some of the videos, no pixel copied. InputError: unknown, twice, none."""
-        place = {video: index for index, video in enumerate(self.videos)}
-        unknown = [video for video in videos if video not in place]
-        if unknown or len(set(videos)) != len(videos) or not videos:
-            got = f"videos {list(videos)[:5]}, unknown {unknown[:5]}"
-            raise InputError(f"subset: {got}; give different ones of the {len(place)} videos")
-        pixels = tuple(self.pixels[place[video]] for video in videos)
+        pixels = tuple(self.pixels[place] for place in places(videos, self.videos))
         return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
@@ -159,18 +155,7 @@ class Condensed:
 
     def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
-        advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
-        try:
-            raw = np.asarray(weights, np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"weights: not one table of numbers ({error}); {advice}") from error
-        if raw.ndim != 2 or raw.shape[1] != len(self.groups):
-            raise InputError(f"weights: got shape {list(raw.shape)}; {advice}")
-        try:
-            rows = [normalised(row) for row in raw.tolist()]
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        return np.array(rows, np.float32).reshape(raw.shape)
+        return weight_rows(weights, self.groups)
 
     def confusion(self, weights: ArrayLike) -> Ints:
         """Confusion matrices [V, C, C] of every video under one weight vector [G]."""
@@ -188,10 +173,32 @@ class Condensed:
         inter, columns = (counts + self.base).transpose(1, 0, 2)
         return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
 
+    def flips(self, ends: Ends, low: float, high: float, room: int) -> Iterator[Flips]:
+        """Label flips with low < s < high along a segment of weights, batch after batch.
+
+        Args:
+            ends: two weight vectors [G] of sum 1.
+            room: flips that each thread may keep of a batch.
+        """
+        for parts in self.batches():
+            yield sweep.flips(parts, ends, len(self.classes), low, high, room)
+
     @cached_property
     def base(self) -> Ints:
         """int64 [2, C]: intersections and predictions per class of the uncontested pixels."""
         return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
+
+    @property
+    def about(self) -> str:
+        """How much of the scored pixels is looked at, for people."""
+        each = self.candidates / max(1, self.contested)
+        share = f"{self.contested} contested ({100 * self.fraction:.1f} %)"
+        return f"{share}, {each:.2f} candidates each"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The same for files."""
+        return {"contested": self.contested, "candidates": self.candidates}
 
     @property
     def budget(self) -> Budget:

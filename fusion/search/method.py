@@ -18,7 +18,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-from fusion.contested import Condensed
+from fusion.contested import Pixels
 from fusion.metrics import Scores
 from fusion.metrics.objectives import objective
 from fusion.progress import Progress, silent
@@ -38,12 +38,14 @@ class Problem:
         convention: which classes the mean is over.
         seed: of all that is drawn.
         digest: works out what the data are, for what is kept on disk; None where nobody knows.
+        evaluate: scores of one weight vector where the pixels' own are not exactly fusion's.
     """
 
-    condensed: Condensed
+    condensed: Pixels
     convention: str = "vspw"
     seed: int = 0
     digest: Callable[[], str | None] = lambda: None
+    evaluate: Callable[[Sequence[float]], Scores] | None = None
 
     def __post_init__(self) -> None:
         objective(self.convention)
@@ -60,6 +62,8 @@ class Problem:
 
     def scores(self, weights: Sequence[float]) -> Scores:
         """Scores per video under one weight vector [G], with intervals and paired intervals."""
+        if self.evaluate is not None:
+            return self.evaluate(weights)
         matrices = zip(self.condensed.videos, self.condensed.confusion(weights), strict=True)
         return Scores(dict(matrices), self.condensed.classes, self.convention)
 

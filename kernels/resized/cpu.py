@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from fusion.kernels.native.pool import in_threads, workers
 from fusion.kernels.resized import Frames
 from fusion.kernels.sweep import FLIP, Flips, joined
 
+MOST_APART = 0.6  # of the weight of vectors that are summed side by side
 SLACK = 2.0**-19  # above the relative rounding of three steps and two products, on both sides
 
 
@@ -51,13 +53,17 @@ def count(
     assert library is not None
     base = weights.min(axis=0)
     more = np.ascontiguousarray(weights - base)  # of whole steps: exact
+    # vectors with too little in common settle nothing together
+    together = len(weights) if 1 - base.sum() <= MOST_APART else 1
 
     def task(share: range) -> Ints:
         counts = np.zeros((len(weights), classes if matrix else 2, classes), np.int64)
-        for t in share:
-            given = (ctypes.byref(views[t]), base, more, len(weights), scale, SLACK, matrix)
-            if not library.fusion_resized_count(*given, counts):
-                raise MemoryError(f"resized: no room for two rows of {len(weights)} sums")
+        for t, first in itertools.product(share, range(0, len(weights), together)):
+            some = slice(first, first + together)
+            sums = (base, more[some], together, scale[some])
+            given = (ctypes.byref(views[t]), *sums, SLACK, matrix, counts[some])
+            if not library.fusion_resized_count(*given):
+                raise MemoryError(f"resized: no room for two rows of {together} sums")
         return counts
 
     shares = in_threads(task, list(views.shares()))
@@ -71,16 +77,18 @@ def flips(
     library, views, classes = build.library(), Views(frames), frames.classes
     assert library is not None
 
-    def task(share: range) -> Flips:
-        found = []
+    most = min(room, frames.targets[0].size * (classes - 1))
+
+    def task(share: range) -> list[Flips]:
+        flips, found = np.empty(most, FLIP), []
         for t in share:
-            most = min(room, frames.targets[t].size * (classes - 1))
-            flips, statistics = np.empty(most, FLIP), np.zeros((2, classes), np.int64)
+            statistics = np.zeros((2, classes), np.int64)
             given = (ctypes.byref(views[t]), ends, scale, SLACK, low, high, most)
             number = library.fusion_resized_flips(*given, flips, statistics)
             if number < 0:
                 raise MemoryError("resized: no room for two rows of two sums")
             found.append(Flips(flips[:number].copy(), statistics, number <= most))
-        return joined(found, classes)
+        return found
 
-    return joined(in_threads(task, list(views.shares())), classes)
+    shares = in_threads(task, list(views.shares()))
+    return joined([flips for share in shares for flips in share], classes)

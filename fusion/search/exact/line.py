@@ -69,8 +69,8 @@ def best_on_segment(
     condensed, threads, classes = problem.condensed, workers(), len(problem.condensed.classes)
     room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * threads))
     found, held = [], 0
-    for pixels in condensed.batches():
-        found.append(sweep.flips(pixels, ends, classes, low, high, room))
+    for flips in condensed.flips(ends, low, high, room):
+        found.append(flips)
         held += len(found[-1].flips)
         full = not found[-1].complete or held > room * threads
         if full and high - low > 4 * narrowest:
