@@ -127,7 +127,7 @@ def scan(
     if highest >= max(1, classes):
         raise ValueError(f"scan: a flip of class {highest} where there are {classes}")
     # equal positions are one group: their order does not matter
-    ordered = found.flips[np.argsort(np.ascontiguousarray(found.flips["at"]))]
+    ordered = choose("sweep").ordered(found.flips)
     statistics = np.ascontiguousarray(found.statistics + base)
     rows, counted = np.ascontiguousarray(rows), np.ascontiguousarray(counted, np.uint8)
     return choose("sweep").scan(ordered, rows, statistics, counted, (low, high), narrowest)

@@ -10,6 +10,8 @@ from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
 from fusion.kernels.sweep import FLIP, Bytes, Ends, Flips, Ints, Pair, Undecided, joined, slack
 
+DIGITS, VALUES = 6, 1 << 11  # of a place's bits: order.c
+
 
 def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
     """As `fusion.kernels.sweep.flips`."""
@@ -27,6 +29,15 @@ def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room:
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
     return joined(in_threads(share_flips, jobs), classes)
+
+
+def ordered(flips: NDArray) -> NDArray:
+    """As `fusion.kernels.sweep.naive.ordered`."""
+    library, made = build.library(), flips.copy()
+    assert library is not None
+    scratch, counts = np.empty_like(made), np.empty(DIGITS * VALUES, np.int64)
+    library.contested_order(made, len(made), scratch, counts)
+    return made
 
 
 def scan(

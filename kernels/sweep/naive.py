@@ -41,6 +41,11 @@ def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room:
     return Flips(np.array(found[:room], sweep.FLIP), statistics, len(found) <= room)
 
 
+def ordered(flips: NDArray) -> NDArray:
+    """Flips by place; of equal places in any order."""
+    return flips[np.argsort(flips["at"])]
+
+
 def scan(
     ordered: NDArray, rows: Ints, statistics: Ints, counted: Bytes, ends: Pair, narrowest: float
 ) -> tuple[float, float, float]:
