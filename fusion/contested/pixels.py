@@ -30,12 +30,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.contested.source import multiplier_rows, places, weight_rows
 from fusion.device import chosen
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
-from fusion.kernels.arithmetic import normalised, normalised_multipliers
+from fusion.kernels import sweep
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
+from fusion.kernels.sweep import Ends, Flips
 from fusion.metrics.objectives import Objective, objective
 
 if TYPE_CHECKING:
@@ -156,12 +158,7 @@ class Condensed:
 
     def subset(self, videos: Sequence[str]) -> Condensed:
         """The same for some of the videos, no pixel copied. InputError: unknown, twice, none."""
-        place = {video: index for index, video in enumerate(self.videos)}
-        unknown = [video for video in videos if video not in place]
-        if unknown or len(set(videos)) != len(videos) or not videos:
-            got = f"videos {list(videos)[:5]}, unknown {unknown[:5]}"
-            raise InputError(f"subset: {got}; give different ones of the {len(place)} videos")
-        pixels = tuple(self.pixels[place[video]] for video in videos)
+        pixels = tuple(self.pixels[place] for place in places(videos, self.videos))
         return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
@@ -175,18 +172,7 @@ class Condensed:
 
     def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
-        advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
-        try:
-            raw = np.asarray(weights, np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"weights: not one table of numbers ({error}); {advice}") from error
-        if raw.ndim != 2 or raw.shape[1] != len(self.groups):
-            raise InputError(f"weights: got shape {list(raw.shape)}; {advice}")
-        try:
-            rows = [normalised(row) for row in raw.tolist()]
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        return np.array(rows, np.float32).reshape(raw.shape)
+        return weight_rows(weights, self.groups)
 
     def normalised_multipliers(self, multipliers: ArrayLike, vectors: int) -> Floats:
         """Multipliers [C] or [B, C] as fusion uses them, a row for each of B vectors.
@@ -194,18 +180,13 @@ class Condensed:
         InputError: what no multipliers can be, or two further apart than `reach` squared, for which
         dropped classes might have won.
         """
-        raw, size = np.atleast_2d(np.asarray(multipliers, np.float64)), len(self.classes)
-        try:
-            rows = [normalised_multipliers(row, size) for row in raw.tolist()]
-        except ValueError as error:
-            raise InputError(f"{error}, in the order of the classes") from error
-        ratio = max((max(row) / min(row) for row in rows), default=1.0)
+        made = multiplier_rows(multipliers, vectors, len(self.classes))
+        ratio = float((made.max(axis=1) / made.min(axis=1)).max(initial=1.0))
         if ratio > self.reach**2 * (1 + 1e-6):  # rounding to float32
             got = f"two differ by a factor {ratio:.4g}"
             do = f"these pixels were condensed for at most {self.reach**2:g}: give a larger reach"
             raise InputError(f"multipliers: {got}; {do}")
-        made = np.array(rows, np.float32).reshape(-1, size)
-        return np.ascontiguousarray(np.broadcast_to(made, (vectors, size)))
+        return made
 
     def confusion(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
         """Confusion matrices [V, C, C] of every video under one weight vector [G]."""
@@ -247,10 +228,14 @@ class Condensed:
         for first in range(0, len(weights), step):
             some = slice(first, first + step)
             scaled = None if factors is None else factors[some]
-            counts = self._counts(weights[some], scaled, matrix=False, per_video=True)
-            inter, columns = (counts + self.base_per_video[:, None]).transpose(2, 1, 0, 3)
+            inter, columns = self.statistics(weights[some], scaled).transpose(2, 1, 0, 3)
             scores.append(wanted(inter, np.broadcast_to(rows, inter.shape), columns))
         return np.concatenate(scores)
+
+    def statistics(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
+        """Intersections and predictions [V, B, 2, C] of every video under weights [B, G]."""
+        counts = self._counts(weights, multipliers, matrix=False, per_video=True)
+        return counts + self.base_per_video[:, None]
 
     @cached_property
     def base_per_video(self) -> Ints:
@@ -263,10 +248,47 @@ class Condensed:
         """int64 [V, C]: `rows` of each video."""
         return np.stack([pixels.rows + pixels.constant.sum(axis=1) for pixels in self.pixels])
 
+    def flips(
+        self,
+        ends: Ends,
+        low: float,
+        high: float,
+        room: int,
+        multipliers: ArrayLike | None = None,
+        *,
+        apart: bool = False,
+    ) -> Iterator[Flips]:
+        """Label flips with low < s < high along a segment of weights, batch after batch.
+
+        Args:
+            ends: two weight vectors [G] of sum 1.
+            low, high: the stretch of the segment.
+            room: flips that each thread may keep of a batch.
+            multipliers: [C], the same all along.
+            apart: every video is a case of its own.
+        """
+        factors = None if multipliers is None else np.asarray(multipliers, np.float64)
+        cases = len(self.videos) if apart else 1
+        for parts in self.batches(apart):
+            given = (parts, ends, len(self.classes), low, high, room)
+            yield sweep.flips(*given, cases, factors)
+
     @cached_property
     def base(self) -> Ints:
         """int64 [2, C]: intersections and predictions per class of the uncontested pixels."""
         return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
+
+    @property
+    def about(self) -> str:
+        """How much of the scored pixels is looked at, for people."""
+        each = self.candidates / max(1, self.contested)
+        share = f"{self.contested} contested ({100 * self.fraction:.1f} %)"
+        return f"{share}, {each:.2f} candidates each"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The same for files."""
+        return {"contested": self.contested, "candidates": self.candidates}
 
     @property
     def budget(self) -> Budget:
@@ -283,11 +305,15 @@ class Condensed:
         nothing = np.zeros((len(self.classes),) * 2, np.int64)
         return sum((pixels.constant for pixels in self.pixels), start=nothing)
 
-    def fused(self, weights: ArrayLike) -> Condensed:
+    def fused(self, weights: ArrayLike, reach: float = 1.0) -> Condensed:
         """The same set with one group, whose means are the fused scores under weights [G].
 
         What is left to search is multipliers: equal counts under any, from a G-th of the numbers.
+        InputError: a `reach` beyond that of this set.
         """
+        if reach > self.reach:
+            got = f"these pixels were condensed for {self.reach:g}"
+            raise InputError(f"multipliers: reach {reach:g}, {got}; condense again")
         (vector,) = self.normalised(np.asarray(weights, np.float64)[None])
         pixels = tuple(each.fused(vector) for each in self.pixels)
         return replace(self, groups=("fused",), pixels=pixels)

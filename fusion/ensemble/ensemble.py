@@ -28,7 +28,7 @@ from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
 from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
 from fusion.ensemble.plan import Plan, make_plan
-from fusion.ensemble.stream import Band, Fusion
+from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
@@ -139,10 +139,24 @@ class Ensemble:
     ) -> Iterator[Band]:
         """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
         wanted = list(self.frames(video) if frames is None else frames)
+        return self._fusion.bands(video, wanted, self.plan(video, outputs))
+
+    def native_means(self, video: str, frames: Sequence[str]) -> Means:
+        """(frame id, group means [G, C, h, w]) at store resolution, which stores must share."""
+        if len(self.native_sizes(video)) > 1:
+            got = f"video {video!r} is stored in {len(self.native_sizes(video))} resolutions"
+            raise InputError(f"native means: {got}; fuse at label resolution instead")
+        return self._fusion.native_means(video, frames, self.plan(video))
+
+    def native_sizes(self, video: str) -> set[tuple[int, int]]:
+        """The resolutions (h, w) in which stores keep a video."""
+        return {store.describe(video).frame_shape[1:] for store in self.stores}
+
+    @property
+    def _fusion(self) -> Fusion:
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
         numbers = self.weights, self._temperature, multipliers
-        fusion = Fusion(self.groups, *numbers, self.resize, self.device)
-        return fusion.bands(video, wanted, self.plan(video, outputs))
+        return Fusion(self.groups, *numbers, self.resize, self.device)
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-from fusion.contested import Condensed
+from fusion.contested import Condensed, Pixels
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Objective, objective
 from fusion.progress import Progress, silent
@@ -27,6 +27,7 @@ from fusion.search.result import SearchResult, Trial, best_trial
 OVER = ("groups", "models")  # what gets a weight
 Arguments = Mapping[str, Any]
 Parse = Callable[..., Any]
+Evaluate = Callable[[Sequence[float], Sequence[float] | None], Scores]
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,18 @@ class Problem:
         convention: the objective: a name in `fusion.metrics.objectives`, or an `Objective`.
         seed: of all that is drawn.
         digest: works out what the data are, for what is kept on disk; None where nobody knows.
+        evaluate: scores of one weight vector where the pixels' own are not exactly fusion's.
+        wide: the same pixels condensed for class multipliers, where these are searched as well.
+        reach: of the multipliers, which lie in [1 / reach, reach]; None for none.
     """
 
-    condensed: Condensed
+    condensed: Pixels
     convention: str | Objective = "vspw"
     seed: int = 0
     digest: Callable[[], str | None] = lambda: None
+    evaluate: Evaluate | None = None
+    wide: Condensed | None = None
+    reach: float | None = None
 
     def __post_init__(self) -> None:
         objective(self.convention)
@@ -75,13 +82,11 @@ class Problem:
         self, weights: Sequence[float], multipliers: Sequence[float] | None = None
     ) -> Scores:
         """Scores per video under weights [G] and multipliers [C], with intervals."""
+        if self.evaluate is not None:
+            return self.evaluate(weights, multipliers)
         confusions = self.condensed.confusion(weights, multipliers)
         matrices = dict(zip(self.condensed.videos, confusions, strict=True))
         return Scores(matrices, self.condensed.classes, self.convention)
-
-    def fused(self, weights: Sequence[float]) -> Problem:
-        """The same with one group, the sum under weights [G]: only multipliers are left to find."""
-        return replace(self, condensed=self.condensed.fused(weights), digest=lambda: None)
 
     @property
     def uniform(self) -> Scores:
@@ -91,7 +96,9 @@ class Problem:
     def subset(self, videos: Sequence[str]) -> Problem:
         """The same on some of the videos: other data, which nothing on disk belongs to."""
         # without digest: a fold must not resume the study or state of the whole
-        return Problem(self.condensed.subset(videos), self.convention, self.seed)
+        wide = self.wide and self.wide.subset(videos)
+        more: dict[str, Any] = {"wide": wide, "reach": self.reach}
+        return Problem(self.condensed.subset(videos), self.convention, self.seed, **more)
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""

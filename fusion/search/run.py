@@ -5,18 +5,22 @@ What costs time is worked out when it is first asked for, and once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fusion import files
-from fusion.contested import Condensed
+from fusion.contested import Maps, Pixels
 from fusion.contested.build import condense_ensemble, data_digest
+from fusion.contested.load import has_maps, load_maps
 from fusion.ensemble import Ensemble, single_groups
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import Objective, Scores
+from fusion.metrics.evaluation import VideoConfusion
+from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.folds import hold_out
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
@@ -56,7 +60,7 @@ class Run:
     known: dict[str, Scores] | None = None
 
     @cached_property
-    def condensed(self) -> Condensed:
+    def condensed(self) -> Pixels:
         return self._condense(self.ensemble, f"condensing {self.name}")
 
     @cached_property
@@ -74,7 +78,19 @@ class Run:
 
     @property
     def problem(self) -> Problem:
-        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest)
+        evaluate = self.evaluate if isinstance(self.condensed, Maps) else None
+        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest, evaluate)
+
+    def evaluate(
+        self, weights: Sequence[float], multipliers: Sequence[float] | None = None
+    ) -> Scores:
+        """Scores of the ensemble under weights [G] and multipliers [C], every label map fused."""
+        named = dict(zip(self.ensemble.groups, weights, strict=True))
+        ensemble = self.ensemble.with_weights(named).with_multipliers(multipliers)
+        ensemble = ensemble.sharing(self.scheduler)
+        task, videos = VideoConfusion(ensemble, self.truth, self.stride), self.condensed.videos
+        matrices = map_videos(task, videos, **self._how("scoring"))
+        return Scores(matrices, self.ensemble.classes, self.convention)
 
     def census(self) -> Census:
         """What the labels hold, counted as this run scores pixels."""
@@ -100,7 +116,8 @@ class Run:
         held = hold_out(problem, method, folds, progress=self.progress).score if folds else None
         ensemble = self.ensemble.with_weights(found.weights)
         scores = problem.scores(found.vector)
-        return replace(found, scores=scores, held_out=held, ensemble=ensemble)
+        more: dict[str, Any] = {"scores": scores, "held_out": held, "ensemble": ensemble}
+        return replace(found, miou=scores.miou, **more)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
@@ -147,8 +164,10 @@ class Run:
             ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
         return replace(self, ensemble=ensemble, truth=truth, name="test", known=None)
 
-    def _condense(self, ensemble: Ensemble, title: str) -> Condensed:
+    def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
         how = self._how(title)
+        if has_maps(ensemble, self.truth):
+            return load_maps(ensemble, self.truth, stride=self.stride, **how)
         return condense_ensemble(ensemble, self.truth, stride=self.stride, cache=self.cache, **how)
 
     def _how(self, title: str) -> dict[str, Any]:

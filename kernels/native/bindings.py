@@ -50,11 +50,20 @@ class Maps(ctypes.Structure):
 
 
 class Steps(ctypes.Structure):
-    """struct steps of upsample.c."""
+    """struct steps of cells.h."""
 
     _fields_ = (
         *((name, P) for name in ("left", "right", "upper", "lower", "fx", "fy")),
         *((name, N) for name in ("width", "rows")),
+    )
+
+
+class Frame(ctypes.Structure):
+    """struct frame of resized/sums.h."""
+
+    _fields_ = (
+        *((name, P) for name in ("maps", "targets", "steps")),
+        *((name, N) for name in ("models", "classes", "h", "w", "wide")),
     )
 
 
@@ -64,11 +73,14 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_resized_labels": (INT, (P, N, N, N, N, P, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),
     "fusion_confusion_bytes": (INT, (P, P, N, N, N, P)),
+    "fusion_resized_count": (INT, (P, F8, F8, N, F4, F, N, I8)),
+    "fusion_resized_flips": (N, (P, F8, F4, F, D, D, N, FLIPS, I8)),
     # contested and sweep: arrays are checked for their type at every call
     "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), N, I8, U2, U2, U2, F4, N, I8)),
     "contested_count": (None, (I8, N, F4, P, *5 * (N,), I8)),
     "contested_flips": (N, (I8, N, F8, F8, P, N, N, D, D, N, FLIPS, I8, F8)),
     "contested_class_flips": (N, (I8, N, F8, F8, N, N, N, D, D, N, FLIPS, I8)),
+    "contested_order": (None, (FLIPS, N, FLIPS, I8)),
     "contested_scan": (
         None,
         (FLIPS, *4 * (N,), I8, U1, F8, I8, F8, N, I8, *3 * (D,), F8, F8, I8, F8),

@@ -51,6 +51,15 @@ class Flips:
     statistics: Ints
     complete: bool
 
+    def of_case(self, case: int, cases: int) -> Flips:
+        """Flips of one case as those of one of `cases`."""
+        found, statistics = (
+            self.flips.copy(),
+            np.zeros((cases, *self.statistics.shape[1:]), np.int64),
+        )
+        found["case"], statistics[case] = case, self.statistics[0]
+        return Flips(found, statistics, self.complete)
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -218,7 +227,7 @@ def scan(
             what = "case" if name == "case" else "class"
             raise ValueError(f"scan: a flip of {what} {highest} where there are {most}")
     # equal positions are one group: their order does not matter
-    ordered = found.flips[np.argsort(np.ascontiguousarray(found.flips["at"]))]
+    ordered = choose("sweep").ordered(found.flips)
     statistics = np.ascontiguousarray(found.statistics + base)
     return choose("sweep").scan(ordered, cells, statistics, (low, high), narrowest)
 

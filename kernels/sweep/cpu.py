@@ -21,6 +21,8 @@ from fusion.kernels.sweep import (
     slack,
 )
 
+DIGITS, VALUES = 6, 1 << 11  # of a place's bits: order.c
+
 
 def flips(
     parts: Parts,
@@ -74,6 +76,15 @@ def class_flips(
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
     return joined(in_threads(share_flips, jobs), classes, cases)
+
+
+def ordered(flips: NDArray) -> NDArray:
+    """As `fusion.kernels.sweep.naive.ordered`."""
+    library, made = build.library(), flips.copy()
+    assert library is not None
+    scratch, counts = np.empty_like(made), np.empty(DIGITS * VALUES, np.int64)
+    library.contested_order(made, len(made), scratch, counts)
+    return made
 
 
 def scan(

@@ -100,6 +100,11 @@ def objective(cells: Cells, statistics: Ints) -> float:
     return float(total / shares) if shares else 0.0
 
 
+def ordered(flips: NDArray) -> NDArray:
+    """Flips by place; of equal places in any order."""
+    return flips[np.argsort(flips["at"])]
+
+
 def scan(
     ordered: NDArray, cells: Cells, statistics: Ints, ends: Pair, narrowest: float
 ) -> tuple[float, float, float]:

@@ -4,12 +4,8 @@
  * Contract: kernels/sweep/__init__.py; the same, slowly: naive.py. */
 #include <math.h>
 
+#include "envelope.h"
 #include "kernels.h"
-
-typedef struct {
-    double at;
-    uint16_t target, from, to, place; /* `case` is a word of C */
-} flip_t;
 
 enum { NEVER = 0, ALWAYS = 1, WHEN_PREDICTED = 2 }; /* how a class counts in the mean */
 
@@ -22,34 +18,6 @@ static uint16_t class_of(const run_t *run, int64_t pixel, int64_t candidate) {
 }
 
 /* ---- flips along w(s) = start + s * step, under multipliers [C] or NULL ---- */
-
-/* Candidate j scores height[j] + s * slope[j]; lanes of a bundle lie side by side, hence [j *
- * LANES]. At equal scores the steeper one wins to the right, of equal lines the lower class. */
-static int64_t winner_at(const double *height, const double *slope, int64_t width, double s) {
-    int64_t best = 0;
-    for (int64_t j = LANES; j < width * LANES; j += LANES) {
-        double difference = height[j] + s * slope[j] - (height[best] + s * slope[best]);
-        if (difference > 0 || (difference == 0 && slope[j] > slope[best])) best = j;
-    }
-    return best / LANES;
-}
-
-/* The candidate that overtakes `now` first after s, and where (before `high`, else -1). Of equal
- * ones the first: it is overtaken by a steeper one at the same place. */
-static int64_t overtaker(const double *height, const double *slope, int64_t width, int64_t now,
-                         double s, double high, double *at) {
-    int64_t next = -1;
-    for (int64_t j = 0; j < width; j++) {
-        double gain = slope[j * LANES] - slope[now * LANES];
-        if (!(gain > 0)) continue;
-        double crossing = (height[now * LANES] - height[j * LANES]) / gain;
-        crossing = crossing > s ? crossing : s;
-        if (crossing >= high) continue;
-        *at = high = crossing;
-        next = j;
-    }
-    return next;
-}
 
 /* height, slope [k, LANES] of all candidates of the bundle that begins with a pixel. */
 static void lines_of(const run_t *run, int64_t pixel, int64_t groups, const double *restrict start,

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.progress import Progress
 from fusion.search.exact.certify import MOST_GROUPS, certify, has_bound
@@ -165,8 +166,10 @@ class _Search:
 
     def certify(self, gap: float, progress: Progress) -> dict[str, Any] | None:
         """The certificate of the best point, after climbing from a better one met on the way."""
-        few = len(self.problem.groups) <= MOST_GROUPS and self.problem.condensed.resident
-        if not few or not has_bound(self.problem):
+        condensed = self.problem.condensed
+        if not isinstance(condensed, Condensed) or not condensed.resident:
+            return None
+        if len(condensed.groups) > MOST_GROUPS or not has_bound(self.problem):
             return None
         if self.late:
             return {"gap": None, "upper_bound": 1.0, "boxes": 0, "seconds": 0.0, "complete": False}

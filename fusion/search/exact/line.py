@@ -75,9 +75,8 @@ def best_on_segment(
     room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * threads))
     factors = None if multipliers is None else np.asarray(multipliers, np.float64)
     found, held = [], 0
-    for pixels in condensed.batches(wanted.per_case):
-        given = (pixels, ends, classes, low, high, room)
-        found.append(sweep.flips(*given, len(base), factors))
+    for flips in condensed.flips(ends, low, high, room, factors, apart=wanted.per_case):
+        found.append(flips)
         held += len(found[-1].flips)
         full = not found[-1].complete or held > room * threads
         if full and high - low > 4 * narrowest:

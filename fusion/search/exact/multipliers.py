@@ -14,73 +14,102 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.contested import Condensed
 from fusion.kernels import sweep
 from fusion.kernels.native.pool import workers
+from fusion.metrics.objectives import Objective
 from fusion.search.exact.line import LEAST_FLIPS, best_on_segment, coordinates, pairs
 from fusion.search.method import Problem
 from fusion.search.result import Trial, best_trial
 
+REACH = 4.0
 NARROWEST = 1e-4  # of a logarithm: what lies between is no choice that other pixels would confirm
 ROUNDS = 20  # of all classes; a handful is usual
 TURNS = 4  # of weights and multipliers
 SAMPLE = 1 << 19  # contested pixels to climb on
 NEAR = 0.1  # logarithm to either side that is left to see on all pixels
 
-Vector = NDArray[np.float64]
+Multipliers = tuple[float, ...]
 
 
-def best_multiplier(
-    problem: Problem, trial: Trial, moving: int, low: float, high: float
-) -> tuple[float, float]:
-    """(objective, multiplier) in the middle of the best stretch of one class's multiplier.
+@dataclass(frozen=True)
+class Line:
+    """The best stretch of one class's multiplier: its middle, and the score that a sweep promises.
 
-    trial: weights [G] and multipliers [C], of which the moving class's does not matter. low, high:
-    ends of its logarithm; where memory does not hold all flips, the halves are swept in turn. The
-    objective is that of the float64 sweep, -1 where no stretch is wide enough.
+    The score is -1 where no stretch is wide enough.
     """
-    condensed, factors = problem.condensed, np.array(trial.multipliers, np.float64)
-    weights = np.asarray(condensed.normalised([trial.weights])[0], np.float64)
-    wanted = problem.objective
-    base = condensed.base_per_video if wanted.per_case else condensed.base[None]
-    room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * workers()))
-    given, found = (weights, factors, moving, low, high, room, len(base)), []
-    for pixels in condensed.batches(wanted.per_case):
-        found.append(sweep.class_flips(pixels, *given))
-        if not found[-1].complete and high - low > 4 * NARROWEST:
-            middle = (low + high) / 2
-            halves = ((low, middle), (middle, high))
-            return max(best_multiplier(problem, trial, moving, *half) for half in halves)
-    joined = sweep.joined(found, len(factors), len(base))
-    data = joined, wanted.cells(condensed.rows_per_video), base
-    value, left, right = sweep.scan(*data, low, high, NARROWEST)
-    return value, math.exp((left + right) / 2)
+
+    score: float
+    multiplier: float
 
 
-def climb_classes(problem: Problem, start: Trial, reach: float, near: float = math.inf) -> Trial:
-    """Class after class from an evaluated trial, until a round changes nothing.
+@dataclass(frozen=True)
+class Classes:
+    """Multipliers of fused pixels: what a climb over the classes moves on.
 
-    near: how far a logarithm may move at a time.
+    pixels: of one group, condensed for `reach`. wanted: what is maximised.
     """
-    best, end = start, math.log(reach)
-    for _ in range(ROUNDS):
-        before = best
-        for moving in range(len(problem.condensed.classes)):
-            assert best.multipliers is not None
-            now = math.log(best.multipliers[moving])
-            low, high = max(-end, now - near), min(end, now + near)
-            value, multiplier = best_multiplier(problem, best, moving, low, high)
-            if value > best.miou:
-                changed = [*best.multipliers[:moving], multiplier, *best.multipliers[moving + 1 :]]
-                best = best_trial([best, *problem.trials([best.weights], [changed])])
-        if best == before:
-            break
-    return best
+
+    pixels: Condensed
+    wanted: Objective
+    reach: float
+
+    def score(self, multipliers: Sequence[float]) -> float:
+        """As fusion in float32 gives it."""
+        return float(self.pixels.miou([[1.0]], self.wanted, multipliers)[0])
+
+    def line(self, multipliers: Sequence[float], moving: int, low: float, high: float) -> Line:
+        """The best of a class's multiplier, the others standing still.
+
+        low, high: ends of its logarithm; where memory does not hold all flips, the halves are
+        swept in turn.
+        """
+        apart, factors = self.wanted.per_case, np.array(multipliers, np.float64)
+        base = self.pixels.base_per_video if apart else self.pixels.base[None]
+        room = max(LEAST_FLIPS, self.pixels.budget.flips // (sweep.FLIP.itemsize * workers()))
+        given, found = (np.ones(1), factors, moving, low, high, room, len(base)), []
+        for parts in self.pixels.batches(apart):
+            found.append(sweep.class_flips(parts, *given))
+            if not found[-1].complete and high - low > 4 * NARROWEST:
+                middle = (low + high) / 2
+                halves = [
+                    self.line(multipliers, moving, *half)
+                    for half in ((low, middle), (middle, high))
+                ]
+                return max(halves, key=lambda half: half.score)
+        cells = self.wanted.cells(self.pixels.rows_per_video)
+        joined = sweep.joined(found, len(factors), len(base))
+        score, left, right = sweep.scan(joined, cells, base, low, high, NARROWEST)
+        return Line(score, math.exp((left + right) / 2))
+
+    def climb(self, start: Sequence[float], near: float = math.inf) -> tuple[float, Multipliers]:
+        """Class after class until a round changes nothing: the score, and the multipliers.
+
+        near: how far a logarithm may move at a time.
+        """
+        best, end = (self.score(start), tuple(start)), math.log(self.reach)
+        for _ in range(ROUNDS):
+            before = best
+            for moving, multiplier in enumerate(best[1]):
+                now = math.log(multiplier)
+                line = self.line(best[1], moving, max(-end, now - near), min(end, now + near))
+                if line.score > best[0]:
+                    changed = (*best[1][:moving], line.multiplier, *best[1][moving + 1 :])
+                    best = max(best, (self.score(changed), changed), key=lambda found: found[0])
+            if best == before:
+                break
+        return best
+
+    def search(self, start: Sequence[float] | None = None) -> tuple[float, Multipliers]:
+        """Climbs on a sample, then on all pixels nearby."""
+        start = [1.0] * len(self.pixels.classes) if start is None else start
+        sample = replace(self, pixels=self.pixels.thinned(SAMPLE))
+        found = sample.climb(start)
+        return found if sample.pixels is self.pixels else self.climb(found[1], NEAR)
 
 
 def climb_weights(problem: Problem, start: Trial) -> Trial:
@@ -100,42 +129,30 @@ def climb_weights(problem: Problem, start: Trial) -> Trial:
     return best
 
 
-def multipliers_for(
-    wide: Condensed, problem: Problem, weights: Sequence[float], *, whole: bool = True
-) -> Trial:
-    """The best multipliers that line searches find under weights [G] that stand still.
+def multiplied(problem: Problem, weights: Sequence[float]) -> Trial:
+    """The best trial with multipliers that climbs from weights [G] lead to.
 
-    wide: the pixels, condensed for the reach of the multipliers. whole: ends on all pixels; else on
-    the sample, whose score is then the trial's.
+    Where the problem has wide pixels, weights move as well, in turn with the multipliers and on a
+    sample of the pixels; multipliers end on all of them, which score the trial.
     """
-    fused = replace(problem, condensed=wide.fused(weights))
-    ones = [[1.0] * len(wide.classes)]
-    sample = replace(fused, condensed=fused.condensed.thinned(SAMPLE))
-    found = climb_classes(sample, sample.trials([(1.0,)], ones)[0], wide.reach)
-    if whole and sample.condensed is not fused.condensed:
-        found = fused.trials([(1.0,)], [found.multipliers or ()])[0]
-        found = climb_classes(fused, found, wide.reach, NEAR)
-    return Trial(tuple(weights), found.miou, found.multipliers)
+    reach, start = problem.reach or REACH, None
+    if problem.wide is not None and len(problem.groups) > 1:
+        found = in_turn(replace(problem, condensed=problem.wide.thinned(SAMPLE)), weights, reach)
+        weights, start = found.weights, found.multipliers
+    pixels = (problem.wide or problem.condensed).fused(weights, reach)
+    score, multipliers = Classes(pixels, problem.objective, reach).search(start)
+    return Trial(tuple(weights), score, multipliers)
 
 
-def in_turn(wide: Condensed, problem: Problem, weights: Sequence[float]) -> Trial:
-    """Multipliers for the weights, weights for the multipliers, until neither moves.
-
-    On the sample; from there multipliers end on all pixels, which score the trial.
-    """
-    sample = replace(problem, condensed=wide.thinned(SAMPLE))
-    ones = [[1.0] * len(wide.classes)]
-    best = sample.trials([weights], ones)[0]
+def in_turn(problem: Problem, weights: Sequence[float], reach: float) -> Trial:
+    """Multipliers for the weights, weights for the multipliers, until neither moves."""
+    ones = [[1.0] * len(problem.condensed.classes)]
+    best = problem.trials([weights], ones)[0]
     for _ in range(TURNS):
         before = best
-        fused = sample.fused(best.weights)
-        moved = climb_classes(fused, Trial((1.0,), best.miou, best.multipliers), wide.reach)
-        best = climb_weights(sample, Trial(best.weights, moved.miou, moved.multipliers))
+        classes = Classes(problem.condensed.fused(best.weights, reach), problem.objective, reach)
+        score, multipliers = classes.climb(best.multipliers or ones[0])
+        best = climb_weights(problem, Trial(best.weights, score, multipliers))
         if best.miou <= before.miou:
             break
-    assert best.multipliers is not None
-    fused = replace(problem, condensed=wide.fused(best.weights))
-    found = fused.trials([(1.0,)], [best.multipliers])[0]
-    if fused.condensed.contested > SAMPLE:
-        found = climb_classes(fused, found, wide.reach, NEAR)
-    return Trial(best.weights, found.miou, found.multipliers)
+    return best

@@ -256,3 +256,18 @@ def test_cells_that_do_not_fit_together_are_refused():
 def test_slack_grows_with_the_groups():
     assert [sweep.slack(g) * 2**24 for g in (1, 3)] == [5, 7]
     assert list(itertools.islice(sweep.every_pixel([]), 1)) == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 1000, 70_000])
+def test_flips_are_ordered_as_they_came(number):
+    """Places of all sizes, the smallest number and both zeros; equal ones keep their order."""
+    rng = np.random.default_rng(number)
+    flips = np.zeros(number, sweep.FLIP)
+    flips["at"] = rng.choice([rng.random(number), 10.0 ** -rng.integers(0, 300, number)])
+    flips["at"][::7] = rng.choice([0.0, -0.0, 5e-324, 0.5, 1.0], len(flips[::7]))
+    flips["target"] = np.arange(number)
+    before = flips.copy()
+    expected = flips[np.argsort(flips["at"], kind="stable")]
+    assert np.array_equal(cpu.ordered(flips), expected)
+    assert np.array_equal(naive.ordered(flips)["at"], expected["at"])
+    assert np.array_equal(flips, before)
