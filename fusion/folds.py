@@ -91,3 +91,6 @@ class Units:
             got = f"{self.text!r} matches nothing of video {part!r}"
             raise InputError(f"units: {got}; give a pattern that every video's name has")
         return name
+
+
+VIDEOS = Units()

@@ -18,10 +18,11 @@ from fusion.contested.cache import CondensedCache, cache_folder
 from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
+from fusion.folds import VIDEOS, Units
 from fusion.kernels import contested
 from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
-from fusion.metrics.evaluation import beside_truth
+from fusion.metrics.evaluation import Parts, beside_truth, part_of, parts_of
 from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class CondenseVideo:
     """The task of one video: its pixels without the scores that no weighting needs.
 
     stride: s takes rows and columns 0, s, 2s, ... cache: where the pixels go instead of back.
-    reach: of the class multipliers that the pixels will serve.
+    reach: of the class multipliers that the pixels will serve. parts: what ids stand for.
     """
 
     ensemble: Ensemble
@@ -112,6 +113,7 @@ class CondenseVideo:
     stride: int
     cache: CondensedCache | None
     reach: float = 1.0
+    parts: Parts | None = None
 
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
@@ -135,11 +137,13 @@ class CondenseVideo:
         """One condensed block for every band of every labelled frame."""
         ensemble, step, classes = self.ensemble, self.stride, len(self.ensemble.classes)
 
+        part = part_of(ensemble, self.truth, self.parts, video)
+
         def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
-            for frame, rows, fused in ensemble.stream(video, frames, ("group_means",)):
+            for frame, rows, fused in ensemble.stream(part.video, frames, ("group_means",)):
                 yield frame, (rows, fused)
 
-        for target, ((first, end), fused) in beside_truth(ensemble, self.truth, video, fuse):
+        for target, ((first, end), fused) in beside_truth(ensemble, self.truth, part, fuse):
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
@@ -161,6 +165,7 @@ def condense_ensemble(
     stride: int = 1,
     cache: str | Path | None = None,
     reach: float = 1.0,
+    units: Units = VIDEOS,
 ) -> Condensed:
     """Condenses the labelled frames of an ensemble's videos, whatever the ensemble's weights.
 
@@ -172,19 +177,21 @@ def condense_ensemble(
         cache: a folder in which the condensed videos are kept, under the digest of all that they
             depend on: found there, they are not built again, and an interrupted build goes on.
         reach: class multipliers may then lie in [1 / reach, reach]; 1 for none.
+        units: whose parts are the set's `videos`.
     """
     if not 1 <= reach <= MOST_REACH:
         do = f"give r from 1 to {MOST_REACH} for multipliers in [1/r, r]"
         raise InputError(f"multipliers: reach {reach}; {do}")
     if stride < 1:
         raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
-    videos, worker = ensemble.scored_videos(truth), ensemble.sharing(scheduler)
+    parts = parts_of(ensemble, truth, units, ensemble.scored_videos(truth))
+    videos, worker = tuple(parts), ensemble.sharing(scheduler)
     groups, classes, memory = tuple(ensemble.groups), ensemble.classes, ensemble.memory
     kept = None
     if cache is not None:
-        digest = data_digest(ensemble, truth, stride, reach)
+        digest = data_digest(ensemble, truth, stride, reach, units)
         kept = CondensedCache(cache_folder(Path(cache), digest), digest, groups, classes)
-    task = CondenseVideo(worker, truth, stride, kept, reach)
+    task = CondenseVideo(worker, truth, stride, kept, reach, parts)
     missing = videos if kept is None else kept.missing(videos)
     done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
     if kept is not None:
@@ -194,7 +201,13 @@ def condense_ensemble(
     return made.on(str(ensemble.device))
 
 
-def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1, reach: float = 1.0) -> str:
+def data_digest(
+    ensemble: Ensemble,
+    truth: Labels,
+    stride: int = 1,
+    reach: float = 1.0,
+    units: Units = VIDEOS,
+) -> str:
     """sha256 of all that a search's scores depend on; weights and paths are none of it."""
     videos = ensemble.scored_videos(truth)
     temperature = dict(zip(ensemble.stores, ensemble.temperatures, strict=True))
@@ -203,5 +216,7 @@ def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1, reach: float
         for name, stores in ensemble.groups.items()
     }
     document = [groups, list(groups), ensemble.resize, truth.digest(videos), stride]
-    document += [reach] if reach != 1 else []  # caches of before multipliers stay valid
+    # nothing is added for plain ones: caches of before stay valid
+    document += [reach] if reach != 1 else []
+    document += [units.text] if units.frames else []
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,8 +12,10 @@ import numpy as np
 from fusion.contested.maps import Maps, VideoMaps
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
+from fusion.folds import VIDEOS, Units
 from fusion.kernels.contested.layout import Floats
 from fusion.kernels.resized import MAP_STEPS, Frames, stepped
+from fusion.metrics.evaluation import Part, Parts, parts_of
 from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def load_maps(
     scheduler: str = "threads",
     progress: str | None = None,
     stride: int = 1,
+    units: Units = VIDEOS,
 ) -> Maps:
     """The maps of an ensemble's groups on its labelled frames, whatever the ensemble's weights.
 
@@ -44,23 +47,23 @@ def load_maps(
     Args:
         scheduler, progress: as in `Ensemble.evaluate`.
         stride: s > 1 scores a subsample, every s-th row and column.
+        units: whose parts are the set's `videos`.
     """
     if stride < 1:
         raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
-    videos, memory = ensemble.scored_videos(truth), ensemble.memory
-    sizes = {video: map_bytes(ensemble, truth, video) for video in videos}
-    keep = sum(sizes.values()) <= Budget(memory).resident
-    task = LoadVideo(ensemble.sharing(scheduler), truth, stride, keep)
-    done = map_videos(task, videos, scheduler=scheduler, progress=progress)
+    parts = parts_of(ensemble, truth, units, ensemble.scored_videos(truth))
+    size, memory = sum(map_bytes(ensemble, part) for part in parts.values()), ensemble.memory
+    keep = size <= Budget(memory).resident
+    task = LoadVideo(ensemble.sharing(scheduler), truth, stride, keep, parts)
+    done = map_videos(task, list(parts), scheduler=scheduler, progress=progress)
     groups, classes = tuple(ensemble.groups), ensemble.classes
     return Maps(groups, classes, tuple(done), tuple(done.values()), memory)
 
 
-def map_bytes(ensemble: Ensemble, truth: Labels, video: str) -> int:
-    """Size of a video's maps in memory."""
-    ((height, width),) = ensemble.native_sizes(video)
-    frames = len(ensemble.labelled_frames(truth, video))
-    return 4 * frames * len(ensemble.groups) * len(ensemble.classes) * height * width
+def map_bytes(ensemble: Ensemble, part: Part) -> int:
+    """Size of a part's maps in memory."""
+    ((height, width),) = ensemble.native_sizes(part.video)
+    return 4 * len(part.frames) * len(ensemble.groups) * len(ensemble.classes) * height * width
 
 
 @dataclass(frozen=True)
@@ -71,30 +74,30 @@ class LoadVideo:
     truth: Labels
     stride: int
     keep: bool
+    parts: Parts
 
-    def __call__(self, video: str) -> VideoMaps:
-        ensemble, step = self.ensemble, self.stride
-        frames = ensemble.labelled_frames(self.truth, video)
+    def __call__(self, name: str) -> VideoMaps:
+        ensemble, step, (video, frames) = self.ensemble, self.stride, self.parts[name]
         some = (slice(None, None, step),) * 2
         read = [ensemble.target(self.truth, video, frame)[some] for frame in frames]
         targets = np.stack(read)
         if self.keep:
             maps = self.maps(video, frames)
             return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step))
-        parts = partial(self.parts, video, frames, targets)
-        classes = len(ensemble.classes)
+        classes, parts = len(ensemble.classes), partial(self.pieces, self.parts[name], targets)
         rows = np.bincount(targets.ravel(), minlength=classes)[:classes]
         return VideoMaps(parts, rows, len(ensemble.groups))
 
-    def parts(self, video: str, frames: list[str], targets: np.ndarray) -> Iterator[Frames]:
+    def pieces(self, part: Part, targets: np.ndarray) -> Iterator[Frames]:
         """As many frames at a time as the budget holds."""
-        size, budget = self.ensemble.size(video), Budget(self.ensemble.memory)
-        together = max(1, budget.batch * len(frames) // map_bytes(self.ensemble, self.truth, video))
+        (video, frames), budget = part, Budget(self.ensemble.memory)
+        size = self.ensemble.size(video)
+        together = max(1, budget.batch * len(frames) // map_bytes(self.ensemble, part))
         for first in range(0, len(frames), together):
             some = slice(first, first + together)
             yield Frames(self.maps(video, frames[some]), targets[some], size, self.stride)
 
-    def maps(self, video: str, frames: list[str]) -> Floats:
+    def maps(self, video: str, frames: Sequence[str]) -> Floats:
         """float32 [T, G, C, h, w], in steps."""
         ((height, width),) = self.ensemble.native_sizes(video)
         groups, classes = len(self.ensemble.groups), len(self.ensemble.classes)

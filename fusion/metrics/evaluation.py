@@ -6,10 +6,10 @@ picklable object whose call consumes that walk: `VideoConfusion` counts, others 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from fusion.metrics.confusion import confusion
 from fusion.metrics.objectives import Counts
 
 if TYPE_CHECKING:
+    from fusion.folds import Units
     from fusion.labels import Labels
 
 
@@ -40,23 +41,51 @@ class Predictions(Protocol):
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray: ...
 
 
+class Part(NamedTuple):
+    """Labelled frames whose counts are kept apart: those of a video, or a stretch of them."""
+
+    video: str
+    frames: tuple[str, ...]
+
+
+Parts = Mapping[str, Part]  # by id
+
+
+def parts_of(source: Predictions, truth: Labels, units: Units, videos: Iterable[str]) -> Parts:
+    """All parts of these videos, in order; InputError where a unit's pattern matches no part."""
+    found: dict[str, Part] = {}
+    for video in videos:
+        frames = source.labelled_frames(truth, video)
+        found |= {name: Part(video, some) for name, some in units.parts(video, frames).items()}
+    return found
+
+
+def part_of(source: Predictions, truth: Labels, parts: Parts | None, name: str) -> Part:
+    """The part of this id; where there are no parts, all labelled frames of the video."""
+    if parts is not None:
+        return parts[name]
+    return Part(name, tuple(source.labelled_frames(truth, name)))
+
+
 def beside_truth(
     source: Predictions,
     truth: Labels,
-    video: str,
+    part: Part,
     predict: Callable[[list[str]], Iterable[tuple[str, Predicted]]],
 ) -> Iterator[tuple[np.ndarray, Predicted]]:
-    """(ground truth [H, W], what `predict` made) for each labelled frame of a video, one at a time.
+    """(ground truth [H, W], what `predict` made) for each frame of a part, one at a time.
 
     Args:
-        source: says which frames count, and reads and checks their ground truth.
+        source: reads and checks ground truth.
+        truth: where it is.
+        part: which frames.
         predict: from frame ids to (frame id, anything), in the order of the ids; a frame may come
             several times in a row (bands of it): its ground truth is then read once.
     """
     known, target = None, np.empty(0, np.uint8)
-    for frame, made in predict(source.labelled_frames(truth, video)):
+    for frame, made in predict(list(part.frames)):
         if frame != known:
-            known, target = frame, source.target(truth, video, frame)
+            known, target = frame, source.target(truth, part.video, frame)
         yield target, made
 
 
@@ -64,12 +93,13 @@ def beside_truth(
 class VideoConfusion:
     """The task of one video: [C, C] int64, rows ground truth, columns predictions.
 
-    stride: s counts rows and columns 0, s, 2s, ...
+    stride: s counts rows and columns 0, s, 2s, ... parts: what ids stand for; None for videos.
     """
 
     source: Predictions
     truth: Labels
     stride: int = 1
+    parts: Parts | None = None
 
     def __call__(self, video: str) -> Counts:
         total = np.zeros((len(self.source.classes),) * 2, np.int64)
@@ -79,8 +109,9 @@ class VideoConfusion:
 
     def counted(self, video: str, total: Counts) -> Iterator[np.ndarray]:
         """The labels of each labelled frame, once its counts were added to `total` [C, C]."""
-        classes, predict = len(total), partial(self.source.label_maps, video)
+        classes, part = len(total), part_of(self.source, self.truth, self.parts, video)
+        predict = partial(self.source.label_maps, part.video)
         some = (slice(None, None, self.stride),) * 2
-        for target, labels in beside_truth(self.source, self.truth, video, predict):
+        for target, labels in beside_truth(self.source, self.truth, part, predict):
             total += confusion(target[some], labels[some], classes, ignore=void_label(classes))
             yield labels

@@ -1,51 +1,171 @@
-"""Scores on videos that a search did not see: it runs again without each fold, scored there.
+"""Scores on units that nothing was chosen on: everything is chosen again without each fold.
 
 Searched weights look best on the data they were searched on: the paper's own gained 2.6 points of
-mIoU on val and 0.3 on test. Videos, not pixels or frames, are what is held out.
+mIoU on val and 0.3 on test. Units (videos, by default), not pixels, are what is held out; what is
+compared with is chosen, and scored, on the very same folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from fusion.errors import InputError
-from fusion.folds import dealt
 from fusion.metrics import Scores
+from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Method, Problem
+from fusion.search.result import rank
+from fusion.search.selection import UnitOf, select, split_units
+from fusion.text import or_none
+
+# what is scored on every fold, the simplest first
+UNIFORM, SINGLE, GROUP = "uniform weights", "the best single model", "the best group alone"
+WEIGHTS, FOUND = "the weights without multipliers", "what was found"
+
+Formed = Callable[[Sequence[str]], Problem]
 
 
-def split_videos(videos: Sequence[str], folds: int, seed: int = 0) -> tuple[tuple[str, ...], ...]:
-    """Videos shuffled by the seed and dealt to folds as even as can be; at most one fold per video.
+class Fold(NamedTuple):
+    """One fold: its videos, their score under what was found without them, and that.
 
-    InputError: fewer than two folds, or fewer than two videos.
+    miou: the score of the same on the other videos, which it was chosen on.
     """
-    if len(videos) < 2:
-        do = "holding out needs at least 2, label more videos or search without folds"
-        raise InputError(f"folds: {len(videos)} video; {do}")
-    if folds < 2:
-        raise InputError(f"folds: got {folds}; give at least 2")
-    places = dealt(range(len(videos)), min(folds, len(videos)), seed)
-    # each fold in the order of the videos
-    return tuple(tuple(videos[place] for place in sorted(fold)) for fold in places)
+
+    videos: tuple[str, ...]
+    score: float
+    miou: float
+    weights: Mapping[str, float]
+    multipliers: Mapping[str, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        numbers = {"score": or_none(self.score), "miou": or_none(self.miou)}
+        named = {"weights": dict(self.weights), "multipliers": self.multipliers}
+        return {"videos": list(self.videos), **numbers, **named}
+
+
+class HeldOut(float):
+    """The score of all held-out videos together; iterates over those of the folds.
+
+    folds: in turn. contenders: by name, the scores of all videos, each under what was chosen
+    without it; `FOUND` first.
+    """
+
+    folds: tuple[Fold, ...]
+    contenders: Mapping[str, Scores]
+
+    def __new__(cls, folds: Sequence[Fold], contenders: Mapping[str, Scores]) -> Self:
+        made = super().__new__(cls, contenders[FOUND].score)
+        made.folds, made.contenders = tuple(folds), dict(contenders)
+        return made
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(fold.score for fold in self.folds)
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __getitem__(self, number: int) -> float:
+        return self.folds[number].score
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folds, self.contenders)
+
+    @property
+    def scores(self) -> Scores:
+        """Of what was found."""
+        return self.contenders[FOUND]
 
 
 def hold_out(
-    problem: Problem, method: Method, folds: int, *, progress: Progress = silent
-) -> Scores:
-    """Scores of every video under the weights that a method finds on the other folds' videos.
+    problem: Problem,
+    method: Method,
+    folds: int,
+    *,
+    units: UnitOf | None = None,
+    formed: Formed | None = None,
+    singles: Mapping[str, Scores] | None = None,
+    progress: Progress = silent,
+) -> HeldOut:
+    """Scores of every video under what is chosen without its unit.
 
-    InputError: fewer than two folds or videos.
+    Args:
+        problem: the whole.
+        method: that finds weights.
+        folds: how many, at least 2; fewer where there are fewer units.
+        units: of every video; each its own by default.
+        formed: the problem (over all videos) whose groups are formed on these videos alone;
+            default the same whatever the videos.
+        singles: of every model alone, for `SINGLE`.
+        progress: a step a fold.
+
+    Raises:
+        InputError: fewer than two folds or units.
     """
-    condensed, inner = problem.condensed, method.inner()
-    folded = split_videos(condensed.videos, folds, problem.seed)
-    matrices: dict[str, np.ndarray] = {}
-    for held in progress(folded, "folds", len(folded)):
-        rest = problem.subset([video for video in condensed.videos if video not in held])
-        found = condensed.subset(held).confusion(inner.search(rest).vector)
-        matrices.update(zip(held, found, strict=True))
-    # folds come shuffled; a bootstrap must not depend on that
-    in_order = {video: matrices[video] for video in condensed.videos}
-    return Scores(in_order, condensed.classes, problem.convention)
+    videos, inner = problem.condensed.videos, method.inner()
+    units = {video: video for video in videos} if units is None else units
+    check_folds(videos, units, folds)
+    matrices: dict[str, dict[str, Counts]] = {}
+    made = []
+    for held in progress(
+        split := split_units(videos, units, folds, problem.seed), "folds", len(split)
+    ):
+        rest = [video for video in videos if video not in held]
+        whole = problem if formed is None else formed(rest)
+        chosen = whole.subset(rest)
+        found = select(chosen, inner, units)
+        multipliers = None if found.multipliers is None else list(found.multipliers.values())
+        scored = {FOUND: whole.scores(found.vector, multipliers, held)}
+        if problem.reach is not None:
+            plain = best_without(found)
+            scored[WEIGHTS] = whole.scores(plain, None, held)
+        scored |= simpler(whole, chosen, held, singles)
+        for name, scores in scored.items():
+            matrices.setdefault(name, {}).update(scores.confusions)
+        what = (found.miou, found.weights, found.multipliers)
+        made.append(Fold(held, scored[FOUND].score, *what))
+    # folds come shuffled; what follows must not depend on that
+    in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
+    how = (problem.condensed.classes, problem.convention)
+    return HeldOut(made, {name: Scores(each, *how) for name, each in in_order.items()})
+
+
+def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:
+    """InputError where nothing can be held out."""
+    number = len({units[video] for video in videos})
+    if number < 2:
+        what = "unit" if number < len(videos) else "video"
+        do = "holding out needs at least 2, label more videos or search without folds"
+        raise InputError(f"folds: {number} {what}; {do}")
+    if folds < 2:
+        raise InputError(f"folds: got {folds}; give at least 2")
+
+
+def best_without(found: Any) -> tuple[float, ...]:
+    """The best weights of a history that have no multipliers."""
+    plain = [trial for trial in found.history if trial.multipliers is None]
+    best: tuple[float, ...] = max(plain, key=lambda trial: rank(trial.miou)).weights
+    return best
+
+
+def simpler(
+    whole: Problem, chosen: Problem, held: Sequence[str], singles: Mapping[str, Scores] | None
+) -> dict[str, Scores]:
+    """Scores on the held-out videos of what needs no search, chosen on the others."""
+    groups = len(whole.groups)
+    made = {UNIFORM: whole.scores([1.0] * groups, None, held)}
+    if groups > 1:
+        alone = [[float(g == h) for h in range(groups)] for g in range(groups)]
+        best = max(chosen.trials(alone), key=lambda trial: rank(trial.miou))
+        made[GROUP] = whole.scores(best.weights, None, held)
+    if singles:
+        rest = chosen.condensed.videos
+        known = {name: rank(only(each, rest).score) for name, each in singles.items()}
+        made[SINGLE] = only(singles[max(known, key=lambda name: known[name])], held)
+    return made
+
+
+def only(scores: Scores, videos: Sequence[str]) -> Scores:
+    """The scores of some of the videos."""
+    matrices = {video: scores.confusions[video] for video in videos}
+    return Scores(matrices, scores.classes, scores.convention)

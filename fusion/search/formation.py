@@ -16,10 +16,11 @@ import numpy as np
 
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
+from fusion.folds import VIDEOS, Units
 from fusion.kernels.numbers import void_label
 from fusion.labels import Labels
 from fusion.metrics import Objective, Scores, confusion
-from fusion.metrics.evaluation import beside_truth
+from fusion.metrics.evaluation import Parts, beside_truth, parts_of
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
@@ -32,18 +33,21 @@ NAMES = ("strong", "weak", "auxiliary")
 COARSE = (0.0, 0.5, 1.0, 1.5, 2.0)  # for alpha and beta
 
 
-def single_confusions(models: Sequence[Ensemble], truth: Labels, video: str) -> np.ndarray:
-    """The task of one video: every model by itself, int64 [M, C, C]."""
-    classes = len(models[0].classes)
+def single_confusions(
+    models: Sequence[Ensemble], truth: Labels, parts: Parts, stride: int, name: str
+) -> np.ndarray:
+    """The task of one part: every model by itself, int64 [M, C, C]."""
+    classes, part, some = len(models[0].classes), parts[name], (slice(None, None, stride),) * 2
     total = np.zeros((len(models), classes, classes), np.int64)
 
     def predict(frames: list[str]) -> Iterator[tuple[str, tuple[int, np.ndarray]]]:
         for frame, (index, model) in itertools.product(frames, enumerate(models)):
-            for _, labels in model.label_maps(video, [frame]):
+            for _, labels in model.label_maps(part.video, [frame]):
                 yield frame, (index, labels)
 
-    for target, (index, labels) in beside_truth(models[0], truth, video, predict):
-        total[index] += confusion(target, labels, classes, ignore=void_label(classes))
+    for target, (index, labels) in beside_truth(models[0], truth, part, predict):
+        void = void_label(classes)
+        total[index] += confusion(target[some], labels[some], classes, ignore=void)
     return total
 
 
@@ -54,14 +58,20 @@ def score_models(
     convention: str | Objective = "vspw",
     scheduler: str = "threads",
     progress: str | None = None,
+    stride: int = 1,
+    units: Units = VIDEOS,
 ) -> dict[str, Scores]:
-    """Scores of each of an ensemble's M models alone, by model name, best first."""
+    """Scores of each of an ensemble's M models alone, by model name, best first.
+
+    stride: s scores every s-th row and column. units: whose parts are scored apart.
+    """
     groups = single_groups(ensemble.stores)
     alone = [
         ensemble.regrouped({n: s}, multipliers=None).sharing(scheduler) for n, s in groups.items()
     ]
-    task, videos = partial(single_confusions, alone, truth), ensemble.scored_videos(truth)
-    found = map_videos(task, videos, scheduler=scheduler, progress=progress)
+    parts = parts_of(ensemble, truth, units, ensemble.scored_videos(truth))
+    task = partial(single_confusions, alone, truth, parts, stride)
+    found = map_videos(task, list(parts), scheduler=scheduler, progress=progress)
     scores = {}
     for m, name in enumerate(groups):
         matrices = {video: each[m] for video, each in found.items()}

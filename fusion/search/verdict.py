@@ -1,58 +1,113 @@
-"""Is the gain real? Intervals, paired gains and the one-standard-error rule, over videos.
+"""Is the gain real? What held-out scores say, in sentences, and what they recommend.
 
-A gain over plainer weights is put beside what another draw of videos would do. Scores are
-fractions, G groups.
+Nothing here was chosen on the videos that judge it (fusion.search.folds). Scores are fractions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
-from fusion.metrics import Scores, intervals
-from fusion.search.method import Problem
-from fusion.search.result import SearchResult, Trial
-from fusion.text import percent
+from fusion.metrics.intervals import Gain
+from fusion.search.folds import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut
+from fusion.search.selection import UnitOf
+from fusion.text import listed, percent
+
+SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS, FOUND)
+FEW_UNITS = 8  # below it an interval is mostly the uncertainty of its own width
 
 
-def standard_error(problem: Problem, weights: Sequence[float]) -> float:
-    """Of the score under weights [G], by the jackknife over videos; nan with fewer than two."""
-    return intervals.standard_error(problem.condensed.confusion(weights), problem.objective)
+@dataclass(frozen=True)
+class Verdict:
+    """What was found against what needs no search, on held-out units.
 
-
-def one_standard_error(problem: Problem, best: Trial) -> str:
-    """Whether equal weights, the simplest, are within one standard error of the best, in words.
-
-    Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+    held: scores of all contenders. units: of every video.
     """
-    error = standard_error(problem, best.weights)
-    if math.isnan(error):
-        return f"{len(problem.condensed.videos)} videos: no standard error, the best weights stay"
-    within = f"within one standard error ({percent(error)}) of the best ({percent(best.miou)})"
-    uniform = problem.uniform.score
-    if uniform >= best.miou - error:
-        return f"uniform weights ({percent(uniform)}) are {within}"
-    return f"nothing simpler is {within}"
 
+    held: HeldOut
+    units: UnitOf
 
-def gain(mine: Scores, other: Scores, over: str = "uniform weights") -> str:
-    """The score of `mine` minus that of `other` on the same videos: is it more than chance?
+    @cached_property
+    def gains(self) -> Mapping[str, Gain]:
+        """Of what was found over every simpler contender."""
+        mine = self.held.scores
+        others = {name: s for name, s in self.held.contenders.items() if name != FOUND}
+        return {name: mine.gain(s, name, units=self.units) for name, s in others.items()}
 
-    It is where its paired interval leaves out zero; never with fewer than two videos.
-    """
-    return str(mine.gain(other, over))
+    @property
+    def gain(self) -> Gain:
+        """Over uniform weights."""
+        return self.gains[UNIFORM]
 
+    @cached_property
+    def recommended(self) -> str:
+        """The simplest contender within one standard error of the best; uniform weights unless it
+        gains over these distinguishably.
 
-def verdict_lines(problem: Problem, found: SearchResult) -> list[str]:
-    """What the number is worth on other videos, in sentences."""
-    mine = found.scores or problem.scores(found.vector)
-    low, high = mine.interval()
-    lines = [f"95 % interval over {len(mine.confusions)} videos: {percent(low)} to {percent(high)}"]
-    if math.isnan(low):
-        lines = ["one video: no interval and no held-out score; label more videos"]
-    if found.held_out is not None:
-        what = "held-out mIoU, searched on the other folds' videos"
-        lines.append(f"{what}: {percent(found.held_out)}")
-    rule = one_standard_error(problem, Trial(found.vector, found.miou))
-    worth = gain(mine, problem.uniform)
-    return [*lines, f"one-standard-error rule: {rule}", worth]
+        Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3, with the
+        standard error of the paired difference.
+        """
+        known = self.held.contenders
+        names = [name for name in SIMPLEST_FIRST if name in known]
+        best = max(names, key=lambda name: -1.0 if math.isnan(s := known[name].score) else s)
+        for name in names:
+            behind = known[best].gain(known[name], name, units=self.units)
+            if name == best or not behind.beyond_standard_error:
+                break
+        over = known[name].gain(known[UNIFORM], units=self.units)
+        return name if name == UNIFORM or (over.value > 0 and over.distinguishable) else UNIFORM
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, with its evidence."""
+        gain, folds = self.gain, len(self.held)
+        if math.isnan(gain.interval[0]):
+            return f"held-out gain over {UNIFORM} unknown; {self.recommended} recommended"
+        low, high = (f"{100 * end:+.1f}" for end in gain.interval)
+        said = (
+            f"held-out gain {100 * gain.value:+.1f} [{low}, {high}] over {UNIFORM} on {folds} folds"
+        )
+        if not gain.distinguishable:
+            return f"{said}: not distinguishable; {self.recommended} recommended"
+        real = "real" if gain.value > 0 else "a real loss"
+        return f"{said}: {real}; {self.recommended} recommended"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What cannot be known from these units."""
+        number, said = len(set(self.units.values())), []
+        if number < FEW_UNITS:
+            cannot = "intervals are wide, and what is rare among videos was not seen"
+            said.append(f"only {number} units were held out (below {FEW_UNITS}): {cannot}")
+        if once := self._classes_in_one_fold():
+            cannot = "nothing was chosen for them and scored elsewhere"
+            said.append(f"classes that occur in one fold only: {listed(once)}; {cannot}")
+        if number > 1 and all(
+            low == high for low, high in (g.interval for g in self.gains.values())
+        ):
+            said.append("all units score alike: no interval can say how others would differ")
+        return said
+
+    def _classes_in_one_fold(self) -> list[str]:
+        scores = self.held.scores
+        rows = [
+            sum(scores.confusions[video].sum(axis=1) for video in fold.videos)
+            for fold in self.held.folds
+        ]
+        number = sum((row > 0).astype(int) for row in rows)
+        return [name for name, folds in zip(scores.classes, number, strict=True) if folds == 1]
+
+    def lines(self) -> list[str]:
+        """Everything, for people."""
+        shown = {name: percent(scores.score) for name, scores in self.held.contenders.items()}
+        table = ", ".join(f"{name} {shown[name]}" for name in SIMPLEST_FIRST if name in shown)
+        what = self.held.scores.objective.name
+        low, high = self.held.scores.prediction_interval(units=self.units)
+        many = len(self.held.scores.confusions)
+        said = [f"held out, {what} %: {table}"]
+        if not math.isnan(low):
+            said.append(f"on {many} new videos expect {percent(low)} to {percent(high)} (95 %)")
+        said += [str(gain) for gain in self.gains.values()]
+        return [*said, *self.remarks, f"verdict: {self.sentence}"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fusion.metrics import confusion, map_videos
-from fusion.metrics.evaluation import VideoConfusion, beside_truth
+from fusion.metrics.evaluation import VideoConfusion, beside_truth, part_of
 
 CLASSES = ("road", "sky", "car")
 FRAMES = ["0", "1", "2"]
@@ -72,7 +72,7 @@ def test_bands_of_a_frame_read_its_truth_once():
     def bands(frames):
         return ((frame, band) for frame in frames for band in ((0, 2), (2, 5)))
 
-    found = list(beside_truth(maps, 7, "a", bands))
+    found = list(beside_truth(maps, 7, part_of(maps, 7, None, "a"), bands))
     assert [band for _, band in found] == [(0, 2), (2, 5)] * 2
     assert maps.read == ["0", "2"]
     assert np.array_equal(found[2][0], maps.draw(7, "a", "2", void=True))
@@ -87,7 +87,7 @@ def test_many_models_share_one_reading_of_the_truth():
             yield frame, [labels for m in models for _, labels in m.label_maps("a", [frame])]
 
     totals = np.zeros((2, 3, 3), np.int64)
-    for target, maps in beside_truth(models[0], 7, "a", all_of_them):
+    for target, maps in beside_truth(models[0], 7, part_of(models[0], 7, None, "a"), all_of_them):
         totals += [confusion(target, labels, 3) for labels in maps]
     assert models[0].read == ["0", "2"]
     assert [t.tolist() for t in totals] == [VideoConfusion(m, 7)("a").tolist() for m in models]

@@ -147,7 +147,7 @@ def test_flips_by_hand_and_too_many_for_the_room():
     ends, ones = (np.array([1.0, 0.0]), np.array([0.0, 1.0])), np.ones(2, np.float32)
     found = resized.flips(frames, ends, ones, 0.0, 1.0, 9)
     assert found.flips.tolist() == [(0.5, 1, 0, 1, 0)] * 9
-    assert found.statistics.tolist() == [[0, 0], [9, 0]]
+    assert found.statistics.tolist() == [[[0, 0], [9, 0]]]
     assert found.complete
     assert not resized.flips(frames, ends, ones, 0.0, 1.0, 8).complete
     assert resized.flips(frames, ends, ones, 0.5, 1.0, 8).complete
