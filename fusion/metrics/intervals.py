@@ -29,7 +29,7 @@ from fusion.errors import InputError
 from fusion.metrics.objectives import CONVENTIONS, Counts, Floats, Objective, objective
 
 Interval = tuple[float, float]
-UnitIndex = Sequence[int] | None
+UnitIndex = Sequence[int] | Counts | None
 UNKNOWN = (math.nan, math.nan)
 DRAWN = 1 << 22  # counts of all configurations in all draws that are worked on at a time
 
@@ -86,7 +86,7 @@ def difference_interval(
     units: UnitIndex = None,
 ) -> Interval:
     """As `interval`, of the score of `mine` minus that of `other`, on the same videos in order."""
-    return _around(_left_out((mine, other), wanted, units), level)
+    return Gain.between(mine, other, wanted, level=level, units=units).interval
 
 
 def standard_error(
@@ -232,15 +232,16 @@ def _error(without: Floats) -> float:
 def _left_out(sets: Sequence[ArrayLike], wanted: str | Objective, units: UnitIndex) -> Floats:
     """The score [1 + U] of all videos, then without each unit; of two sets the difference."""
     arrays = [np.asarray(each) for each in sets]
-    kept = np.stack([each.any(axis=(1, 2)) for each in arrays]).any(axis=0)
+    kept = np.any(arrays, axis=(0, 2, 3))
     member = _membership(kept, units)
     times = np.concatenate([np.ones((1, member.shape[1])), 1 - member])
     scores = [objective(wanted).resampled(each[kept], times) for each in arrays]
     return scores[0] if len(scores) == 1 else scores[0] - scores[1]
 
 
-def _membership(kept: NDArray[np.bool_], units: UnitIndex) -> Floats:
+def _membership(kept: ArrayLike, units: UnitIndex) -> Floats:
     """[U, V], 1 where a video belongs to a unit; of the videos that are kept."""
+    kept = np.asarray(kept, bool)
     index = np.arange(len(kept)) if units is None else np.asarray(units)
     if index.shape != kept.shape:
         raise InputError(f"units: got {len(index)} for {len(kept)} videos; give one of each video")

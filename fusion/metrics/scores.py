@@ -247,7 +247,8 @@ class Scores:
         if unknown := [name for name in names if name not in units]:
             got = f"video {unknown[0]!r} has no unit ({len(unknown)} such)"
             raise InputError(f"units: {got}; name the unit of every video")
-        places = {unit: place for place, unit in enumerate(sorted(set(units.values())))}
+        found = dict.fromkeys(units[name] for name in names)
+        places = {unit: place for place, unit in enumerate(found)}
         return np.concatenate(matrices), [places[units[name]] for name in names]
 
     def _check_comparable(self, other: Scores) -> None:

@@ -71,6 +71,8 @@ def test_intervals_are_their_formula(convention, of_unit):
     paired = slow_interval(scores.miou - rival.miou, np.subtract(mine, theirs).tolist(), 0.9)
     found = scores.difference_interval(rival, 0.9, units=units)
     np.testing.assert_allclose(found, paired, rtol=1e-9)
+    stacked = (np.stack([each.confusions[v] for v in units]) for each in (scores, rival))
+    assert found == difference_interval(*stacked, convention, 0.9, units=np.arange(8) // of_unit)
     if of_unit == 1:
         assert scores.interval(0.9) == scores.interval(0.9, units=units)
     matrices = np.stack(list(scores.confusions.values()))
@@ -102,6 +104,8 @@ def test_a_gain_worked_out_by_hand():
     alone = Gain.between(mine[:1], other[:1])
     assert "with one video nothing says whether it is more" in str(alone)
     assert not alone.distinguishable
+    known = [Gain(0.0, ends, "it", 9).distinguishable for ends in ((-0.2, 0.1), (-0.2, -0.1))]
+    assert known == [False, True]
     certain = Gain.between(np.tile(mine[:1], (3, 1, 1)), np.tile(other[:1], (3, 1, 1)))
     assert certain.distinguishable
     assert certain.interval == pytest.approx((0.25, 0.25))

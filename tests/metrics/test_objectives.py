@@ -144,6 +144,8 @@ def test_names_say_what_is_chosen():
     assert weighed != objective("vspw", {1: 2.0, 2: 0.1 + 1e-12}, names)
     assert weighed.name != objective("vspw", {1: 2.0, 2: 0.1 + 1e-12}, names).name
     assert objective(objective("dice"), [1]) == objective("dice", [1])
+    # not even with weight 0: what never counts leaves no rounding behind in a sweep
+    assert objective("all", [1]).counted([3, 3, 0]).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,11 @@ def test_order_of_videos_changes_no_bit(order):
         first, second = first.with_convention(wanted), second.with_convention(wanted)
         for name in ("score", *TOTALS):
             assert getattr(first, name) == getattr(second, name)
-        for given in (None, units):
-            assert first.interval(units=given) == second.interval(units=given)
-            foreseen = (each.prediction_interval(3, units=given) for each in (first, second))
+        for grouped in (None, units):
+            assert first.interval(units=grouped) == second.interval(units=grouped)
+            foreseen = (each.prediction_interval(3, units=grouped) for each in (first, second))
             assert len(set(foreseen)) == 1
-            assert first.difference_interval(second, units=given) == (0, 0)
+            assert first.difference_interval(second, units=grouped) == (0, 0)
 
 
 def test_scores_add_up():

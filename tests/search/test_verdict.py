@@ -56,6 +56,9 @@ def test_verdicts_are_about_the_objective():
     assert best.miou == pytest.approx(mine.score, abs=1e-15)
     assert one_standard_error(weighed, best).startswith("nothing simpler is within one")
     said = gain(mine, uniform)
+    close = Problem(videos(best=0.6), "case-dice-nnunet")
+    said_so = one_standard_error(close, *close.trials([[1.0, 1.0, 1.2]]))
+    assert said_so.startswith(f"uniform weights ({100 * close.uniform.score:.2f}) are within")
     assert f"{100 * (mine.score - uniform.score):+.2f} case-dice-nnunet, interval" in said
 
 

@@ -148,6 +148,19 @@ def test_a_group_without_members_leaves_the_outer_mean(way):
     assert mean == pytest.approx(0.5 * 0.7 / (0.7 + 0.9), abs=1e-15)
 
 
+@pytest.mark.parametrize("way", [cpu, naive])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_no_group_left_is_zero_whatever_rounding_left_of_their_weights(way, order):
+    rows = np.array([[3, 0], [7, 0], [2, 0]])
+    counted = np.array([[WHEN_PREDICTED, NEVER]] * 3, np.uint8)
+    outer = np.array([[0, 0], [1, 1], [2, 2]])
+    cells = Cells(rows, counted, np.ones((3, 2)), outer, np.array([0.1, 0.2, 0.3]))
+    statistics = np.array([[[1, 0], [1, 0]]] * 3)
+    flips = [(0.01 * (k + 1), 0, 0, 1, case) for k, case in enumerate(order)]
+    given = np.array(flips, sweep.FLIP), cells, statistics, (0.0, 1.0), 0.5
+    assert way.scan(*given) == (0.0, 0.03, 1.0)
+
+
 def two_pixels() -> tuple[Condensed, Parts]:
     """Class 2 has no targets; below half of the second group one pixel is wrongly labelled 2."""
     means = np.zeros((2, 3, 2), np.float32)
