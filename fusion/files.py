@@ -242,6 +242,16 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def check_folder(path: Path) -> None:
+    """StoreError where results could not be written into a folder; makes nothing."""
+    near = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    with refusals(path):
+        if not near.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(near))
+        if not os.access(near, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(near))
+
+
 def _sync(path: Path) -> None:
     with opened(path) as handle:
         os.fsync(handle)

@@ -102,6 +102,7 @@ class Gain:
 
     value: the difference of the scores. interval: of it, at `level`, (nan, nan) where it is
     unknown. over: what is compared with. units: that stand behind the interval. what: is compared.
+    error: the standard error of the value, nan where it is unknown.
     """
 
     value: float
@@ -110,6 +111,7 @@ class Gain:
     units: int
     level: float = 0.95
     what: str = "mIoU"
+    error: float = math.nan
 
     @classmethod
     def between(
@@ -125,13 +127,19 @@ class Gain:
         """Of held-out matrices int64 [V, C, C] over others of the same videos in order."""
         values = _left_out((mine, other), wanted, units)
         what = "mIoU" if (found := objective(wanted).name) in CONVENTIONS else found
-        return cls(float(values[0]), _around(values, level), over, len(values) - 1, level, what)
+        known = (float(values[0]), _around(values, level), over, len(values) - 1, level, what)
+        return cls(*known, _error(values[1:]))
 
     @property
     def distinguishable(self) -> bool:
         """Whether the interval leaves out zero; never where it is unknown."""
         low, high = self.interval
         return low > 0 or high < 0
+
+    @property
+    def beyond_standard_error(self) -> bool:
+        """Whether the value is above one standard error; never where that is unknown."""
+        return self.value > self.error
 
     def __str__(self) -> str:
         said = f"gain over {self.over}: {100 * self.value:+.2f} {self.what}"

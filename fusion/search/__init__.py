@@ -15,12 +15,15 @@ from typing import Any
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import Ensemble
 from fusion.errors import InputError
+from fusion.folds import Units
 from fusion.labels import Labels
-from fusion.metrics import Objective
+from fusion.metrics.objectives import Classes, Objective
+from fusion.metrics.objectives import objective as fusion_objective
 from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
+from fusion.search.selection import parse_reach
 
 __all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
 
@@ -31,7 +34,11 @@ def search(
     method: str = "grid",
     *,
     over: str | None = None,
-    folds: int = 0,
+    folds: int | None = None,
+    units: str | Units = "videos",
+    objective: str | Objective | None = None,
+    classes: Classes | None = None,
+    multipliers: bool | float | tuple[float, float] | None = None,
     convention: str | Objective = "vspw",
     scheduler: str = "threads",
     seed: int = 0,
@@ -40,13 +47,21 @@ def search(
     progress: str | None = None,
     **options: Any,
 ) -> SearchResult:
-    """Weights that maximise mIoU, or another objective, on `truth`.
+    """Weights, and multipliers, that maximise mIoU or another objective on `truth`.
 
     Args:
-        method: "grid", "optuna", "greedy" or "exact", each a class of METHODS.
+        method: "auto", "grid", "optuna", "greedy" or "exact", each a class of METHODS.
         over: "groups" (default) or "models", every store by itself (default of greedy).
-        folds: at least 2 also searches without each fold of videos and scores it, as `held_out`.
-        convention: the objective, as in `Scores`: which classes the mean IoU is over, or another.
+        folds: everything is chosen again without each fold, which then judges it: `held_out`,
+            `gain`, `recommended`. Default five where there are two units; 0 for none.
+        units: what is held out together: "videos", "frames", "blocks:N", or a regular expression
+            whose match in a video's name is the same for those that belong together.
+        objective: a name in `fusion.metrics.objectives`, or an `Objective`; default `convention`.
+        classes: those that the objective is over, by name or id; or class to weight.
+        multipliers: whether a multiplier b_c for each class is found as well, within [1/r, r]: r,
+            or (lowest, highest), or True for 4. They are kept only if they hold out. Default: with
+            "auto".
+        convention: as `objective`, the older name.
         scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
         seed: of what a method draws, and of the folds.
         stride, cache: as in `condense_ensemble`.
@@ -68,6 +83,10 @@ def search(
         got = f"over {over!r}, options {unknown} unknown to {method!r}"
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
     chosen = kind(**options)  # checks their values before anything is read
-    run = Run(ensemble, truth, convention=convention, folds=folds, stride=stride, seed=seed)
-    run = replace(run, scheduler=scheduler, cache=cache, title=progress)
+    wanted = fusion_objective(objective or convention, classes, ensemble.classes)
+    run = Run(ensemble.with_multipliers(None), truth, convention=wanted, stride=stride, seed=seed)
+    spans = units if isinstance(units, Units) else Units.parse(units)
+    reach = parse_reach(kind.multiplies if multipliers is None else multipliers)
+    run = replace(run, folds=folds, units=spans, reach=reach, scheduler=scheduler)
+    run = replace(run, cache=cache, title=progress)
     return run.over(over).search(chosen)

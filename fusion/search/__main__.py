@@ -7,24 +7,31 @@ import itertools
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fusion import cli
 from fusion.errors import InputError
+from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, write_labels
 from fusion.metrics import CONVENTIONS
+from fusion.metrics.objectives import OBJECTIVES, Objective, objective
 from fusion.progress import progress
-from fusion.search.method import OVER
+from fusion.search.method import OVER, Method
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
+from fusion.search.selection import parse_reach
 
 EPILOG = """examples:
   python -m fusion.search --demo
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --out results/
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --method exact
+  python -m fusion.search --ensemble ensemble.toml --labels labels/val --over models
+  python -m fusion.search --ensemble ensemble.toml --labels labels/val --objective dice \\
+      --units "patient[0-9]+"
   python -m fusion.search --ensemble ensemble.toml --vspw VSPW_480p --split val \\
       --method optuna --trials 500
   python -m fusion.search --auto-groups --basic cache/mf_*.zarr --other cache/swin_*.zarr \\
@@ -33,7 +40,8 @@ EPILOG = """examples:
       --test-stores cache/test --test-labels labels/test
 
 {methods}
-results: OUT/best.json (an ensemble: fusion.HierarchicalEnsemble.load, fusion.predict),
+results: OUT/best.json (what was found, an ensemble: fusion.HierarchicalEnsemble.load,
+fusion.predict), OUT/recommended.json (the simplest ensemble that held-out scores do not rule out),
 OUT/trials.csv (every weighting tried), OUT/search.json (the results printed, scores as fractions),
 OUT/condensed (what the next search on the same data starts from).
 """
@@ -50,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out = options.out or Path("results")
     # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
-    run = open_run(options).over(options.over or method.over)
+    reach = read_reach(options, method)
+    run = replace(open_run(options), reach=reach).over(options.over or method.over)
+    run.prepare(method)
     splits = [run]
     if options.test_labels:
         truth = Labels.folder(options.test_labels, stray=options.stray)
@@ -67,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     classes = f"\n\n{report.scores[run.name].class_table()}" if options.per_class else ""
     pictures = ", label maps to pictures/" if options.demo else ""
-    wrote = f"wrote best.json, trials.csv and search.json to {out}{pictures}"
+    wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}{pictures}"
     print(f"{report.text()}{classes}\n\n{wrote}")
     return 0
 
@@ -77,27 +87,57 @@ def open_run(options: argparse.Namespace) -> Run:
     if bool(options.ensemble) == options.auto_groups:
         do = "--ensemble FILE, --auto-groups with --basic and --other, or --demo"
         raise InputError(f"give one of {do}")
-    same = ("convention", "folds", "stride", "seed", "scheduler")
+    same = ("folds", "stride", "seed", "scheduler")
     how: dict[str, Any] = {name: getattr(options, name) for name in same}
+    how |= {"units": Units.parse(options.units), "say": cli.remark}
     how |= {"truth": cli.read_truth(options), "folder": options.out, "progress": progress}
     how["name"] = "val" if options.labels else options.split
     how["cache"] = None if options.no_cache else options.out / "condensed"
     opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
     if options.ensemble:
-        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened).with_multipliers(None)
         if options.resize:
             ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, resize=options.resize)
-        return Run(ensemble, **how)
+        return Run(ensemble, convention=read_objective(options, ensemble.classes), **how)
     if not options.basic:
         raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
     families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
     both = HierarchicalEnsemble(families, resize=options.resize or "probabilities", **opened)
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
+    how["convention"] = read_objective(options, both.classes)
     run = Run(both, **how).grouped(*sizes)
     if None in sizes:
         strong, auxiliary = (len(run.ensemble.groups.get(g, ())) for g in ("strong", "auxiliary"))
         cli.remark(f"groups formed: {strong} strong, {auxiliary} auxiliary")
     return run
+
+
+def read_objective(options: argparse.Namespace, classes: Sequence[str]) -> Objective:
+    """What is maximised, over which classes."""
+    pairs = [name.rpartition("=") for name in options.classes or []]
+    # a class's name may hold "=" itself; what follows the last one is a weight if it is a number
+    chosen = {}
+    for said, (name, _, weight) in zip(options.classes or [], pairs, strict=True):
+        if name and said not in classes:
+            chosen[name] = parse_number(weight, f"--classes {said}")
+        else:
+            chosen[said] = 1.0
+    return objective(options.objective or options.convention, chosen or None, classes)
+
+
+def parse_number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{where}: got {text!r}; give a number") from None
+
+
+def read_reach(options: argparse.Namespace, method: Method) -> float | None:
+    """How far multipliers may go; None for none."""
+    said = options.multipliers
+    if said in (None, "on", "off"):
+        return parse_reach(method.multiplies if said is None else said == "on")
+    return parse_reach(parse_number(said, "--multipliers"))
 
 
 def parse_size(text: str, name: str) -> int | None:
@@ -174,11 +214,21 @@ def build_parser() -> argparse.ArgumentParser:
 def add_search(group: cli.Options) -> None:
     """What every method takes, then each method's own options as its fields declare them."""
     add = group.add_argument
-    add("--method", choices=tuple(METHODS), default="grid", help="default grid")
+    add("--method", choices=tuple(METHODS), default="auto", help="default auto")
     models = ", ".join(kind.name for kind in METHODS.values() if kind.over == "models")
     add("--over", choices=OVER, help=f"what gets a weight (default groups; {models}: models)")
-    held = f"folds of videos for the held-out score, 0 for none (default {FOLDS})"
+    held = f"folds in which everything is chosen again and scored, 0 for none (default {FOLDS})"
     add("--folds", type=int, help=held)
+    together = "videos, frames, cases, blocks:N (N consecutive frames), or a regular expression"
+    same = "whose match in a video's name says what belongs together"
+    add("--units", default="videos", help=f"what is held out together: {together} {same}")
+    boost = "a multiplier for each class, within [1/R, R] (R: 4), if held-out scores gain from it"
+    bare: dict[str, Any] = {"nargs": "?", "const": "on", "metavar": "R|on|off"}
+    add("--multipliers", **bare, help=f"{boost}; default with auto, off with other methods")
+    most = ", ".join(OBJECTIVES)
+    add("--objective", choices=tuple(OBJECTIVES), metavar="NAME", help=f"what is maximised: {most}")
+    over = "classes that the objective is over, each with a weight if it has one"
+    add("--classes", nargs="+", metavar="NAME[=WEIGHT]", help=over)
     every = "score every S-th row and column only (default 1: all pixels)"
     add("--stride", type=int, default=1, metavar="S", help=every)
     add("--contributions", **FLAG, help="also say what each model adds (leave one out)")

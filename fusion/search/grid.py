@@ -51,6 +51,9 @@ class Grid(Method):
         "--range", None, "axis of a group (default 0:2:0.1)", RANGES, parse_ranges
     )
 
+    def effort(self, groups: Sequence[str]) -> int:
+        return math.prod(len(axis) for axis in grid_axes(groups, self.ranges or {}))
+
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         axes = grid_axes(problem.groups, self.ranges or {})
         points = np.array(list(itertools.product(*axes)), np.float64)

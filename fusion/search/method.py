@@ -27,7 +27,15 @@ from fusion.search.result import SearchResult, Trial, best_trial
 OVER = ("groups", "models")  # what gets a weight
 Arguments = Mapping[str, Any]
 Parse = Callable[..., Any]
-Evaluate = Callable[[Sequence[float], Sequence[float] | None], Scores]
+Evaluate = Callable[[Sequence[float], Sequence[float] | None, Sequence[str]], Scores]
+
+
+class Data(NamedTuple):
+    """What results are of: the digest of stores, labels and groups, the objective, the seed."""
+
+    digest: str | None
+    convention: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -79,19 +87,28 @@ class Problem:
         return list(map(Trial, points, scores, [tuple(map(float, row)) for row in multipliers]))
 
     def scores(
-        self, weights: Sequence[float], multipliers: Sequence[float] | None = None
+        self,
+        weights: Sequence[float],
+        multipliers: Sequence[float] | None = None,
+        videos: Sequence[str] | None = None,
     ) -> Scores:
-        """Scores per video under weights [G] and multipliers [C], with intervals."""
+        """Scores per video, of all or of some, under weights [G] and multipliers [C]."""
+        some = self.condensed.videos if videos is None else videos
         if self.evaluate is not None:
-            return self.evaluate(weights, multipliers)
-        confusions = self.condensed.confusion(weights, multipliers)
-        matrices = dict(zip(self.condensed.videos, confusions, strict=True))
+            return self.evaluate(weights, multipliers, some)
+        pixels = self.condensed if multipliers is None else self.wide or self.condensed
+        confusions = pixels.subset(some).confusion(weights, multipliers)
+        matrices = dict(zip(some, confusions, strict=True))
         return Scores(matrices, self.condensed.classes, self.convention)
 
     @property
     def uniform(self) -> Scores:
         """Scores under equal weights, which every search has to beat."""
         return self.scores([1.0] * len(self.groups))
+
+    @property
+    def data(self) -> Data:
+        return Data(self.digest(), self.objective.name, self.seed)
 
     def subset(self, videos: Sequence[str]) -> Problem:
         """The same on some of the videos: other data, which nothing on disk belongs to."""
@@ -140,12 +157,14 @@ class Method(ABC):
     """A search method; its fields are its options.
 
     name: as callers and the command line say it. about: what it is, in a few words. over: what it
-    gives weights to by default, one of `OVER`.
+    gives weights to by default, one of `OVER`. multiplies: whether class multipliers are searched
+    after it by default.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     over: ClassVar[str] = "groups"
+    multiplies: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
@@ -153,6 +172,16 @@ class Method(ABC):
 
         Raises InputError for options that do not fit the problem, and where the workspace holds the
         state of other data.
+        """
+
+    def effort(self, groups: Sequence[str]) -> int | None:
+        """How many weightings of these groups will be evaluated; None where nobody knows."""
+        return None
+
+    def check(self, data: Data, workspace: Workspace) -> None:  # noqa: B027
+        """Refuses what a workspace keeps of other data, before anything is worked out.
+
+        InputError as `search` raises it.
         """
 
     def inner(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusion.errors import InputError
+from fusion.search.auto import Auto
 from fusion.search.exact.climb import Exact
 from fusion.search.greedy import Greedy
 from fusion.search.grid import Grid
@@ -19,4 +20,4 @@ class Methods(dict[str, type[Method]]):
         raise InputError(f"method: got {name!r}; choose one of {list(self)}")
 
 
-METHODS = Methods({kind.name: kind for kind in (Grid, Optuna, Greedy, Exact)})
+METHODS = Methods({kind.name: kind for kind in (Auto, Grid, Optuna, Greedy, Exact)})

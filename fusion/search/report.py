@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +13,16 @@ from typing import Any
 
 from fusion import files
 from fusion.contested import Pixels
-from fusion.metrics import Scores
+from fusion.metrics import CONVENTIONS, Scores
 from fusion.search.ladder import Rungs, formula, group_rungs
-from fusion.search.result import SearchResult
+from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
-from fusion.search.verdict import verdict_lines
-from fusion.text import or_none, percent, table
+from fusion.text import listed, or_none, percent, table
 from fusion.version import __version__
+
+MULTIPLIED = "what was found, with multipliers"
+LEAD = 0.0005  # by which a simpler row must be above what was found to be spoken of
+IDLE = 0.0005  # of mIoU: what a model must add to be worth its store
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,48 @@ class Report:
 
     @cached_property
     def rungs(self) -> Rungs:
-        """The ladder: best single model (of the first split), the groups in turn, references."""
+        """The ladder: best single model (of the first split), the groups in turn, references.
+
+        The last rows add what was found beside weights.
+        """
         best = next(iter(self.splits[0].singles))
         single = {run.name: run.singles[best] for run in self.splits if best in run.singles}
         problems = {run.name: run.problem for run in self.splits}
-        return {f"best single: {best}": single, **group_rungs(problems, self.found.vector)}
+        rungs = {f"best single: {best}": single, **group_rungs(problems, self.found.vector)}
+        if self.found.multipliers is not None:
+            numbers = (self.found.vector, list(self.found.multipliers.values()))
+            rungs[MULTIPLIED] = {name: p.scores(*numbers) for name, p in problems.items()}
+        return rungs
 
     @cached_property
     def verdict(self) -> list[str]:
-        return verdict_lines(self.splits[0].problem, self.found)
+        """What the number is worth, in sentences."""
+        low, high = self.found.interval()
+        units = len(set((self.found.units or {}).values()))
+        said = (
+            f"95 % interval of this score on these {units} units: {percent(low)} to {percent(high)}"
+        )
+        if math.isnan(low):
+            said = "one unit: no interval and no held-out score; label more videos"
+        known = [] if self.found.verdict is None else self.found.verdict.lines()
+        return [said, *self._warnings(), *known]
+
+    def _warnings(self) -> list[str]:
+        """Where a row that is simpler than what was found is above it on some split."""
+        said = []
+        for split, mine in self.scores.items():
+            rows = {n: each[split] for n, each in self.rungs.items() if split in each}
+            best = max(rows, key=lambda name: rank(rows[name].score))
+            lead = rows[best].score - mine.score
+            if lead > LEAD:
+                said.append(f"on {split}, {best!r} leads what was found by {100 * lead:.2f}")
+        return said
 
     @property
     def scores(self) -> Mapping[str, Scores]:
         """Of what was found, by split: the row of the ladder that has every group."""
+        if self.found.multipliers is not None:
+            return self.rungs[MULTIPLIED]
         return self.rungs[formula(self.found.groups, self.found.vector)]
 
     def text(self) -> str:
@@ -56,12 +89,22 @@ class Report:
         miou = {name: {n: percent(s.score) for n, s in r.items()} for name, r in self.rungs.items()}
         rows = [(name, *(shown.get(n, "-") for n in names)) for name, shown in miou.items()]
         videos = f"{len(condensed.videos)} videos, {condensed.scored} labelled pixels"
-        ladder = table(rows, (f"mIoU % ({found.convention})", *names))
+        stride = self.splits[0].stride
+        pixels = "" if stride == 1 else f", every {stride}th row and column"
+        ladder = table(rows, (f"{objective_title(found.convention)}{pixels}", *names))
         lines = [f"{videos}, {condensed.about}", "", ladder, ""]
         lines.append(f"best weights by {found.method}: {self._shown_weights()}")
-        lines.append(f"{names[0]} mIoU {percent(found.miou)} after {len(found.history)} weightings")
+        if found.multipliers is not None:
+            numbers = ", ".join(f"{name} {b:.3g}" for name, b in found.multipliers.items())
+            lines.append(f"multipliers of classes: {numbers}")
+        elif "multipliers" in found.notes:
+            lines.append("multipliers of classes: none, held-out videos do not gain from them")
+        what = objective_title(found.convention)
+        lines.append(f"{names[0]} {what} {percent(found.miou)} after {len(found.history)} trials")
         if known is not None:  # about weightings that were not tried
-            stage = "certified" if known["complete"] else "so far, stopped by the time limit"
+            stage = (
+                "certified" if known["complete"] else "so far; run again or --certify inf goes on"
+            )
             bound = f"no weighting of these groups is above {100 * known['upper_bound']:.4f}"
             lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
         lines += ["", *self.verdict]
@@ -69,6 +112,12 @@ class Report:
             ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
             lost = [(name, f"{100 * value:+.3f}") for name, value in ranked]
             lines += ["", table(lost, ("mIoU lost without this model", "%"))]
+            idle = [name for name, value in ranked if value < IDLE]
+            if idle:
+                what = (
+                    f"{len(idle)} of {len(ranked)} models add less than {100 * IDLE:g} points each"
+                )
+                lines.append(f"{what} and can be dropped: {listed(idle, len(idle))}")
         return "\n".join(lines)
 
     def _shown_weights(self) -> str:
@@ -84,6 +133,8 @@ class Report:
             "segfusion": __version__,
             "result": self.found.to_json(),
             "honesty": self.verdict,  # the key is a file format
+            "stride": self.splits[0].stride,
+            "units": self.splits[0].units.text,
             "contributions": _plain(self.contributions),
             "groups": {name: [store.model for store in stores] for name, stores in groups},
             "ladder": [{"name": name, **_miou(scores)} for name, scores in self.rungs.items()],
@@ -96,12 +147,20 @@ class Report:
     def write(self, out: Path) -> None:
         """best.json, trials.csv and search.json, each whole or not at all."""
         files.write_json(out / "search.json", self.to_json())
-        self.splits[0].ensemble.with_weights(self.found.weights).save(out / "best.json")
+        assert self.found.ensemble is not None
+        assert self.found.recommended is not None
+        self.found.ensemble.save(out / "best.json")
+        self.found.recommended.save(out / "recommended.json")
         text = io.StringIO()
         lines = csv.writer(text)
         lines.writerow([*self.found.groups, "miou"])
         lines.writerows([*trial.weights, trial.miou] for trial in self.found.history)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
+
+
+def objective_title(name: str) -> str:
+    """What a column of scores is called."""
+    return f"mIoU % ({name})" if name in CONVENTIONS else f"{name} %"
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | None]:

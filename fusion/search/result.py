@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fusion.metrics import Scores
-from fusion.metrics.intervals import Interval
-from fusion.text import or_none, percent
+from fusion.metrics.intervals import Gain, Interval
+from fusion.text import listed, or_none, percent
+
+if TYPE_CHECKING:
+    from fusion.search.folds import HeldOut
+    from fusion.search.verdict import Verdict
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
 PAPER = (1.0, 1.4, 1.0)
@@ -43,7 +47,10 @@ class SearchResult:
 
     method: its name. groups: G names. vector: G weights >= 0, only ratios matter. miou: of `vector`
     by `convention`, in the float32 arithmetic of fusion. history: what was tried, in order. scores:
-    of `vector`, per video. held_out: mIoU of every video under the weights searched without it.
+    of `vector`, per video. held_out: the score of all videos, each under what was found without its
+    unit; iterates over the folds. verdict: what that says. units: of every video. multipliers: name
+    of class to number, where they were searched and hold out. recommended: an ensemble, the
+    simplest that held-out scores do not rule out (that of the result where nothing was held out).
     certificate: of a certified global optimum, as `fusion.search.exact.certify` describes it.
     notes: what else the method has to say. ensemble: the input ensemble with the found weights,
     where there was one.
@@ -56,27 +63,57 @@ class SearchResult:
     convention: str
     history: tuple[Trial, ...]
     scores: Scores | None = field(default=None, compare=False)
-    held_out: float | None = None
+    held_out: HeldOut | None = None
     certificate: Mapping[str, Any] | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     ensemble: Any | None = field(default=None, compare=False)
+    multipliers: Mapping[str, float] | None = None
+    verdict: Verdict | None = field(default=None, compare=False)
+    units: Mapping[str, str] | None = None
+    recommended: Any | None = field(default=None, compare=False)
 
     @property
     def weights(self) -> dict[str, float]:
         """Group name to weight."""
         return dict(zip(self.groups, self.vector, strict=True))
 
+    @property
+    def gain(self) -> Gain | None:
+        """What was found over uniform weights, on held-out videos; None where none were."""
+        return None if self.verdict is None else self.verdict.gain
+
     def interval(self, level: float = 0.95) -> Interval:
-        """Of the score over videos (`Scores.interval`); (nan, nan) below two videos."""
-        return self.scores.interval(level) if self.scores else (math.nan, math.nan)
+        """Of this score on these videos, over their units; (nan, nan) below two.
+
+        The weights were chosen on the same videos: `prediction_interval` says what to expect.
+        """
+        known = self.scores
+        return known.interval(level, units=self.units) if known else (math.nan, math.nan)
+
+    def prediction_interval(self, videos: int | None = None, level: float = 0.95) -> Interval:
+        """Of the score on so many new videos, by default as many as there are.
+
+        Around the held-out score, where there is one: the spread of new videos, of these, and of
+        what a search on them would choose; (nan, nan) below two units.
+        """
+        known = self.scores if self.held_out is None else self.held_out.scores
+        if known is None:
+            return math.nan, math.nan
+        return known.prediction_interval(videos, level, units=self.units)
 
     def __repr__(self) -> str:
         miou, (low, high) = percent(self.miou), self.interval()
         if not math.isnan(low):
             miou += f", 95 % interval {percent(low)} to {percent(high)}"
         rows = [("weights", self._listed(self.vector)), ("mIoU", miou)]
+        if self.multipliers is not None:
+            shown = sorted(self.multipliers.items(), key=lambda pair: -abs(math.log(pair[1])))
+            said = listed((f"{name} {b:.3g}" for name, b in shown), MOST_WEIGHTS)
+            rows.append(("multipliers", said))
         if self.held_out is not None:
             rows.append(("held out", percent(self.held_out)))
+        if self.verdict is not None:
+            rows.append(("verdict", self.verdict.sentence))
         if self.certificate is not None:
             rows.append(("none above", percent(self.certificate["upper_bound"])))
         rows.append(("trials", f"{len(self.history)}, the best of them"))
@@ -102,7 +139,11 @@ class SearchResult:
             "miou": or_none(self.miou),
             "convention": self.convention,
             "interval": [or_none(end) for end in self.interval()] if self.scores else None,
+            "multipliers": None if self.multipliers is None else dict(self.multipliers),
             "held_out": None if self.held_out is None else or_none(self.held_out),
+            "folds": [] if self.held_out is None else [f.to_json() for f in self.held_out.folds],
+            "prediction_interval": [or_none(end) for end in self.prediction_interval()],
+            "verdict": None if self.verdict is None else self.verdict.to_json(),
             "certificate": None if self.certificate is None else dict(self.certificate),
             "notes": dict(self.notes),
             "history": [[list(t.weights), or_none(t.miou)] for t in self.history],

@@ -5,30 +5,73 @@ What costs time is worked out when it is first asked for, and once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusion import files
-from fusion.contested import Maps, Pixels
+from fusion.contested import Condensed, Maps, Pixels
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.contested.load import has_maps, load_maps
 from fusion.ensemble import Ensemble, single_groups
+from fusion.folds import VIDEOS, Units
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import Objective, Scores
-from fusion.metrics.evaluation import VideoConfusion
+from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
+from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
-from fusion.search.folds import hold_out
+from fusion.search.folds import (
+    FOUND,
+    SINGLE,
+    UNIFORM,
+    WEIGHTS,
+    best_without,
+    check_folds,
+    hold_out,
+    only,
+)
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
-from fusion.search.method import Method, Problem, Workspace
-from fusion.search.result import SearchResult
+from fusion.search.method import Data, Method, Problem, Workspace
+from fusion.search.result import SearchResult, rank
+from fusion.search.selection import select
+from fusion.search.verdict import Verdict
 from fusion.stores import LogitStore
 
 FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Formation:
+    """How groups are formed of the groups "basic" and "other" of a run; None searches a size."""
+
+    run: Run
+    strong: int | None
+    auxiliary: int | None
+
+    def ensemble(self, parts: Iterable[str]) -> Ensemble:
+        """The groups that the models' scores on these parts make."""
+        run, some = self.run, list(parts)
+        stores = single_groups(run.ensemble.stores)
+        miou = {name: only(scores, some).score for name, scores in run.singles.items()}
+        ranked = sorted(miou, key=lambda name: -rank(miou[name]))
+        families = (run.ensemble.groups.get(family, ()) for family in ("basic", "other"))
+        basic, other = ([n for n in ranked if stores[n][0] in f] for f in families)
+        strong, auxiliary = self.strong, self.auxiliary
+        if strong is None or auxiliary is None:
+            models = run.over_models.subset(some)
+            best = choose_formation(models, basic, other, progress=run.progress)
+            strong = strong or best[0]
+            auxiliary = best[1] if auxiliary is None else auxiliary
+        auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
+        groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)
+        named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
+        return run.ensemble.regrouped(named)
 
 
 @dataclass(frozen=True)
@@ -43,6 +86,10 @@ class Run:
         progress: shows what goes on.
         title: of the only bar, shown while pixels are condensed, where there is no `progress`.
         known: scores of single models, best first, where they were worked out before.
+        units: what is held out, and resampled, together.
+        reach: of class multipliers, searched within [1 / reach, reach]; None for none.
+        formation: how the groups were formed, where they were.
+        say: takes a line for people before work that may be long.
     """
 
     ensemble: Ensemble
@@ -58,6 +105,10 @@ class Run:
     progress: Progress = silent
     title: str | None = None
     known: dict[str, Scores] | None = None
+    units: Units = VIDEOS
+    reach: float | None = None
+    formation: Formation | None = None
+    say: Callable[[str], None] = lambda text: None
 
     @cached_property
     def condensed(self) -> Pixels:
@@ -66,7 +117,7 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """Of stores, labels, groups and stride."""
-        return data_digest(self.ensemble, self.truth, self.stride)
+        return data_digest(self.ensemble, self.truth, self.stride, units=self.units)
 
     @cached_property
     def singles(self) -> dict[str, Scores]:
@@ -74,50 +125,126 @@ class Run:
         if self.known is not None:
             return self.known
         how = self._how("scoring single models")
-        return score_models(self.ensemble, self.truth, convention=self.convention, **how)
+        how |= {"stride": self.stride, "units": self.units, "convention": self.convention}
+        return score_models(self.ensemble, self.truth, **how)
 
     @property
     def problem(self) -> Problem:
         evaluate = self.evaluate if isinstance(self.condensed, Maps) else None
-        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest, evaluate)
+        more: dict[str, Any] = {"evaluate": evaluate, "wide": self.wide, "reach": self.reach}
+        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest, **more)
+
+    @cached_property
+    def wide(self) -> Condensed | None:
+        """The same pixels for multipliers; maps serve these too."""
+        if self.reach is None or isinstance(self.condensed, Maps):
+            return None
+        title = f"condensing {self.name} for multipliers"
+        return self._condensed(self.ensemble, title, self.reach)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What is scored, resampled and held out, by id."""
+        videos = self.ensemble.scored_videos(self.truth)
+        return parts_of(self.ensemble, self.truth, self.units, videos)
+
+    @cached_property
+    def unit_of(self) -> dict[str, str]:
+        """The unit of every part."""
+        return {part: self.units.of(part) for part in self.parts}
 
     def evaluate(
-        self, weights: Sequence[float], multipliers: Sequence[float] | None = None
+        self,
+        weights: Sequence[float],
+        multipliers: Sequence[float] | None,
+        videos: Sequence[str],
     ) -> Scores:
         """Scores of the ensemble under weights [G] and multipliers [C], every label map fused."""
         named = dict(zip(self.ensemble.groups, weights, strict=True))
         ensemble = self.ensemble.with_weights(named).with_multipliers(multipliers)
         ensemble = ensemble.sharing(self.scheduler)
-        task, videos = VideoConfusion(ensemble, self.truth, self.stride), self.condensed.videos
-        matrices = map_videos(task, videos, **self._how("scoring"))
+        task = VideoConfusion(ensemble, self.truth, self.stride, self.parts)
+        matrices = map_videos(task, videos, scheduler=self.scheduler)
         return Scores(matrices, self.ensemble.classes, self.convention)
 
     def census(self) -> Census:
         """What the labels hold, counted as this run scores pixels."""
-        videos, classes = self.condensed.videos, self.ensemble.classes
+        videos, classes = self.ensemble.scored_videos(self.truth), self.ensemble.classes
         frames = pixels = 0
-        for video in videos:
-            labelled = len(self.ensemble.labelled_frames(self.truth, video))
+        for video, some in self.parts.values():
             height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
-            frames, pixels = frames + labelled, pixels + labelled * height * width
+            frames, pixels = frames + len(some), pixels + len(some) * height * width
         outside = outside_values(self.truth, videos, len(classes))
         return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
 
     def search(self, method: Method) -> SearchResult:
-        """Weights by a method, scored per video and on held-out videos; `ensemble` has them."""
-        problem, folds = self.problem, self.folds
-        if folds is None and len(self.condensed.videos) > 1:
-            folds = FOLDS
+        """Everything chosen on all videos, and again without each fold: what it is worth.
+
+        `ensemble` is what was found, `recommended` what the folds do not rule out.
+        """
+        folds = self.prepare(method)
+        problem = self.problem
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-        found = method.search(problem, Workspace(self.progress, self.folder))
-        held = hold_out(problem, method, folds, progress=self.progress).score if folds else None
-        ensemble = self.ensemble.with_weights(found.weights)
-        scores = problem.scores(found.vector)
-        more: dict[str, Any] = {"scores": scores, "held_out": held, "ensemble": ensemble}
-        return replace(found, miou=scores.miou, **more)
+        found = select(problem, method, self.unit_of if folds else {}, self._workspace)
+        multipliers = None if found.multipliers is None else list(found.multipliers.values())
+        scores = problem.scores(found.vector, multipliers)
+        ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
+        more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
+        more |= {"miou": scores.score, "units": self.unit_of}
+        if folds:
+            how: dict[str, Any] = {"units": self.unit_of, "progress": self.progress}
+            if max(map(len, self.ensemble.groups.values())) > 1:
+                how["singles"] = self.singles
+            if self.formation is not None:
+                how["formed"] = lambda rest: self.formed_on(rest).problem
+            held = hold_out(problem, method, folds, **how)
+            verdict = Verdict(held, self.unit_of)
+            recommended = self._contender(verdict.recommended, found, ensemble)
+            more |= {"held_out": held, "verdict": verdict, "recommended": recommended}
+        return replace(found, **more)
+
+    def prepare(self, method: Method) -> int:
+        """How many folds there will be. Refuses whatever it can before anything is worked out."""
+        number, folds = len(set(self.unit_of.values())), self.folds
+        if folds is None:
+            folds = FOLDS if number > 1 else 0
+        if folds:
+            check_folds(list(self.parts), self.unit_of, folds)
+        if folds > number:
+            self.say(f"{folds} folds asked for, {number} units there: {number} folds")
+        if self.folder is not None:
+            files.check_folder(self.folder)
+            method.check(
+                Data(self.digest, objective(self.convention).name, self.seed), self._workspace
+            )
+        effort = method.effort(list(self.ensemble.groups))
+        if effort is not None:
+            again = f", and again in each of {folds} folds" if folds else ""
+            self.say(f"{method.name}: {effort} weightings{again}")
+        return folds
+
+    @property
+    def _workspace(self) -> Workspace:
+        return Workspace(self.progress, self.folder)
+
+    def _contender(self, name: str, found: SearchResult, ensemble: Ensemble) -> Ensemble:
+        """A contender of the folds, chosen on all videos."""
+        plain, groups = self.ensemble.with_multipliers(None), list(self.ensemble.groups)
+        if name == FOUND:
+            return ensemble
+        if name == UNIFORM:
+            return plain.with_weights(dict.fromkeys(groups, 1.0))
+        if name == WEIGHTS:
+            return plain.with_weights(dict(zip(groups, best_without(found), strict=True)))
+        if name == SINGLE:
+            best = next(iter(self.singles))
+            return plain.regrouped({best: single_groups(plain.stores)[best]})
+        alone = self.problem.trials(np.eye(len(groups)))
+        best = groups[int(np.argmax([rank(trial.miou) for trial in alone]))]
+        return plain.with_weights({group: float(group == best) for group in groups})
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
@@ -127,10 +254,10 @@ class Run:
             return model_contributions(self.problem, groups, found.weights)
         names = {store: name for name, (store,) in single_groups(self.ensemble.stores).items()}
         groups = {g: [names[store] for store in s] for g, s in self.ensemble.groups.items()}
-        return model_contributions(self._over_models, groups, found.weights)
+        return model_contributions(self.over_models, groups, found.weights)
 
-    @property
-    def _over_models(self) -> Problem:
+    @cached_property
+    def over_models(self) -> Problem:
         singles = self._condense(self.ensemble.singles(), "condensing single models")
         return Problem(singles, self.convention, self.seed)
 
@@ -139,19 +266,24 @@ class Run:
         return self if what == "groups" else replace(self, ensemble=self.ensemble.singles())
 
     def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
-        """The paper's groups, formed from the groups "basic" and "other"; None searches a size."""
-        stores = single_groups(self.ensemble.stores)
-        families = (self.ensemble.groups.get(family, ()) for family in ("basic", "other"))
-        basic, other = ([n for n in self.singles if stores[n][0] in f] for f in families)
-        if strong is None or auxiliary is None:
-            best = choose_formation(self._over_models, basic, other, progress=self.progress)
-            strong = strong or best[0]
-            auxiliary = best[1] if auxiliary is None else auxiliary
-        auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
-        miou = {name: scores.score for name, scores in self.singles.items()}
-        groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)
-        named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
-        return replace(self, ensemble=self.ensemble.regrouped(named), known=self.singles)
+        """The paper's groups, formed from the groups "basic" and "other"; None searches a size.
+
+        They are formed again inside every fold.
+        """
+        formation = Formation(self, strong, auxiliary)
+        formed = formation.ensemble(self.parts)
+        return replace(self, ensemble=formed, known=self.singles, formation=formation)
+
+    def formed_on(self, rest: Sequence[str]) -> Run:
+        """The run whose groups are formed on some of the parts; itself where they are the same."""
+        assert self.formation is not None
+        ensemble = self.formation.ensemble(rest)
+        if ensemble.groups == self.ensemble.groups:
+            return self
+        # a fold's pixels are of no use to another search: not kept on disk where memory holds them
+        kept = self.condensed.resident if isinstance(self.condensed, Condensed) else True
+        cache = None if kept else self.cache
+        return replace(self, ensemble=ensemble, progress=silent, cache=cache)
 
     def elsewhere(self, truth: Labels, stores: Path | None) -> Run:
         """The same groups on a second split, whose stores have the same names in another folder."""
@@ -165,10 +297,14 @@ class Run:
         return replace(self, ensemble=ensemble, truth=truth, name="test", known=None)
 
     def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
-        how = self._how(title)
         if has_maps(ensemble, self.truth):
-            return load_maps(ensemble, self.truth, stride=self.stride, **how)
-        return condense_ensemble(ensemble, self.truth, stride=self.stride, cache=self.cache, **how)
+            how = self._how(title)
+            return load_maps(ensemble, self.truth, stride=self.stride, units=self.units, **how)
+        return self._condensed(ensemble, title)
+
+    def _condensed(self, ensemble: Ensemble, title: str, reach: float = 1.0) -> Condensed:
+        how = {**self._how(title), "stride": self.stride, "cache": self.cache}
+        return condense_ensemble(ensemble, self.truth, reach=reach, units=self.units, **how)
 
     def _how(self, title: str) -> dict[str, Any]:
         """What reads stores, and the title of the bar that it shows."""

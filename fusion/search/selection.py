@@ -8,6 +8,7 @@ is chosen without the videos that judge it. C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from fusion.contested import Condensed
+from fusion.contested.build import MOST_REACH
+from fusion.errors import InputError
 from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
@@ -112,6 +115,27 @@ def samples(
         return wide.fused(plain, reach), wide.fused(weights, reach)
     fused = problem.condensed.fused(weights, reach).thinned(SAMPLE)
     return fused, fused
+
+
+def parse_reach(multipliers: bool | float | tuple[float, float]) -> float | None:
+    """r of [1/r, r], of what a caller gives; None for no multipliers. Only ratios matter.
+
+    InputError: a range that is none, or beyond what pixels can be condensed for.
+    """
+    if isinstance(multipliers, bool):
+        return REACH if multipliers else None
+    try:
+        low, high = (
+            (1 / multipliers, multipliers) if isinstance(multipliers, (int, float)) else multipliers
+        )
+        reach = math.sqrt(high / low)
+        sound = 0 < low < high and reach <= MOST_REACH
+    except (TypeError, ValueError, ArithmeticError):
+        sound = False
+    if not sound:
+        do = f"give r above 1 and up to {MOST_REACH}, or (lowest, highest)"
+        raise InputError(f"multipliers: got {multipliers!r}; {do}")
+    return reach
 
 
 def split_units(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fusion.errors import InputError
 from fusion.files import locked
-from fusion.search.method import ALONE, Method, Problem, Workspace, option
+from fusion.search.method import ALONE, Data, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SAMPLERS = {"tpe": "TPE", "cmaes": "CmaEs", "gp": "GP", "random": "Random"}
 URL = "storage URL (default sqlite:///OUT/study.db)"
 ERRORS = (ArithmeticError, RuntimeError, ValueError)  # of a trial, after which others may do
+STUDY = "study.db"
 HIGHEST = 2.0  # as the grid: weights relative to the first group's 1
 
 
@@ -55,7 +57,7 @@ class Optuna(Method):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study, free = self._open(problem, workspace), problem.groups[1:]
+        study, free = self._open(problem.data, workspace), problem.groups[1:]
         states = optuna.trial.TrialState
         # a trial that gave NaN counts as failed
         complete = partial(study.get_trials, deepcopy=False, states=[states.COMPLETE])
@@ -79,16 +81,24 @@ class Optuna(Method):
         failed = sum(t.state == states.FAIL for t in study.trials)
         return problem.result(self.name, history, notes={"failed_trials": failed})
 
-    def _open(self, problem: Problem, workspace: Workspace) -> optuna.Study:
+    def check(self, data: Data, workspace: Workspace) -> None:
+        folder = workspace.folder
+        if self.storage or (folder and (folder / STUDY).exists()):
+            self._open(data, workspace)
+
+    def effort(self, groups: Sequence[str]) -> int:
+        return self.trials
+
+    def _open(self, data: Data, workspace: Workspace) -> optuna.Study:
         """One process at a time: databases are made once, and belong to the first one's data."""
         import optuna
 
         folder, storage = workspace.folder, self.storage
         if folder and not storage:
-            storage = f"sqlite:///{folder / 'study.db'}"
+            storage = f"sqlite:///{folder / STUDY}"
         try:
             kind = getattr(optuna.samplers, f"{SAMPLERS[self.sampler]}Sampler")
-            how: dict[str, Any] = {"storage": storage, "sampler": kind(seed=problem.seed)}
+            how: dict[str, Any] = {"storage": storage, "sampler": kind(seed=data.seed)}
         except ImportError as error:
             got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
             raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
@@ -100,7 +110,7 @@ class Optuna(Method):
                 got = f"storage {storage!r} cannot be opened ({error})"
                 do = "give a URL such as sqlite:///study.db"
                 raise InputError(f"optuna: {got}; {do}") from error
-            wanted = {"digest": problem.digest(), "convention": problem.objective.name}
+            wanted = {"digest": data.digest, "convention": data.convention}
             known = {key: study.user_attrs[key] for key in wanted if key in study.user_attrs}
             if not known and not study.trials:
                 for item in wanted.items():

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from fusion.metrics.intervals import Gain
 from fusion.search.folds import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut
 from fusion.search.selection import UnitOf
-from fusion.text import listed, percent
+from fusion.text import listed, or_none, percent
 
 SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS, FOUND)
 FEW_UNITS = 8  # below it an interval is mostly the uncertainty of its own width
@@ -89,6 +90,20 @@ class Verdict:
         ):
             said.append("all units score alike: no interval can say how others would differ")
         return said
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`."""
+        gains = {
+            name: {
+                "value": or_none(gain.value),
+                "interval": [or_none(end) for end in gain.interval],
+                "distinguishable": gain.distinguishable,
+            }
+            for name, gain in self.gains.items()
+        }
+        contenders = {name: or_none(s.score) for name, s in self.held.contenders.items()}
+        said = {"sentence": self.sentence, "remarks": self.remarks}
+        return {"held_out": contenders, "gains": gains, "recommended": self.recommended, **said}
 
     def _classes_in_one_fold(self) -> list[str]:
         scores = self.held.scores

@@ -6,12 +6,12 @@
 
 enum { DIGIT = 11, DIGITS = 6, VALUES = 1 << DIGIT };
 
-/* Bits of a place >= 0, which are ordered as it is; -0 is 0. */
+/* Bits that are ordered as places are: negative ones come the other way round; -0 is 0. */
 static uint64_t key(const flip_t *flip) {
     uint64_t bits;
     double at = flip->at + 0.0;
     memcpy(&bits, &at, sizeof bits);
-    return bits;
+    return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
 }
 
 /* Sorts flips [n] by place, equal ones as they came; other [n] is scratch, counts [6, 2048]. */

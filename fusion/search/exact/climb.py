@@ -34,6 +34,7 @@ from fusion.search.grid import Grid
 from fusion.search.method import ALONE, Method, Problem, Workspace, option
 from fusion.search.result import PAPER, SearchResult, Trial, best_trial
 
+LEAST_SECONDS = 1.0  # of a certificate
 FLOAT: dict[str, Any] = {"type": float}
 SECONDS = {**FLOAT, "metavar": "SECONDS"}
 
@@ -49,6 +50,8 @@ class Exact(Method):
         time_limit: seconds; 0 gives the best start.
         gap: aim of the certificate, None for no certificate; it is left out beyond three groups,
             and for objectives that are no mIoU convention.
+        certify: most time of the certificate as a share of the search's, and a second at least; a
+            later run with the same state goes on from there. Infinite: until the gap is reached.
         state: a JSON file to go on from, written after every step; default one in the workspace's
             folder, named by the data. The state of other data is refused with an InputError.
     """
@@ -65,19 +68,27 @@ class Exact(Method):
         "--time-limit", None, "stop then, with the certificate there is (default none)", SECONDS
     )
     gap: float | None = option("--gap", 1e-4, "aim of the certificate, a fraction of mIoU", FLOAT)
+    certify: float = option(
+        "--certify", 1.0, "time of the certificate as a share of the search's; inf: no limit", FLOAT
+    )
     state: str | Path | None = None
 
     def __post_init__(self) -> None:
         limit, gap = self.time_limit, self.gap
-        if self.climbs < 0 or not ((limit or 0) >= 0 and 0 <= (gap or 0) < 1):
-            got = f"climbs {self.climbs}, time limit {limit}, gap {gap}"
+        sound = (limit or 0) >= 0 and 0 <= (gap or 0) < 1 and self.certify >= 0
+        if self.climbs < 0 or not sound:
+            got = f"climbs {self.climbs}, time limit {limit}, gap {gap}, certify {self.certify}"
             raise InputError(f"exact: {got}; give numbers >= 0, a gap below 1")
+
+    def effort(self, groups: Sequence[str]) -> int | None:
+        return Grid().effort(groups) if len(groups) <= MOST_GROUPS else None
 
     def inner(self) -> Self:
         return replace(self, state=None, gap=None, climbs=1)
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
-        deadline = math.inf if self.time_limit is None else time.monotonic() + self.time_limit
+        began = time.monotonic()
+        deadline = math.inf if self.time_limit is None else began + self.time_limit
         state = self.state or (workspace.folder and state_file(problem, workspace.folder))
         journal = Journal(problem, Path(state) if state else None)
         work = _Search(problem, deadline, journal, _starts(problem, self.starts))
@@ -85,6 +96,8 @@ class Exact(Method):
         if problem.condensed.scored:
             work.climb_all(self.climbs, workspace.progress)
             if self.gap is not None:
+                share = max(LEAST_SECONDS, self.certify * (time.monotonic() - began))
+                work.deadline = min(deadline, time.monotonic() + share)
                 certificate = work.certify(self.gap, workspace.progress)
         return problem.result(self.name, work.history, certificate=certificate, notes=work.notes())
 
