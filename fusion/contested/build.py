@@ -179,5 +179,7 @@ def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1) -> str:
         name: [(s.digest(videos), temperature[s]) for s in stores]
         for name, stores in ensemble.groups.items()
     }
-    document = [groups, list(groups), ensemble.resize, truth.digest(videos), stride]
+    document: list[Any] = [groups, list(groups), ensemble.resize, truth.digest(videos), stride]
+    if ensemble.mean != "arithmetic":  # which pixels kept since 0.1.0 are of
+        document.append(ensemble.mean)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,8 @@
     P_final = sum_g w_g P_g,   P_g = mean over the group's models of softmax(logits / T)
 
 "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1 (there G = 3, weights 1, alpha
-= 1.4, beta = 1.0). Any number of groups, models and resolutions; memory is bounded by a few frames
+= 1.4, beta = 1.0). With mean="geometric" P_final is the product of P_g ^ w_g over its sum, weights
+summing to 1. Any number of groups, models and resolutions; memory is bounded by a few frames
 whatever the clip length.
 
 Inside a group models are summed in the order of (model name, path), so that no result depends on
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fusion.labels import Labels
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
+MEANS = ("arithmetic", "geometric")
 StoreLike = str | Path | LogitStore
 Groups = Mapping[str, Sequence[StoreLike]]
 Stores = tuple[LogitStore, ...]
@@ -56,6 +58,8 @@ class Ensemble:
         resize: "probabilities" fuses at store resolution and interpolates the G group means;
             "logits" interpolates every model's logits first, which costs M / G times more (measured
             difference: benchmarks/README.md).
+        mean: over groups, "arithmetic" or "geometric" (arithmetic: `fusion.kernels.arithmetic`);
+            models inside a group always have their arithmetic mean.
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
             default 1.
         device: "auto" takes a GPU where there is one.
@@ -74,6 +78,7 @@ class Ensemble:
         weights: Weights = None,
         *,
         resize: str = "probabilities",
+        mean: str = "arithmetic",
         temperatures: Mapping[str, float] | None = None,
         device: str = "auto",
         memory: str | int = "4GB",
@@ -82,7 +87,9 @@ class Ensemble:
         if resize not in RESIZE or align not in ALIGN:
             choices = f"choose one of {RESIZE} and one of {ALIGN}"
             raise InputError(f"resize {resize!r}, align {align!r}; {choices}")
-        self.weights = _checked_weights(groups, weights)
+        if mean not in MEANS:
+            raise InputError(f"mean: got {mean!r}; choose one of {MEANS}")
+        self.weights, self.mean = _checked_weights(groups, weights), mean
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
         self.device, self.workers = devices.chosen(device), 1
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
@@ -98,7 +105,8 @@ class Ensemble:
         sizes = {name: len(stores) for name, stores in self.groups.items()}
         sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
-        return f"{type(self).__name__}({sums}; {data})"
+        mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
+        return f"{type(self).__name__}({sums}; {data}{mean})"
 
     def frames(self, video: str) -> tuple[str, ...]:
         """Frame ids of a video, in stored order."""
@@ -116,14 +124,19 @@ class Ensemble:
         shapes = [store.describe(video).frame_shape for store in self.stores]
         item = [1 if store.profile == "compact" else 2 for store in self.stores]
         groups, size = len(self.groups), self.size(video)
-        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers)
+        mean = self.mean
+        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, mean=mean)
 
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Band]:
-        """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
+        """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows).
+
+        Of a geometric mean the group means are scaled logarithms, which its weights multiply.
+        """
         wanted = list(self.frames(video) if frames is None else frames)
-        fusion = Fusion(self.groups, self.weights, self._temperature, self.resize, self.device)
+        how = (self._temperature, self.resize, self.mean, self.device)
+        fusion = Fusion(self.groups, self.weights, *how)
         return fusion.bands(video, wanted, self.plan(video, outputs))
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
@@ -208,8 +221,9 @@ class Ensemble:
 
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
         temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
-        plain = {"resize": self.resize, "memory": self.memory, "align": self.align}
-        return {**plain, "temperatures": temperatures, "device": str(self.device)}
+        plain = {"resize": self.resize, "mean": self.mean, "align": self.align}
+        rest = {"memory": self.memory, "device": str(self.device)}
+        return {**plain, **rest, "temperatures": temperatures}
 
     def save(self, path: str | Path) -> None:
         """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
@@ -222,7 +236,7 @@ class Ensemble:
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
-        how = {"weights": self.weights, "resize": self.resize}
+        how = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
         file.write(path, {"groups": groups, **how, **names})
 
     @classmethod

@@ -16,6 +16,7 @@ from torch import Tensor
 from fusion import kernels
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
+from fusion.kernels.average.geometric import geometric
 from fusion.stores import LogitStore
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
@@ -30,6 +31,7 @@ class Fusion:
         weights: per group.
         temperatures: per store.
         resize: as `fusion.kernels.upsample_softmax_average` takes it.
+        mean: over groups, "arithmetic" or "geometric".
         device: where.
     """
 
@@ -37,6 +39,7 @@ class Fusion:
     weights: Mapping[str, float]
     temperatures: Mapping[LogitStore, float]
     resize: str
+    mean: str
     device: torch.device
 
     def bands(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
@@ -49,12 +52,13 @@ class Fusion:
         entries = [store for name in groups for store in self.groups[name]]  # once per group
         ends = [0, *accumulate(len(self.groups[name]) for name in groups)]
         weights = [self.weights[name] for name in groups]
+        outputs = plan.outputs if self.mean == "arithmetic" else ("group_means",)
         call: dict[str, Any] = {
             "groups": [range(first, end) for first, end in pairwise(ends)],
             "temperatures": [self.temperatures[store] for store in entries],
             "values": [store.kernel_values for store in entries],
             "resize": self.resize,
-            "outputs": plan.outputs,
+            "outputs": outputs,
         }
         for first in range(0, len(frames), plan.frames):
             batch = frames[first : first + plan.frames]
@@ -64,6 +68,9 @@ class Fusion:
                 for rows in plan.bands:
                     call["rows"] = rows
                     fused = kernels.upsample_softmax_average(logits, weights, plan.size, **call)
+                    if self.mean == "geometric":
+                        assert fused.group_means is not None
+                        fused = geometric(fused.group_means, weights, plan.outputs)
                     yield frame, rows, fused
 
     def _codes(self, store: LogitStore, video: str, frames: Sequence[str]) -> Tensor:

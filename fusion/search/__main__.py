@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion import cli
+from fusion.ensemble.ensemble import MEANS, RESIZE
 from fusion.errors import InputError
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, write_labels
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
     run = open_run(options).over(options.over or method.over)
+    if options.contributions:
+        run.check_contributions()
     splits = [run]
     if options.test_labels:
         truth = Labels.folder(options.test_labels, stray=options.stray)
@@ -83,15 +86,16 @@ def open_run(options: argparse.Namespace) -> Run:
     how["name"] = "val" if options.labels else options.split
     how["cache"] = None if options.no_cache else options.out / "condensed"
     opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
+    said = {name: getattr(options, name) for name in ("resize", "mean")}
+    overrides = {name: value for name, value in said.items() if value}
     if options.ensemble:
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
-        if options.resize:
-            ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, resize=options.resize)
+        ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
         return Run(ensemble, **how)
     if not options.basic:
         raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
     families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
-    both = HierarchicalEnsemble(families, resize=options.resize or "probabilities", **opened)
+    both = HierarchicalEnsemble(families, **overrides, **opened)
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
     run = Run(both, **how).grouped(*sizes)
     if None in sizes:
@@ -157,7 +161,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_search(parser.add_argument_group("search"))
     group = parser.add_argument_group("running")
     add = group.add_argument
-    add("--resize", choices=("probabilities", "logits"), help="overrides the ensemble's")
+    add("--resize", choices=RESIZE, help="overrides the ensemble's")
+    add("--mean", choices=MEANS, help="over groups; overrides the ensemble's (default arithmetic)")
     lacking = "what to do where stores lack videos or frames"
     add("--align", choices=("strict", "intersect"), default="strict", help=lacking)
     cli.add_scheduler(group)

@@ -14,6 +14,7 @@ from fusion import files
 from fusion.contested import Condensed
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import Ensemble, single_groups
+from fusion.errors import InputError
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
 from fusion.metrics import Scores
@@ -105,15 +106,27 @@ class Run:
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
         # groups of one model are single models: the pixels at hand will do
-        if all(len(stores) == 1 for stores in self.ensemble.groups.values()):
+        if self._of_singles:
             groups = {name: [name] for name in found.groups}
             return model_contributions(self.problem, groups, found.weights)
         names = {store: name for name, (store,) in single_groups(self.ensemble.stores).items()}
         groups = {g: [names[store] for store in s] for g, s in self.ensemble.groups.items()}
         return model_contributions(self._over_models, groups, found.weights)
 
+    def check_contributions(self) -> None:
+        """InputError where groups are no weighted sums of single models."""
+        if self.ensemble.mean != "arithmetic" and not self._of_singles:
+            got = "mean='geometric' over groups of several models is no weighted sum of models"
+            do = "use mean='arithmetic' for contributions and for sizes that are searched"
+            raise InputError(f"search: {got}; {do}")
+
+    @property
+    def _of_singles(self) -> bool:
+        return all(len(stores) == 1 for stores in self.ensemble.groups.values())
+
     @property
     def _over_models(self) -> Problem:
+        self.check_contributions()
         singles = self._condense(self.ensemble.singles(), "condensing single models")
         return Problem(singles, self.convention, self.seed)
 

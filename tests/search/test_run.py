@@ -108,3 +108,19 @@ def test_over_models_and_grouped_again_singles_are_scored_once(ensemble, truth, 
     assert formed.over("groups") is formed
     found = models.search(Greedy(steps=3))
     assert models.contributions(found).keys() == {n for n, w in found.weights.items() if w > 0}
+
+
+def test_a_geometric_mean_from_the_command_line(data, ensemble, truth, tmp_path, capsys):
+    said = arguments(data, tmp_path, "--mean", "geometric", "--method", "exact", "--no-cache")
+    assert cli.run(main, said) == 0
+    best = fusion.HierarchicalEnsemble.load(tmp_path / "out" / "best.json")
+    assert best.mean == "geometric"
+    document = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert document["result"]["miou"] == best.evaluate(truth).miou
+    capsys.readouterr()
+    assert cli.run(main, [*said, "--contributions"]) == 2  # groups of two are no sum of models
+    error = capsys.readouterr().err
+    assert error.startswith("error: search: --mean geometric over groups of several models is no")
+    geometric = ensemble.regrouped(ensemble.groups, mean="geometric")
+    models = Run(geometric, truth).over("models")
+    assert models.contributions(models.search(Greedy(steps=2)))
