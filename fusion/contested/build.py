@@ -21,12 +21,11 @@ from fusion.errors import InputError
 from fusion.kernels import contested
 from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
-from fusion.metrics.evaluation import beside_truth
+from fusion.metrics.evaluation import fused_beside_truth
 from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
-    from fusion.kernels.arithmetic import Fused
     from fusion.labels import Labels
 
 
@@ -121,17 +120,13 @@ class CondenseVideo:
 
     def frames(self, video: str) -> Iterator[Block]:
         """One condensed block for every band of every labelled frame."""
-        ensemble, step, classes = self.ensemble, self.stride, len(self.ensemble.classes)
-
-        def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
-            for frame, rows, fused in ensemble.stream(video, frames, ("group_means",)):
-                yield frame, (rows, fused)
-
-        for target, ((first, end), fused) in beside_truth(ensemble, self.truth, video, fuse):
+        step, classes = self.stride, len(self.ensemble.classes)
+        bands = fused_beside_truth(self.ensemble, self.truth, video, ("group_means",))
+        for first, target, fused in bands:
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
-            labels = target[first:end][start::step, ::step]
+            labels = target[start::step, ::step]
             yield condense(means, labels, classes, ignore=void_label(classes), video=video)
 
 

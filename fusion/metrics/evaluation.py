@@ -18,6 +18,8 @@ from fusion.metrics.confusion import confusion
 from fusion.metrics.objectives import Counts
 
 if TYPE_CHECKING:
+    from fusion.ensemble import Ensemble
+    from fusion.kernels.arithmetic import Fused
     from fusion.labels import Labels
 
 
@@ -58,6 +60,19 @@ def beside_truth(
         if frame != known:
             known, target = frame, source.target(truth, video, frame)
         yield target, made
+
+
+def fused_beside_truth(
+    ensemble: Ensemble, truth: Labels, video: str, outputs: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray, Fused]]:
+    """Every band of every labelled frame: its first row, ground truth [rows, W], fused outputs."""
+
+    def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
+        for frame, rows, fused in ensemble.stream(video, frames, outputs):
+            yield frame, (rows, fused)
+
+    for target, ((first, end), fused) in beside_truth(ensemble, truth, video, fuse):
+        yield first, target[first:end], fused
 
 
 @dataclass(frozen=True)

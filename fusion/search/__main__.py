@@ -61,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for split in splits:
         cli.remark(split.census().text())  # this condenses
     found = run.search(method)
-    report = Report(splits, found, run.contributions(found) if options.contributions else {})
+    lost = run.contributions(found) if options.contributions else {}
+    said = {split.name: split.calibration(found) for split in splits if options.calibration}
+    report = Report(splits, found, lost, said)
     report.write(out)
     if options.demo:
         demo_pictures(found.ensemble, out)
@@ -187,6 +189,7 @@ def add_search(group: cli.Options) -> None:
     every = "score every S-th row and column only (default 1: all pixels)"
     add("--stride", type=int, default=1, metavar="S", help=every)
     add("--contributions", **FLAG, help="also say what each model adds (leave one out)")
+    cli.add_calibration(group)
     add("--seed", type=int, default=0)
     mean = "classes in the mean (default vspw)"
     add("--convention", choices=CONVENTIONS, default="vspw", help=mean)

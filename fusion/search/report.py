@@ -12,7 +12,7 @@ from typing import Any
 
 from fusion import files
 from fusion.contested import Condensed
-from fusion.metrics import Scores
+from fusion.metrics import Calibration, Scores
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
@@ -25,12 +25,14 @@ from fusion.version import __version__
 class Report:
     """A search's result on the split it was made on, the first of `splits`, and on the others.
 
-    contributions: what each model adds, empty where it was not asked for.
+    contributions: what each model adds. calibration: of what was found, by split. Both are empty
+    where they were not asked for.
     """
 
     splits: Sequence[Run]
     found: SearchResult
     contributions: Mapping[str, float]
+    calibration: Mapping[str, Calibration]
 
     @cached_property
     def rungs(self) -> Rungs:
@@ -67,6 +69,7 @@ class Report:
             bound = f"no weighting of these groups is above {100 * known['upper_bound']:.4f}"
             lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
         lines += ["", *self.verdict]
+        lines += [f"{split} calibration: {c.text()}" for split, c in self.calibration.items()]
         if self.contributions:
             ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
             lost = [(name, f"{100 * value:+.3f}") for name, value in ranked]
@@ -87,6 +90,7 @@ class Report:
             "result": self.found.to_json(),
             "honesty": self.verdict,  # the key is a file format
             "contributions": _plain(self.contributions),
+            "calibration": {split: c.to_json() for split, c in self.calibration.items()},
             "groups": {name: [store.model for store in stores] for name, stores in groups},
             "ladder": [{"name": name, **_miou(scores)} for name, scores in self.rungs.items()],
             "scores": {split: scores.to_json() for split, scores in self.scores.items()},

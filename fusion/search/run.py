@@ -17,7 +17,8 @@ from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
-from fusion.metrics import Scores
+from fusion.metrics import Calibration, Scores
+from fusion.metrics.calibration import calibrate
 from fusion.progress import Progress, silent
 from fusion.search.folds import hold_out
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
@@ -119,6 +120,11 @@ class Run:
             got = "mean='geometric' over groups of several models is no weighted sum of models"
             do = "use mean='arithmetic' for contributions and for sizes that are searched"
             raise InputError(f"search: {got}; {do}")
+
+    def calibration(self, found: SearchResult) -> Calibration:
+        """Of the ensemble with the weights found, over every labelled pixel whatever the stride."""
+        ensemble = self.ensemble.with_weights(found.weights)
+        return calibrate(ensemble, self.truth, **self._how(f"calibration of {self.name}"))
 
     @property
     def _of_singles(self) -> bool:

@@ -114,6 +114,7 @@ def test_a_geometric_mean_from_the_command_line(data, ensemble, truth, tmp_path,
     said = arguments(data, tmp_path, "--mean", "geometric", "--method", "exact", "--no-cache")
     assert cli.run(main, said) == 0
     best = fusion.HierarchicalEnsemble.load(tmp_path / "out" / "best.json")
+    assert "calibration" not in capsys.readouterr().out
     assert best.mean == "geometric"
     document = json.loads((tmp_path / "out" / "search.json").read_text())
     assert document["result"]["miou"] == best.evaluate(truth).miou
@@ -124,3 +125,16 @@ def test_a_geometric_mean_from_the_command_line(data, ensemble, truth, tmp_path,
     geometric = ensemble.regrouped(ensemble.groups, mean="geometric")
     models = Run(geometric, truth).over("models")
     assert models.contributions(models.search(Greedy(steps=2)))
+
+
+def test_calibration_of_what_was_found_on_both_splits(data, tmp_path, capsys):
+    second = ["--test-labels", str(data / "labels" / "test"), "--test-stores", str(data / "test")]
+    assert cli.run(main, arguments(data, tmp_path, "--no-cache", "--calibration", *second)) == 0
+    printed = capsys.readouterr().out
+    document = json.loads((tmp_path / "out" / "search.json").read_text())
+    for split in ("val", "test"):
+        path = tmp_path / "out" / "best.json"
+        best = fusion.HierarchicalEnsemble.load(path, stores=data / split)
+        found = best.calibration(fusion.Labels.folder(data / "labels" / split))
+        assert document["calibration"][split] == found.to_json()
+        assert f"{split} calibration: {found.text()}" in printed
