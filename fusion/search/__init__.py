@@ -20,8 +20,12 @@ from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
+from fusion.search.temperatures import fit_temperatures, warn_at_bounds
 
-__all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
+__all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "fit_temperatures"]
+__all__ += ["search"]
+
+FIT = "fit"
 
 
 def search(
@@ -30,6 +34,7 @@ def search(
     method: str = "grid",
     *,
     over: str | None = None,
+    temperatures: str | None = None,
     folds: int = 0,
     convention: str = "vspw",
     scheduler: str = "threads",
@@ -44,6 +49,9 @@ def search(
     Args:
         method: "grid", "optuna", "greedy" or "exact", each a class of METHODS.
         over: "groups" (default) or "models", every store by itself (default of greedy).
+        temperatures: "fit" first fits one to every model (`fit_temperatures`), which the found
+            ensemble then has; default: those that the ensemble has. They are fitted on all videos,
+            so `held_out` is a little kind to them.
         folds: at least 2 also searches without each fold of videos and scores it, as `held_out`.
         convention: which classes the mean is over (docs of `Scores`).
         scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
@@ -63,10 +71,15 @@ def search(
     over = over or kind.over
     known = sorted(field.name for field in fields(kind))
     unknown = sorted(options.keys() - known)
+    if temperatures not in (None, FIT):
+        raise InputError(f"temperatures: got {temperatures!r}; give {FIT!r}, or None for the given")
     if unknown or over not in OVER:
         got = f"over {over!r}, options {unknown} unknown to {method!r}"
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
     chosen = kind(**options)  # checks their values before anything is read
     run = Run(ensemble, truth, convention=convention, folds=folds, stride=stride, seed=seed)
     run = replace(run, scheduler=scheduler, cache=cache, title=progress)
+    if temperatures == FIT:
+        warn_at_bounds(run.fits)
+        run = run.fitted()
     return run.over(over).search(chosen)

@@ -21,6 +21,7 @@ from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
+from fusion.search.temperatures import fit_table
 
 EPILOG = """examples:
   python -m fusion.search --demo
@@ -93,17 +94,25 @@ def open_run(options: argparse.Namespace) -> Run:
     if options.ensemble:
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
         ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
-        return Run(ensemble, **how)
+        return prepared(Run(ensemble, **how), options)
     if not options.basic:
         raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
     families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
     both = HierarchicalEnsemble(families, **overrides, **opened)
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
-    run = Run(both, **how).grouped(*sizes)
+    run = prepared(Run(both, **how), options).grouped(*sizes)
     if None in sizes:
         strong, auxiliary = (len(run.ensemble.groups.get(g, ())) for g in ("strong", "auxiliary"))
         cli.remark(f"groups formed: {strong} strong, {auxiliary} auxiliary")
     return run
+
+
+def prepared(run: Run, options: argparse.Namespace) -> Run:
+    """The run, with temperatures fitted where that was asked for."""
+    if not options.temperatures:
+        return run
+    cli.remark(fit_table(run.ensemble, run.fits))
+    return run.fitted()
 
 
 def parse_size(text: str, name: str) -> int | None:
@@ -167,6 +176,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--mean", choices=MEANS, help="over groups; overrides the ensemble's (default arithmetic)")
     lacking = "what to do where stores lack videos or frames"
     add("--align", choices=("strict", "intersect"), default="strict", help=lacking)
+    fit = "fit: one per model, to the labels, before the search (default: the ensemble's)"
+    add("--temperatures", choices=("fit",), help=fit)
     cli.add_scheduler(group)
     cli.add_memory(group)
     cli.add_device(group)

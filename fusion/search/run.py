@@ -24,6 +24,7 @@ from fusion.search.folds import hold_out
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
 from fusion.search.method import Method, Problem, Workspace
 from fusion.search.result import SearchResult
+from fusion.search.temperatures import Fit, fit_each
 from fusion.stores import LogitStore
 
 FOLDS = 5
@@ -73,6 +74,20 @@ class Run:
             return self.known
         how = self._how("scoring single models")
         return score_models(self.ensemble, self.truth, convention=self.convention, **how)
+
+    @cached_property
+    def fits(self) -> dict[str, Fit]:
+        """The temperature of every store that has logits, fitted on this split, by path."""
+        return fit_each(self.ensemble, self.truth, **self._how("fitting temperatures"))
+
+    def fitted(self) -> Run:
+        """The run with those temperatures; its folds hold out videos that they have seen."""
+        ensemble = self.ensemble
+        known = zip(ensemble.stores, ensemble.temperatures, strict=True)
+        temperatures = {str(store.path): t for store, t in known}
+        temperatures |= {path: fit.temperature for path, fit in self.fits.items()}
+        changed = ensemble.regrouped(ensemble.groups, ensemble.weights, temperatures=temperatures)
+        return replace(self, ensemble=changed, known=None)
 
     @property
     def problem(self) -> Problem:
