@@ -58,7 +58,7 @@ CEPHES_LOG = (
     *(-1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
     *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
 )
-LOG_TILE = 1 << 18  # numbers at a time, so that the steps of a logarithm stay in a cache
+LOG_TILE, GPU_LOG_TILE = 1 << 15, 1 << 22  # numbers at a time: in a cache; enough for a launch
 
 # Kinds of value, as kernels.h and the Triton kernels number them; uint8 means gap codes.
 KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.uint8: 3}
@@ -119,15 +119,16 @@ def log32(x: Tensor) -> Tensor:
     square = f * f
     y = torch.full_like(f, CEPHES_LOG_FIRST)
     for coefficient in CEPHES_LOG:
-        y = y * f + torch.tensor(coefficient, dtype=torch.float32)
-    y = y * f * square + n * -2.12194440e-4
+        y = y.mul_(f).add_(coefficient)
+    y = y.mul_(f) * square + n * -2.12194440e-4
     y = f + (y - square * 0.5) + n * 0.693359375
     return torch.where(x.isnan(), x, y)
 
 
 def scaled_logs(means: Tensor) -> Tensor:
     """L_gc in the place of contiguous float32 means P_gc [G, C, ...], which it returns."""
-    for part in means.view(-1).split(LOG_TILE):
+    tile = LOG_TILE if means.device.type == "cpu" else GPU_LOG_TILE
+    for part in means.view(-1).split(tile):
         logs = log32(part.clamp(min=LEAST_PROBABILITY))
         part.copy_((logs * (1.0 / GAP_RANGE) + 1.0).clamp(min=0.0))
     return means
