@@ -154,7 +154,10 @@ def fit_each(
         pixels = sum(count for _, count in found)
         if not pixels:
             raise InputError("temperatures: no labelled pixel; give labels, or a smaller stride")
-        return sum((total for total, _ in found), np.zeros(temperatures.shape)) / pixels
+        summed = sum((total for total, _ in found), np.zeros(temperatures.shape))
+        if bad := [s.path for s, row in zip(stores, summed, strict=True) if np.isnan(row).any()]:
+            raise InputError(f"temperatures: {bad[0]} has NaN at labelled pixels; write it again")
+        return summed / pixels
 
     coarse = np.geomspace(low, high, POINTS)
     coarse[[0, -1]] = low, high  # not to a rounding
@@ -214,7 +217,8 @@ def fit_temperatures(
 def bound_lines(fits: Mapping[str, Fit]) -> list[str]:
     """What is to be said of temperatures at a bound: there, NLL still falls outwards."""
     told = "is at the bound: the fit would go on; look at the model's logits and labels"
-    return [f"{path}: temperature {f.temperature:g} {told}" for path, f in fits.items() if f[3]]
+    ends = {path: fit.temperature for path, fit in fits.items() if fit.at_bound}
+    return [f"{path}: temperature {temperature:g} {told}" for path, temperature in ends.items()]
 
 
 def warn_at_bounds(fits: Mapping[str, Fit]) -> None:

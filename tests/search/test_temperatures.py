@@ -155,6 +155,15 @@ def test_no_labelled_pixel(ensemble, tmp_path):
         fit_temperatures(ensemble, fusion.Labels.folder(tmp_path))
 
 
+def test_models_without_probabilities_are_named(ensemble, truth, monkeypatch):
+    def nan(task, codes, size, some, temperatures):
+        return np.full((len(temperatures), *some.shape), np.nan, np.float32)
+
+    monkeypatch.setattr("fusion.search.temperatures.VideoLosses.target_probabilities", nan)
+    with pytest.raises(InputError, match=r"net_0\.zarr has NaN at labelled pixels"):
+        fit_temperatures(ensemble, truth)
+
+
 def test_a_search_fits_first_and_keeps_what_it_fitted(data, ensemble, truth, tmp_path, capsys):
     fitted = fit_temperatures(ensemble, truth)
     found = ensemble.search(truth, temperatures="fit", ranges={"weak": (0, 1, 0.5)})
