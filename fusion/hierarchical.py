@@ -13,7 +13,7 @@ from fusion.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
-    from fusion.metrics import Calibration, Scores
+    from fusion.metrics import Calibration, Objective, Scores
     from fusion.search import SearchResult
 
 
@@ -25,7 +25,7 @@ class HierarchicalEnsemble(Ensemble):
         truth: Labels,
         *,
         videos: Sequence[str] | None = None,
-        convention: str = "vspw",
+        convention: str | Objective = "vspw",
         scheduler: str = "threads",
         progress: str | None = None,
     ) -> Scores:
@@ -34,7 +34,8 @@ class HierarchicalEnsemble(Ensemble):
         Args:
             truth: frames without labels are not scored.
             videos: default all of the labels (with align="intersect", those that the stores have).
-            convention: which classes the mean is over, see `fusion.metrics.objectives`.
+            convention: which classes the mean IoU is over, or another objective: a name in
+                `fusion.metrics.objectives`, or an `Objective`.
             scheduler: Dask's "threads", "processes", "synchronous", or a cluster's address; the
                 result is the same bit for bit.
             progress: title of a bar on stderr.

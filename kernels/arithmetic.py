@@ -9,8 +9,12 @@ a path that follows it returns the same bits. kernels/*/naive.py are these lines
     p_mc      = e_mc * (1 / sum_c e_mc)          the sum runs over c = 0, 1, 2, ...
     P_gc      = (sum_{m in g} p_mc) * (1 / n_g)  the sum runs in the order of the group's list
     F_c       = sum_g w_g P_gc                   weights over their sum in float64, then rounded
-    label     = lowest c with F_c = max F        the void label (255, or 65535 beyond 255 classes)
+    S_c       = F_c * b_c                        multipliers over their largest in float64, then
+                                                 rounded; without them S_c = F_c
+    label     = lowest c with S_c = max S        the void label (255, or 65535 beyond 255 classes)
                                                  if any F_c is NaN
+
+Multipliers decide labels alone: probabilities, confidence, margin and entropy are those of F.
 
 A geometric mean over groups (geometric.py of `average`) puts logarithms in the place of the means,
 scaled to 0..1, with the floor that a gap code has: both scores are linear in the weights, so all
@@ -44,6 +48,7 @@ from fusion.kernels.numbers import (
     DECODE_TABLE,
     GAP_RANGE,
     LEAST_PROBABILITY,
+    MOST_RATIO,
     NARROW_VOID,
     void_label,
 )
@@ -149,6 +154,21 @@ def normalised(weights: Sequence[float]) -> list[float]:
     largest = max(values)
     total = math.fsum(w / largest for w in values)
     return np.array([w / largest / total for w in values]).astype(np.float32).tolist()
+
+
+def normalised_multipliers(multipliers: Sequence[float], classes: int) -> list[float]:
+    """Multipliers [C] divided by the largest in float64, each rounded to float32.
+
+    Ones are what no multipliers are, bit for bit. ValueError: not C finite numbers above 0, or two
+    that differ by more than a factor of 2^20.
+    """
+    values = [float(b) for b in multipliers]
+    usable = all(math.isfinite(b) and b > 0 for b in values)
+    if len(values) != classes or not usable or max(values) / min(values) > MOST_RATIO:
+        wanted = f"give {classes} finite numbers above 0, no two further apart than a factor 2^20"
+        raise ValueError(f"multipliers: got {values}; {wanted}")
+    largest = max(values)
+    return np.array([b / largest for b in values]).astype(np.float32).tolist()
 
 
 def label_dtype(classes: int) -> torch.dtype:

@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.kernels.arithmetic import KINDS, OUTPUTS, PROBABILITIES, Fused, label_dtype, normalised
+from fusion.kernels.arithmetic import (
+    KINDS,
+    OUTPUTS,
+    PROBABILITIES,
+    Fused,
+    label_dtype,
+    normalised,
+    normalised_multipliers,
+)
 from fusion.kernels.numbers import MOST_CLASSES
 
 VALUES = ("logits", "probabilities")
@@ -29,7 +37,7 @@ class Call:
     """Arguments of `fusion.kernels.softmax_average` in full.
 
     logits: M tensors [C, ...]. weights [G] as given, not normalised. groups: per group its models.
-    temperatures, values [M]. outputs: names of what is wanted.
+    temperatures, values [M]. outputs: names of what is wanted. multipliers [C] normalised, or None.
     """
 
     logits: tuple[Tensor, ...]
@@ -38,6 +46,7 @@ class Call:
     temperatures: tuple[float, ...]
     values: tuple[str, ...]
     outputs: tuple[str, ...]
+    multipliers: tuple[float, ...] | None
 
     @property
     def classes(self) -> int:
@@ -158,6 +167,7 @@ def _check(
     temperatures: Sequence[float] | None = None,
     values: Sequence[str] | str = "logits",
     outputs: Sequence[str] | str = ("labels",),
+    multipliers: Sequence[float] | None = None,
 ) -> Call:
     models = len(logits := tuple(logits))
     if models == 0:
@@ -185,7 +195,11 @@ def _check(
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     if not names or not set(names) <= set(OUTPUTS):
         raise ValueError(f"outputs: got {outputs!r}; give some of {OUTPUTS}")
-    return Call(tuple(z.detach() for z in logits), numbers, chosen, scales, meanings, names)
+    classes, scaled = logits[0].shape[0], None
+    if multipliers is not None:
+        scaled = tuple(normalised_multipliers(multipliers, classes))
+    detached = tuple(z.detach() for z in logits)
+    return Call(detached, numbers, chosen, scales, meanings, names, scaled)
 
 
 def _check_tensor(m: int, z: Tensor, first: Tensor, meaning: str) -> None:

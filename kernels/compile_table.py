@@ -57,7 +57,6 @@ KERNELS = {  # the module of <name>_kernel
     "contested": contested,
 }
 TYPES: dict[str, Any] = {
-    "models": Models("*i64", "*fp32", "*i64", "*fp32"),
     "steps": Cells("*i64", "*fp32", "*i64", "*i64", "*fp32"),
     **dict.fromkeys(("counts_ptr", "blocks_ptr"), "*i64"),
     **dict.fromkeys(("targets_ptr", "labels_ptr"), "*u8"),
@@ -133,8 +132,8 @@ def table() -> list[Row]:
             rows += _averages("upsample_average", classes, kinds, SLOTS=number)
         for kinds, number in ((FLOAT16, 4), (PROBABILITIES, 1)):
             rows += _averages("upsample_average", classes, kinds, separate=True, SLOTS=number)
-    for groups, matrix in itertools.product((1, 3, 22), (True, False)):
-        rows += _rows("contested", GROUPS=groups, MATRIX=matrix)
+    for groups, matrix, scaled in itertools.product((1, 3, 22), (True, False), (True, False)):
+        rows += _rows("contested", GROUPS=groups, MATRIX=matrix, SCALED=scaled)
     return rows + list(_rows("confusion", COPIES=confusion.MOST_COPIES))
 
 
@@ -145,9 +144,15 @@ def _outputs(row: Row) -> Outputs:
     return Outputs(*(types.get(name, "constexpr") for name in Outputs._fields))
 
 
+def _models(row: Row) -> Models:
+    """Types of the tables; multipliers come with the rows that have all outputs."""
+    multiplier = "*fp32" if len(row.outputs) > 1 else "constexpr"
+    return Models("*i64", "*fp32", "*i64", "*fp32", multiplier)
+
+
 def _source(row: Row) -> ASTSource:
     function = getattr(KERNELS[row.kernel], f"{row.kernel}_kernel")
-    types = {**TYPES, "outputs": _outputs(row)}
+    types = {**TYPES, "outputs": _outputs(row), "models": _models(row)}
     if row.kernel == "contested":
         types["targets_ptr"] = "*u16"
     constants: dict[Any, Any] = dict(row.constants)

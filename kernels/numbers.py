@@ -14,6 +14,7 @@ DECODE_TABLE = (-GAP_RANGE * (np.arange(LAST_CODE + 1) / LAST_CODE) ** 2).astype
 
 NARROW_VOID, WIDE_VOID = 255, 65535  # the last value of uint8 and of uint16 names no class
 MOST_CLASSES = WIDE_VOID
+MOST_RATIO = 2.0**20  # of two class multipliers: products of float32 scores stay normal numbers
 
 
 def void_label(classes: int | None) -> int:

@@ -40,6 +40,7 @@ class Models(NamedTuple):
     factor: Pointer  # float32 [M, 2]: factor, coefficient
     bounds: Pointer  # int64 [G, 9]: models of kind k in group g: [g, k] .. [g, k + 1] - 1
     group: Pointer  # float32 [G, 2]: 1 / n_g, w_g
+    multiplier: Pointer  # float32 [C], which labels are decided with, or None
 
 
 class Outputs(NamedTuple):
@@ -115,6 +116,7 @@ def store_outputs(
     pixel: tl.tensor,  # [N] int64, index into the outputs
     inside: tl.tensor,  # [N] whether the pixel exists
     pixels: tl.tensor,  # P
+    models: Models,
     outputs: Outputs,
     CLASSES: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -131,16 +133,22 @@ def store_outputs(
     if outputs.labels is not None or outputs.confidence is not None or outputs.margin is not None:
         undefined = tl.max(tl.where(real & (scores != scores), 1, 0), axis=0) > 0
         ranked = tl.where(real & (scores == scores), scores, -float("inf"))
-        best, label = tl.max(ranked, 0, return_indices=True, return_indices_tie_break_left=True)
+        best, top = tl.max(ranked, 0, return_indices=True, return_indices_tie_break_left=True)
         best = tl.where(undefined, float("nan"), best)
         if outputs.labels is not None:
+            label = top
+            if models.multiplier is not None:
+                decisive = ranked * tl.load(models.multiplier + row, mask=real, other=1.0)
+                _, label = tl.max(
+                    decisive, 0, return_indices=True, return_indices_tie_break_left=True
+                )
             label = tl.where(undefined, NARROW if CLASSES <= NARROW else WIDE, label)
             dtype = outputs.labels.dtype.element_ty
             tl.store(outputs.labels + pixel, label.to(dtype), mask=inside)
         if outputs.confidence is not None:
             tl.store(outputs.confidence + pixel, best, mask=inside)
         if outputs.margin is not None:
-            second = tl.max(tl.where(row == label[None, :], -float("inf"), ranked), axis=0)
+            second = tl.max(tl.where(row == top[None, :], -float("inf"), ranked), axis=0)
             margin = best - second if CLASSES > 1 else best
             tl.store(outputs.margin + pixel, margin, mask=inside)
 
@@ -168,13 +176,19 @@ class Terms:
     bounds: list[list[int]]
     weighting: list[tuple[float, float]]
     kind_set: int
+    multipliers: tuple[float, ...] | None
 
     def models(self, addresses: Sequence[Sequence[int]], device: torch.device) -> Models:
         """The tables on a device; addresses [M, 5] of the models in order."""
-        integers, floats = torch.int64, torch.float32
-        tables = (addresses, self.factors, self.bounds, self.weighting)
-        pairs = zip(tables, (integers, floats, integers, floats), strict=True)
-        return Models(*(torch.tensor(table, dtype=dtype).to(device) for table, dtype in pairs))
+        whole, real = torch.int64, torch.float32
+        tables: list[tuple[Any, torch.dtype]] = [
+            (addresses, whole),
+            (self.factors, real),
+            (self.bounds, whole),
+        ]
+        tables += [(self.weighting, real), (self.multipliers, real)]
+        made = (None if x is None else torch.tensor(x, dtype=t).to(device) for x, t in tables)
+        return Models(*made)
 
     def constants(self, call: Call) -> dict[str, Any]:
         """Compile-time values and compiler options of a launch that makes the call's outputs."""
@@ -215,4 +229,5 @@ def terms(call: Call, added: Sums, group_table: list[tuple[float, float]]) -> Te
             unit = -GAP_RANGE / LAST_CODE**2 if kind == CODES.value else 1.0  # of a squared code
             factors += [(LOG2_E / call.temperatures[m] * unit, c) for m, c in chosen]
             bounds[-1].append(len(order))
-    return Terms(order, factors, bounds, group_table, sum({1 << call.kinds[m] for m in order}))
+    kinds = sum({1 << call.kinds[m] for m in order})
+    return Terms(order, factors, bounds, group_table, kinds, call.multipliers)

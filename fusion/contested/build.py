@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,17 @@ if TYPE_CHECKING:
     from fusion.labels import Labels
 
 
+MOST_REACH = 1024  # its square is the most by which multipliers may differ
+
+
 def condense(
-    group_means: Any, targets: Any, classes: int, *, ignore: int, video: str = ""
+    group_means: Any,
+    targets: Any,
+    classes: int,
+    *,
+    ignore: int,
+    video: str = "",
+    reach: float = 1.0,
 ) -> Block:
     """One block of pixels without the scores that no weighting needs.
 
@@ -40,6 +49,7 @@ def condense(
         classes: C.
         ignore: target of the pixels that are dropped, whatever their scores.
         video: named in errors.
+        reach: class multipliers will lie in [1 / reach, reach].
 
     Raises:
         InputError: shapes or types that do not fit; a counted pixel whose target is no class, or
@@ -56,7 +66,7 @@ def condense(
         raise InputError(f"{where}: {got}; give {expected}")
     flat = labels.reshape(-1).astype(np.uint16, copy=False)
     try:
-        return contested.condense(means.reshape(len(means), classes, -1), flat, ignore)
+        return contested.condense(means.reshape(len(means), classes, -1), flat, ignore, reach**2)
     except contested.BadPixel as error:
         bad = "target" in error.reason
         got = f"target {flat[error.pixel]}" if bad else "scores that are NaN or not in 0..1"
@@ -93,12 +103,14 @@ class CondenseVideo:
     """The task of one video: its pixels without the scores that no weighting needs.
 
     stride: s takes rows and columns 0, s, 2s, ... cache: where the pixels go instead of back.
+    reach: of the class multipliers that the pixels will serve.
     """
 
     ensemble: Ensemble
     truth: Labels
     stride: int
     cache: CondensedCache | None
+    reach: float = 1.0
 
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
@@ -127,7 +139,12 @@ class CondenseVideo:
             start = -first % step  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
             labels = target[start::step, ::step]
-            yield condense(means, labels, classes, ignore=void_label(classes), video=video)
+            how: dict[str, Any] = {
+                "ignore": void_label(classes),
+                "video": video,
+                "reach": self.reach,
+            }
+            yield condense(means, labels, classes, **how)
 
 
 def condense_ensemble(
@@ -138,6 +155,7 @@ def condense_ensemble(
     progress: str | None = None,
     stride: int = 1,
     cache: str | Path | None = None,
+    reach: float = 1.0,
 ) -> Condensed:
     """Condenses the labelled frames of an ensemble's videos, whatever the ensemble's weights.
 
@@ -148,25 +166,32 @@ def condense_ensemble(
         stride: s > 1 scores a subsample, every s-th row and column.
         cache: a folder in which the condensed videos are kept, under the digest of all that they
             depend on: found there, they are not built again, and an interrupted build goes on.
+        reach: class multipliers may then lie in [1 / reach, reach]; 1 for none.
     """
+    if not 1 <= reach <= MOST_REACH:
+        do = f"give r from 1 to {MOST_REACH} for multipliers in [1/r, r]"
+        raise InputError(f"multipliers: reach {reach}; {do}")
+    if reach != 1 and ensemble.mean != "arithmetic":
+        raise InputError("multipliers: mean='geometric' takes none; use mean='arithmetic'")
     if stride < 1:
         raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
     videos, worker = ensemble.scored_videos(truth), ensemble.sharing(scheduler)
     groups, classes, memory = tuple(ensemble.groups), ensemble.classes, ensemble.memory
     kept = None
     if cache is not None:
-        digest = data_digest(ensemble, truth, stride)
+        digest = data_digest(ensemble, truth, stride, reach)
         kept = CondensedCache(cache_folder(Path(cache), digest), digest, groups, classes)
-    task = CondenseVideo(worker, truth, stride, kept)
+    task = CondenseVideo(worker, truth, stride, kept, reach)
     missing = videos if kept is None else kept.missing(videos)
     done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
     if kept is not None:
-        return kept.load(videos, memory).on(str(ensemble.device))
+        return replace(kept.load(videos, memory), reach=reach).on(str(ensemble.device))
     pixels = tuple(each for each in done.values() if each is not None)
-    return Condensed(groups, classes, tuple(done), pixels, memory).on(str(ensemble.device))
+    made = Condensed(groups, classes, tuple(done), pixels, memory, reach=reach)
+    return made.on(str(ensemble.device))
 
 
-def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1) -> str:
+def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1, reach: float = 1.0) -> str:
     """sha256 of all that a search's scores depend on; weights and paths are none of it."""
     videos = ensemble.scored_videos(truth)
     temperature = dict(zip(ensemble.stores, ensemble.temperatures, strict=True))
@@ -174,7 +199,7 @@ def data_digest(ensemble: Ensemble, truth: Labels, stride: int = 1) -> str:
         name: [(s.digest(videos), temperature[s]) for s in stores]
         for name, stores in ensemble.groups.items()
     }
-    document: list[Any] = [groups, list(groups), ensemble.resize, truth.digest(videos), stride]
-    if ensemble.mean != "arithmetic":  # which pixels kept since 0.1.0 are of
-        document.append(ensemble.mean)
+    document = [groups, list(groups), ensemble.resize, truth.digest(videos), stride]
+    document += [reach] if reach != 1 else []  # caches of before multipliers stay valid
+    document += [ensemble.mean] if ensemble.mean != "arithmetic" else []  # and of before means
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,9 @@ for every w >= 0 the confusion matrix equals the one from the full probabilities
     condensed.miou(weights) [B]; .confusions(weights) [B, C, C]; .confusion(w) [V, C, C]
     condensed.on("cuda").miou(weights)                 the very same numbers, counted on a GPU
 
+With class multipliers b the label is the lowest c that maximises b_c F_c. Condensed with a `reach`
+r, the set serves all of [1/r, r]; each of the three takes `multipliers`, [C] or one row a vector.
+
 Shape letters: G groups, C classes, P pixels, V videos, B weight vectors, k candidates of a pixel.
 """
 
@@ -27,13 +30,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.contested.source import multiplier_rows, places, weight_rows
 from fusion.device import chosen
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
-from fusion.kernels.arithmetic import normalised
+from fusion.kernels import sweep
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
-from fusion.metrics import miou_of_counts
+from fusion.kernels.sweep import Ends, Flips
+from fusion.metrics.objectives import Objective, objective
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
@@ -73,6 +78,17 @@ class VideoPixels:
         """Size of the contested pixels in memory."""
         return sum(bundles(n) * bundle_bytes(k, self.groups) for k, n in self.widths.tolist())
 
+    def fused(self, weights: Floats) -> VideoPixels:
+        """The same in memory with one group, the sum under normalised weights [G]."""
+        runs = tuple(layout.fused(run, weights) for run in self.cut(CUT))
+        return VideoPixels(1, runs, self.constant, self.rows)
+
+    def thinned(self, step: int) -> VideoPixels:
+        """About one contested pixel in `step`, in memory, and as large a part of the others."""
+        runs = tuple(layout.thinned(run, self.groups, step) for run in self.cut(CUT))
+        constant = (self.constant + step // 2) // step
+        return VideoPixels(self.groups, runs, constant, layout.rows(runs, len(constant)))
+
     def cut(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles."""
         for run in self.spans:
@@ -90,6 +106,7 @@ class Condensed:
         pixels: per video its `VideoPixels`.
         memory: bytes that evaluation may use; pixels that lie on disk are streamed through it.
         device: where labels are counted, "cpu" or a GPU (see `on`).
+        reach: class multipliers may lie in [1 / reach, reach].
     """
 
     groups: tuple[str, ...]
@@ -98,6 +115,7 @@ class Condensed:
     pixels: tuple[VideoPixels, ...]
     memory: int = MEMORY
     device: str = "cpu"
+    reach: float = 1.0
 
     def __repr__(self) -> str:
         sizes = f"{len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes"
@@ -140,12 +158,7 @@ class Condensed:
 
     def subset(self, videos: Sequence[str]) -> Condensed:
         """The same for some of the videos, no pixel copied. InputError: unknown, twice, none."""
-        place = {video: index for index, video in enumerate(self.videos)}
-        unknown = [video for video in videos if video not in place]
-        if unknown or len(set(videos)) != len(videos) or not videos:
-            got = f"videos {list(videos)[:5]}, unknown {unknown[:5]}"
-            raise InputError(f"subset: {got}; give different ones of the {len(place)} videos")
-        pixels = tuple(self.pixels[place[video]] for video in videos)
+        pixels = tuple(self.pixels[place] for place in places(videos, self.videos))
         return replace(self, videos=tuple(videos), pixels=pixels)
 
     def on(self, device: str) -> Condensed:
@@ -159,39 +172,123 @@ class Condensed:
 
     def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, G] as fusion uses them; InputError says why they cannot be."""
-        advice = f"give [vectors, {len(self.groups)}] in the order {list(self.groups)}"
-        try:
-            raw = np.asarray(weights, np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"weights: not one table of numbers ({error}); {advice}") from error
-        if raw.ndim != 2 or raw.shape[1] != len(self.groups):
-            raise InputError(f"weights: got shape {list(raw.shape)}; {advice}")
-        try:
-            rows = [normalised(row) for row in raw.tolist()]
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        return np.array(rows, np.float32).reshape(raw.shape)
+        return weight_rows(weights, self.groups)
 
-    def confusion(self, weights: ArrayLike) -> Ints:
+    def normalised_multipliers(self, multipliers: ArrayLike, vectors: int) -> Floats:
+        """Multipliers [C] or [B, C] as fusion uses them, a row for each of B vectors.
+
+        InputError: what no multipliers can be, or two further apart than `reach` squared, for which
+        dropped classes might have won.
+        """
+        made = multiplier_rows(multipliers, vectors, len(self.classes))
+        ratio = float((made.max(axis=1) / made.min(axis=1)).max(initial=1.0))
+        if ratio > self.reach**2 * (1 + 1e-6):  # rounding to float32
+            got = f"two differ by a factor {ratio:.4g}"
+            do = f"these pixels were condensed for at most {self.reach**2:g}: give a larger reach"
+            raise InputError(f"multipliers: {got}; {do}")
+        return made
+
+    def confusion(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
         """Confusion matrices [V, C, C] of every video under one weight vector [G]."""
-        weights = self.normalised(np.asarray(weights, np.float64)[None])
+        weights = np.asarray(weights, np.float64)[None]
         constant = np.stack([pixels.constant for pixels in self.pixels])
-        return self._counts(weights, matrix=True, per_video=True)[:, 0] + constant
+        counts = self._counts(weights, multipliers, matrix=True, per_video=True)
+        return counts[:, 0] + constant
 
-    def confusions(self, weights: ArrayLike) -> Ints:
+    def confusions(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
         """Confusion matrices [B, C, C] of all videos together under weights [B, G]."""
-        return self._counts(self.normalised(weights), matrix=True)[0] + self._constant
+        return self._counts(weights, multipliers, matrix=True)[0] + self._constant
 
-    def miou(self, weights: ArrayLike, convention: str = "vspw") -> NDArray[np.float64]:
-        """mIoU [B] under weights [B, G], the very value that `confusions` gives; nan of none."""
-        counts = self._counts(self.normalised(weights), matrix=False)[0]
+    def miou(
+        self,
+        weights: ArrayLike,
+        convention: str | Objective = "vspw",
+        multipliers: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """The objective [B] under weights [B, G], the value that the matrices give; nan of none.
+
+        convention: a name or an `Objective`; mIoU by default.
+        """
+        wanted = objective(convention)
+        if wanted.per_case:
+            return self._case_scores(weights, wanted, multipliers)
+        counts = self._counts(weights, multipliers, matrix=False)[0]
         inter, columns = (counts + self.base).transpose(1, 0, 2)
-        return miou_of_counts(inter, np.broadcast_to(self.rows, inter.shape), columns, convention)
+        return wanted(inter, np.broadcast_to(self.rows, inter.shape), columns)
+
+    def _case_scores(
+        self, weights: ArrayLike, wanted: Objective, multipliers: ArrayLike | None
+    ) -> NDArray[np.float64]:
+        """A per-case objective [B], so many vectors at a time as counts by video leave room for."""
+        weights, rows, scores = np.asarray(weights), self.rows_per_video, [np.zeros(0)]
+        factors: Any = None
+        if multipliers is not None:
+            factors = np.broadcast_to(multipliers, (len(weights), len(self.classes)))
+        step = max(1, COUNTS // (8 * 2 * rows.size))
+        for first in range(0, len(weights), step):
+            some = slice(first, first + step)
+            scaled = None if factors is None else factors[some]
+            inter, columns = self.statistics(weights[some], scaled).transpose(2, 1, 0, 3)
+            scores.append(wanted(inter, np.broadcast_to(rows, inter.shape), columns))
+        return np.concatenate(scores)
+
+    def statistics(self, weights: ArrayLike, multipliers: ArrayLike | None = None) -> Ints:
+        """Intersections and predictions [V, B, 2, C] of every video under weights [B, G]."""
+        counts = self._counts(weights, multipliers, matrix=False, per_video=True)
+        return counts + self.base_per_video[:, None]
+
+    @cached_property
+    def base_per_video(self) -> Ints:
+        """int64 [V, 2, C]: `base` of each video."""
+        constant = np.stack([pixels.constant for pixels in self.pixels])
+        return np.stack([np.diagonal(constant, axis1=1, axis2=2), constant.sum(axis=1)], axis=1)
+
+    @cached_property
+    def rows_per_video(self) -> Ints:
+        """int64 [V, C]: `rows` of each video."""
+        return np.stack([pixels.rows + pixels.constant.sum(axis=1) for pixels in self.pixels])
+
+    def flips(
+        self,
+        ends: Ends,
+        low: float,
+        high: float,
+        room: int,
+        multipliers: ArrayLike | None = None,
+        *,
+        apart: bool = False,
+    ) -> Iterator[Flips]:
+        """Label flips with low < s < high along a segment of weights, batch after batch.
+
+        Args:
+            ends: two weight vectors [G] of sum 1.
+            low, high: the stretch of the segment.
+            room: flips that each thread may keep of a batch.
+            multipliers: [C], the same all along.
+            apart: every video is a case of its own.
+        """
+        factors = None if multipliers is None else np.asarray(multipliers, np.float64)
+        cases = len(self.videos) if apart else 1
+        for parts in self.batches(apart):
+            given = (parts, ends, len(self.classes), low, high, room)
+            yield sweep.flips(*given, cases, factors)
 
     @cached_property
     def base(self) -> Ints:
         """int64 [2, C]: intersections and predictions per class of the uncontested pixels."""
         return np.stack([np.diagonal(self._constant), self._constant.sum(axis=0)])
+
+    @property
+    def about(self) -> str:
+        """How much of the scored pixels is looked at, for people."""
+        each = self.candidates / max(1, self.contested)
+        share = f"{self.contested} contested ({100 * self.fraction:.1f} %)"
+        return f"{share}, {each:.2f} candidates each"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The same for files."""
+        return {"contested": self.contested, "candidates": self.candidates}
 
     @property
     def budget(self) -> Budget:
@@ -208,16 +305,51 @@ class Condensed:
         nothing = np.zeros((len(self.classes),) * 2, np.int64)
         return sum((pixels.constant for pixels in self.pixels), start=nothing)
 
-    def _counts(self, weights: Floats, *, matrix: bool, per_video: bool = False) -> Ints:
+    def fused(self, weights: ArrayLike, reach: float = 1.0) -> Condensed:
+        """The same set with one group, whose means are the fused scores under weights [G].
+
+        What is left to search is multipliers: equal counts under any, from a G-th of the numbers.
+        InputError: a `reach` beyond that of this set.
+        """
+        if reach > self.reach:
+            got = f"these pixels were condensed for {self.reach:g}"
+            raise InputError(f"multipliers: reach {reach:g}, {got}; condense again")
+        (vector,) = self.normalised(np.asarray(weights, np.float64)[None])
+        pixels = tuple(each.fused(vector) for each in self.pixels)
+        return replace(self, groups=("fused",), pixels=pixels)
+
+    def thinned(self, pixels: int) -> Condensed:
+        """A sample of about so many contested pixels, or the set itself: to climb on, not to score.
+
+        Bundles of 16 neighbours are taken at equal distances, in every video, and the uncontested
+        pixels' counts divided as much.
+        """
+        step = self.contested // max(1, pixels)
+        if step < 2:
+            return self
+        return replace(self, pixels=tuple(each.thinned(step) for each in self.pixels))
+
+    def _counts(
+        self,
+        weights: ArrayLike,
+        multipliers: ArrayLike | None,
+        *,
+        matrix: bool,
+        per_video: bool = False,
+    ) -> Ints:
         """Counts of contested pixels as kernels.contested gives them: [V or 1, B, C or 2, C]."""
-        size = len(self.classes)
+        size, weights, factors = len(self.classes), self.normalised(weights), None
+        if multipliers is not None:
+            factors = self.normalised_multipliers(multipliers, len(weights))
         videos, *shape = len(self.videos) if per_video else 1, size if matrix else 2, size
         step = max(1, COUNTS // (8 * videos * math.prod(shape)))
         total = np.zeros((videos, len(weights), *shape), np.int64)
         for parts in self._placed(per_video):
             for first in range(0, len(weights), step):
                 some = slice(first, first + step)
-                total[:, some] += count(parts, weights[some], size, videos=videos, matrix=matrix)
+                scaled = None if factors is None else factors[some]
+                how: dict[str, Any] = {"videos": videos, "matrix": matrix, "multipliers": scaled}
+                total[:, some] += count(parts, weights[some], size, **how)
         return total
 
     def _placed(self, per_video: bool) -> Iterator[Parts | DeviceParts]:

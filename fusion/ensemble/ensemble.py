@@ -27,24 +27,25 @@ import numpy as np
 from fusion import device as devices
 from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
+from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
 from fusion.ensemble.plan import Plan, make_plan
-from fusion.ensemble.stream import Band, Fusion
+from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
 from fusion.stores import LogitStore
-from fusion.text import parse_bytes
+from fusion.text import listed, parse_bytes
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
+SHOWN_MULTIPLIERS = 4  # in a repr
 StoreLike = str | Path | LogitStore
 Groups = Mapping[str, Sequence[StoreLike]]
 Stores = tuple[LogitStore, ...]
 Opened = Mapping[str, Sequence[LogitStore]]
-Weights = Mapping[str, float] | None
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
@@ -55,6 +56,9 @@ class Ensemble:
         groups: name -> stores (paths or LogitStore), G >= 1 groups of at least one; a store may be
             in several groups.
         weights: name -> number >= 0, missing ones 1; only ratios matter.
+        multipliers: class name -> number > 0 for every class, or C numbers in their order; only
+            ratios matter. Labels are argmax_c b_c F_c, F the fused probabilities, which themselves
+            stay as they are. Default: none.
         resize: "probabilities" fuses at store resolution and interpolates the G group means;
             "logits" interpolates every model's logits first, which costs M / G times more (measured
             difference: benchmarks/README.md).
@@ -77,6 +81,7 @@ class Ensemble:
         groups: Groups,
         weights: Weights = None,
         *,
+        multipliers: Multipliers = None,
         resize: str = "probabilities",
         mean: str = "arithmetic",
         temperatures: Mapping[str, float] | None = None,
@@ -89,7 +94,7 @@ class Ensemble:
             raise InputError(f"resize {resize!r}, align {align!r}; {choices}")
         if mean not in MEANS:
             raise InputError(f"mean: got {mean!r}; choose one of {MEANS}")
-        self.weights, self.mean = _checked_weights(groups, weights), mean
+        self.weights, self.mean = checked_weights(groups, weights), mean
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
         self.device, self.workers = devices.chosen(device), 1
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
@@ -98,6 +103,9 @@ class Ensemble:
         self._temperature = store_temperatures(self.stores, temperatures or {})
         self.temperatures = tuple(self._temperature.values())
         self.classes = common_classes(self.stores)
+        self.multipliers = checked_multipliers(multipliers, self.classes)
+        if self.multipliers is not None and mean != "arithmetic":
+            raise InputError(f"multipliers: mean={mean!r} takes none; use mean='arithmetic'")
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
 
@@ -106,7 +114,17 @@ class Ensemble:
         sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
         mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
-        return f"{type(self).__name__}({sums}; {data}{mean})"
+        return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data}{mean})"
+
+    def _said_multipliers(self) -> str:
+        """The classes whose multiplier is furthest from the others', for the repr."""
+        if self.multipliers is None:
+            return ""
+        middle = math.exp(math.fsum(map(math.log, self.multipliers.values())) / len(self.classes))
+        relative = {name: number / middle for name, number in self.multipliers.items()}
+        ranked = sorted(relative, key=lambda name: -abs(math.log(relative[name])))
+        said = (f"{name} {relative[name]:.3g}" for name in ranked)
+        return f"; multipliers {listed(said, SHOWN_MULTIPLIERS)}"
 
     def frames(self, video: str) -> tuple[str, ...]:
         """Frame ids of a video, in stored order."""
@@ -135,9 +153,27 @@ class Ensemble:
         Of a geometric mean the group means are scaled logarithms, which its weights multiply.
         """
         wanted = list(self.frames(video) if frames is None else frames)
-        how = (self._temperature, self.resize, self.mean, self.device)
-        fusion = Fusion(self.groups, self.weights, *how)
-        return fusion.bands(video, wanted, self.plan(video, outputs))
+        return self._fusion.bands(video, wanted, self.plan(video, outputs))
+
+    def native_means(self, video: str, frames: Sequence[str]) -> Means:
+        """(frame id, group means [G, C, h, w]) at store resolution, which stores must share."""
+        if self.mean != "arithmetic":
+            got = f"the {self.mean} mean of interpolated groups is not that of groups interpolated"
+            raise InputError(f"native means: {got}; fuse at label resolution instead")
+        if len(self.native_sizes(video)) > 1:
+            got = f"video {video!r} is stored in {len(self.native_sizes(video))} resolutions"
+            raise InputError(f"native means: {got}; fuse at label resolution instead")
+        return self._fusion.native_means(video, frames, self.plan(video))
+
+    def native_sizes(self, video: str) -> set[tuple[int, int]]:
+        """The resolutions (h, w) in which stores keep a video."""
+        return {store.describe(video).frame_shape[1:] for store in self.stores}
+
+    @property
+    def _fusion(self) -> Fusion:
+        multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
+        numbers = self.weights, self._temperature, multipliers
+        return Fusion(self.groups, *numbers, self.resize, self.mean, self.device)
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""
@@ -150,7 +186,10 @@ class Ensemble:
         return np.stack(maps) if maps else np.empty((0, *self.size(video)), dtype)
 
     def predict_proba(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C."""
+        """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C.
+
+        Multipliers do not change them: labels are argmax_c b_c times these.
+        """
         maps = [fused for _, fused in self._whole_frames(video, frames, "probabilities")]
         shape = (0, len(self.classes), *self.size(video))
         return np.stack(maps) if maps else np.empty(shape, np.float32)
@@ -204,9 +243,13 @@ class Ensemble:
         """The same groups under other weights."""
         return self.regrouped(self.groups, weights)
 
+    def with_multipliers(self, multipliers: Multipliers) -> Self:
+        """The same under other class multipliers, None for none."""
+        return self.regrouped(self.groups, self.weights, multipliers=multipliers)
+
     def singles(self) -> Self:
-        """Every store as a group of its own, named by its model."""
-        return self.regrouped(single_groups(self.stores))
+        """Every store as a group of its own, named by its model; without multipliers."""
+        return self.regrouped(single_groups(self.stores), multipliers=None)
 
     def regrouped(self, groups: Opened, weights: Weights = None, **changed: Any) -> Self:
         """Other groups of these stores, or of some of them, and other constructor options."""
@@ -223,7 +266,7 @@ class Ensemble:
         temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "mean": self.mean, "align": self.align}
         rest = {"memory": self.memory, "device": str(self.device)}
-        return {**plain, **rest, "temperatures": temperatures}
+        return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
 
     def save(self, path: str | Path) -> None:
         """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
@@ -236,7 +279,9 @@ class Ensemble:
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
-        how = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
+        how: dict[str, Any] = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
+        if self.multipliers is not None:  # files without are read by older versions
+            how["multipliers"] = self.multipliers
         file.write(path, {"groups": groups, **how, **names})
 
     @classmethod
@@ -274,26 +319,6 @@ def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
     """Group names for single stores: the model's name, with the path where two models share one."""
     names = [store.model for store in stores]
     return {s.model if names.count(s.model) == 1 else str(s.path): [s] for s in stores}
-
-
-def _checked_weights(groups: Groups, weights: Weights) -> dict[str, float]:
-    if not isinstance(groups, Mapping) or not groups:
-        raise InputError(f"groups: got {groups!r:.80}; give a dict of name -> list of stores")
-    weights = {} if weights is None else weights
-    if not isinstance(weights, Mapping):
-        raise InputError(f"weights: got {weights!r:.80}; give a dict of group name -> number")
-    unknown = sorted(set(weights) - set(groups))
-    if unknown:
-        raise InputError(f"weights: unknown group {unknown[0]!r}; the groups are {list(groups)}")
-    try:
-        full = {name: float(weights.get(name, 1.0)) for name in groups}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"weights: {error}; give a number per group") from error
-    bad = {name: value for name, value in full.items() if not math.isfinite(value) or value < 0}
-    if bad or not any(full.values()):
-        advice = "give finite numbers >= 0, at least one of them above 0"
-        raise InputError(f"weights: got {bad or full}; {advice}")
-    return full
 
 
 def _opened(name: str, given: Sequence[StoreLike], once: dict[Path, LogitStore]) -> Stores:

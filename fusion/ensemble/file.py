@@ -31,8 +31,8 @@ from fusion.stores import LogitStore
 from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 1
-KEYS = ("groups", "weights", "temperatures", "resize", "mean")
-TABLES = KEYS[:3]
+KEYS = ("groups", "weights", "temperatures", "multipliers", "resize", "mean")
+TABLES = KEYS[:4]
 ADVICE = "give an ensemble.toml or a saved best.json"
 
 
@@ -56,6 +56,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         "groups": {name: place.matching(given) for name, given in document["groups"].items()},
         "weights": document.get("weights"),
         "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
+        "multipliers": document.get("multipliers"),
         **{key: document[key] for key in ("resize", "mean") if key in document},
     }
 
@@ -83,6 +84,7 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
                     what = f"not the content the weights of {path} were found on"
                     raise StoreError(f"{store.path}: {what}; search again, or use check=False")
         plain = {key: document[key] for key in ("weights", "resize")}
+        plain["multipliers"] = document.get("multipliers")
         plain["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
         return {**plain, "groups": groups, "temperatures": temperatures}
     except (InputError, StoreError):

@@ -20,6 +20,7 @@ from fusion.kernels.average.geometric import geometric
 from fusion.stores import LogitStore
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
+Means = Iterator[tuple[str, Tensor]]  # frame id, float32 [G, C, h, w]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Fusion:
         groups: name -> stores; a store may be in several.
         weights: per group.
         temperatures: per store.
+        multipliers: per class, None for none.
         resize: as `fusion.kernels.upsample_softmax_average` takes it.
         mean: over groups, "arithmetic" or "geometric".
         device: where.
@@ -38,6 +40,7 @@ class Fusion:
     groups: Mapping[str, Sequence[LogitStore]]
     weights: Mapping[str, float]
     temperatures: Mapping[LogitStore, float]
+    multipliers: Sequence[float] | None
     resize: str
     mean: str
     device: torch.device
@@ -48,30 +51,53 @@ class Fusion:
         A group of weight 0 is not even read, unless all group means are asked for.
         """
         all_of_them = "group_means" in plan.outputs
-        groups = [name for name in self.groups if all_of_them or self.weights[name] > 0]
-        entries = [store for name in groups for store in self.groups[name]]  # once per group
-        ends = [0, *accumulate(len(self.groups[name]) for name in groups)]
-        weights = [self.weights[name] for name in groups]
-        outputs = plan.outputs if self.mean == "arithmetic" else ("group_means",)
-        call: dict[str, Any] = {
+        names = [name for name in self.groups if all_of_them or self.weights[name] > 0]
+        weights = [self.weights[name] for name in names]
+        geometric_mean = self.mean == "geometric"
+        call = self._call(names, ("group_means",) if geometric_mean else plan.outputs)
+        for frame, logits in self._read(video, frames, names, plan.frames):
+            for rows in plan.bands:
+                call |= {"resize": self.resize, "rows": rows}
+                fused = kernels.upsample_softmax_average(logits, weights, plan.size, **call)
+                if geometric_mean:
+                    assert fused.group_means is not None
+                    fused = geometric(fused.group_means, weights, plan.outputs)
+                yield frame, rows, fused
+
+    def native_means(self, video: str, frames: Sequence[str], plan: Plan) -> Means:
+        """Group means of frame by frame at store resolution, which is the same in all stores."""
+        names, call = list(self.groups), self._call(list(self.groups), ("group_means",))
+        for frame, logits in self._read(video, frames, names, plan.frames):
+            means = kernels.softmax_average(logits, [1.0] * len(names), **call).group_means
+            assert means is not None
+            yield frame, means
+
+    def _call(self, names: Sequence[str], outputs: Sequence[str]) -> dict[str, Any]:
+        """What the kernels are told of these groups."""
+        entries = self._entries(names)
+        ends = [0, *accumulate(len(self.groups[name]) for name in names)]
+        return {
             "groups": [range(first, end) for first, end in pairwise(ends)],
             "temperatures": [self.temperatures[store] for store in entries],
             "values": [store.kernel_values for store in entries],
-            "resize": self.resize,
             "outputs": outputs,
+            "multipliers": self.multipliers,
         }
-        for first in range(0, len(frames), plan.frames):
-            batch = frames[first : first + plan.frames]
+
+    def _entries(self, names: Sequence[str]) -> list[LogitStore]:
+        """The stores of these groups, once per group."""
+        return [store for name in names for store in self.groups[name]]
+
+    def _read(
+        self, video: str, frames: Sequence[str], names: Sequence[str], together: int
+    ) -> Iterator[tuple[str, list[Tensor]]]:
+        """Every frame's logits of these groups; `together` frames are read at a time."""
+        entries = self._entries(names)
+        for first in range(0, len(frames), together):
+            batch = frames[first : first + together]
             read = {store: self._codes(store, video, batch) for store in dict.fromkeys(entries)}
             for position, frame in enumerate(batch):
-                logits = [read[store][position] for store in entries]
-                for rows in plan.bands:
-                    call["rows"] = rows
-                    fused = kernels.upsample_softmax_average(logits, weights, plan.size, **call)
-                    if self.mean == "geometric":
-                        assert fused.group_means is not None
-                        fused = geometric(fused.group_means, weights, plan.outputs)
-                    yield frame, rows, fused
+                yield frame, [read[store][position] for store in entries]
 
     def _codes(self, store: LogitStore, video: str, frames: Sequence[str]) -> Tensor:
         codes = torch.from_numpy(store.codes(video, frames))

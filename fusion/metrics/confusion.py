@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusion.errors import InputError
-from fusion.metrics.objectives import Counts, Floats, iou, objective
+from fusion.metrics.objectives import Counts, Floats, Objective, counts, iou, objective
 
 
 def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255) -> Counts:
@@ -42,12 +42,6 @@ def class_iou(confusion: ArrayLike) -> Floats:
     return iou(*counts(confusion), empty=np.nan)
 
 
-def counts(confusion: ArrayLike) -> tuple[Counts, Counts, Counts]:
-    """Diagonal, row sums and column sums [..., C] of matrices [..., C, C]: all that IoU needs."""
-    matrix = np.asarray(confusion)
-    return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
-
-
-def miou(confusion: ArrayLike, convention: str = "vspw") -> Floats:
+def miou(confusion: ArrayLike, convention: str | Objective = "vspw") -> Floats:
     """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty."""
     return objective(convention)(*counts(confusion))

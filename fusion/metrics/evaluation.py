@@ -77,10 +77,14 @@ def fused_beside_truth(
 
 @dataclass(frozen=True)
 class VideoConfusion:
-    """The task of one video: [C, C] int64, rows ground truth, columns predictions."""
+    """The task of one video: [C, C] int64, rows ground truth, columns predictions.
+
+    stride: s counts rows and columns 0, s, 2s, ...
+    """
 
     source: Predictions
     truth: Labels
+    stride: int = 1
 
     def __call__(self, video: str) -> Counts:
         total = np.zeros((len(self.source.classes),) * 2, np.int64)
@@ -91,6 +95,7 @@ class VideoConfusion:
     def counted(self, video: str, total: Counts) -> Iterator[np.ndarray]:
         """The labels of each labelled frame, once its counts were added to `total` [C, C]."""
         classes, predict = len(total), partial(self.source.label_maps, video)
+        some = (slice(None, None, self.stride),) * 2
         for target, labels in beside_truth(self.source, self.truth, video, predict):
-            total += confusion(target, labels, classes, ignore=void_label(classes))
+            total += confusion(target[some], labels[some], classes, ignore=void_label(classes))
             yield labels

@@ -23,10 +23,21 @@ from typing import Any
 import numpy as np
 
 from fusion.errors import InputError
-from fusion.metrics.bootstrap import Interval, miou_interval
-from fusion.metrics.confusion import class_iou, counts, miou
-from fusion.metrics.objectives import Counts, Floats, objective
+from fusion.metrics import intervals
+from fusion.metrics.confusion import class_iou, miou
+from fusion.metrics.intervals import Gain, Interval
+from fusion.metrics.objectives import (
+    CONVENTIONS,
+    OBJECTIVES,
+    Counts,
+    Floats,
+    Objective,
+    counts,
+    objective,
+)
 from fusion.text import or_none, percent, table
+
+Units = Mapping[str, str] | None  # video id to name of its unit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +49,8 @@ class Scores:
     Args:
         confusions: video id to integer matrix [C, C], rows targets.
         classes: the C names.
-        convention: which classes the mean is over, a name in `fusion.metrics.CONVENTIONS`.
+        convention: what `score` is: which classes the mean IoU is over, a name in
+            `fusion.metrics.CONVENTIONS`, or any other objective of `fusion.metrics.objectives`.
 
     Raises:
         InputError: a matrix is not square integer counts of the names' size, or names do not fit.
@@ -46,7 +58,7 @@ class Scores:
 
     confusions: Mapping[str, Counts]
     classes: Sequence[str]
-    convention: str = "vspw"
+    convention: str | Objective = "vspw"
 
     def __post_init__(self) -> None:
         objective(self.convention)
@@ -62,7 +74,8 @@ class Scores:
             warnings.warn(f"{got}: all targets are void, every score is nan", stacklevel=3)
 
     def __repr__(self) -> str:
-        by = f"miou={self.miou:.4f} by {self.convention!r}, fwiou={self.fwiou:.4f}"
+        what = "miou" if self.objective.kind in CONVENTIONS else "score"
+        by = f"{what}={self.score:.4f} by {self.objective.name!r}, fwiou={self.fwiou:.4f}"
         size = f"{len(self.confusions)} videos, {len(self.classes)} classes"
         return f"Scores({by}, pixel_accuracy={self.pixel_accuracy:.4f}; {size})"
 
@@ -74,9 +87,23 @@ class Scores:
         return total
 
     @property
+    def objective(self) -> Objective:
+        """What `score` is."""
+        return objective(self.convention)
+
+    @property
+    def score(self) -> float:
+        """The objective: `miou`, unless `convention` names another."""
+        return self.objective.of(self._matrices()[0])
+
+    @property
     def miou(self) -> float:
-        """Dataset mIoU under this object's convention."""
-        return float(miou(self.confusion, self.convention))
+        """Dataset mIoU over all classes, by `convention` if that is one, else by ``vspw``."""
+        return float(miou(self.confusion, self._convention))
+
+    @property
+    def _convention(self) -> str:
+        return self.objective.name if self.objective.name in CONVENTIONS else "vspw"
 
     @property
     def class_iou(self) -> Floats:
@@ -103,22 +130,19 @@ class Scores:
     @property
     def fwiou(self) -> float:
         """IoU weighted by each class's fraction of the targets."""
-        rows = self.confusion.sum(axis=1)
-        present = rows > 0
-        parts = rows[present] / rows.sum() * self.class_iou[present]
-        return math.fsum(parts) if present.any() else math.nan
+        return OBJECTIVES["fwiou"].of(self.confusion[None])
 
     @property
     def per_video(self) -> dict[str, float]:
         """mIoU of each video on its own; nan for a video without a scored pixel."""
-        return {v: float(miou(cm, self.convention)) for v, cm in self.confusions.items()}
+        return {v: float(miou(cm, self._convention)) for v, cm in self.confusions.items()}
 
     @property
     def video_miou(self) -> float:
         """Plain mean of `per_video` over the videos that have scored pixels."""
         return _mean(self.per_video.values())
 
-    def with_convention(self, convention: str) -> Scores:
+    def with_convention(self, convention: str | Objective) -> Scores:
         """The same matrices under another convention."""
         objective(convention)
         other = copy.copy(self)
@@ -137,18 +161,46 @@ class Scores:
             raise InputError(f"scores: {got}; add scores of different videos")
         return Scores({**self.confusions, **other.confusions}, self.classes, self.convention)
 
-    def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
-        """Percentile bootstrap interval (low, high) of `miou`; nan below 2 videos with pixels."""
-        return miou_interval([self._scored()], self.convention, level, samples, seed)
+    def interval(self, level: float = 0.95, *, units: Units = None) -> Interval:
+        """Interval (low, high) of `score`; nan below 2 units with pixels (`metrics.intervals`).
+
+        Args:
+            level: the fraction of such intervals that shall hold the score of all such videos.
+            units: names the unit of each video, of those that belong together; default the videos.
+
+        Raises:
+            InputError: a level outside 0 to 1, or a video without unit.
+        """
+        confusions, index = self._matrices(units)
+        return intervals.interval(confusions, self.objective, level, units=index)
+
+    def prediction_interval(
+        self, videos: int | None = None, level: float = 0.95, *, units: Units = None
+    ) -> Interval:
+        """The same for the score of so many new videos of the same kind, default as many."""
+        confusions, index = self._matrices(units)
+        given = confusions, self.objective, videos, level
+        return intervals.prediction_interval(*given, units=index)
 
     def difference_interval(
-        self, other: Scores, level: float = 0.95, samples: int = 2000, seed: int = 0
+        self, other: Scores, level: float = 0.95, *, units: Units = None
     ) -> Interval:
-        """The same for ``self.miou - other.miou``, both resampled with the same draws of videos.
+        """The same for ``self.score - other.score``, leaving out the same units in both.
 
         Raises:
             InputError: other videos, classes or convention, or targets that differ between the two.
         """
+        return self.gain(other, level=level, units=units).interval
+
+    def gain(
+        self,
+        other: Scores,
+        over: str = "uniform weights",
+        level: float = 0.95,
+        *,
+        units: Units = None,
+    ) -> Gain:
+        """``self.score - other.score``, and whether it is more than chance; raises as above."""
         self._check_comparable(other)
         if alone := sorted(self.confusions.keys() ^ other.confusions.keys()):
             got = f"video {alone[0]!r} is in one of the two only ({len(alone)} such)"
@@ -157,8 +209,8 @@ class Scores:
             if not np.array_equal(matrix.sum(axis=1), other.confusions[video].sum(axis=1)):
                 got = f"video {video!r} was scored against other targets in each"
                 raise InputError(f"scores: {got}; compare on the same labels")
-        both = [self._scored(), other._scored()]
-        return miou_interval(both, self.convention, level, samples, seed)
+        (mine, index), (theirs, _) = self._matrices(units), other._matrices(units)
+        return Gain.between(mine, theirs, self.objective, over, level, units=index)
 
     def class_table(self) -> str:
         """A table for people: IoU, accuracy (percent) and pixels of every class."""
@@ -175,7 +227,8 @@ class Scores:
             return dict(zip(self.classes, map(or_none, values), strict=True))
 
         return {
-            "convention": self.convention,
+            "convention": self.objective.name,
+            "score": or_none(self.score),
             "videos": len(self.confusions),
             "pixels": int(self.confusion.sum()),
             **{name: or_none(getattr(self, name)) for name in totals},
@@ -184,16 +237,25 @@ class Scores:
             "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }
 
-    def _scored(self) -> list[Counts]:
-        """[C, C] of each video with scored pixels, by name: order must not change a draw."""
-        return [cm for _, cm in sorted(self.confusions.items()) if cm.any()]
+    def _matrices(self, units: Units = None) -> tuple[Counts, list[int] | None]:
+        """[V, C, C] by name of video, whose order must not change a bit, and each one's unit."""
+        names = sorted(self.confusions)
+        matrices = [np.zeros((0, len(self.classes), len(self.classes)), np.int64)]
+        matrices += [self.confusions[name][None] for name in names]
+        if units is None:
+            return np.concatenate(matrices), None
+        if unknown := [name for name in names if name not in units]:
+            got = f"video {unknown[0]!r} has no unit ({len(unknown)} such)"
+            raise InputError(f"units: {got}; name the unit of every video")
+        places = {unit: place for place, unit in enumerate(sorted(set(units.values())))}
+        return np.concatenate(matrices), [places[units[name]] for name in names]
 
     def _check_comparable(self, other: Scores) -> None:
         if self.classes != other.classes:
             got = f"{len(self.classes)} and {len(other.classes)} classes"
             raise InputError(f"scores: {got} that differ in name or order; use the same")
-        if self.convention != other.convention:
-            got = f"conventions {self.convention!r} and {other.convention!r}"
+        if self.objective != other.objective:
+            got = f"conventions {self.objective.name!r} and {other.objective.name!r}"
             raise InputError(f"scores: {got}; use with_convention first")
 
 

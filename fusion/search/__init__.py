@@ -16,6 +16,7 @@ from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import Ensemble
 from fusion.errors import InputError
 from fusion.labels import Labels
+from fusion.metrics import Objective
 from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
@@ -36,7 +37,7 @@ def search(
     over: str | None = None,
     temperatures: str | None = None,
     folds: int = 0,
-    convention: str = "vspw",
+    convention: str | Objective = "vspw",
     scheduler: str = "threads",
     seed: int = 0,
     stride: int = 1,
@@ -44,7 +45,7 @@ def search(
     progress: str | None = None,
     **options: Any,
 ) -> SearchResult:
-    """Weights that maximise mIoU on `truth`.
+    """Weights that maximise mIoU, or another objective, on `truth`.
 
     Args:
         method: "grid", "optuna", "greedy" or "exact", each a class of METHODS.
@@ -53,7 +54,7 @@ def search(
             ensemble then has; default: those that the ensemble has. They are fitted on all videos,
             so `held_out` is a little kind to them.
         folds: at least 2 also searches without each fold of videos and scores it, as `held_out`.
-        convention: which classes the mean is over (docs of `Scores`).
+        convention: the objective, as in `Scores`: which classes the mean IoU is over, or another.
         scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
         seed: of what a method draws, and of the folds.
         stride, cache: as in `condense_ensemble`.

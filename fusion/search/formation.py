@@ -18,7 +18,7 @@ from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.labels import Labels
-from fusion.metrics import Scores, confusion
+from fusion.metrics import Objective, Scores, confusion
 from fusion.metrics.evaluation import beside_truth
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
@@ -51,20 +51,22 @@ def score_models(
     ensemble: Ensemble,
     truth: Labels,
     *,
-    convention: str = "vspw",
+    convention: str | Objective = "vspw",
     scheduler: str = "threads",
     progress: str | None = None,
 ) -> dict[str, Scores]:
     """Scores of each of an ensemble's M models alone, by model name, best first."""
     groups = single_groups(ensemble.stores)
-    alone = [ensemble.regrouped({n: s}).sharing(scheduler) for n, s in groups.items()]
+    alone = [
+        ensemble.regrouped({n: s}, multipliers=None).sharing(scheduler) for n, s in groups.items()
+    ]
     task, videos = partial(single_confusions, alone, truth), ensemble.scored_videos(truth)
     found = map_videos(task, videos, scheduler=scheduler, progress=progress)
     scores = {}
     for m, name in enumerate(groups):
         matrices = {video: each[m] for video, each in found.items()}
         scores[name] = Scores(matrices, ensemble.classes, convention)
-    return {n: scores[n] for n in sorted(groups, key=lambda n: (-rank(scores[n].miou), n))}
+    return {n: scores[n] for n in sorted(groups, key=lambda n: (-rank(scores[n].score), n))}
 
 
 def auto_groups(

@@ -18,50 +18,75 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-from fusion.contested import Condensed
+from fusion.contested import Condensed, Pixels
 from fusion.metrics import Scores
-from fusion.metrics.objectives import objective
+from fusion.metrics.objectives import Objective, objective
 from fusion.progress import Progress, silent
 from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
 Arguments = Mapping[str, Any]
 Parse = Callable[..., Any]
+Evaluate = Callable[[Sequence[float], Sequence[float] | None], Scores]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: the weights [G] with the highest mIoU on condensed pixels.
+    """What is searched: the weights [G] with the highest objective on condensed pixels.
 
     Args:
         condensed: the pixels, which know groups, classes and videos.
-        convention: which classes the mean is over.
+        convention: the objective: a name in `fusion.metrics.objectives`, or an `Objective`.
         seed: of all that is drawn.
         digest: works out what the data are, for what is kept on disk; None where nobody knows.
+        evaluate: scores of one weight vector where the pixels' own are not exactly fusion's.
+        wide: the same pixels condensed for class multipliers, where these are searched as well.
+        reach: of the multipliers, which lie in [1 / reach, reach]; None for none.
     """
 
-    condensed: Condensed
-    convention: str = "vspw"
+    condensed: Pixels
+    convention: str | Objective = "vspw"
     seed: int = 0
     digest: Callable[[], str | None] = lambda: None
+    evaluate: Evaluate | None = None
+    wide: Condensed | None = None
+    reach: float | None = None
 
     def __post_init__(self) -> None:
         objective(self.convention)
 
     @property
+    def objective(self) -> Objective:
+        """What is maximised."""
+        return objective(self.convention)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         return self.condensed.groups
 
-    def trials(self, weights: Iterable[Iterable[float]]) -> list[Trial]:
-        """Weight vectors [B, G] with the mIoU that fusion in float32 gives each."""
+    def trials(
+        self,
+        weights: Iterable[Iterable[float]],
+        multipliers: Sequence[Sequence[float]] | None = None,
+    ) -> list[Trial]:
+        """Weight vectors [B, G], multipliers [B, C], and the mIoU that fusion in float32 gives."""
         points = [tuple(map(float, point)) for point in weights]
-        scores = self.condensed.miou(points, self.convention).tolist() if points else []
-        return list(map(Trial, points, scores))
+        if not points:
+            return []
+        scores = self.condensed.miou(points, self.convention, multipliers).tolist()
+        if multipliers is None:
+            return list(map(Trial, points, scores))
+        return list(map(Trial, points, scores, [tuple(map(float, row)) for row in multipliers]))
 
-    def scores(self, weights: Sequence[float]) -> Scores:
-        """Scores per video under one weight vector [G], with intervals and paired intervals."""
-        matrices = zip(self.condensed.videos, self.condensed.confusion(weights), strict=True)
-        return Scores(dict(matrices), self.condensed.classes, self.convention)
+    def scores(
+        self, weights: Sequence[float], multipliers: Sequence[float] | None = None
+    ) -> Scores:
+        """Scores per video under weights [G] and multipliers [C], with intervals."""
+        if self.evaluate is not None:
+            return self.evaluate(weights, multipliers)
+        confusions = self.condensed.confusion(weights, multipliers)
+        matrices = dict(zip(self.condensed.videos, confusions, strict=True))
+        return Scores(matrices, self.condensed.classes, self.convention)
 
     @property
     def uniform(self) -> Scores:
@@ -71,11 +96,15 @@ class Problem:
     def subset(self, videos: Sequence[str]) -> Problem:
         """The same on some of the videos: other data, which nothing on disk belongs to."""
         # without digest: a fold must not resume the study or state of the whole
-        return Problem(self.condensed.subset(videos), self.convention, self.seed)
+        wide = self.wide and self.wide.subset(videos)
+        more: dict[str, Any] = {"wide": wide, "reach": self.reach}
+        return Problem(self.condensed.subset(videos), self.convention, self.seed, **more)
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
-        found = (method, self.groups, *best_trial(history), self.convention, tuple(history))
+        best = best_trial(history)
+        name = self.objective.name
+        found = (method, self.groups, best.weights, best.miou, name, tuple(history))
         return SearchResult(*found, **more)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion import files
-from fusion.contested import Condensed
+from fusion.contested import Pixels
 from fusion.metrics import Calibration, Scores
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult
@@ -55,13 +55,11 @@ class Report:
         """What the command prints; scores in percent."""
         found, condensed, known = self.found, self.splits[0].condensed, self.found.certificate
         names = [run.name for run in self.splits]
-        miou = {name: {n: percent(s.miou) for n, s in r.items()} for name, r in self.rungs.items()}
+        miou = {name: {n: percent(s.score) for n, s in r.items()} for name, r in self.rungs.items()}
         rows = [(name, *(shown.get(n, "-") for n in names)) for name, shown in miou.items()]
-        share = f"{condensed.contested} contested ({100 * condensed.fraction:.1f} %)"
-        each = condensed.candidates / max(1, condensed.contested)
         videos = f"{len(condensed.videos)} videos, {condensed.scored} labelled pixels"
         ladder = table(rows, (f"mIoU % ({found.convention})", *names))
-        lines = [f"{videos}, {share}, {each:.2f} candidates each", "", ladder, ""]
+        lines = [f"{videos}, {condensed.about}", "", ladder, ""]
         lines.append(f"best weights by {found.method}: {self._shown_weights()}")
         lines.append(f"{names[0]} mIoU {percent(found.miou)} after {len(found.history)} weightings")
         if known is not None:  # about weightings that were not tried
@@ -106,7 +104,7 @@ class Report:
         text = io.StringIO()
         lines = csv.writer(text)
         lines.writerow([*self.found.groups, "miou"])
-        lines.writerows([*weights, miou] for weights, miou in self.found.history)
+        lines.writerows([*trial.weights, trial.miou] for trial in self.found.history)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
 
 
@@ -115,9 +113,8 @@ def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _miou(scores: Mapping[str, Scores]) -> dict[str, float | None]:
-    return _plain({name: each.miou for name, each in scores.items()})
+    return _plain({name: each.score for name, each in scores.items()})
 
 
-def _sizes(condensed: Condensed) -> dict[str, int]:
-    contested = {"contested": condensed.contested, "candidates": condensed.candidates}
-    return {"videos": len(condensed.videos), "pixels": condensed.scored, **contested}
+def _sizes(condensed: Pixels) -> dict[str, int]:
+    return {"videos": len(condensed.videos), "pixels": condensed.scored, **condensed.sizes}

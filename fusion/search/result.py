@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fusion.metrics import Scores
-from fusion.metrics.bootstrap import Interval
+from fusion.metrics.intervals import Interval
 from fusion.text import or_none, percent
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
@@ -17,10 +17,14 @@ SHOWN, MOST_WEIGHTS = 4, 5  # trials that a repr shows, and weights of each
 
 
 class Trial(NamedTuple):
-    """One weight vector (raw, in the order of groups) and its mIoU; nan without a scored pixel."""
+    """One weight vector (raw, in the order of groups) and its mIoU; nan without a scored pixel.
+
+    multipliers: of the classes, in their order, where there are any.
+    """
 
     weights: tuple[float, ...]
     miou: float
+    multipliers: tuple[float, ...] | None = None
 
 
 def rank(miou: float) -> float:
@@ -62,10 +66,9 @@ class SearchResult:
         """Group name to weight."""
         return dict(zip(self.groups, self.vector, strict=True))
 
-    def interval(self, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
-        """Percentile bootstrap of `miou` over videos, (low, high); (nan, nan) below two videos."""
-        known = self.scores
-        return known.interval(level, samples, seed) if known else (math.nan, math.nan)
+    def interval(self, level: float = 0.95) -> Interval:
+        """Of the score over videos (`Scores.interval`); (nan, nan) below two videos."""
+        return self.scores.interval(level) if self.scores else (math.nan, math.nan)
 
     def __repr__(self) -> str:
         miou, (low, high) = percent(self.miou), self.interval()
@@ -78,7 +81,7 @@ class SearchResult:
             rows.append(("none above", percent(self.certificate["upper_bound"])))
         rows.append(("trials", f"{len(self.history)}, the best of them"))
         best = sorted(self.history, key=lambda trial: -rank(trial.miou))[:SHOWN]
-        rows += [(f"  {percent(miou)}", self._listed(weights)) for weights, miou in best]
+        rows += [(f"  {percent(trial.miou)}", self._listed(trial.weights)) for trial in best]
         head = f"SearchResult by {self.method}, % by {self.convention!r}"
         return "\n".join([head, *(f"  {name:<11} {value}" for name, value in rows)])
 
@@ -102,5 +105,5 @@ class SearchResult:
             "held_out": None if self.held_out is None else or_none(self.held_out),
             "certificate": None if self.certificate is None else dict(self.certificate),
             "notes": dict(self.notes),
-            "history": [[list(weights), or_none(miou)] for weights, miou in self.history],
+            "history": [[list(t.weights), or_none(t.miou)] for t in self.history],
         }

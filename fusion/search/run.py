@@ -5,20 +5,24 @@ What costs time is worked out when it is first asked for, and once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fusion import files
-from fusion.contested import Condensed
+from fusion.contested import Maps, Pixels
 from fusion.contested.build import condense_ensemble, data_digest
+from fusion.contested.load import has_maps, load_maps
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
-from fusion.metrics import Calibration, Scores
+from fusion.metrics import Calibration, Objective, Scores
 from fusion.metrics.calibration import calibrate
+from fusion.metrics.evaluation import VideoConfusion
+from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.folds import hold_out
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
@@ -47,7 +51,7 @@ class Run:
     ensemble: Ensemble
     truth: Labels
     name: str = "val"
-    convention: str = "vspw"
+    convention: str | Objective = "vspw"
     folds: int | None = 0
     stride: int = 1
     seed: int = 0
@@ -59,7 +63,7 @@ class Run:
     known: dict[str, Scores] | None = None
 
     @cached_property
-    def condensed(self) -> Condensed:
+    def condensed(self) -> Pixels:
         return self._condense(self.ensemble, f"condensing {self.name}")
 
     @cached_property
@@ -91,7 +95,19 @@ class Run:
 
     @property
     def problem(self) -> Problem:
-        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest)
+        evaluate = self.evaluate if isinstance(self.condensed, Maps) else None
+        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest, evaluate)
+
+    def evaluate(
+        self, weights: Sequence[float], multipliers: Sequence[float] | None = None
+    ) -> Scores:
+        """Scores of the ensemble under weights [G] and multipliers [C], every label map fused."""
+        named = dict(zip(self.ensemble.groups, weights, strict=True))
+        ensemble = self.ensemble.with_weights(named).with_multipliers(multipliers)
+        ensemble = ensemble.sharing(self.scheduler)
+        task, videos = VideoConfusion(ensemble, self.truth, self.stride), self.condensed.videos
+        matrices = map_videos(task, videos, **self._how("scoring"))
+        return Scores(matrices, self.ensemble.classes, self.convention)
 
     def census(self) -> Census:
         """What the labels hold, counted as this run scores pixels."""
@@ -114,10 +130,11 @@ class Run:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
         found = method.search(problem, Workspace(self.progress, self.folder))
-        held = hold_out(problem, method, folds, progress=self.progress).miou if folds else None
+        held = hold_out(problem, method, folds, progress=self.progress).score if folds else None
         ensemble = self.ensemble.with_weights(found.weights)
         scores = problem.scores(found.vector)
-        return replace(found, scores=scores, held_out=held, ensemble=ensemble)
+        more: dict[str, Any] = {"scores": scores, "held_out": held, "ensemble": ensemble}
+        return replace(found, miou=scores.miou, **more)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
@@ -165,7 +182,7 @@ class Run:
             strong = strong or best[0]
             auxiliary = best[1] if auxiliary is None else auxiliary
         auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
-        miou = {name: scores.miou for name, scores in self.singles.items()}
+        miou = {name: scores.score for name, scores in self.singles.items()}
         groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)
         named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
         return replace(self, ensemble=self.ensemble.regrouped(named), known=self.singles)
@@ -181,8 +198,10 @@ class Run:
             ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
         return replace(self, ensemble=ensemble, truth=truth, name="test", known=None)
 
-    def _condense(self, ensemble: Ensemble, title: str) -> Condensed:
+    def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
         how = self._how(title)
+        if has_maps(ensemble, self.truth):
+            return load_maps(ensemble, self.truth, stride=self.stride, **how)
         return condense_ensemble(ensemble, self.truth, stride=self.stride, cache=self.cache, **how)
 
     def _how(self, title: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Optuna(Method):
                 got = f"storage {storage!r} cannot be opened ({error})"
                 do = "give a URL such as sqlite:///study.db"
                 raise InputError(f"optuna: {got}; {do}") from error
-            wanted = {"digest": problem.digest(), "convention": problem.convention}
+            wanted = {"digest": problem.digest(), "convention": problem.objective.name}
             known = {key: study.user_attrs[key] for key in wanted if key in study.user_attrs}
             if not known and not study.trials:
                 for item in wanted.items():

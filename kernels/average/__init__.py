@@ -19,6 +19,7 @@ def softmax_average(
     temperatures: Sequence[float] | None = None,
     values: Sequence[str] | str = "logits",
     outputs: Sequence[str] | str = ("labels",),
+    multipliers: Sequence[float] | None = None,
 ) -> Fused:
     """Weighted mean over groups of the mean softmax of their models.
 
@@ -34,6 +35,8 @@ def softmax_average(
         values: "logits" or "probabilities" (taken as they are), for all or one per model.
         outputs: any of labels, probabilities, confidence, margin, entropy, group_means; only these
             are computed.
+        multipliers: b_c > 0 per class, only ratios matter: labels are argmax_c b_c F_c, F the fused
+            probabilities. The other outputs know nothing of them. Default: 1.
 
     Returns:
         Fused, with None for what was not asked: labels [...] uint8 (uint16 beyond 255 classes; the
@@ -42,11 +45,11 @@ def softmax_average(
 
     Raises:
         TypeError: a dtype that is not listed.
-        ValueError: shapes, devices, groups, weights or names that do not fit.
+        ValueError: shapes, devices, groups, weights, multipliers or names that do not fit.
     """
     from fusion.kernels.backends import choose
     from fusion.kernels.call import check
 
     options = {"groups": groups, "temperatures": temperatures, "values": values}
-    call = check(logits, weights, outputs=outputs, **options)
+    call = check(logits, weights, outputs=outputs, multipliers=multipliers, **options)
     return choose("average", call.device.type).average(call)

@@ -36,6 +36,7 @@ struct average {
     const int64_t *group_end;    /* [G] */
     const float *share;          /* [G] 1 / n_g */
     const float *weight;         /* [G] normalised; 0: the group is not looked at */
+    const float *multipliers;    /* [C] normalised, for labels alone; or NULL */
     int64_t ignore;
     int64_t finishes;     /* 0: only group means are asked for */
     void *labels;         /* [P] uint8, or uint16 where `ignore` needs it; outputs may be NULL */
@@ -259,38 +260,56 @@ static void member(const struct average *a, int64_t m, int64_t n, struct step t,
     else add(CODES, LOGITS, v, scale, a->gaps, t, w);
 }
 
+/* best, second, label of n pixels from scores [C, n], each class times its factor (NULL: as it is);
+ * bad where a score is NaN. */
+INLINE void rank(const float *scores, const float *factors, int64_t classes, int64_t n,
+                 float *restrict best, float *restrict second, int32_t *restrict label,
+                 int32_t *restrict bad) {
+    for (int64_t i = 0; i < n; i++) {
+        best[i] = factors ? scores[i] * factors[0] : scores[i];
+        second[i] = -INFINITY, label[i] = 0, bad[i] = scores[i] != scores[i];
+    }
+    for (int64_t c = 1; c < classes; c++) {
+        const float *restrict row = scores + c * n;
+        float factor = factors ? factors[c] : 1.0f; /* times 1 is the same bits */
+        for (int64_t i = 0; i < n; i++) {
+            float score = row[i] * factor;
+            float lower = score > best[i] ? best[i] : score;
+            second[i] = lower > second[i] ? lower : second[i];
+            label[i] = score > best[i] ? (int32_t)c : label[i];
+            best[i] = score > best[i] ? score : best[i];
+            bad[i] |= score != score;
+        }
+    }
+}
+
 /* The first `count` of n scored pixels to labels and what else was asked for, at first + i. */
 static void finish(const struct average *a, int64_t n, int64_t count, int64_t first,
                    union scratch *w) {
-    float *restrict best = w->top, *restrict second = w->second;
-    int32_t *restrict label = w->label, *restrict bad = w->bad;
-    for (int64_t i = 0; i < n; i++)
-        best[i] = w->scores[i], second[i] = -INFINITY, label[i] = 0, bad[i] = best[i] != best[i];
-    for (int64_t c = 1; c < a->classes; c++) {
-        const float *restrict row = w->scores + c * n;
-        for (int64_t i = 0; i < n; i++) {
-            float lower = row[i] > best[i] ? best[i] : row[i];
-            second[i] = lower > second[i] ? lower : second[i];
-            label[i] = row[i] > best[i] ? (int32_t)c : label[i];
-            best[i] = row[i] > best[i] ? row[i] : best[i];
-            bad[i] |= row[i] != row[i];
-        }
+    const float *restrict best = w->top, *restrict second = w->second, *scores = w->scores;
+    const int32_t *restrict label = w->label, *restrict bad = w->bad;
+    if (a->labels) {
+        rank(scores, a->multipliers, a->classes, n, w->top, w->second, w->label, w->bad);
+        for (int64_t i = 0; i < count; i++)
+            put_label(a->labels, first + i, bad[i] ? a->ignore : label[i], a->ignore);
     }
+    int ranked = a->confidence || a->margin;
+    if (ranked && (!a->labels || a->multipliers))
+        rank(scores, NULL, a->classes, n, w->top, w->second, w->label, w->bad);
     for (int64_t i = 0; i < count; i++) {
         int64_t to = first + i;
         float sum = 0.0f;
-        if (a->labels) put_label(a->labels, to, bad[i] ? a->ignore : label[i], a->ignore);
         if (a->confidence) a->confidence[to] = bad[i] ? NAN : best[i];
         if (a->margin)
             a->margin[to] = bad[i] ? NAN : a->classes > 1 ? best[i] - second[i] : best[i];
         for (int64_t c = 0; a->entropy && c < a->classes; c++) {
-            float p = w->scores[c * n + i];
+            float p = scores[c * n + i];
             sum += p == 0.0f ? 0.0f : p * logf(p);
         }
         if (a->entropy) a->entropy[to] = -sum;
     }
     for (int64_t c = 0; a->probabilities && c < a->classes; c++)
-        memcpy(a->probabilities + c * a->pixels + first, w->scores + c * n, count * sizeof(float));
+        memcpy(a->probabilities + c * a->pixels + first, scores + c * n, count * sizeof(float));
 }
 
 /* All models over n pixels (a multiple of SPAN) whose rows are in w->rows; the first `count` of

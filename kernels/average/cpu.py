@@ -51,6 +51,8 @@ def accumulate(call: Call, sizes: Sequence[int] | None = None) -> Fused:
         "share": 1.0 / _floats(sizes),
         "weight": _floats(normalised(call.weights)),
     }
+    if call.multipliers is not None:
+        arrays["multipliers"] = _floats(call.multipliers)
     addresses = {name: array.data_ptr() for name, array in (arrays | made.asked()).items()}
     tile = min(MOST_PIXELS, max(SPAN, TILE_BYTES // (10 * classes) // SPAN * SPAN))
     extents = (len(maps), len(call.groups), classes, outer * inner, inner, tile)

@@ -59,13 +59,21 @@ def combine(group_means: Tensor, weights: Sequence[float]) -> Tensor:
     return added(mean * weight for mean, weight in pairs if weight > 0)
 
 
-def summary(group_means: Tensor, weights: Sequence[float], outputs: Sequence[str]) -> Fused:
-    """The outputs that follow from group means [G, C, ...]."""
-    scores = combine(group_means, weights)
+def multiplied(scores: Tensor, multipliers: Sequence[float] | None) -> Tensor:
+    """Scores [C, ...] times normalised multipliers [C], one rounding each."""
+    if multipliers is None:
+        return scores
+    factors = torch.tensor(multipliers, dtype=torch.float32, device=scores.device)
+    return scores * factors.view(-1, *(1,) * (scores.ndim - 1))
+
+
+def summary(group_means: Tensor, call: Call) -> Fused:
+    """The outputs of a call that follow from group means [G, C, ...]."""
+    scores, outputs = combine(group_means, call.weights), call.outputs
     ranked = {"confidence", "margin"} & set(outputs)
     top = scores.topk(min(2, len(scores)), dim=0).values if ranked else scores
     made = {
-        "labels": lambda: argmax(scores),
+        "labels": lambda: argmax(multiplied(scores, call.multipliers)),
         "probabilities": lambda: scores,
         "confidence": lambda: top[0],
         "margin": lambda: top[0] - top[1] if len(scores) > 1 else top[0],
@@ -93,6 +101,6 @@ def average(call: Call, tile: int = TILE) -> Fused:
             added(probabilities(some, m) for m in group) * reciprocal(len(group), call.device)
             for group in call.groups
         ]
-        made.fill((..., part), summary(torch.stack(means), call.weights, call.outputs))
+        made.fill((..., part), summary(torch.stack(means), call))
     shaped = {name: t.reshape(*t.shape[:-1], *call.shape) for name, t in made.asked().items()}
     return Fused(**shaped)

@@ -13,6 +13,11 @@ arithmetic of fusion.kernels.arithmetic:
             S_d >= S_c (1 + (G + 2) 2^-20) (1 - 2u) + 2^-101 leaves F_d > F_c with room:
             ((1 + u) / (1 - u))^G is below 1 + 3 G u, and 2^-101 above 3 G 2^-126 (G < 2^23).
 
+With class multipliers b in [1/r, r] class d dominates class c where P_gd >= r^2 raise(P_gc) in
+every group, whichever is lower: r^2 = `ratio` is the most by which b_c / b_d can help c. The factor
+of raise has room for the roundings of b and of b F too; its 2^-100 is multiplied by r^2 as well,
+which makes up for b_d.
+
 Dominated classes cannot win, so dropping all of them leaves every label as it was; groups of weight
 zero add +0 and change nothing, because scores are finite and not negative. A pixel with one
 undominated class is *uncontested* and only counted.
@@ -33,6 +38,7 @@ from numpy.typing import NDArray
 from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Block, Floats, Ints, Parts
 from fusion.kernels.contested.naive import BadPixel
+from fusion.kernels.numbers import MOST_RATIO
 
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
@@ -40,13 +46,14 @@ if TYPE_CHECKING:
 __all__ = ["BadPixel", "Block", "Parts", "condense", "count", "on_device"]
 
 
-def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
-    """Drops from every pixel the classes that cannot win under any weights.
+def condense(means: Floats, targets: NDArray[np.uint16], ignore: int, ratio: float = 1.0) -> Block:
+    """Drops from every pixel the classes that cannot win under any weights and multipliers.
 
     Args:
         means: float32 [G, C, P] in C order, the groups' probabilities.
         targets: uint16 [P].
         ignore: target of the pixels that do not count, whatever their scores.
+        ratio: the most by which two multipliers may differ, 1 to 2^20; 1 where there are none.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -57,8 +64,10 @@ def condense(means: Floats, targets: NDArray[np.uint16], ignore: int) -> Block:
     if not fits or kinds != (np.float32, np.uint16):
         got = f"means {kinds[0]} {list(shape)}, targets {kinds[1]} {list(targets.shape)}"
         raise ValueError(f"condense: {got}; give float32 [G, C, P] and uint16 [P]")
+    if not 1 <= ratio <= MOST_RATIO:
+        raise ValueError(f"condense: ratio {ratio}; give one from 1 to 2^20")
     arrays = np.ascontiguousarray(means), np.ascontiguousarray(targets)
-    return choose("contested").condense(*arrays, ignore)
+    return choose("contested").condense(*arrays, ignore, ratio)
 
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
@@ -73,6 +82,7 @@ def count(
     *,
     videos: int = 1,
     matrix: bool = True,
+    multipliers: Floats | None = None,
 ) -> Ints:
     """Labels of contested pixels under many weight vectors, on the device of the pixels.
 
@@ -82,19 +92,26 @@ def count(
         classes: C.
         videos: V; 1 adds the pixels of all videos up.
         matrix: whether to count whole matrices, or only intersections and predictions.
+        multipliers: float32 [B, C], normalised; None is all ones.
 
     Returns:
         int64 [V, B, C, C], rows targets; without `matrix` [V, B, 2, C], the intersections and the
         predictions of each class.
 
     Raises:
-        ValueError: pixels that do not go with the groups, classes or videos.
+        ValueError: pixels that do not go with the groups, classes or videos; other shapes.
     """
     weights = np.ascontiguousarray(weights, np.float32)
+    if multipliers is not None:
+        multipliers = np.ascontiguousarray(multipliers, np.float32)
+        if multipliers.shape != (len(weights), classes):
+            got = f"multipliers {list(multipliers.shape)}"
+            raise ValueError(f"count: {got}; expected {[len(weights), classes]}")
     backend = choose("contested", "cpu" if isinstance(parts, Parts) else "cuda")
     if isinstance(parts, Parts):
         parts.check(weights.shape[1], classes)
         strange = [video for video, _ in parts.runs if videos > 1 and not 0 <= video < videos]
         if strange:
             raise ValueError(f"a run of video {strange[0]} where there are {videos}")
-    return backend.count(parts, weights, classes, videos=videos, matrix=matrix)
+    how = {"videos": videos, "matrix": matrix, "multipliers": multipliers}
+    return backend.count(parts, weights, classes, **how)

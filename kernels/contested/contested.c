@@ -18,17 +18,18 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef struct {
     int64_t groups, classes;
     float scale, tiny, limit, *column, *raised;
+    const float *plain; /* what a lower class must reach: column, or raised under multipliers */
     int32_t *dominated;
 } pixel_t;
 
 /* One group's top class (lowest of equals) of every pixel of a tile. `doubt` is raised to the
  * largest bit pattern seen: negative numbers, infinities and NaN all lie above that of the largest
- * legal score. It is full where the top is not the first group's, or not ahead of the classes below
- * it by the margin. */
+ * legal score. It is full where the top is not the first group's, or not ahead by the margin of the
+ * classes below it (of all under multipliers, `both`). */
 static void tile_tops(const float *restrict rows, int64_t stride, int64_t classes, int64_t pixels,
-                      float scale, float tiny, const int32_t *tops, int32_t *top,
+                      float scale, float tiny, int both, const int32_t *tops, int32_t *top,
                       uint32_t *restrict doubt) {
-    float best[TILE], runner[TILE]; /* runner: the highest score among classes below the top */
+    float best[TILE], runner[TILE]; /* runner: the highest of those that must be behind */
     for (int64_t i = 0; i < pixels; i++) {
         best[i] = -1.0f;
         runner[i] = 0.0f;
@@ -41,7 +42,7 @@ static void tile_tops(const float *restrict rows, int64_t stride, int64_t classe
             uint32_t bits = to_bits(value);
             int higher = value > best[i];
             doubt[i] = bits > doubt[i] ? bits : doubt[i];
-            runner[i] = higher ? best[i] : runner[i];
+            runner[i] = higher ? best[i] : both & (value > runner[i]) ? value : runner[i];
             top[i] = higher ? (int32_t)c : top[i];
             best[i] = higher ? value : best[i];
         }
@@ -57,16 +58,17 @@ static void mark_dominated(const pixel_t *pixel, int64_t d) {
     for (int64_t c = 0; c < classes; c++) scratch[c] = 1;
     for (int64_t g = 0; g < pixel->groups; g++) {
         const float *column = pixel->column + g * classes, *raised = pixel->raised + g * classes;
+        const float *plain = pixel->plain + g * classes;
         float mine = column[d];
         for (int64_t c = 0; c < d; c++) scratch[c] &= raised[c] <= mine;
-        for (int64_t c = d + 1; c < classes; c++) scratch[c] &= column[c] <= mine;
+        for (int64_t c = d + 1; c < classes; c++) scratch[c] &= plain[c] <= mine;
     }
     scratch[d] = 0;
     for (int64_t c = 0; c < classes; c++) dominated[c] |= scratch[c];
 }
 
 static int beats(const pixel_t *pixel, int64_t d, int64_t c) {
-    const float *mine = pixel->column + d, *theirs = (d < c ? pixel->column : pixel->raised) + c;
+    const float *mine = pixel->column + d, *theirs = (d < c ? pixel->plain : pixel->raised) + c;
     for (int64_t cell = 0; cell < pixel->groups * pixel->classes; cell += pixel->classes)
         if (!(theirs[cell] <= mine[cell])) return 0;
     return 1;
@@ -100,18 +102,20 @@ static int64_t survivors(const pixel_t *pixel, const int32_t *tops, uint16_t *al
 }
 
 /* means [G, C, P], targets [P]: pixels first <= p < last, as far as `room` candidates of output go
- * (at least TILE * C). constant [C, C] += uncontested pixels. Contested pixels are appended:
- * counts, kept_targets [n], kept_classes [K], kept_means [K, G]. state: [next pixel, n, K, status];
- * a bad status leaves the offending pixel in state[0]. */
+ * (at least TILE * C). both: under multipliers every class must be ahead by the margin. constant
+ * [C, C] += uncontested pixels. Contested pixels are appended: counts, kept_targets [n],
+ * kept_classes [K], kept_means [K, G]. state: [next pixel, n, K, status]; a bad status leaves the
+ * offending pixel in state[0]. */
 void contested_filter(const float *means, const uint16_t *targets, int64_t groups, int64_t classes,
                       int64_t stride, int64_t first, int64_t last, int64_t ignore, float scale,
-                      float tiny, float limit, int64_t *constant, uint16_t *counts,
+                      float tiny, float limit, int64_t both, int64_t *constant, uint16_t *counts,
                       uint16_t *kept_targets, uint16_t *kept_classes, float *kept_means,
                       int64_t room, int64_t *state) {
     int64_t cells = groups * classes, n = 0, total = 0, start = first, status = DONE;
     float *column = malloc((size_t)(2 * cells + 2 * classes + groups * TILE) * 4);
     int32_t *flags = (int32_t *)(column + 2 * cells), *tops = flags + 2 * classes;
-    pixel_t pixel = {groups, classes, scale, tiny, limit, column, column + cells, flags};
+    const float *plain = both ? column + cells : column;
+    pixel_t pixel = {groups, classes, scale, tiny, limit, column, column + cells, plain, flags};
     uint32_t doubt[TILE];
     if (!column) status = NO_MEMORY;
     for (; status == DONE && start < last && total + TILE * classes <= room; start += TILE) {
@@ -119,7 +123,7 @@ void contested_filter(const float *means, const uint16_t *targets, int64_t group
         memset(doubt, 0, sizeof doubt);
         for (int64_t g = 0; g < groups; g++)
             tile_tops(means + g * classes * stride + start, stride, classes, pixels, scale, tiny,
-                      tops, tops + g * TILE, doubt);
+                      (int)both, tops, tops + g * TILE, doubt);
         for (int64_t i = 0; i < pixels; i++) {
             int64_t target = targets[start + i], kept = 1;
             uint16_t *alive = kept_classes + total;
@@ -185,14 +189,20 @@ static inline uint32_t unequal(ints a, ints b) {
 }
 
 /* Winner of every lane: the first candidate (they ascend) with the highest score; scores add in the
- * order of the groups. */
-INLINE ints winners(const float *means, const float *weights, int64_t width, int64_t groups) {
+ * order of the groups, and are times their class's multiplier where there are any (else NULL). */
+INLINE ints winners(const float *means, const uint16_t *classes, const float *weights,
+                    const float *multipliers, int64_t width, int64_t groups) {
     floats best = (floats){0} - 1.0f;
     ints index = {0};
     for (int64_t j = 0; j < width; j++) {
         floats score = {0};
         for (int64_t g = 0; g < groups; g++)
             score += weights[g] * *(const floats *)(means + (j * groups + g) * LANES);
+        if (multipliers) {
+            floats factor;
+            for (int i = 0; i < LANES; i++) factor[i] = multipliers[classes[j * LANES + i]];
+            score *= factor;
+        }
         ints higher = score > best;
         best = (floats)(((ints)best & ~higher) | ((ints)score & higher));
         index = (index & ~higher) | (((ints){0} + (int32_t)j) & higher);
@@ -200,18 +210,19 @@ INLINE ints winners(const float *means, const float *weights, int64_t width, int
     return index;
 }
 
-INLINE void count_run(const run_t *run, const float *weights, int64_t vectors, int64_t groups,
-                      counter_t counter) {
+INLINE void count_run(const run_t *run, const float *weights, const float *multipliers,
+                      int64_t vectors, int64_t groups, counter_t counter) {
     for (int64_t first = 0; first < run->pixels; first += LANES) {
         const float *means = run->means + first * run->width * groups;
         const uint16_t *classes = run->classes + first * run->width,
                        *targets = run->targets + first;
         int64_t lanes = run->pixels - first < LANES ? run->pixels - first : LANES;
-        ints before = winners(means, weights, run->width, groups);
+        ints before = winners(means, classes, weights, multipliers, run->width, groups);
         for (int64_t lane = 0; lane < lanes; lane++)
             add(counter, 0, targets[lane], classes[before[lane] * LANES + lane], 1);
         for (int64_t b = 1; b < vectors; b++) {
-            ints now = winners(means, weights + b * groups, run->width, groups);
+            const float *factors = multipliers ? multipliers + b * counter.classes : NULL;
+            ints now = winners(means, classes, weights + b * groups, factors, run->width, groups);
             for (uint32_t changed = unequal(now, before); changed; changed &= changed - 1) {
                 int lane = __builtin_ctz(changed);
                 add(counter, b, targets[lane], classes[before[lane] * LANES + lane], -1);
@@ -222,17 +233,19 @@ INLINE void count_run(const run_t *run, const float *weights, int64_t vectors, i
     }
 }
 
-/* runs [count], checked against G and C. weights [B, G] normalised. out: per video (per_video
- * values apart; 0 adds them up) [B, C, C] or [B, 2, C], as *differences* between consecutive weight
- * vectors: the caller accumulates over B. Neighbouring vectors disagree on few pixels, so little is
- * written. */
-void contested_count(const run_t *runs, int64_t count, const float *weights, int64_t vectors,
-                     int64_t groups, int64_t classes, int64_t matrix, int64_t per_video,
-                     int64_t *out) {
+/* runs [count], checked against G and C. weights [B, G] and multipliers [B, C] (or NULL)
+ * normalised. out: per video (per_video values apart; 0 adds them up) [B, C, C] or [B, 2, C], as
+ * *differences* between consecutive weight vectors: the caller accumulates over B. Neighbouring
+ * vectors disagree on few pixels, so little is written. */
+void contested_count(const run_t *runs, int64_t count, const float *weights,
+                     const float *multipliers, int64_t vectors, int64_t groups, int64_t classes,
+                     int64_t matrix, int64_t per_video, int64_t *out) {
     for (int64_t r = 0; r < count && vectors > 0; r++) {
         counter_t counter = {out + runs[r].video * per_video, classes, matrix};
-        if (groups == 3)
-            count_run(runs + r, weights, vectors, 3, counter); /* the common case, unrolled */
-        else count_run(runs + r, weights, vectors, groups, counter);
+        /* the common cases, unrolled */
+        if (groups == 3 && !multipliers) count_run(runs + r, weights, NULL, vectors, 3, counter);
+        else if (groups == 1) count_run(runs + r, weights, multipliers, vectors, 1, counter);
+        else if (groups == 3) count_run(runs + r, weights, multipliers, vectors, 3, counter);
+        else count_run(runs + r, weights, multipliers, vectors, groups, counter);
     }
 }

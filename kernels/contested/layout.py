@@ -156,6 +156,26 @@ def runs(block: Block) -> list[Run]:
     return made
 
 
+def fused(run: Run, weights: Floats) -> Run:
+    """The run with one group: sum_g w_g P_g in float32, in the order of the groups."""
+    means = run.means.reshape(-1, run.width, len(weights), LANES)
+    total = np.zeros((len(means), run.width, LANES), np.float32)
+    for g, weight in enumerate(weights):
+        total += weight * means[:, :, g]
+    return run._replace(means=total.ravel())
+
+
+def thinned(run: Run, groups: int, step: int) -> Run:
+    """Every `step`-th bundle of a run, the first one included."""
+    sizes, number = bundle_sizes(run.width, groups), bundles(run.pixels)
+    pairs = zip(run.arrays, sizes, strict=True)
+    arrays = [np.ascontiguousarray(a.reshape(-1, size)[::step]).ravel() for a, size in pairs]
+    kept = -(-number // step)
+    ends_full = (number - 1) % step != 0  # the last bundle, which may not be full, is left out
+    rest = 0 if ends_full else number * LANES - run.pixels
+    return Run(run.width, kept * LANES - rest, *arrays)
+
+
 def rows(runs: Sequence[Run], classes: int) -> Ints:
     """int64 [C]: how many pixels have each target."""
     targets = [np.bincount(run.targets[: run.pixels], minlength=classes) for run in runs]

@@ -35,10 +35,13 @@ COLUMNS = tl.constexpr(5)  # of the table of blocks
 @triton.jit
 def winners(
     pointer: tl.tensor,  # [BLOCK_P] into means: each pixel's first candidate, first group
+    candidate_ptr: tl.tensor,  # [BLOCK_P] into the classes: each pixel's first candidate
     weights_ptr: tl.tensor,  # float32 [G]
+    multipliers_ptr: tl.tensor,  # float32 [C]
     inside: tl.tensor,  # [BLOCK_P] whether the pixel exists
     width: tl.tensor,  # k
     GROUPS: tl.constexpr,
+    SCALED: tl.constexpr,
 ) -> tl.tensor:
     """int32 [BLOCK_P]: the first candidate with the highest score."""
     best = tl.full(inside.shape, -1.0, tl.float32)  # scores are not negative
@@ -48,6 +51,9 @@ def winners(
         for g in range(0, GROUPS):
             score += tl.load(weights_ptr + g) * tl.load(pointer, mask=inside, other=0.0)
             pointer += LANES
+        if SCALED:
+            label = tl.load(candidate_ptr + j * LANES, mask=inside, other=0).to(tl.int32)
+            score *= tl.load(multipliers_ptr + label, mask=inside, other=1.0)
         higher = score > best
         best = tl.where(higher, score, best)
         winner = tl.where(higher, tl.cast(j, tl.int32), winner)
@@ -82,6 +88,7 @@ def contested_kernel(
     targets_ptr: tl.tensor,  # uint16, pixel by pixel
     blocks_ptr: tl.tensor,  # int64 [R, 5]: first candidate, first target, k, pixels, video
     weights_ptr: tl.tensor,  # float32 [B, G]
+    multipliers_ptr: tl.tensor,  # float32 [B, C] where SCALED, else anything
     counts_ptr: tl.tensor,  # int64 [V, B, C, C] or [V, B, 2, C], zeros; becomes differences
     vectors: tl.tensor,  # B
     classes: tl.tensor,  # C
@@ -90,6 +97,7 @@ def contested_kernel(
     share: tl.tensor,  # weight vectors of a program
     GROUPS: tl.constexpr,
     MATRIX: tl.constexpr,
+    SCALED: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ) -> None:
     entry = blocks_ptr + tl.program_id(0).to(tl.int64) * COLUMNS
@@ -104,12 +112,18 @@ def contested_kernel(
 
     first = tl.program_id(1) * share
     vector = tl.maximum(first - 1, 0).to(tl.int64)
-    before = winners(mean_ptr, weights_ptr + vector * GROUPS, inside, width, GROUPS)
+    before = winners(
+        mean_ptr, candidate_ptr, weights_ptr + vector * GROUPS, multipliers_ptr + vector * classes,
+        inside, width, GROUPS, SCALED,
+    )  # fmt: skip
     if first == 0:
         add(counts_ptr, candidate_ptr, before, target, inside, classes, 1, MATRIX)
     for b in range(tl.maximum(first, 1), tl.minimum(first + share, vectors)):
         vector = tl.cast(b, tl.int64)
-        now = winners(mean_ptr, weights_ptr + vector * GROUPS, inside, width, GROUPS)
+        now = winners(
+            mean_ptr, candidate_ptr, weights_ptr + vector * GROUPS,
+            multipliers_ptr + vector * classes, inside, width, GROUPS, SCALED,
+        )  # fmt: skip
         # never beyond the last pixel: zeros choose candidate 0 under every vector
         changed = now != before
         place_ptr = counts_ptr + vector * per_vector
@@ -125,7 +139,9 @@ def configurations() -> list[triton.Config]:
 
 
 # a configuration is timed on the real arrays, so its counts must not stay
-tuned = triton.autotune(configurations(), ["GROUPS", "MATRIX"], reset_to_zero=["counts_ptr"])
+tuned = triton.autotune(
+    configurations(), ["GROUPS", "MATRIX", "SCALED"], reset_to_zero=["counts_ptr"]
+)
 tuned_contested = tuned(contested_kernel)
 
 
@@ -181,7 +197,13 @@ def upload(parts: Parts, device: torch.device | str) -> DeviceParts:
 
 
 def count(
-    parts: DeviceParts, weights: Floats, classes: int, *, videos: int = 1, matrix: bool = True
+    parts: DeviceParts,
+    weights: Floats,
+    classes: int,
+    *,
+    videos: int = 1,
+    matrix: bool = True,
+    multipliers: Floats | None = None,
 ) -> Ints:
     """As `fusion.kernels.contested.count`."""
     vectors, groups = weights.shape
@@ -192,12 +214,15 @@ def count(
         raise ValueError(f"a run of video {parts.videos - 1} where there are {videos}")
     counts = parts.blocks.new_zeros((videos, vectors, classes if matrix else 2, classes))
     if vectors and len(parts.blocks):
+        factors = np.ones((1, 1), np.float32) if multipliers is None else multipliers
         share = max(SHARE, triton.cdiv(vectors, MOST_SHARES))
         per_vector, per_video = counts[0, 0].numel(), counts[0].numel() if videos > 1 else 0
         tuned_contested[(len(parts.blocks), triton.cdiv(vectors, share))](
             *(parts.means, parts.candidates, parts.targets, parts.blocks),
-            *(torch.tensor(weights).to(counts.device), counts),
+            *(torch.tensor(vector).to(counts.device) for vector in (weights, factors)),
+            counts,
             *(vectors, classes, per_vector, per_video, share),
-            **{"GROUPS": groups, "MATRIX": matrix, **compiler_options()},
+            **{"GROUPS": groups, "MATRIX": matrix, "SCALED": multipliers is not None},
+            **compiler_options(),
         )
     return counts.cumsum(dim=1).cpu().numpy()

@@ -27,7 +27,14 @@ class Average(ctypes.Structure):
         *((name, N) for name in ("models", "groups", "classes", "pixels", "inner", "tile")),
         *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
         *((name, P) for name in ("exponentials", "gaps", "members", "group_end", "share")),
-        *(("weight", P), ("ignore", N), ("finishes", N), ("labels", P), ("probabilities", P)),
+        *(
+            ("weight", P),
+            ("multipliers", P),
+            ("ignore", N),
+            ("finishes", N),
+            ("labels", P),
+            ("probabilities", P),
+        ),
         *((name, P) for name in ("confidence", "margin", "entropy", "group_means")),
     )
 
@@ -43,7 +50,7 @@ class Maps(ctypes.Structure):
 
 
 class Steps(ctypes.Structure):
-    """struct steps of upsample.c."""
+    """struct steps of cells.h."""
 
     _fields_ = (
         *((name, P) for name in ("left", "right", "upper", "lower", "fx", "fy")),
@@ -51,17 +58,33 @@ class Steps(ctypes.Structure):
     )
 
 
+class Frame(ctypes.Structure):
+    """struct frame of resized/sums.h."""
+
+    _fields_ = (
+        *((name, P) for name in ("maps", "targets", "steps")),
+        *((name, N) for name in ("models", "classes", "h", "w", "wide")),
+    )
+
+
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_average": (INT, (P, N, N, N)),
     "fusion_bilinear": (INT, (P, P, P, N)),
-    "fusion_resized_labels": (INT, (P, N, N, N, N, P, F, P, N, P, P)),
+    "fusion_resized_labels": (INT, (P, N, N, N, N, P, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),
     "fusion_confusion_bytes": (INT, (P, P, N, N, N, P)),
+    "fusion_resized_count": (INT, (P, F8, F8, N, F4, F, N, I8)),
+    "fusion_resized_flips": (N, (P, F8, F4, F, D, D, N, FLIPS, I8)),
     # contested and sweep: arrays are checked for their type at every call
-    "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), I8, U2, U2, U2, F4, N, I8)),
-    "contested_count": (None, (I8, N, F4, *5 * (N,), I8)),
-    "contested_flips": (N, (I8, N, F8, F8, N, N, D, D, N, FLIPS, I8, F8)),
-    "contested_scan": (None, (FLIPS, N, I8, I8, N, U1, *3 * (D,), F8, F8)),
+    "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), N, I8, U2, U2, U2, F4, N, I8)),
+    "contested_count": (None, (I8, N, F4, P, *5 * (N,), I8)),
+    "contested_flips": (N, (I8, N, F8, F8, P, N, N, D, D, N, FLIPS, I8, F8)),
+    "contested_class_flips": (N, (I8, N, F8, F8, N, N, N, D, D, N, FLIPS, I8)),
+    "contested_order": (None, (FLIPS, N, FLIPS, I8)),
+    "contested_scan": (
+        None,
+        (FLIPS, *4 * (N,), I8, U1, F8, I8, F8, N, I8, *3 * (D,), F8, F8, I8, F8),
+    ),
     "contested_bound": (N, (I8, N, I8, N, F8, N, D, *4 * (I8,), F8)),
 }
 

@@ -2,7 +2,7 @@
 
 Along w(s) = (1 - s) a + s b, 0 <= s <= 1, every candidate's score is a line in s and a pixel's
 label follows the upper envelope; at a breakpoint one pixel flips from one class to another and four
-integers change. Sorted by s and cumulated, the flips give mIoU at every s from one pass. Over a
+integers change. Sorted by s and cumulated, the flips give a score at every s from one pass. Over a
 simplex of weights scores are linear too, so candidate i beats candidate j everywhere if it does at
 the corners, which bounds intersections and unions of all weights inside.
 
@@ -11,7 +11,8 @@ All of it is float64; the contract's float32 scores differ from it by a factor o
 is to be evaluated in float32 before it is believed.
 
 naive.py says what is computed, cpu.py returns the same through compiled loops. Shape letters:
-G groups, C classes, F flips, k candidates of a pixel.
+G groups, C classes, F flips, k candidates of a pixel, V cases whose counts stay apart (1 where all
+matrices are summed), O outer groups.
 Method: minimum error rate training by line search, Och 2003 and Macherey et al. 2008, for mIoU.
 """
 
@@ -27,31 +28,75 @@ from numpy.typing import NDArray
 from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Ints, Parts, Run
 
-FLIP = np.dtype([("at", "f8"), ("target", "u2"), ("from", "u2"), ("to", "u2"), ("unused", "u2")])
+FLIP = np.dtype([("at", "f8"), ("target", "u2"), ("from", "u2"), ("to", "u2"), ("case", "u2")])
 NEVER, ALWAYS, WHEN_PREDICTED = 0, 1, 2  # how a class counts in the mean over classes
+MOST_CASES = 1 << 16  # that a flip can name
 
 Bytes = NDArray[np.uint8]
 Pair = tuple[float, float]
-Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Ends = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
 class Flips:
     """Flips of a segment's stretch.
 
-    flips: [F] of dtype FLIP, unsorted. statistics: int64 [2, C], intersections and predictions just
-    right of the low end. complete: false where there were more flips than room; then `flips` is not
-    to be used.
+    flips: [F] of dtype FLIP, unsorted; `case` is the video index of the pixel's run. statistics:
+    int64 [V, 2, C], intersections and predictions just right of the low end. complete: false where
+    there were more flips than room; then `flips` is not to be used.
     """
 
     flips: NDArray[Any]
     statistics: Ints
     complete: bool
 
+    def of_case(self, case: int, cases: int) -> Flips:
+        """Flips of one case as those of one of `cases`."""
+        found, statistics = (
+            self.flips.copy(),
+            np.zeros((cases, *self.statistics.shape[1:]), np.int64),
+        )
+        found["case"], statistics[case] = case, self.statistics[0]
+        return Flips(found, statistics, self.complete)
 
-def joined(shares: Sequence[Flips], classes: int) -> Flips:
+
+@dataclass(frozen=True)
+class Cells:
+    """A mean over outer groups of means over cells; a cell is a class of a case.
+
+    A group without a member is left out of the outer mean, a cell that does not count of its
+    group's. The plain dataset mIoU is one case, one group, weights of 1.
+
+    rows: int64 [V, C], all pixels by target. counted: uint8 [V, C]: NEVER, ALWAYS or
+    WHEN_PREDICTED. weights: float64 [V, C] >= 0, in the group's mean. outer: int64 [V, C], the
+    group, below O. shares: float64 [O] >= 0, weights of the groups. dice: a cell scores
+    2 d / (r + c), else d / (r + c - d).
+    """
+
+    rows: Ints
+    counted: Bytes
+    weights: NDArray[np.float64]
+    outer: Ints
+    shares: NDArray[np.float64]
+    dice: bool = False
+
+    def __post_init__(self) -> None:
+        kinds = {"rows": "i8", "counted": "u1", "weights": "f8", "outer": "i8", "shares": "f8"}
+        for name, kind in kinds.items():
+            array = np.ascontiguousarray(getattr(self, name), kind)
+            if name != "shares" and (array.ndim != 2 or array.shape != self.rows.shape):
+                got = f"{name} {list(array.shape)}, rows {list(self.rows.shape)}"
+                raise ValueError(f"cells: {got}; expected [cases, classes] of each")
+            object.__setattr__(self, name, array)
+        if self.outer.size and not 0 <= self.outer.min() <= self.outer.max() < len(self.shares):
+            raise ValueError(f"cells: a group of {self.outer.max()} with {len(self.shares)} shares")
+
+
+def joined(shares: Sequence[Flips], classes: int, cases: int = 1) -> Flips:
     """Flips of several sets of pixels as one."""
-    shares = [Flips(np.empty(0, FLIP), np.zeros((2, classes), np.int64), complete=True), *shares]
+    nothing = np.zeros((cases, 2, classes), np.int64)
+    shares = [Flips(np.empty(0, FLIP), nothing, complete=True), *shares]
     found = np.concatenate([share.flips for share in shares])
     statistics = np.sum([share.statistics for share in shares], axis=0)
     return Flips(found, statistics, all(share.complete for share in shares))
@@ -83,33 +128,87 @@ def slack(groups: int) -> float:
     return (groups + 4) * 2.0**-24
 
 
-def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
+def flips(
+    parts: Parts,
+    ends: Ends,
+    classes: int,
+    low: float,
+    high: float,
+    room: int,
+    cases: int = 1,
+    multipliers: Floats | None = None,
+) -> Flips:
     """Label flips with low < s < high along the segment from ends[0] [G] to ends[1] [G].
 
     Args:
-        parts: contested pixels.
+        parts: contested pixels; the video of each run is its case.
         ends: two weight vectors of sum 1.
         classes: C.
         low, high: the stretch of the segment.
         room: flips that each thread may keep.
+        cases: V, at most 65,536.
+        multipliers: [C] that scores are multiplied by; None is all ones.
 
     Raises:
-        ValueError: pixels that do not go with the groups or classes.
+        ValueError: pixels that do not go with the groups, classes or cases.
     """
     parts.check(len(ends[0]), classes)
-    return choose("sweep").flips(parts, ends, classes, low, high, room)
+    highest = max((video for video, _ in parts.runs), default=0)
+    if not highest < cases <= MOST_CASES:
+        raise ValueError(f"flips: a run of case {highest}, {cases} cases; {MOST_CASES} at most")
+    factors = None if multipliers is None else np.ascontiguousarray(multipliers, np.float64)
+    if factors is not None and factors.shape != (classes,):
+        raise ValueError(f"flips: multipliers {list(factors.shape)}; expected {classes}")
+    given = (parts, ends, classes, low, high, room, cases, factors)
+    return choose("sweep").flips(*given)
+
+
+def class_flips(
+    parts: Parts,
+    weights: Floats,
+    multipliers: Floats,
+    moving: int,
+    low: float,
+    high: float,
+    room: int,
+    cases: int = 1,
+) -> Flips:
+    """Label flips while one class's multiplier moves: where b_c F_c meets the best other b_d F_d.
+
+    A pixel has one such place at most, whatever the number of its candidates: it is class c beyond
+    it. So one sorted pass knows the objective at every b_c.
+
+    Args:
+        parts: contested pixels.
+        weights: [G].
+        multipliers: [C]; that of the moving class does not matter.
+        moving: class c.
+        low, high: ends of the natural logarithm of b_c; flips lie strictly between.
+        room: flips that each thread may keep.
+        cases: V, at most 65,536.
+
+    Returns:
+        Flips whose `at` are logarithms of b_c.
+
+    Raises:
+        ValueError: pixels that do not go with the groups or classes, or no such class.
+    """
+    parts.check(len(weights), len(multipliers))
+    if not 0 <= moving < len(multipliers):
+        raise ValueError(f"class_flips: class {moving} where there are {len(multipliers)}")
+    arrays = (np.ascontiguousarray(x, np.float64) for x in (weights, multipliers))
+    return choose("sweep").class_flips(parts, *arrays, moving, low, high, room, cases)
 
 
 def scan(
-    found: Flips, rows: Ints, base: Ints, counted: Bytes, low: float, high: float, narrowest: float
+    found: Flips, cells: Cells, base: Ints, low: float, high: float, narrowest: float
 ) -> tuple[float, float, float]:
-    """The best mean IoU between flips, and the ends of its interval.
+    """The best objective between flips, and the ends of its interval.
 
     Args:
         found: all flips of the stretch low < s < high.
-        rows: int64 [C], all pixels by target.
-        base: int64 [2, C], intersections and predictions of the pixels that never flip.
-        counted: uint8 [C], how a class counts in the mean: NEVER, ALWAYS or WHEN_PREDICTED.
+        cells: the objective, and all pixels by target.
+        base: int64 [V, 2, C], intersections and predictions of the pixels that never flip.
         low, high: the stretch.
         narrowest: intervals below this width are passed over.
 
@@ -117,20 +216,20 @@ def scan(
         (mean, left, right), the widest of equally good ones; mean -1 where none is wide enough.
 
     Raises:
-        ValueError: lengths that do not fit, or flips of other classes.
+        ValueError: lengths that do not fit, or flips of other classes or cases.
     """
-    classes, shapes = len(rows), (base.shape, found.statistics.shape, counted.shape)
-    if shapes != ((2, classes), (2, classes), (classes,)):
-        got = "base {}, statistics {}, counted {}".format(*map(list, shapes))
-        raise ValueError(f"scan: {got}; expected {classes} classes")
-    highest = max(int(found.flips[name].max(initial=0)) for name in ("target", "from", "to"))
-    if highest >= max(1, classes):
-        raise ValueError(f"scan: a flip of class {highest} where there are {classes}")
+    cases, classes = cells.rows.shape
+    if not base.shape == found.statistics.shape == (cases, 2, classes):
+        got = f"base {list(base.shape)}, statistics {list(found.statistics.shape)}"
+        raise ValueError(f"scan: {got}; expected {cases} cases and {classes} classes")
+    for name, most in (("target", classes), ("from", classes), ("to", classes), ("case", cases)):
+        if len(found.flips) and (highest := int(found.flips[name].max())) >= most:
+            what = "case" if name == "case" else "class"
+            raise ValueError(f"scan: a flip of {what} {highest} where there are {most}")
     # equal positions are one group: their order does not matter
-    ordered = found.flips[np.argsort(np.ascontiguousarray(found.flips["at"]))]
+    ordered = choose("sweep").ordered(found.flips)
     statistics = np.ascontiguousarray(found.statistics + base)
-    rows, counted = np.ascontiguousarray(rows), np.ascontiguousarray(counted, np.uint8)
-    return choose("sweep").scan(ordered, rows, statistics, counted, (low, high), narrowest)
+    return choose("sweep").scan(ordered, cells, statistics, (low, high), narrowest)
 
 
 def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64]) -> Undecided:

@@ -8,36 +8,97 @@ from numpy.typing import NDArray
 from fusion.kernels.contested.layout import LANES, Parts
 from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
-from fusion.kernels.sweep import FLIP, Bytes, Ends, Flips, Ints, Pair, Undecided, joined, slack
+from fusion.kernels.sweep import (
+    FLIP,
+    Cells,
+    Ends,
+    Flips,
+    Floats,
+    Ints,
+    Pair,
+    Undecided,
+    joined,
+    slack,
+)
+
+DIGITS, VALUES = 6, 1 << 11  # of a place's bits: order.c
 
 
-def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
+def flips(
+    parts: Parts,
+    ends: Ends,
+    classes: int,
+    low: float,
+    high: float,
+    room: int,
+    cases: int,
+    multipliers: Floats | None,
+) -> Flips:
     """As `fusion.kernels.sweep.flips`."""
     library, groups = build.library(), len(ends[0])
     assert library is not None
     start, step = (np.ascontiguousarray(x, np.float64) for x in (ends[0], ends[1] - ends[0]))
 
+    factors = None if multipliers is None else multipliers.ctypes.data
+
     def share_flips(table: Ints) -> Flips:
         most = min(room, int(((table[:, 3] - 1) * table[:, 4]).sum()))
-        found, statistics = np.empty(most, FLIP), np.zeros((2, classes), np.int64)
-        given = (table, len(table), start, step, groups, classes, low, high, most)
+        found, statistics = np.empty(most, FLIP), np.zeros((cases, 2, classes), np.int64)
+        given = (table, len(table), start, step, factors, groups, classes, low, high, most)
         scratch = np.empty(2 * parts.widest * LANES)
         number = library.contested_flips(*given, found, statistics, scratch)
         return Flips(found[:number], statistics, number <= most)
 
     jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
-    return joined(in_threads(share_flips, jobs), classes)
+    return joined(in_threads(share_flips, jobs), classes, cases)
+
+
+def class_flips(
+    parts: Parts,
+    weights: Floats,
+    multipliers: Floats,
+    moving: int,
+    low: float,
+    high: float,
+    room: int,
+    cases: int,
+) -> Flips:
+    """As `fusion.kernels.sweep.class_flips`."""
+    library, groups, classes = build.library(), len(weights), len(multipliers)
+    assert library is not None
+
+    def share_flips(table: Ints) -> Flips:
+        most = min(room, int(table[:, 4].sum()))
+        found, statistics = np.empty(most, FLIP), np.zeros((cases, 2, classes), np.int64)
+        given = (table, len(table), weights, multipliers, groups, classes, moving, low, high, most)
+        number = library.contested_class_flips(*given, found, statistics)
+        return Flips(found[:number], statistics, number <= most)
+
+    jobs = [(share,) for share in parts.shares(workers(), groups, classes)]
+    return joined(in_threads(share_flips, jobs), classes, cases)
+
+
+def ordered(flips: NDArray) -> NDArray:
+    """As `fusion.kernels.sweep.naive.ordered`."""
+    library, made = build.library(), flips.copy()
+    assert library is not None
+    scratch, counts = np.empty_like(made), np.empty(DIGITS * VALUES, np.int64)
+    library.contested_order(made, len(made), scratch, counts)
+    return made
 
 
 def scan(
-    ordered: NDArray, rows: Ints, statistics: Ints, counted: Bytes, ends: Pair, narrowest: float
+    ordered: NDArray, cells: Cells, statistics: Ints, ends: Pair, narrowest: float
 ) -> tuple[float, float, float]:
     """As `fusion.kernels.sweep.naive.scan`; writes to `statistics`."""
     library = build.library()
     assert library is not None
-    iou, best = np.empty(len(rows)), np.empty(3)
-    given = (ordered, len(ordered), rows, statistics, len(rows), counted)
-    library.contested_scan(*given, *ends, narrowest, iou, best)
+    outers, best = len(cells.shares), np.empty(3)
+    arrays = cells.rows, cells.counted, cells.weights, cells.outer, cells.shares
+    sizes, scores = (*cells.rows.shape, outers), np.empty(cells.rows.shape)
+    scratch = scores, np.empty((3, outers)), np.empty((2, outers), np.int64)
+    given = (ordered, len(ordered), *sizes, *arrays, int(cells.dice), statistics)
+    library.contested_scan(*given, *ends, narrowest, *scratch, best)
     mean, left, right = best.tolist()
     return mean, left, right
 

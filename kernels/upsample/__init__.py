@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ def upsample_softmax_average(
     resize: str = "probabilities",
     rows: tuple[int, int] | None = None,
     outputs: Sequence[str] | str = ("labels",),
+    multipliers: Sequence[float] | None = None,
 ) -> Fused:
     """`softmax_average` at label resolution, from one frame of each model at its own resolution.
 
@@ -40,6 +41,7 @@ def upsample_softmax_average(
         rows: (first, one past the last) label rows to compute, for bands of bounded memory.
             Default: all.
         outputs: as `softmax_average`.
+        multipliers: as `softmax_average`.
 
     Returns:
         Fused as `softmax_average`, with pixel axes [rows, W].
@@ -51,6 +53,12 @@ def upsample_softmax_average(
     from fusion.kernels.backends import choose
     from fusion.kernels.call import check_upsampling
 
-    options = {"groups": groups, "temperatures": temperatures, "values": values, "outputs": outputs}
-    call = check_upsampling(logits, weights, size, resize=resize, rows=rows, **options)
+    options: dict[str, Any] = {
+        "groups": groups,
+        "temperatures": temperatures,
+        "values": values,
+        "outputs": outputs,
+    }
+    options |= {"resize": resize, "rows": rows, "multipliers": multipliers}
+    call = check_upsampling(logits, weights, size, **options)
     return choose("upsample", call.device.type).upsample(call)

@@ -82,12 +82,14 @@ def _labels_from_corners(means: Tensor, call: Upsampling) -> tuple[Fused, Shortc
     grid, made = _Grid((height, width), call.size), call.allocate()
     labels, weights = made.labels, torch.tensor(normalised(call.weights), dtype=torch.float32)
     assert labels is not None
+    multipliers = torch.tensor(call.multipliers or (1.0,) * classes, dtype=torch.float32)
     slack, void = (groups + 16) * 2.0**-22, void_label(classes)
 
     def task(start: int, stop: int) -> int:
         decided = ctypes.c_int64(0)
         steps = grid.steps(call.rows[0] + start, call.rows[0] + stop)
-        given = (means.data_ptr(), *means.shape, weights.data_ptr(), slack, ctypes.byref(steps))
+        factors = weights.data_ptr(), multipliers.data_ptr()
+        given = (means.data_ptr(), *means.shape, *factors, slack, ctypes.byref(steps))
         to = labels[start:].data_ptr()
         if not library.fusion_resized_labels(*given, void, to, ctypes.byref(decided)):
             size = f"{width} pixels x {classes} classes"

@@ -91,5 +91,5 @@ def upsample(call: Upsampling, band: int = BAND) -> Fused:
             else:
                 means.append(added(resized(call, m, rows) for m in group) * share)
         place = (..., slice(rows[0] - first, rows[1] - first), slice(None))
-        made.fill(place, naive.summary(torch.stack(means), call.weights, call.outputs))
+        made.fill(place, naive.summary(torch.stack(means), call))
     return made

@@ -184,7 +184,7 @@ def upsample_average_kernel(
             scores = tiles.close_group(
                 scores, sums, g, pixel, inside, pixels, models, outputs, CLASSES, BLOCK_C
             )
-    tiles.store_outputs(scores, pixel, inside, pixels, outputs, CLASSES, BLOCK_C)
+    tiles.store_outputs(scores, pixel, inside, pixels, models, outputs, CLASSES, BLOCK_C)
 
 
 def configurations() -> list[triton.Config]:

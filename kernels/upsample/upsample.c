@@ -8,13 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cells.h"
 #include "kernels.h"
-
-struct steps {
-    const int64_t *left, *right, *upper, *lower;
-    const float *fx, *fy;
-    int64_t width, rows;
-};
 
 /* Maps [C, h, w], strides in bytes, columns adjacent. bindings.py holds the mirrors of both. */
 struct maps {
@@ -61,65 +56,10 @@ int fusion_bilinear(const struct maps *m, const struct steps *s, float *out, int
     return room != NULL;
 }
 
-/* Classes that can win in the cells between rows `u` and `l` of means [G, C, h, w]: list [w, C]
- * ascending, count [w].
- *
- * Exact: rounded interpolation and sums are monotone, so a class that is below another at all four
- * corners in every group is not above it in between. `slack` exceeds all relative rounding on the
- * way, so it is strictly below and ties cannot arise either. NaN: all stay.
- */
-static void candidates(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w,
-                       int64_t u, int64_t l, float slack, float *restrict best,
-                       float *restrict bound, int32_t *restrict winner, uint8_t *restrict stays,
-                       uint16_t *list, int32_t *count) {
-    int64_t plane = h * w;
-    for (int64_t x = 0; x < w; x++) best[x] = -1.0f, winner[x] = 0, count[x] = 0;
-    /* any choice of winner is right; one that is high at all corners prunes most */
-    for (int64_t c = 0; c < classes; c++) {
-        float *restrict sum = bound;
-        for (int64_t x = 0; x < w; x++) sum[x] = 0.0f;
-        for (int64_t g = 0; g < groups; g++) {
-            const float *map = means + (g * classes + c) * plane;
-            const float *top = map + u * w, *low = map + l * w;
-            for (int64_t x = 0; x + 1 < w; x++)
-                sum[x] += (top[x] + low[x]) + (top[x + 1] + low[x + 1]);
-            sum[w - 1] += 2 * (top[w - 1] + low[w - 1]);
-        }
-        for (int64_t x = 0; x < w; x++) {
-            winner[x] = sum[x] > best[x] ? (int32_t)c : winner[x];
-            best[x] = sum[x] > best[x] ? sum[x] : best[x];
-        }
-    }
-    for (int64_t g = 0; g < groups; g++)
-        for (int64_t x = 0; x < w; x++) {
-            const float *map = means + (g * classes + winner[x]) * plane;
-            int64_t next = x + 1 < w ? x + 1 : x;
-            float *to = bound + 4 * g * w + x, keep = 1.0f - slack;
-            to[0] = map[u * w + x] * keep, to[w] = map[l * w + x] * keep;
-            to[2 * w] = map[u * w + next] * keep, to[3 * w] = map[l * w + next] * keep;
-        }
-    for (int64_t c = 0; c < classes; c++) {
-        for (int64_t x = 0; x < w; x++) stays[x] = winner[x] == c;
-        for (int64_t g = 0; g < groups; g++) {
-            const float *map = means + (g * classes + c) * plane;
-            const float *restrict top = map + u * w, *restrict low = map + l * w;
-            const float *restrict to = bound + 4 * g * w;
-            for (int64_t x = 0; x < w - 1; x++)
-                stays[x] |= !((top[x] < to[x]) & (low[x] < to[w + x]) &
-                              (top[x + 1] < to[2 * w + x]) & (low[x + 1] < to[3 * w + x]));
-            stays[w - 1] |= !((top[w - 1] < to[w - 1]) & (low[w - 1] < to[2 * w - 1]));
-        }
-        for (int64_t x = 0; x < w; x++) {
-            list[x * classes + count[x]] = (uint16_t)c; /* overwritten unless it stays */
-            count[x] += stays[x];                       /* at most c before this class */
-        }
-    }
-}
-
 /* The label at one place among a cell's candidates. */
 static int64_t decide(const float *means, int64_t groups, int64_t classes, int64_t plane,
-                      const float *weights, const int64_t corner[4], float fx, float fy,
-                      const uint16_t *list, int64_t count, int64_t ignore) {
+                      const float *weights, const float *multipliers, const int64_t corner[4],
+                      float fx, float fy, const uint16_t *list, int64_t count, int64_t ignore) {
     float best = 0.0f;
     int64_t label = 0;
     for (int64_t k = 0; k < count; k++) {
@@ -132,16 +72,18 @@ static int64_t decide(const float *means, int64_t groups, int64_t classes, int64
             score = g == 0 ? part : score + part;
         }
         if (score != score) return ignore;
+        score *= multipliers[list[k]];
         if (k == 0 || score > best) best = score, label = list[k];
     }
     return label;
 }
 
-/* Labels of rows from group means [G, C, h, w] >= 0, C > 1. labels [rows, W]; adds the pixels whose
- * cell left one class only to *decided. 0: no memory. */
+/* Labels of rows from group means [G, C, h, w] >= 0, C > 1, weights [G] and multipliers [C] (ones
+ * where there are none). labels [rows, W]; adds the pixels whose cell left one class only to
+ * *decided. 0: no memory. */
 int fusion_resized_labels(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w,
-                          const float *weights, float slack, const struct steps *s, int64_t ignore,
-                          void *labels, int64_t *decided) {
+                          const float *weights, const float *multipliers, float slack,
+                          const struct steps *s, int64_t ignore, void *labels, int64_t *decided) {
     float *best = malloc(4 * (size_t)w), *bound = malloc(16 * (size_t)(groups * w));
     int32_t *winner = malloc(4 * (size_t)w), *count = malloc(4 * (size_t)w);
     uint8_t *stays = malloc((size_t)w);
@@ -150,15 +92,15 @@ int fusion_resized_labels(const float *means, int64_t groups, int64_t classes, i
     for (int64_t y = 0; ready && y < s->rows; y++) {
         int64_t u = s->upper[y], l = s->lower[y];
         if (y == 0 || u != s->upper[y - 1])
-            candidates(means, groups, classes, h, w, u, l, slack, best, bound, winner, stays, list,
-                       count);
+            candidates(means, means, multipliers, groups, classes, h, w, u, l, slack, best, bound,
+                       winner, stays, list, count);
         for (int64_t x = 0; x < s->width; x++) {
             int64_t i = s->left[x], j = s->right[x], label = list[i * classes];
             if (count[i] == 1) ++*decided;
             else {
                 const int64_t corner[4] = {u * w + i, u * w + j, l * w + i, l * w + j};
-                label = decide(means, groups, classes, h * w, weights, corner, s->fx[x], s->fy[y],
-                               list + i * classes, count[i], ignore);
+                label = decide(means, groups, classes, h * w, weights, multipliers, corner,
+                               s->fx[x], s->fy[y], list + i * classes, count[i], ignore);
             }
             put_label(labels, y * s->width + x, label, ignore);
         }

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from fusion.contested import Builder, Condensed, condense
+from fusion.kernels.arithmetic import normalised_multipliers
 from fusion.kernels.average import naive
 from fusion.kernels.confusion import naive as counting
 from fusion.kernels.numbers import void_label
 
 
-def brute_force(means: np.ndarray, targets: np.ndarray, weights, ignore: int = 255) -> np.ndarray:
+def brute_force(
+    means: np.ndarray, targets: np.ndarray, weights, ignore: int = 255, multipliers=None
+) -> np.ndarray:
     """The matrix [C, C] by the reference's own scores, argmax and counts."""
-    labels = naive.argmax(naive.combine(torch.tensor(means), weights))
+    if multipliers is not None:
+        multipliers = normalised_multipliers(multipliers, means.shape[1])
+    scores = naive.combine(torch.tensor(means), weights)
+    labels = naive.argmax(naive.multiplied(scores, multipliers))
     return counting.confusion(
         torch.tensor(targets.astype(np.int32)), labels, means.shape[1], ignore=ignore
     ).numpy()
@@ -45,7 +53,9 @@ def some_targets(classes: int, pixels: int, seed: int = 0, void: float = 0.1) ->
     return targets
 
 
-def condensed_of(means: np.ndarray, targets: np.ndarray, videos: int = 1) -> Condensed:
+def condensed_of(
+    means: np.ndarray, targets: np.ndarray, videos: int = 1, reach: float = 1.0
+) -> Condensed:
     groups, classes, pixels = means.shape
     builder = Builder([f"g{g}" for g in range(groups)], [f"c{c}" for c in range(classes)])
     for index, chunk in enumerate(np.array_split(np.arange(pixels), videos)):
@@ -54,9 +64,10 @@ def condensed_of(means: np.ndarray, targets: np.ndarray, videos: int = 1) -> Con
             targets[chunk],
             classes,
             ignore=void_label(classes),
+            reach=reach,
         )
         builder.append(f"v{index}", block)
-    return builder.finish()
+    return replace(builder.finish(), reach=reach)
 
 
 def some_weights(groups: int, vectors: int = 7, seed: int = 0) -> np.ndarray:
@@ -65,6 +76,14 @@ def some_weights(groups: int, vectors: int = 7, seed: int = 0) -> np.ndarray:
     drawn = rng.random((vectors, groups)) * (rng.random((vectors, groups)) < 0.7) + 1e-9
     tiny = np.where(np.arange(groups) == 0, 1.0, 1e-44)
     return np.concatenate([drawn, np.eye(groups), np.ones((1, groups)), tiny[None]])
+
+
+def some_multipliers(classes: int, reach: float, vectors: int = 7, seed: int = 0) -> np.ndarray:
+    """Random ones of [1 / reach, reach], and those of both ends."""
+    rng = np.random.default_rng(seed)
+    ends = rng.choice([-1.0, 1.0], (vectors, classes))
+    drawn = rng.uniform(-1, 1, (vectors, classes))
+    return reach ** np.concatenate([drawn, ends])
 
 
 def nearly_tied(groups: int, classes: int, pixels: int, seed: int) -> np.ndarray:

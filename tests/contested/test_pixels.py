@@ -8,7 +8,7 @@ import torch
 
 from fusion.contested import Builder, condense
 from fusion.errors import InputError
-from fusion.metrics import CONVENTIONS, miou
+from fusion.metrics import CONVENTIONS, OBJECTIVES, miou, objective
 from tests.contested.cases import condensed_of, probabilities, some_targets, some_weights
 
 
@@ -27,6 +27,25 @@ def test_batches_videos_and_subsets_add_up(monkeypatch):
     monkeypatch.setattr("fusion.contested.pixels.COUNTS", 1)  # one weight vector at a time
     assert np.array_equal(condensed.confusions(weights), matrices)
     assert np.array_equal(matrices.sum(axis=2), np.broadcast_to(condensed.rows, matrices.shape[:2]))
+
+
+@pytest.mark.parametrize("wanted", [*OBJECTIVES, objective("case-dice-monai", {1: 0.3, 4: 2.0})])
+def test_a_score_is_that_of_each_videos_matrices(wanted, monkeypatch):
+    targets = some_targets(6, 2000)
+    targets[targets == 4] = 1  # a class without pixels
+    targets[:1000][targets[:1000] == 2] = 0  # and one that some videos do not have
+    condensed = condensed_of(probabilities(3, 6, 2000), targets, 3)
+    weights = some_weights(3, 30)
+    expected = [objective(wanted).of(condensed.confusion(each)) for each in weights]
+    found = condensed.miou(weights, wanted)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    monkeypatch.setattr("fusion.contested.pixels.COUNTS", 8 * 2 * 3 * 6 * 7)  # seven at a time
+    assert np.array_equal(condensed.miou(weights, wanted), found)
+    assert condensed.miou(weights[:0], wanted).shape == (0,)
+    matrices = np.stack([condensed.subset([v]).confusion(weights[0])[0] for v in condensed.videos])
+    assert np.array_equal(condensed.rows_per_video, matrices.sum(axis=2))
+    alone = [condensed.subset([video]).base for video in condensed.videos]
+    assert np.array_equal(condensed.base_per_video, alone)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

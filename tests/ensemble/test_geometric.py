@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fusion
+from fusion.contested.load import has_maps
 from fusion.errors import InputError
 from fusion.labels import write_labels
 from fusion.search import condense_ensemble, data_digest
@@ -128,3 +129,19 @@ def test_digests_tell_the_means_apart(groups, truth):
     document = [members, list(members), "probabilities", truth.digest(["a"]), 1]  # as of 0.1.0
     known = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     assert data_digest(plain, truth) == known
+
+
+def test_multipliers_and_maps_are_not_for_geometric_means(groups, truth):
+    message = r"multipliers: mean='geometric' takes none; use mean='arithmetic'"
+    geometric = fusion.HierarchicalEnsemble(groups, mean="geometric")
+    with pytest.raises(InputError, match=message):
+        geometric.with_multipliers(dict.fromkeys(CLASSES, 1.0) | {CLASSES[0]: 2.0})
+    with pytest.raises(InputError, match=message):
+        condense_ensemble(geometric, truth, reach=2.0)
+    singles = geometric.singles()
+    assert has_maps(singles.regrouped(singles.groups, mean="arithmetic"), truth)
+    assert not has_maps(singles, truth)
+    with pytest.raises(InputError, match="native means: the geometric mean of interpolated groups"):
+        singles.native_means("a", ["f1"])
+    found = singles.search(truth, "greedy")
+    assert found.miou == found.ensemble.evaluate(truth).miou

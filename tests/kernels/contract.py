@@ -33,7 +33,7 @@ class Agreement:
     backend: ClassVar[ModuleType]
     device: ClassVar[str] = "cpu"
 
-    def agree(self, got: Fused, expected: Fused) -> None:
+    def agree(self, got: Fused, expected: Fused, multipliers: object = None) -> None:
         for name, tensor in got.asked().items():
             theirs, room = getattr(expected, name), 2e-5 if name == "entropy" else 0
             assert tensor.dtype == theirs.dtype
@@ -43,10 +43,10 @@ class Agreement:
 class Near(Agreement):
     """Labels equal but for near ties; all else within some roundings, NaN at the same places."""
 
-    def agree(self, got: Fused, expected: Fused) -> None:
+    def agree(self, got: Fused, expected: Fused, multipliers: object = None) -> None:
         scores = expected.probabilities.nan_to_num()
         if got.labels is not None:
-            best = scores.sort(dim=0, descending=True).values
+            best = average_naive.multiplied(scores, multipliers).sort(dim=0, descending=True).values
             near = best[0] - best[1] < NARROW_TIE if len(best) > 1 else torch.zeros_like(best[0])
             clear = ~near.to(torch.bool) | expected.probabilities.isnan().any(dim=0)
             assert got.labels.dtype == expected.labels.dtype
@@ -74,7 +74,7 @@ class AverageContract(Agreement):
         assert [name for name in OUTPUTS if name in got.asked()] == sorted(
             call.outputs, key=OUTPUTS.index
         )
-        self.agree(got, average_naive.average(full, tile=WHOLE))
+        self.agree(got, average_naive.average(full, tile=WHOLE), call.multipliers)
         return got
 
     @pytest.mark.parametrize("outputs", [("labels",), OUTPUTS, ("group_means",)])
@@ -153,6 +153,23 @@ class AverageContract(Agreement):
         if value == "a tile dead":
             assert got.labels[:40].eq(255).all()
 
+    @pytest.mark.parametrize("outputs", [("labels",), OUTPUTS[:5], OUTPUTS])
+    @pytest.mark.parametrize("kind", ["codes", "mixed"])
+    def test_multipliers_decide_labels_alone(self, kind, outputs):
+        logits, values = self.make(kind, 4, 19, (7, 31))
+        options = {"values": values, "outputs": outputs, "groups": [[0, 2], [1], [3]]}
+        plain = self.check(logits, [1, 2, 0.5], **options)
+        ones = self.check(logits, [1, 2, 0.5], multipliers=[3.0] * 19, **options)
+        assert all(
+            torch.equal(*pair)
+            for pair in zip(plain.asked().values(), ones.asked().values(), strict=True)
+        )
+        raised = [1 + 3 * (c % 4) for c in range(19)]
+        got = self.check(logits, [1, 2, 0.5], multipliers=raised, **options)
+        assert not torch.equal(got.labels, plain.labels)
+        for name in got.asked().keys() - {"labels"}:
+            assert torch.equal(getattr(got, name), getattr(plain, name))
+
     def test_constant_codes_are_the_lowest_class(self):
         codes = torch.ones(5, 63, dtype=torch.uint8, device=self.device)
         codes[0] = 0
@@ -217,8 +234,9 @@ class UpsampleContract(Agreement):
 
     def check(self, logits, weights, size, **options) -> Fused:
         full = check_upsampling(logits, weights, size, **{**options, "outputs": OUTPUTS})
-        got = self.upsample(check_upsampling(logits, weights, size, **options))
-        self.agree(got, upsample_naive.upsample(full, band=WHOLE))
+        call = check_upsampling(logits, weights, size, **options)
+        got = self.upsample(call)
+        self.agree(got, upsample_naive.upsample(full, band=WHOLE), call.multipliers)
         return got
 
     @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
@@ -257,6 +275,18 @@ class UpsampleContract(Agreement):
         plain, _ = self.make("float32", 2, 9, [(6, 9)], seed=1)
         logits = [VALUES[value](z.flatten(1)).to(dtype).view(z.shape) for z in plain]
         self.check(logits, weights, (7, 20), rows=(1, 5), resize=resize, outputs=outputs)
+
+    @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
+    @pytest.mark.parametrize("resize", RESIZES)
+    @pytest.mark.parametrize("kind", ["codes", "float32"])
+    def test_multipliers(self, kind, resize, outputs):
+        logits, values = self.make(kind, 3, 11, [(7, 9)])
+        options = {"groups": [[1], [2, 0]], "values": values, "resize": resize}
+        options |= {"outputs": outputs, "rows": (1, 25)}
+        plain = self.check(logits, [1, 1.4], (28, 33), **options)
+        for multipliers in ([1 + c % 3 for c in range(11)], [2.0**-c for c in range(11)]):
+            got = self.check(logits, [1, 1.4], (28, 33), multipliers=multipliers, **options)
+            assert not torch.equal(got.labels, plain.labels)
 
     @pytest.mark.parametrize("layout", ["channels last", "sparse"])
     @pytest.mark.parametrize("outputs", [SOME, ("labels",)], ids=["some", "labels"])

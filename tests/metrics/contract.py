@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -11,118 +12,164 @@ from fusion.kernels import sweep
 from fusion.kernels.native import build
 from fusion.kernels.sweep import FLIP, Flips
 from fusion.metrics import confusion
-from fusion.metrics.confusion import counts
-from fusion.metrics.objectives import OBJECTIVES, Objective, objective
+from fusion.metrics.objectives import OBJECTIVES, Objective, counts, objective
 
 SEEDS = range(60)
+Case = tuple[np.ndarray, np.ndarray]  # targets and labels of some pixels
+
+
+def mean(values: list[float], weights: list[float]) -> float:
+    """nan without values."""
+    pairs = list(zip(values, weights, strict=True))
+    return sum(v * w for v, w in pairs) / sum(weights) if pairs else math.nan
 
 
 class ObjectiveContract:
-    """Inherit, give the `name` in the table, and say over sets of pixels what its classes do."""
+    """Inherit, give the `name` in the table, and say over sets of pixels what its classes do.
+
+    `chosen` are classes and their weights, {} for all of them.
+    """
 
     name: str
+    chosen: dict[int, float] = {}  # noqa: RUF012
 
     def member(self, targets: set[int], predicted: set[int]) -> bool:
         """Whether a class with these pixels is in the mean."""
-        raise NotImplementedError
+        return bool(targets)
 
     def class_score(self, targets: set[int], predicted: set[int]) -> float:
         either = targets | predicted
         return len(targets & predicted) / len(either) if either else 0.0
 
+    def frequency(self, targets: set[int]) -> float:
+        """How often a class of the mean counts."""
+        return 1.0
+
     @property
     def objective(self) -> Objective:
-        return OBJECTIVES[self.name]
+        return objective(self.name, self.chosen or None)
 
-    def places(self, *maps: np.ndarray, classes: int) -> list[list[set[int]]]:
+    def places(self, *maps: np.ndarray, classes: int) -> list[tuple[set[int], ...]]:
         """For each class the pixels that have it, in each of the maps."""
-        return [[set(np.flatnonzero(ids == c)) for ids in maps] for c in range(classes)]
+        return [tuple(set(np.flatnonzero(ids == c)) for ids in maps) for c in range(classes)]
 
-    def by_sets(self, targets: np.ndarray, labels: np.ndarray, classes: int) -> float:
-        """The mean over members, from sets of pixels."""
-        places = self.places(targets, labels, classes=classes)
-        scores = [self.class_score(*pair) for pair in places if self.member(*pair)]
-        return sum(scores) / len(scores) if len(targets) else math.nan
+    def scored(self, targets: np.ndarray, labels: np.ndarray, classes: int) -> dict[int, float]:
+        """Score of each class that is a member."""
+        chosen = [c for c in range(classes) if not self.chosen or c in self.chosen]
+        pairs = self.places(targets, labels, classes=classes)
+        members = [c for c in chosen if len(targets) and self.member(*pairs[c])]
+        return {c: self.class_score(*pairs[c]) for c in members}
 
-    def maps(self, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Targets and labels of some pixels, C classes of which some are missing in either."""
+    def weight(self, c: int, targets: np.ndarray) -> float:
+        return self.chosen.get(c, 1.0) * self.frequency(set(np.flatnonzero(targets == c)))
+
+    def by_sets(self, cases: list[Case], classes: int) -> float:
+        """The mean over members of all pixels together."""
+        targets, labels = (np.concatenate(maps) for maps in zip(*cases, strict=True))
+        found = self.scored(targets, labels, classes)
+        return mean(list(found.values()), [self.weight(c, targets) for c in found])
+
+    def cases(self, seed: int) -> tuple[list[Case], int]:
+        """Some cases of some pixels, C classes of which some are missing in either map."""
         rng = np.random.default_rng(seed)
-        classes, pixels = int(rng.integers(1, 7)), int(rng.integers(1, 30))
-        some = [rng.choice(classes, int(rng.integers(1, classes + 1))) for _ in range(2)]
-        return rng.choice(some[0], pixels), rng.choice(some[1], pixels), classes
+        classes = int(rng.integers(max(self.chosen, default=0) + 1, 8))
+        made = []
+        for _ in range(int(rng.integers(1, 5))):
+            some = [rng.choice(classes, int(rng.integers(1, classes + 1))) for _ in range(2)]
+            pixels = int(rng.integers(1, 30))
+            made.append((rng.choice(some[0], pixels), rng.choice(some[1], pixels)))
+        return made, classes
 
-    def score(self, targets: np.ndarray, labels: np.ndarray, classes: int) -> float:
-        return float(self.objective(*counts(confusion(targets, labels, classes))))
+    def matrices(self, cases: list[Case], classes: int) -> np.ndarray:
+        return np.stack([confusion(*case, classes) for case in cases])
 
     def test_the_table_has_it(self):
-        assert objective(self.name) is self.objective
+        assert objective(self.name) is OBJECTIVES[self.name]
+        assert objective(self.objective) is self.objective or self.chosen
+        assert pickle.loads(pickle.dumps(self.objective)) == self.objective
+        assert self.objective.per_case == self.name.startswith("case-")
 
     def test_it_is_its_formula_over_label_maps(self):
         for seed in SEEDS:
-            targets, labels, classes = self.maps(seed)
-            expected = self.by_sets(targets, labels, classes)
-            assert self.score(targets, labels, classes) == pytest.approx(expected, abs=1e-14)
+            cases, classes = self.cases(seed)
+            found = self.objective.of(self.matrices(cases, classes))
+            expected = self.by_sets(cases, classes)
+            assert found == pytest.approx(expected, abs=1e-14, nan_ok=True)
 
-    def test_it_does_not_depend_on_the_order_of_classes(self):
+    def test_a_drawn_case_is_there_as_often_as_it_was_drawn(self):
         for seed in SEEDS:
-            targets, labels, classes = self.maps(seed)
-            order = np.random.default_rng(seed).permutation(classes)
-            permuted = self.score(order[targets], order[labels], classes)
-            assert permuted == pytest.approx(self.score(targets, labels, classes), abs=1e-14)
+            cases, classes = self.cases(seed)
+            times = np.random.default_rng(seed).integers(0, 4, (5, len(cases)))
+            times[:, 0] += times.sum(axis=1) == 0
+            found = self.objective.resampled(self.matrices(cases, classes), times)
+            for value, drawn in zip(found, times.tolist(), strict=True):
+                copies = [case for case, n in zip(cases, drawn, strict=True) for _ in range(n)]
+                expected = self.by_sets(copies, classes)
+                assert value == pytest.approx(expected, abs=1e-14, nan_ok=True)
+
+    def test_it_does_not_depend_on_the_order_of_cases_or_classes(self):
+        for seed in SEEDS:
+            cases, classes = self.cases(seed)
+            expected = pytest.approx(self.by_sets(cases, classes), abs=1e-14, nan_ok=True)
+            assert self.objective.of(self.matrices(cases[::-1], classes)) == expected
+            if not self.chosen:
+                order = np.random.default_rng(seed).permutation(classes)
+                permuted = [(order[targets], order[labels]) for targets, labels in cases]
+                assert self.objective.of(self.matrices(permuted, classes)) == expected
 
     def test_it_is_best_where_every_label_is_right(self):
         for seed in SEEDS:
-            targets, labels, classes = self.maps(seed)
-            best = self.score(targets, targets, classes)
-            assert 0.0 <= self.score(targets, labels, classes) <= best <= 1.0
+            cases, classes = self.cases(seed)
+            right = [(targets, targets) for targets, _ in cases]
+            best, found = (self.objective.of(self.matrices(x, classes)) for x in (right, cases))
+            assert math.isnan(best) or 0.0 <= found <= best <= 1.0 + 1e-15
 
-    def test_no_pixel_has_no_score(self):
-        nothing = np.zeros((2, 4, 4), np.int64)
-        nothing[1, 2, 3] = 1
-        assert np.isnan(self.objective(*counts(nothing))).tolist() == [True, False]
+    def test_nothing_has_no_score(self):
+        nothing = np.zeros((2, 3, 7, 7), np.int64)
+        nothing[1, 2] = 1
+        assert np.isnan([self.objective.of(each) for each in nothing]).tolist() == [True, False]
+        assert math.isnan(self.objective.of(nothing[0, :0]))
+        padded = np.concatenate([nothing[0], nothing[1, 2:]])
+        assert self.objective.of(padded) == self.objective.of(nothing[1, 2:])
 
     def test_a_batch_gives_the_bits_of_its_members(self):
         for seed in SEEDS:
             rng = np.random.default_rng(seed)
             batch = rng.integers(0, 99, (2, 3, 40, 40)) * (rng.random((40, 40)) < 0.3)
-            alone = [[float(self.objective(*counts(matrix))) for matrix in row] for row in batch]
+            if self.objective.per_case:
+                batch = np.stack([batch, batch[::-1]], axis=2)
+            alone = [[float(self.objective(*counts(each))) for each in row] for row in batch]
             for layout in (np.ascontiguousarray, np.asfortranarray):
                 together = self.objective(*(layout(x) for x in counts(batch)))
                 assert together.tolist() == alone
 
-    def test_init_depends_on_the_targets_only_and_says_how_classes_count(self):
-        for seed in SEEDS:
-            targets, labels, classes = self.maps(seed)
-            inter, rows, columns = counts(confusion(targets, labels, classes))
-            counted = self.objective.init(rows)
-            assert counted.dtype == np.uint8
-            places = self.places(targets, labels, classes=classes)
-            members = [self.member(*pair) for pair in places]
-            allowed = {(0, False), (1, True), (2, True), (2, False)}
-            assert set(zip(counted.tolist(), members, strict=True)) <= allowed
-            scores = self.objective.update(inter, rows, columns)
-            assert self.objective.combine(scores, counted, columns)[1] == sum(members)
-
     @pytest.mark.parametrize("slow", [False, True])
     def test_the_best_of_a_line_is_the_best_of_its_label_maps(self, slow):
-        """Labels flip at random places; between them the map is scored from scratch."""
+        """Labels flip at random places; between them all maps are scored from scratch."""
         for seed in SEEDS:
             rng = np.random.default_rng(seed)
-            targets, labels, classes = self.maps(seed)
-            inter, rows, columns = counts(confusion(targets, labels, classes))
-            flips, best, left, now = [], -1.0, 0.0, labels.copy()
+            cases, classes = self.cases(seed)
+            inter, rows, columns = counts(self.matrices(cases, classes))
+            now = [labels.copy() for _, labels in cases]
+            flips, best, left = [], -1.0, 0.0
             for at in [*np.sort(rng.choice(np.linspace(0.1, 0.9, 9), 12)), 1.0]:
                 if at > left:
-                    best, left = max(best, self.by_sets(targets, now, classes)), at
-                pixel, fresh = int(rng.integers(len(now))), int(rng.integers(classes))
-                if at < 1.0 and fresh != now[pixel]:
-                    flips.append((at, targets[pixel], now[pixel], fresh, 0))
-                    now[pixel] = fresh
-            found = Flips(np.array(flips, FLIP), np.zeros((2, classes), np.int64), True)
-            base, counted = np.stack([inter, columns]), self.objective.init(rows)
+                    maps = [(targets, labels) for (targets, _), labels in zip(cases, now)]  # noqa: B905
+                    value = self.by_sets(maps, classes)
+                    best, left = max(best, 0.0 if math.isnan(value) else value), at
+                case, fresh = int(rng.integers(len(cases))), int(rng.integers(classes))
+                pixel = int(rng.integers(len(now[case])))
+                if at < 1.0 and fresh != now[case][pixel]:
+                    place = case if self.objective.per_case else 0
+                    flips.append((at, cases[case][0][pixel], now[case][pixel], fresh, place))
+                    now[case][pixel] = fresh
+            base = np.stack([inter, columns], axis=1)
+            base = base if self.objective.per_case else base.sum(axis=0, keepdims=True)
+            found = Flips(np.array(flips, FLIP), np.zeros_like(base), True)
             with pytest.MonkeyPatch.context() as patch:
                 if slow:
                     patch.setattr(build, "library", lambda: None)
-                value, low, high = sweep.scan(found, rows, base, counted, 0.0, 1.0, 0.0)
+                given = self.objective.cells(rows), base, 0.0, 1.0, 0.0
+                value, low, high = sweep.scan(found, *given)
             assert value == pytest.approx(best, abs=1e-11)
             assert low < high

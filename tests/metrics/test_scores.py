@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.errors import InputError
-from fusion.metrics import CONVENTIONS, Scores, confusion, miou
+from fusion.metrics import CONVENTIONS, OBJECTIVES, Scores, confusion, miou, objective
 from tests.metrics.oracles import names, random_matrices, slow_miou
 
 HAND_TARGETS, HAND_LABELS = [0, 0, 0, 1], [0, 0, 3, 1]
@@ -67,10 +67,16 @@ def test_order_of_videos_changes_no_bit(order):
     keys = list(found)
     shuffled = {keys[i]: found[keys[i]] for i in order}
     first, second = Scores(found, names(4)), Scores(shuffled, names(4))
-    for name in TOTALS:
-        assert getattr(first, name) == getattr(second, name)
-    assert first.interval(samples=20) == second.interval(samples=20)
-    assert first.difference_interval(second, samples=20) == (0, 0)
+    units = {key: "even" if key[-1] in "024" else key for key in keys}
+    for wanted in OBJECTIVES:
+        first, second = first.with_convention(wanted), second.with_convention(wanted)
+        for name in ("score", *TOTALS):
+            assert getattr(first, name) == getattr(second, name)
+        for given in (None, units):
+            assert first.interval(units=given) == second.interval(units=given)
+            foreseen = (each.prediction_interval(3, units=given) for each in (first, second))
+            assert len(set(foreseen)) == 1
+            assert first.difference_interval(second, units=given) == (0, 0)
 
 
 def test_scores_add_up():
@@ -85,6 +91,33 @@ def test_scores_add_up():
         Scores(left, names(4)) + Scores(right, names(4), "union")
     with pytest.raises(InputError, match="name or order"):
         Scores(left, names(4)) + Scores(right, names(4)[::-1])
+
+
+def test_the_score_is_the_objective_and_miou_stays_miou():
+    found = random_matrices(0, 3, 4, absent=(1,))
+    matrices = np.stack(list(found.values()))
+    for convention in CONVENTIONS:
+        scores = Scores(found, names(4), convention)
+        assert scores.score == scores.miou
+    chosen = objective("case-dice-monai", {"class 0": 2.0, "class 3": 0.5}, names(4))
+    scores = Scores(found, names(4), chosen)
+    assert scores.score == chosen.of(matrices) != scores.miou
+    assert scores.miou == Scores(found, names(4)).miou
+    assert scores.per_video == Scores(found, names(4)).per_video
+    assert Scores(found, names(4), "fwiou").score == Scores(found, names(4)).fwiou
+    assert "score=" in repr(scores)
+    assert f"by {chosen.name!r}" in repr(scores)
+    plain = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    said = "case-dice-monai(class 0=2, class 3=0.5)"
+    assert (plain["convention"], plain["score"]) == (said, scores.score)
+    assert pickle.loads(pickle.dumps(scores)).score == scores.score
+    half = Scores({"video_0": found["video_0"]}, names(4), chosen)
+    rest = {video: found[video] for video in ("video_1", "video_2")}
+    assert (half + Scores(rest, names(4), chosen)).score == scores.score
+    with pytest.raises(InputError, match=r"'case-dice-monai\(class 0=2.*' and 'case-dice-monai';"):
+        half + Scores(rest, names(4), "case-dice-monai")
+    low, high = scores.interval()
+    assert low < scores.score < high
 
 
 def test_no_pixel_scored_is_nan_and_said_once():

@@ -42,7 +42,7 @@ class MethodContract:
     bad: ClassVar[dict[str, Any]]
     refuses_void: ClassVar[bool] = False
 
-    @pytest.mark.parametrize("convention", CONVENTIONS)
+    @pytest.mark.parametrize("convention", [*CONVENTIONS, "dice", "case-dice-nnunet"])
     def test_the_best_of_its_history_with_the_pixels_own_scores(self, convention):
         condensed = videos()
         found = self.method.search(Problem(condensed, convention))

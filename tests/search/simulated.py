@@ -6,9 +6,13 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from fusion.contested import Builder, Condensed, condense
+from fusion.contested import Builder, Condensed, Maps, condense
+from fusion.contested.maps import VideoMaps
 from fusion.kernels import sweep
+from fusion.kernels.resized import MAP_STEPS, Frames, stepped
+from fusion.kernels.upsample.naive import bilinear
 
 
 def problem(
@@ -97,3 +101,26 @@ def crossings(means: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarr
             at = (heights[c] - heights[d]) / (slopes[d] - slopes[c])
         found.append(at[(at > 0) & (at < 1)])
     return np.unique(np.concatenate(found))
+
+
+def both_ways(
+    models: int = 5, classes: int = 4, count: int = 3, frames: int = 2, seed: int = 0
+) -> tuple[Maps, Condensed]:
+    """The same videos as maps at store resolution, and condensed at label resolution."""
+    rng, size = np.random.default_rng(seed), (24, 40)
+    names = [f"g{g}" for g in range(models)], [f"c{c}" for c in range(classes)]
+    builder, held = Builder(*names), []
+    for video in range(count):
+        truth = rng.integers(0, classes, (frames, 6, 10))
+        skill = np.linspace(0.5, 2.5, models)[rng.permutation(models)] * rng.uniform(0.5, 1.5)
+        means = drawn_means(rng, truth.ravel(), classes, skill)
+        means = means.reshape(models, classes, frames, 6, 10).transpose(2, 0, 1, 3, 4)
+        maps = stepped(np.ascontiguousarray(means, np.float32), MAP_STEPS)
+        targets = np.kron(truth, np.ones((1, 4, 4))).astype(np.uint8)
+        targets[rng.random(targets.shape) < 0.05] = 255
+        held.append(VideoMaps.held(Frames(maps, targets, size)))
+        whole = bilinear(torch.from_numpy(maps), size).numpy()
+        for each, target in zip(whole, targets, strict=True):
+            builder.append(f"v{video}", condense(each, target, classes, ignore=255))
+    videos = tuple(f"v{video}" for video in range(count))
+    return Maps(*map(tuple, names), videos, tuple(held)), builder.finish()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from fusion.errors import InputError, StoreError
-from fusion.metrics import CONVENTIONS
+from fusion.metrics import CONVENTIONS, objective
+from fusion.search.exact.certify import certify
 from fusion.search.exact.climb import Exact
 from fusion.search.exact.line import best_on_segment
 from fusion.search.grid import Grid
 from fusion.search.method import Problem, Workspace
-from fusion.search.result import best_trial
+from fusion.search.result import Trial, best_trial
 from tests.search.simulated import condensed_of, crossings, problem, simplex, small
 
 
@@ -171,6 +173,23 @@ def test_searches_in_one_folder_keep_their_states_apart(tmp_path):
     union.rename(plain)
     assert search("union", 0).notes["resumed"]  # from the one name that older versions had
     assert not union.exists()
+
+
+def test_an_objective_without_a_bound_is_searched_and_not_certified(tmp_path):
+    condensed, at = small(), Workspace(folder=tmp_path)
+    wanted = objective("case-dice-monai", {"c/0": 2.0, "c1": 1.0}, ["c/0", "c1", "c2", "c3"])
+    weighed = Problem(condensed, wanted, digest=lambda: "0123456789abcdef01")
+    found = Exact(climbs=1).search(weighed, at)
+    assert found.certificate is None
+    assert found.miou == condensed.miou([found.vector], wanted)[0]
+    assert found.miou > condensed.miou([[1.0] * 3], wanted)[0]
+    assert found.convention == "case-dice-monai(c/0=2, c1=1)"
+    assert json.loads(json.dumps(found.to_json()))["convention"] == found.convention
+    (state,) = tmp_path.iterdir()
+    assert re.fullmatch("exact-0123456789abcdef-[0-9a-f]{8}-0.json", state.name)
+    assert Exact(climbs=1).search(weighed, at).notes["resumed"]
+    with pytest.raises(InputError, match="has no bound; certify by vspw, union, all, or search"):
+        certify(weighed, Trial(found.vector, found.miou))
 
 
 def test_a_state_of_an_older_version_is_read(tmp_path):

@@ -12,6 +12,7 @@ from fusion.kernels.confusion import naive as counting
 from fusion.metrics import miou
 from fusion.search.greedy import PATIENCE, Greedy
 from fusion.search.method import Problem, Workspace
+from fusion.search.result import best_trial
 from tests.search.simulated import condensed_of, problem
 
 
@@ -63,3 +64,42 @@ def test_progress_and_bad_steps():
     assert seen == [("greedy", 3)]
     with pytest.raises(InputError, match="steps is 0"):
         Greedy(steps=0)
+
+
+def test_patience_ends_after_so_many_steps_without_a_new_best():
+    condensed = condensed_of(*mixed(5))
+    whole = Greedy(steps=20, patience=20).search(Problem(condensed)).history
+    assert len(whole) == 20
+    for patience in (1, 2, 4):
+        found = Greedy(steps=20, patience=patience).search(Problem(condensed)).history
+        assert found == whole[: len(found)]
+        best = found.index(best_trial(found))
+        assert best + patience + 1 == len(found)
+        assert all(found[k + 1].miou <= found[best].miou for k in range(best, len(found) - 1))
+
+
+@pytest.mark.parametrize("start", [2, 3, 9])
+def test_the_best_models_begin_together(start):
+    condensed = condensed_of(*mixed(5))
+    singles = condensed.miou(np.eye(5))
+    best = np.argsort(-singles, kind="stable")[:start]
+    found = Greedy(steps=6, start=start).search(Problem(condensed)).history
+    together = tuple(float(m in best) for m in range(5))
+    assert [sum(trial.weights) for trial in found] == [1, *range(len(best), len(best) + 6)]
+    assert found[0].weights == tuple(np.eye(5)[best[0]])
+    assert found[1].weights == together
+    assert all(trial.weights[m] >= together[m] for trial in found[1:] for m in range(5))
+
+
+def test_bags_average_selections_among_halves_of_the_models():
+    weighed, rng = Problem(condensed_of(*mixed(5)), seed=4), np.random.default_rng(4)
+    total = np.zeros(5)
+    for _ in range(3):
+        bag = np.sort(rng.permutation(5)[:3])
+        means, targets = mixed(5)
+        alone = Greedy(steps=6).search(Problem(condensed_of(means[bag], targets)))
+        total[bag] += np.array(alone.vector) / sum(alone.vector)
+    found = Greedy(steps=6, bags=3).search(weighed)
+    assert found.vector == pytest.approx(total / 3)
+    assert len(found.history) == 1
+    assert Greedy(steps=6, bags=3).search(Problem(weighed.condensed, seed=5)).vector != found.vector

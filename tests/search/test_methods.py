@@ -26,7 +26,12 @@ class TestGrid(MethodContract):
 
 class TestGreedy(MethodContract):
     method = Greedy(steps=8)
-    bad: ClassVar = {"steps": 0}
+    bad: ClassVar = {"steps": 0, "patience": 0, "start": 0, "bags": 0}
+
+
+class TestGreedyInBags(MethodContract):
+    method = Greedy(steps=8, start=2, bags=3)
+    bad: ClassVar = {"bags": -1}
 
 
 class TestOptuna(MethodContract):
@@ -54,11 +59,26 @@ def test_unknown_methods_are_named_with_all_there_are():
 
 def test_options_of_the_command_line_become_fields():
     said = ["--range", "a=0:1:0.5", "--range", "b=1:1:1", "--steps", "3", "--trials", "4"]
-    said += ["--sampler", "gp", "--storage", "s", "--study", "t", "--gap", "0.5"]
+    said += [
+        "--patience",
+        "2",
+        "--start",
+        "4",
+        "--bags",
+        "5",
+        "--sampler",
+        "gp",
+        "--storage",
+        "s",
+        "--study",
+        "t",
+        "--gap",
+        "0.5",
+    ]
     given = vars(build_parser().parse_args([*said, "--time-limit", "2"]))
     made = {name: kind.from_arguments(given) for name, kind in METHODS.items()}
     assert made["grid"] == Grid({"a": (0.0, 1.0, 0.5), "b": (1.0, 1.0, 1.0)})
-    assert made["greedy"] == Greedy(steps=3)
+    assert made["greedy"] == Greedy(steps=3, patience=2, start=4, bags=5)
     assert made["optuna"] == Optuna(4, "gp", "s", "t")
     assert made["exact"] == Exact(time_limit=2.0, gap=0.5)
 

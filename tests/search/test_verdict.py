@@ -41,13 +41,22 @@ def test_one_standard_error_keeps_the_best_where_it_is_clear_or_unknown():
     assert math.isnan(standard_error(one, best.weights))
 
 
-def test_standard_error_is_the_spread_of_resampled_scores():
+def test_standard_error_is_that_of_leaving_out_each_video():
     condensed = videos()
     matrices = condensed.confusion([1, 1, 1])
-    draws = np.random.default_rng(5).integers(0, len(matrices), (4000, len(matrices)))
-    drawn = [miou(matrices[draw].sum(axis=0)) for draw in draws]
+    without = [miou(np.delete(matrices, v, axis=0).sum(axis=0)) for v in range(6)]
     error = standard_error(Problem(condensed), (1.0, 1.0, 1.0))
-    assert error == pytest.approx(np.std(drawn), rel=0.1)
+    assert error == pytest.approx(np.std(without) * np.sqrt(5), rel=1e-12)
+
+
+def test_verdicts_are_about_the_objective():
+    weighed = Problem(videos(30, best=6.0), "case-dice-nnunet")
+    (best,) = weighed.trials([[0, 0, 1]])
+    mine, uniform = weighed.scores(best.weights), weighed.uniform
+    assert best.miou == pytest.approx(mine.score, abs=1e-15)
+    assert one_standard_error(weighed, best).startswith("nothing simpler is within one")
+    said = gain(mine, uniform)
+    assert f"{100 * (mine.score - uniform.score):+.2f} case-dice-nnunet, interval" in said
 
 
 def test_gains_in_words():
@@ -66,12 +75,12 @@ def test_the_verdict_in_sentences():
     weighed = Problem(videos(best=6.0), seed=2)
     found = weighed.result("grid", weighed.trials([[0, 0, 1]]), held_out=0.5)
     scores, uniform = (weighed.scores(w) for w in ([0, 0, 1], [1, 1, 1]))
-    low, high = scores.interval(seed=2)
+    low, high = scores.interval()
     assert verdict_lines(weighed, found) == [
         f"95 % interval over 6 videos: {100 * low:.2f} to {100 * high:.2f}",
         "held-out mIoU, searched on the other folds' videos: 50.00",
         f"one-standard-error rule: {one_standard_error(weighed, found.history[0])}",
-        gain(scores, uniform, seed=2),
+        gain(scores, uniform),
     ]
     one = weighed.subset(["v1"])
     lines = verdict_lines(one, one.result("grid", one.trials([[0, 0, 1]])))

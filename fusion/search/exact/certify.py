@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.kernels import sweep
 from fusion.kernels.sweep import Undecided
-from fusion.metrics import miou_of_counts
+from fusion.metrics.objectives import CONVENTIONS, miou_of_counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
 from fusion.search.result import Trial, best_trial
@@ -85,14 +86,20 @@ def certify(
         state: of an earlier call on the same problem, to go on from.
 
     Raises:
-        InputError: more than three groups, pixels that lie on disk, or no scored pixel.
+        InputError: more than three groups, maps, pixels that lie on disk, no scored pixel, or an
+            objective that is none of the three mIoU conventions.
     """
+    if not has_bound(problem):
+        do = f"certify by {', '.join(CONVENTIONS)}, or search without a certificate (gap=None)"
+        raise InputError(f"certify: got {problem.objective.name}, which has no bound; {do}")
     condensed, groups = problem.condensed, len(problem.groups)
+    if not isinstance(condensed, Condensed):
+        raise InputError(f"certify: got {condensed.about}; give condensed pixels")
     if groups > MOST_GROUPS or not condensed.resident or not condensed.scored:
         got = f"{groups} groups, {condensed.scored} scored pixels, in memory: {condensed.resident}"
         do = f"at most {MOST_GROUPS} groups, scored pixels, and a memory budget that holds them"
         raise InputError(f"certify: got {got}; needs {do}")
-    work, began = _BranchAndBound(problem, best, state), time.monotonic()
+    work, began = _BranchAndBound(problem, condensed, best, state), time.monotonic()
     for _ in progress(itertools.count(), "certify", 0):  # nobody knows how many steps there are
         late = time.monotonic() - began >= time_limit
         if late or not work.open or -work.open[0].negative_bound <= work.best.miou + gap:
@@ -104,10 +111,12 @@ def certify(
 class _BranchAndBound:
     """The open simplexes, the bound of those that were given up, and the incumbent."""
 
-    def __init__(self, problem: Problem, best: Trial, state: dict[str, Any] | None) -> None:
+    def __init__(
+        self, problem: Problem, condensed: Condensed, best: Trial, state: dict[str, Any] | None
+    ) -> None:
         self.problem, self.best = problem, best
-        (self.pixels,) = problem.condensed.batches()
-        right, predicted = problem.condensed.base
+        (self.pixels,) = condensed.batches()
+        right, predicted = condensed.base
         every = sweep.every_pixel(self.pixels.runs)
         self.root = Undecided(every, right, predicted - right, np.zeros_like(right))
         whole = [[1.0, np.eye(len(problem.groups)).tolist()]]
@@ -115,7 +124,7 @@ class _BranchAndBound:
         self.settled, self.boxes, self.seconds = (state[k] for k in ("settled", "boxes", "seconds"))
         numbered = enumerate(state["open"])  # in order of their bounds, which makes them a heap
         self.open = [Simplex(-bound, n, np.array(corners)) for n, (bound, corners) in numbered]
-        self.kept, self.most_kept = 0, problem.condensed.budget.open_parts
+        self.kept, self.most_kept = 0, condensed.budget.open_parts
 
     def step(self) -> None:
         """Looks at the most promising simplex: bounds it if it has no bound yet, else halves it."""
@@ -154,6 +163,11 @@ class _BranchAndBound:
         left = upper - self.best.miou
         found = {"gap": left, "upper_bound": upper, **known, "complete": left <= gap}
         return Certified(found, self.best, {"open": still, "settled": self.settled, **known})
+
+
+def has_bound(problem: Problem) -> bool:
+    """Whether `upper_bound` knows the objective: the mIoU conventions, over all classes."""
+    return problem.objective.name in CONVENTIONS
 
 
 def upper_bound(found: Undecided, problem: Problem) -> float:

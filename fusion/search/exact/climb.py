@@ -23,9 +23,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.progress import Progress
-from fusion.search.exact.certify import MOST_GROUPS, certify
+from fusion.search.exact.certify import MOST_GROUPS, certify, has_bound
 from fusion.search.exact.journal import Journal, state_file
 from fusion.search.exact.line import Stretch, best_on_segment, coordinates, directions, pairs
 from fusion.search.greedy import Greedy
@@ -46,7 +47,8 @@ class Exact(Method):
             random ones, and the grid's or, beyond three groups, those of greedy selection.
         climbs: from how many of the best starts to go uphill.
         time_limit: seconds; 0 gives the best start.
-        gap: aim of the certificate, None for no certificate; it is left out beyond three groups.
+        gap: aim of the certificate, None for no certificate; it is left out beyond three groups,
+            and for objectives that are no mIoU convention.
         state: a JSON file to go on from, written after every step; default one in the workspace's
             folder, named by the data. The state of other data is refused with an InputError.
     """
@@ -164,7 +166,10 @@ class _Search:
 
     def certify(self, gap: float, progress: Progress) -> dict[str, Any] | None:
         """The certificate of the best point, after climbing from a better one met on the way."""
-        if len(self.problem.groups) > MOST_GROUPS or not self.problem.condensed.resident:
+        condensed = self.problem.condensed
+        if not isinstance(condensed, Condensed) or not condensed.resident:
+            return None
+        if len(condensed.groups) > MOST_GROUPS or not has_bound(self.problem):
             return None
         if self.late:
             return {"gap": None, "upper_bound": 1.0, "boxes": 0, "seconds": 0.0, "complete": False}

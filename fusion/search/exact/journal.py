@@ -14,6 +14,7 @@ from typing import Any
 
 from fusion import files
 from fusion.errors import InputError, StoreError
+from fusion.metrics.objectives import OBJECTIVES
 from fusion.search.method import Problem
 from fusion.search.result import Trial
 
@@ -61,10 +62,11 @@ class Journal:
 
     def write(self) -> None:
         if self.path is not None:
-            keys = ("data", "climbed", "step", "current", "found", "certify")
+            kept = {key: getattr(self, key) for key in ("data", "climbed", "step", "certify")}
+            kept["current"] = None if self.current is None else self.current[:2]
+            kept["found"] = [trial[:2] for trial in self.found]
             # compact: an unfinished certificate has thousands of simplexes
-            kept = json.dumps({key: getattr(self, key) for key in keys})
-            files.write_bytes(self.path, kept.encode())
+            files.write_bytes(self.path, json.dumps(kept).encode())
 
 
 def fingerprint(problem: Problem) -> str:
@@ -72,15 +74,18 @@ def fingerprint(problem: Problem) -> str:
     condensed = problem.condensed
     uniform = condensed.confusion([1.0] * len(problem.groups))
     names = [condensed.groups, condensed.classes, condensed.videos]
-    rules = [*names, problem.convention, problem.seed, VERSION]
+    rules = [*names, problem.objective.name, problem.seed, VERSION]
     return hashlib.sha256(json.dumps(rules).encode() + uniform.tobytes()).hexdigest()
 
 
 def state_file(problem: Problem, folder: Path) -> Path:
     """Its place in a folder: every convention and seed has its own, none is in another's way."""
     place = folder / f"exact-{(problem.digest() or '')[:16]}.json"
-    plain = (problem.convention, problem.seed) == ("vspw", 0)
+    name = problem.objective.name
+    if name not in OBJECTIVES:  # classes in it may hold what a file's name cannot
+        name = hashlib.sha256(name.encode()).hexdigest()[:8]
+    plain = (name, problem.seed) == ("vspw", 0)
     # older versions had the plain name for all conventions and seeds
     with suppress(OSError, ValueError, KeyError, TypeError):
         plain = plain or json.loads(place.read_text())["data"] == fingerprint(problem)
-    return place if plain else place.with_stem(f"{place.stem}-{problem.convention}-{problem.seed}")
+    return place if plain else place.with_stem(f"{place.stem}-{name}-{problem.seed}")

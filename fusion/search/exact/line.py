@@ -1,8 +1,8 @@
-"""Segments of weights: mIoU at every weighting between two, from one pass over contested pixels.
+"""Segments of weights: the objective at every weighting between two, from one pass over pixels.
 
-Along w(s) = (1 - s) start + s end mIoU is piecewise constant with as many stretches as labels flip
-(Och 2003's line search for translation error, here on mIoU). Stretches come from float64 sweeps;
-whoever uses one evaluates its middle in the float32 of fusion.
+Along w(s) = (1 - s) start + s end a score is piecewise constant with as many stretches as labels
+flip (Och 2003's line search for translation error, here on mIoU or Dice). Stretches come from
+float64 sweeps; whoever uses one evaluates its middle in the float32 of fusion.
 
 G groups. Weights in here have sum 1.
 """
@@ -13,13 +13,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.kernels import sweep
 from fusion.kernels.native.pool import workers
-from fusion.metrics.objectives import objective
 from fusion.search.method import Problem
 
 NARROWEST = 1e-6  # of a segment: float32 weights and scores may leave a narrower stretch
@@ -33,7 +33,8 @@ Segments = Iterator[tuple[Vector, Vector]]
 class Stretch:
     """The best stretch low < s < high of a segment w(s) = (1 - s) start + s end.
 
-    miou: as the sweep computes it, before float32; -1 where every stretch is too narrow.
+    miou: the objective as the sweep computes it, before float32; -1 where all stretches are too
+    narrow.
     """
 
     start: Vector
@@ -59,29 +60,34 @@ def best_on_segment(
     narrowest: float = NARROWEST,
     low: float = 0.0,
     high: float = 1.0,
+    multipliers: ArrayLike | None = None,
 ) -> Stretch:
-    """The stretch of highest mIoU between two weight vectors [G] of sum 1; the widest of equals.
+    """The stretch of the best score between two weight vectors [G] of sum 1; the widest of equals.
 
     narrowest: share of the segment; narrower stretches are passed over. low, high: the part of it
     that is swept; where memory does not hold all flips, its halves one after the other.
+    multipliers: [C], of the classes, the same all along.
     """
     ends = np.asarray(start, np.float64), np.asarray(end, np.float64)
     condensed, threads, classes = problem.condensed, workers(), len(problem.condensed.classes)
+    wanted = problem.objective
+    base = condensed.base_per_video if wanted.per_case else condensed.base[None]
     room = max(LEAST_FLIPS, condensed.budget.flips // (sweep.FLIP.itemsize * threads))
+    factors = None if multipliers is None else np.asarray(multipliers, np.float64)
     found, held = [], 0
-    for pixels in condensed.batches():
-        found.append(sweep.flips(pixels, ends, classes, low, high, room))
+    for flips in condensed.flips(ends, low, high, room, factors, apart=wanted.per_case):
+        found.append(flips)
         held += len(found[-1].flips)
         full = not found[-1].complete or held > room * threads
         if full and high - low > 4 * narrowest:
-            half = partial(best_on_segment, problem, *ends, narrowest=narrowest)
+            how: dict[str, Any] = {"narrowest": narrowest, "multipliers": multipliers}
+            half = partial(best_on_segment, problem, *ends, **how)
             middle = (low + high) / 2
             halves = half(low=low, high=middle), half(low=middle, high=high)
             return max(halves, key=lambda stretch: stretch.miou)
-    counted = objective(problem.convention).init(condensed.rows)
-    data = sweep.joined(found, classes), condensed.rows, condensed.base, counted
-    miou, left, right = sweep.scan(*data, low, high, narrowest)
-    return Stretch(*ends, left, right, miou)
+    data = sweep.joined(found, classes, len(base)), wanted.cells(condensed.rows_per_video), base
+    score, left, right = sweep.scan(*data, low, high, narrowest)
+    return Stretch(*ends, left, right, score)
 
 
 def coordinates(weights: Vector, rng: np.random.Generator) -> Segments:

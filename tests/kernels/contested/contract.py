@@ -7,10 +7,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fusion.kernels.arithmetic import normalised
+from fusion.kernels.arithmetic import normalised, normalised_multipliers
 from fusion.kernels.contested import BadPixel
 from fusion.kernels.contested.layout import Parts, Run, runs
-from tests.contested.cases import brute_force, nearly_tied, probabilities, some_targets
+from tests.contested.cases import (
+    brute_force,
+    nearly_tied,
+    probabilities,
+    some_multipliers,
+    some_targets,
+)
 
 IGNORE = 255
 
@@ -40,6 +46,31 @@ class ContestedContract:
                 contested = full - block.constant
                 assert np.array_equal(inter, np.diagonal(contested))
                 assert np.array_equal(predicted, contested.sum(axis=0))
+
+    @pytest.mark.parametrize("reach", [1.0, 1.3, 4.0, 1000.0])
+    @pytest.mark.parametrize(("groups", "classes"), [(1, 4), (2, 2), (3, 7), (5, 3)])
+    def test_multipliers_within_reach_lose_nothing(self, groups, classes, reach):
+        for seed, make in enumerate((probabilities, nearly_tied)):
+            means = make(groups, classes, 700, seed=seed)
+            targets = some_targets(classes, 700, seed).astype(np.uint16)
+            block = self.backend.condense(means, targets, IGNORE, reach**2)
+            parts, weights = Parts([(0, run) for run in runs(block)]), self.normalised(groups, 14)
+            raw = some_multipliers(classes, reach, seed=seed).tolist()
+            factors = np.array([normalised_multipliers(row, classes) for row in raw], np.float32)
+            got = self.backend.count(parts, weights, classes, multipliers=factors)[0]
+            for vector, factor, matrix in zip(weights.tolist(), raw, got, strict=True):
+                full = brute_force(means, targets.astype(np.uint8), vector, multipliers=factor)
+                assert np.array_equal(matrix + block.constant, full)
+
+    def test_a_wider_reach_keeps_what_multipliers_could_raise(self):
+        """0.6 against 0.2: a factor of 3 decides, in favour of the lower class from 3 on."""
+        means = np.array([[[0.2], [0.6], [0.2]]], np.float32)
+        targets = np.zeros(1, np.uint16)
+        kept = [
+            self.backend.condense(means, targets, IGNORE, ratio).classes.tolist()
+            for ratio in (1.0, 2.99, 3.01)
+        ]
+        assert kept == [[], [], [0, 1, 2]]
 
     def test_videos_are_counted_apart_or_together(self):
         means, targets = probabilities(2, 4, 900, agree=1.0), some_targets(4, 900)

@@ -123,7 +123,7 @@ def test_bindings_refuse_other_arrays():
     out, weights = np.zeros((1, 3, 5, 5), np.int64), np.full((3, 2), 0.5, np.float32)
     for bad in (weights.astype(np.float64), np.repeat(weights, 2, axis=1)[:, ::2]):
         with pytest.raises(Exception, match="argument 3"):
-            build.library().contested_count(table, 1, bad, 3, 2, 5, 1, 0, out)
+            build.library().contested_count(table, 1, bad, None, 3, 2, 5, 1, 0, out)
 
 
 def test_runs_go_to_bytes_and_back():

@@ -17,7 +17,7 @@ ARRAYS = {  # by the C type of their elements; a table of run_t is one of int64
     **{"float": bindings.F4, "double": bindings.F8, "int64_t": bindings.I8, "run_t": bindings.I8},
     **{"uint8_t": bindings.U1, "uint16_t": bindings.U2, "flip_t": bindings.FLIPS},
 }
-SOURCES = {path: path.read_text() for path in sorted(build.KERNELS.glob("*/*.c"))}
+SOURCES = {path: path.read_text() for path in sorted(build.KERNELS.glob("*/*.[ch]"))}
 
 
 def c_type(declaration: str) -> object:
@@ -68,7 +68,10 @@ def test_every_function_is_declared_as_it_is_written():
 
 @pytest.mark.parametrize(
     ("name", "mirror"),
-    [("average", bindings.Average), ("maps", bindings.Maps), ("steps", bindings.Steps)],
+    [
+        *(("average", bindings.Average), ("maps", bindings.Maps)),
+        *(("steps", bindings.Steps), ("frame", bindings.Frame)),
+    ],
 )
 def test_structures_have_the_fields_of_c(name, mirror):
     text = re.sub(r"/\*.*?\*/", "", "\n".join(SOURCES.values()), flags=re.S)

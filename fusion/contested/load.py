@@ -1,0 +1,108 @@
+"""From stores to maps: each model's probabilities as stores have them, beside the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fusion.contested.maps import Maps, VideoMaps
+from fusion.ensemble.plan import Budget
+from fusion.errors import InputError
+from fusion.kernels.contested.layout import Floats
+from fusion.kernels.resized import MAP_STEPS, Frames, stepped
+from fusion.parallel import map_videos
+
+if TYPE_CHECKING:
+    from fusion.ensemble import Ensemble
+    from fusion.labels import Labels
+
+FEWEST = 4  # groups; up to three are condensed for little, and certified
+
+
+def has_maps(ensemble: Ensemble, truth: Labels) -> bool:
+    """Whether an ensemble is better searched on maps: many groups, resized after they are fused."""
+    many = len(ensemble.groups) >= FEWEST and ensemble.resize == "probabilities"
+    many = many and ensemble.mean == "arithmetic"
+    return many and all(len(ensemble.native_sizes(v)) == 1 for v in ensemble.scored_videos(truth))
+
+
+def load_maps(
+    ensemble: Ensemble,
+    truth: Labels,
+    *,
+    scheduler: str = "threads",
+    progress: str | None = None,
+    stride: int = 1,
+) -> Maps:
+    """The maps of an ensemble's groups on its labelled frames, whatever the ensemble's weights.
+
+    In memory where its budget holds them, else targets alone: maps are then read at every pass.
+
+    Args:
+        scheduler, progress: as in `Ensemble.evaluate`.
+        stride: s > 1 scores a subsample, every s-th row and column.
+    """
+    if stride < 1:
+        raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
+    videos, memory = ensemble.scored_videos(truth), ensemble.memory
+    sizes = {video: map_bytes(ensemble, truth, video) for video in videos}
+    keep = sum(sizes.values()) <= Budget(memory).resident
+    task = LoadVideo(ensemble.sharing(scheduler), truth, stride, keep)
+    done = map_videos(task, videos, scheduler=scheduler, progress=progress)
+    groups, classes = tuple(ensemble.groups), ensemble.classes
+    return Maps(groups, classes, tuple(done), tuple(done.values()), memory)
+
+
+def map_bytes(ensemble: Ensemble, truth: Labels, video: str) -> int:
+    """Size of a video's maps in memory."""
+    ((height, width),) = ensemble.native_sizes(video)
+    frames = len(ensemble.labelled_frames(truth, video))
+    return 4 * frames * len(ensemble.groups) * len(ensemble.classes) * height * width
+
+
+@dataclass(frozen=True)
+class LoadVideo:
+    """The task of one video: its targets, and its maps unless they are read again at every pass."""
+
+    ensemble: Ensemble
+    truth: Labels
+    stride: int
+    keep: bool
+
+    def __call__(self, video: str) -> VideoMaps:
+        ensemble, step = self.ensemble, self.stride
+        frames = ensemble.labelled_frames(self.truth, video)
+        some = (slice(None, None, step),) * 2
+        read = [ensemble.target(self.truth, video, frame)[some] for frame in frames]
+        targets = np.stack(read)
+        if self.keep:
+            maps = self.maps(video, frames)
+            return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step))
+        parts = partial(self.parts, video, frames, targets)
+        classes = len(ensemble.classes)
+        rows = np.bincount(targets.ravel(), minlength=classes)[:classes]
+        return VideoMaps(parts, rows, len(ensemble.groups))
+
+    def parts(self, video: str, frames: list[str], targets: np.ndarray) -> Iterator[Frames]:
+        """As many frames at a time as the budget holds."""
+        size, budget = self.ensemble.size(video), Budget(self.ensemble.memory)
+        together = max(1, budget.batch * len(frames) // map_bytes(self.ensemble, self.truth, video))
+        for first in range(0, len(frames), together):
+            some = slice(first, first + together)
+            yield Frames(self.maps(video, frames[some]), targets[some], size, self.stride)
+
+    def maps(self, video: str, frames: list[str]) -> Floats:
+        """float32 [T, G, C, h, w], in steps."""
+        ((height, width),) = self.ensemble.native_sizes(video)
+        groups, classes = len(self.ensemble.groups), len(self.ensemble.classes)
+        made = np.empty((len(frames), groups, classes, height, width), np.float32)
+        for place, (frame, means) in enumerate(self.ensemble.native_means(video, frames)):
+            made[place] = stepped(means.cpu().numpy(), MAP_STEPS)
+            if not (made[place].min() >= 0 and made[place].max() <= 1):
+                got = f"video {video!r}, frame {frame!r} has scores that are NaN or not in 0..1"
+                raise InputError(f"maps: {got}; give finite logits, or probabilities")
+        return made

@@ -1,0 +1,158 @@
+"""Class multipliers by exact line searches, and weights and multipliers in turn.
+
+label = argmax_c b_c F_c: mIoU rewards a class's union, argmax does not, so rare classes gain from
+b > 1. Along the logarithm of one multiplier a pixel flips at one place at most, where b_c F_c meets
+the best other class: one sorted pass gives the objective at *every* b_c, and the middle of the best
+stretch is kept (Och 2003's line search, in one coordinate of log b). As with weights a sweep in
+float64 only promises: the float32 of fusion decides.
+
+Many rounds of all classes are needed, so the climb starts on a sample of the pixels and ends on all
+of them. Multipliers lie in [1 / reach, reach]. C classes, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fusion.contested import Condensed
+from fusion.kernels import sweep
+from fusion.kernels.native.pool import workers
+from fusion.metrics.objectives import Objective
+from fusion.search.exact.line import LEAST_FLIPS, best_on_segment, coordinates, pairs
+from fusion.search.method import Problem
+from fusion.search.result import Trial, best_trial
+
+REACH = 4.0
+NARROWEST = 1e-4  # of a logarithm: what lies between is no choice that other pixels would confirm
+ROUNDS = 20  # of all classes; a handful is usual
+TURNS = 4  # of weights and multipliers
+SAMPLE = 1 << 19  # contested pixels to climb on
+NEAR = 0.1  # logarithm to either side that is left to see on all pixels
+
+Multipliers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The best stretch of one class's multiplier: its middle, and the score that a sweep promises.
+
+    The score is -1 where no stretch is wide enough.
+    """
+
+    score: float
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Multipliers of fused pixels: what a climb over the classes moves on.
+
+    pixels: of one group, condensed for `reach`. wanted: what is maximised.
+    """
+
+    pixels: Condensed
+    wanted: Objective
+    reach: float
+
+    def score(self, multipliers: Sequence[float]) -> float:
+        """As fusion in float32 gives it."""
+        return float(self.pixels.miou([[1.0]], self.wanted, multipliers)[0])
+
+    def line(self, multipliers: Sequence[float], moving: int, low: float, high: float) -> Line:
+        """The best of a class's multiplier, the others standing still.
+
+        low, high: ends of its logarithm; where memory does not hold all flips, the halves are
+        swept in turn.
+        """
+        apart, factors = self.wanted.per_case, np.array(multipliers, np.float64)
+        base = self.pixels.base_per_video if apart else self.pixels.base[None]
+        room = max(LEAST_FLIPS, self.pixels.budget.flips // (sweep.FLIP.itemsize * workers()))
+        given, found = (np.ones(1), factors, moving, low, high, room, len(base)), []
+        for parts in self.pixels.batches(apart):
+            found.append(sweep.class_flips(parts, *given))
+            if not found[-1].complete and high - low > 4 * NARROWEST:
+                middle = (low + high) / 2
+                halves = [
+                    self.line(multipliers, moving, *half)
+                    for half in ((low, middle), (middle, high))
+                ]
+                return max(halves, key=lambda half: half.score)
+        cells = self.wanted.cells(self.pixels.rows_per_video)
+        joined = sweep.joined(found, len(factors), len(base))
+        score, left, right = sweep.scan(joined, cells, base, low, high, NARROWEST)
+        return Line(score, math.exp((left + right) / 2))
+
+    def climb(self, start: Sequence[float], near: float = math.inf) -> tuple[float, Multipliers]:
+        """Class after class until a round changes nothing: the score, and the multipliers.
+
+        near: how far a logarithm may move at a time.
+        """
+        best, end = (self.score(start), tuple(start)), math.log(self.reach)
+        for _ in range(ROUNDS):
+            before = best
+            for moving, multiplier in enumerate(best[1]):
+                now = math.log(multiplier)
+                line = self.line(best[1], moving, max(-end, now - near), min(end, now + near))
+                if line.score > best[0]:
+                    changed = (*best[1][:moving], line.multiplier, *best[1][moving + 1 :])
+                    best = max(best, (self.score(changed), changed), key=lambda found: found[0])
+            if best == before:
+                break
+        return best
+
+    def search(self, start: Sequence[float] | None = None) -> tuple[float, Multipliers]:
+        """Climbs on a sample, then on all pixels nearby."""
+        start = [1.0] * len(self.pixels.classes) if start is None else start
+        sample = replace(self, pixels=self.pixels.thinned(SAMPLE))
+        found = sample.climb(start)
+        return found if sample.pixels is self.pixels else self.climb(found[1], NEAR)
+
+
+def climb_weights(problem: Problem, start: Trial) -> Trial:
+    """Steepest of the groups' segments, then of pairs, under a trial's multipliers."""
+    best, rng, multipliers = start, np.random.default_rng(problem.seed), start.multipliers
+    assert multipliers is not None
+    for segments in (coordinates, pairs):
+        before = None
+        while best != before and len(problem.groups) > 1:
+            weights = np.array(problem.condensed.normalised([best.weights])[0], np.float64)
+            ends = segments(weights / weights.sum(), rng)
+            lines = [best_on_segment(problem, *pair, multipliers=multipliers) for pair in ends]
+            promising = [line.middle for line in lines if line.miou > best.miou]
+            before = best
+            found = problem.trials(promising, [multipliers] * len(promising))
+            best = best_trial([best, *found])
+    return best
+
+
+def multiplied(problem: Problem, weights: Sequence[float]) -> Trial:
+    """The best trial with multipliers that climbs from weights [G] lead to.
+
+    Where the problem has wide pixels, weights move as well, in turn with the multipliers and on a
+    sample of the pixels; multipliers end on all of them, which score the trial.
+    """
+    reach, start = problem.reach or REACH, None
+    if problem.wide is not None and len(problem.groups) > 1:
+        found = in_turn(replace(problem, condensed=problem.wide.thinned(SAMPLE)), weights, reach)
+        weights, start = found.weights, found.multipliers
+    pixels = (problem.wide or problem.condensed).fused(weights, reach)
+    score, multipliers = Classes(pixels, problem.objective, reach).search(start)
+    return Trial(tuple(weights), score, multipliers)
+
+
+def in_turn(problem: Problem, weights: Sequence[float], reach: float) -> Trial:
+    """Multipliers for the weights, weights for the multipliers, until neither moves."""
+    ones = [[1.0] * len(problem.condensed.classes)]
+    best = problem.trials([weights], ones)[0]
+    for _ in range(TURNS):
+        before = best
+        classes = Classes(problem.condensed.fused(best.weights, reach), problem.objective, reach)
+        score, multipliers = classes.climb(best.multipliers or ones[0])
+        best = climb_weights(problem, Trial(best.weights, score, multipliers))
+        if best.miou <= before.miou:
+            break
+    return best
