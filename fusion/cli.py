@@ -105,6 +105,8 @@ def _adds(name: str, **facts: Any) -> Callable[[Options], object]:
 
 _SCHEDULERS = "threads, processes, synchronous or tcp://host:port (default threads)"
 _JSON = "machine-readable result on stdout, scores as fractions"
+_CALIBRATION = "also ECE, NLL and Brier score of the probabilities (one more pass)"
+add_calibration = _adds("--calibration", action="store_true", help=_CALIBRATION)
 add_memory = _adds("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
 add_device = _adds("--device", default="auto", help="auto, cpu or cuda")
 add_scheduler = _adds("--scheduler", default="threads", help=_SCHEDULERS)

@@ -77,11 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scores = Scores({v: cm for v, (cm, _) in found.items()}, source.classes, options.convention)
     windows = {video: windows for video, (_, windows) in found.items()}
     cli.remark(census(truth, windows, scores).text())
+    extra = None
+    if options.calibration and isinstance(source, HierarchicalEnsemble):
+        shown = {"scheduler": options.scheduler, "progress": "calibration"}
+        extra = source.calibration(truth, **shown)
     named = {f"vc{n}": video_consistency(windows.values(), n, variant) for n in LENGTHS}
     if options.json:
-        cli.print_json(document(scores, named, variant))
+        known = {"calibration": extra.to_json()} if extra else {}
+        cli.print_json({**document(scores, named, variant), **known})
     else:
         print(report(scores, named, variant))
+        if extra:
+            print(f"calibration: {extra.text()}")
         if options.per_class:
             print(f"\n{scores.class_table()}")
     return 0
@@ -140,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     windows = "of video consistency (default official)"
     add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
     add("--per-class", action="store_true", help="IoU of every class")
+    cli.add_calibration(parser)
     for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device, cli.add_json):
         add_shared(parser)
     return parser
@@ -151,6 +159,8 @@ def read_source(options: argparse.Namespace) -> Predictions:
         opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
         return ensemble.sharing(options.scheduler)
+    if options.calibration:
+        raise InputError("--calibration needs probabilities, label maps have none; give --ensemble")
     if options.classes is None:
         raise InputError("--predictions needs --classes FILE, the names in order of the label ids")
     classes = tuple(read_classes(options.classes))

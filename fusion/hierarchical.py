@@ -13,7 +13,7 @@ from fusion.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
-    from fusion.metrics import Objective, Scores
+    from fusion.metrics import Calibration, Objective, Scores
     from fusion.search import SearchResult
 
 
@@ -48,6 +48,23 @@ class HierarchicalEnsemble(Ensemble):
         wanted = self.scored_videos(truth, videos)
         matrices = map_videos(task, wanted, scheduler=scheduler, progress=progress)
         return Scores(matrices, self.classes, convention)
+
+    def calibration(
+        self,
+        truth: Labels,
+        *,
+        videos: Sequence[str] | None = None,
+        scheduler: str = "threads",
+        progress: str | None = None,
+    ) -> Calibration:
+        """How far fused probabilities can be believed: ECE, NLL and Brier score, void left out.
+
+        Args:
+            truth, videos, scheduler, progress: as in `evaluate`.
+        """
+        from fusion.metrics.calibration import calibrate
+
+        return calibrate(self, truth, videos=videos, scheduler=scheduler, progress=progress)
 
     def search(self, truth: Labels, method: str = "grid", **options: Any) -> SearchResult:
         """Weights that maximise mIoU on `truth`; methods and options: `fusion.search.search`."""

@@ -16,6 +16,16 @@ a path that follows it returns the same bits. kernels/*/naive.py are these lines
 
 Multipliers decide labels alone: probabilities, confidence, margin and entropy are those of F.
 
+A geometric mean over groups (geometric.py of `average`) puts logarithms in the place of the means,
+scaled to 0..1, with the floor that a gap code has: both scores are linear in the weights, so all
+that is proved of sum_g w_g P_gc (contested pixels, line search, certificate) holds for S_c.
+
+    L_gc      = max(0, log32(max(P_gc, e^-24)) * (1 / 24) + 1)
+    S_c       = sum_g w_g L_gc                   in the order and roundings of F_c
+    label     = lowest c with S_c = max S        void as above
+    F_c       = e_c * (1 / sum_c e_c), e_c = exp32((S_c * 24 - max_c S_c * 24) * 1): the product of
+                the P_gc ^ w_g over its sum
+
 Bilinear interpolation has half-pixel centres (align_corners=False), horizontal before vertical,
 each step ``a * (1 - f) + b * f``: every rounded operation is monotone in a and b, which is what
 makes skipping dominated classes exact.
@@ -34,13 +44,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.kernels.numbers import DECODE_TABLE, MOST_RATIO, NARROW_VOID, void_label
+from fusion.kernels.numbers import (
+    DECODE_TABLE,
+    GAP_RANGE,
+    LEAST_PROBABILITY,
+    MOST_RATIO,
+    NARROW_VOID,
+    void_label,
+)
 
 NO_SCORE = -1e30  # stands for -inf while interpolating: 0 * -inf would be NaN
 OUTPUTS = ("labels", "probabilities", "confidence", "margin", "entropy", "group_means")
 
 CEPHES_FIRST = 1.9875691500e-4  # the polynomial of exp32, highest power first
 CEPHES = (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+CEPHES_LOG_FIRST = 7.0376836292e-2  # of log32
+CEPHES_LOG = (
+    *(-1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
+    *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+)
+LOG_TILE, GPU_LOG_TILE = 1 << 15, 1 << 22  # numbers at a time: in a cache; enough for a launch
 
 # Kinds of value, as kernels.h and the Triton kernels number them; uint8 means gap codes.
 KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.uint8: 3}
@@ -85,6 +108,35 @@ def exp32(x: Tensor) -> Tensor:
     y = y * (f * f) + f + 1.0
     power = ((n.nan_to_num(0.0).clamp(-126, 0).to(torch.int32) + 127) << 23).view(torch.float32)
     return torch.where(x < -87.0, torch.zeros_like(x), y * power)
+
+
+def log32(x: Tensor) -> Tensor:
+    """log of normal float32 values above 0, below 2 ulp; NaN stays; the same bits as `exp32`.
+
+    Cephes logf, by Horner's rule.
+    """
+    bits = x.view(torch.int32)
+    n = ((bits >> 23) - 126).to(torch.float32)
+    f = ((bits & 0x7FFFFF) | 0x3F000000).view(torch.float32)  # x = f 2^n, 0.5 <= f < 1
+    low = f < 0.707106781186547524
+    n = torch.where(low, n - 1.0, n)
+    f = torch.where(low, f + f, f) - 1.0
+    square = f * f
+    y = torch.full_like(f, CEPHES_LOG_FIRST)
+    for coefficient in CEPHES_LOG:
+        y = y.mul_(f).add_(coefficient)
+    y = y.mul_(f) * square + n * -2.12194440e-4
+    y = f + (y - square * 0.5) + n * 0.693359375
+    return torch.where(x.isnan(), x, y)
+
+
+def scaled_logs(means: Tensor) -> Tensor:
+    """L_gc in the place of contiguous float32 means P_gc [G, C, ...], which it returns."""
+    tile = LOG_TILE if means.device.type == "cpu" else GPU_LOG_TILE
+    for part in means.view(-1).split(tile):
+        logs = log32(part.clamp(min=LEAST_PROBABILITY))
+        part.copy_((logs * (1.0 / GAP_RANGE) + 1.0).clamp(min=0.0))
+    return means
 
 
 def decode_gaps(codes: Tensor) -> Tensor:

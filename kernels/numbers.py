@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 GAP_RANGE = 24.0  # the largest gap below the top logit that a code keeps; exp(-24) = 4e-11
+LEAST_PROBABILITY = float(np.exp(-GAP_RANGE))  # the floor of what a logarithm is taken of
 LAST_CODE = 255
 DECODE_TABLE = (-GAP_RANGE * (np.arange(LAST_CODE + 1) / LAST_CODE) ** 2).astype(np.float32)
 

@@ -74,6 +74,16 @@ def test_what_people_read(data, capsys):
     assert captured.err == f"{LINE}\n"
 
 
+def test_calibration_is_shown_where_it_is_asked_for(data, capsys):
+    ensemble = fusion.HierarchicalEnsemble.load(data / "best.json")
+    found = ensemble.calibration(fusion.Labels.folder(data / "labels"))
+    document, _ = run_json([*of_ensemble(data), "--calibration"], capsys)
+    assert document.pop("calibration") == found.to_json()
+    assert document == run_json(of_ensemble(data), capsys)[0]
+    assert evaluate.main([*of_ensemble(data), "--calibration"]) == 0
+    assert capsys.readouterr().out.endswith(f"\ncalibration: {found.text()}\n")
+
+
 @pytest.mark.parametrize("variant", ["official", "cffm", "dvis", "corrected"])
 def test_video_consistency_of_a_long_video(tmp_path, capsys, variant):
     draw = np.random.default_rng(0)
@@ -174,6 +184,10 @@ def test_predictions_that_are_missing(data, tmp_path, capsys, drop):
         (["--predictions", "x", "--labels", "LABELS"], "--predictions needs --classes FILE"),
         (["--predictions", "x", "--classes", "CLASSES", "--labels", "LABELS"], "x does not exist"),
         (["--predictions", "x", "--classes", "nowhere", "--labels", "LABELS"], "nowhere cannot be"),
+        (
+            ["--predictions", "x", "--labels", "LABELS", "--calibration"],
+            "--calibration needs probabilities, label maps have none; give --ensemble",
+        ),
         (["--ensemble", "BEST"], "give either --labels DIR or --vspw ROOT"),
         (["--ensemble", "BEST", "--labels", "LABELS", "--scheduler", "magic"], "magic"),
     ],

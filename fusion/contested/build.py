@@ -22,12 +22,11 @@ from fusion.folds import VIDEOS, Units
 from fusion.kernels import contested
 from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
-from fusion.metrics.evaluation import Parts, beside_truth, part_of, parts_of
+from fusion.metrics.evaluation import Parts, fused_beside_truth, part_of, parts_of
 from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
-    from fusion.kernels.arithmetic import Fused
     from fusion.labels import Labels
 
 
@@ -135,19 +134,14 @@ class CondenseVideo:
 
     def frames(self, video: str) -> Iterator[Block]:
         """One condensed block for every band of every labelled frame."""
-        ensemble, step, classes = self.ensemble, self.stride, len(self.ensemble.classes)
-
-        part = part_of(ensemble, self.truth, self.parts, video)
-
-        def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
-            for frame, rows, fused in ensemble.stream(part.video, frames, ("group_means",)):
-                yield frame, (rows, fused)
-
-        for target, ((first, end), fused) in beside_truth(ensemble, self.truth, part, fuse):
+        step, classes = self.stride, len(self.ensemble.classes)
+        part = part_of(self.ensemble, self.truth, self.parts, video)
+        bands = fused_beside_truth(self.ensemble, self.truth, part, ("group_means",))
+        for first, target, fused in bands:
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
-            labels = target[first:end][start::step, ::step]
+            labels = target[start::step, ::step]
             how: dict[str, Any] = {
                 "ignore": void_label(classes),
                 "video": video,
@@ -182,6 +176,8 @@ def condense_ensemble(
     if not 1 <= reach <= MOST_REACH:
         do = f"give r from 1 to {MOST_REACH} for multipliers in [1/r, r]"
         raise InputError(f"multipliers: reach {reach}; {do}")
+    if reach != 1 and ensemble.mean != "arithmetic":
+        raise InputError("multipliers: mean='geometric' takes none; use mean='arithmetic'")
     if stride < 1:
         raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
     parts = parts_of(ensemble, truth, units, ensemble.scored_videos(truth))
@@ -219,4 +215,5 @@ def data_digest(
     # nothing is added for plain ones: caches of before stay valid
     document += [reach] if reach != 1 else []
     document += [units.text] if units.frames else []
+    document += [ensemble.mean] if ensemble.mean != "arithmetic" else []
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
-from fusion.contested.source import multiplier_rows, places, weight_rows
+from fusion.contested.rows import multiplier_rows, places, weight_rows
 from fusion.ensemble.plan import Budget
 from fusion.kernels import contested, resized
 from fusion.kernels.contested.layout import Floats, Ints, empty, merged

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.contested.source import multiplier_rows, places, weight_rows
+from fusion.contested.rows import multiplier_rows, places, weight_rows
 from fusion.device import chosen
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError

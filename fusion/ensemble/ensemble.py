@@ -3,7 +3,8 @@
     P_final = sum_g w_g P_g,   P_g = mean over the group's models of softmax(logits / T)
 
 "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1 (there G = 3, weights 1, alpha
-= 1.4, beta = 1.0). Any number of groups, models and resolutions; memory is bounded by a few frames
+= 1.4, beta = 1.0). With mean="geometric" P_final is the product of P_g ^ w_g over its sum, weights
+summing to 1. Any number of groups, models and resolutions; memory is bounded by a few frames
 whatever the clip length.
 
 Inside a group models are summed in the order of (model name, path), so that no result depends on
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fusion.labels import Labels
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
+MEANS = ("arithmetic", "geometric")
 SHOWN_MULTIPLIERS = 4  # in a repr
 StoreLike = str | Path | LogitStore
 Groups = Mapping[str, Sequence[StoreLike]]
@@ -60,6 +62,8 @@ class Ensemble:
         resize: "probabilities" fuses at store resolution and interpolates the G group means;
             "logits" interpolates every model's logits first, which costs M / G times more (measured
             difference: benchmarks/README.md).
+        mean: over groups, "arithmetic" or "geometric" (arithmetic: `fusion.kernels.arithmetic`);
+            models inside a group always have their arithmetic mean.
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
             default 1.
         device: "auto" takes a GPU where there is one.
@@ -79,6 +83,7 @@ class Ensemble:
         *,
         multipliers: Multipliers = None,
         resize: str = "probabilities",
+        mean: str = "arithmetic",
         temperatures: Mapping[str, float] | None = None,
         device: str = "auto",
         memory: str | int = "4GB",
@@ -87,7 +92,9 @@ class Ensemble:
         if resize not in RESIZE or align not in ALIGN:
             choices = f"choose one of {RESIZE} and one of {ALIGN}"
             raise InputError(f"resize {resize!r}, align {align!r}; {choices}")
-        self.weights = checked_weights(groups, weights)
+        if mean not in MEANS:
+            raise InputError(f"mean: got {mean!r}; choose one of {MEANS}")
+        self.weights, self.mean = checked_weights(groups, weights), mean
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
         self.device, self.workers = devices.chosen(device), 1
         once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
@@ -97,6 +104,8 @@ class Ensemble:
         self.temperatures = tuple(self._temperature.values())
         self.classes = common_classes(self.stores)
         self.multipliers = checked_multipliers(multipliers, self.classes)
+        if self.multipliers is not None and mean != "arithmetic":
+            raise InputError(f"multipliers: mean={mean!r} takes none; use mean='arithmetic'")
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
 
@@ -104,7 +113,8 @@ class Ensemble:
         sizes = {name: len(stores) for name, stores in self.groups.items()}
         sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
-        return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data})"
+        mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
+        return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data}{mean})"
 
     def _said_multipliers(self) -> str:
         """The classes whose multiplier is furthest from the others', for the repr."""
@@ -132,17 +142,24 @@ class Ensemble:
         shapes = [store.describe(video).frame_shape for store in self.stores]
         item = [1 if store.profile == "compact" else 2 for store in self.stores]
         groups, size = len(self.groups), self.size(video)
-        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers)
+        mean = self.mean
+        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, mean=mean)
 
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Band]:
-        """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows)."""
+        """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows).
+
+        Of a geometric mean the group means are scaled logarithms, which its weights multiply.
+        """
         wanted = list(self.frames(video) if frames is None else frames)
         return self._fusion.bands(video, wanted, self.plan(video, outputs))
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
         """(frame id, group means [G, C, h, w]) at store resolution, which stores must share."""
+        if self.mean != "arithmetic":
+            got = f"the {self.mean} mean of interpolated groups is not that of groups interpolated"
+            raise InputError(f"native means: {got}; fuse at label resolution instead")
         if len(self.native_sizes(video)) > 1:
             got = f"video {video!r} is stored in {len(self.native_sizes(video))} resolutions"
             raise InputError(f"native means: {got}; fuse at label resolution instead")
@@ -156,7 +173,7 @@ class Ensemble:
     def _fusion(self) -> Fusion:
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
         numbers = self.weights, self._temperature, multipliers
-        return Fusion(self.groups, *numbers, self.resize, self.device)
+        return Fusion(self.groups, *numbers, self.resize, self.mean, self.device)
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""
@@ -247,9 +264,9 @@ class Ensemble:
 
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
         temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
-        plain = {"resize": self.resize, "memory": self.memory, "align": self.align}
-        plain["multipliers"] = self.multipliers
-        return {**plain, "temperatures": temperatures, "device": str(self.device)}
+        plain = {"resize": self.resize, "mean": self.mean, "align": self.align}
+        rest = {"memory": self.memory, "device": str(self.device)}
+        return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
 
     def save(self, path: str | Path) -> None:
         """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
@@ -262,7 +279,7 @@ class Ensemble:
 
         groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
-        how: dict[str, Any] = {"weights": self.weights, "resize": self.resize}
+        how: dict[str, Any] = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
         if self.multipliers is not None:  # files without are read by older versions
             how["multipliers"] = self.multipliers
         file.write(path, {"groups": groups, **how, **names})

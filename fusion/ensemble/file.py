@@ -2,6 +2,7 @@
 
 # ensemble.toml; paths and globs start at this file's folder
 resize = "probabilities"          # optional
+mean = "arithmetic"               # optional
 [groups]
 strong = ["cache/mf_0[1-3].zarr"]
 weak = ["cache/mf_0[4-9].zarr", "cache/mf_1*.zarr"]
@@ -30,7 +31,7 @@ from fusion.stores import LogitStore
 from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 1
-KEYS = ("groups", "weights", "temperatures", "multipliers", "resize")
+KEYS = ("groups", "weights", "temperatures", "multipliers", "resize", "mean")
 TABLES = KEYS[:4]
 ADVICE = "give an ensemble.toml or a saved best.json"
 
@@ -56,7 +57,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         "weights": document.get("weights"),
         "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
         "multipliers": document.get("multipliers"),
-        "resize": document.get("resize", "probabilities"),
+        **{key: document[key] for key in ("resize", "mean") if key in document},
     }
 
 
@@ -84,6 +85,7 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
                     raise StoreError(f"{store.path}: {what}; search again, or use check=False")
         plain = {key: document[key] for key in ("weights", "resize")}
         plain["multipliers"] = document.get("multipliers")
+        plain["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
         return {**plain, "groups": groups, "temperatures": temperatures}
     except (InputError, StoreError):
         raise

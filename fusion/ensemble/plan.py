@@ -52,6 +52,8 @@ def make_plan(
     outputs: Sequence[str],
     memory: int,
     workers: int,
+    *,
+    mean: str = "arithmetic",
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -63,6 +65,7 @@ def make_plan(
         outputs: as in `fusion.kernels.softmax_average`.
         memory: bytes of all workers together.
         workers: how many videos are under way at once.
+        mean: over groups; a geometric one makes all else from group means.
 
     Raises:
         InputError: one frame and one row do not fit; it says what would do.
@@ -74,7 +77,8 @@ def make_plan(
     means = groups * classes * 4 * sum({h * w for _, h, w in frame_shapes})
     planes = {"group_means": groups * classes, "probabilities": classes}
     # twice: beside a row is a temporary of its size
-    row = 2 * sum(planes.get(name, 1) for name in outputs) * width * 4
+    made = outputs if mean == "arithmetic" else {*outputs, "group_means", "probabilities"}
+    row = 2 * sum(planes.get(name, 1) for name in made) * width * 4
     least = frame + means + row
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""

@@ -16,6 +16,7 @@ from torch import Tensor
 from fusion import kernels
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
+from fusion.kernels.average.geometric import geometric
 from fusion.stores import LogitStore
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
@@ -32,6 +33,7 @@ class Fusion:
         temperatures: per store.
         multipliers: per class, None for none.
         resize: as `fusion.kernels.upsample_softmax_average` takes it.
+        mean: over groups, "arithmetic" or "geometric".
         device: where.
     """
 
@@ -40,6 +42,7 @@ class Fusion:
     temperatures: Mapping[LogitStore, float]
     multipliers: Sequence[float] | None
     resize: str
+    mean: str
     device: torch.device
 
     def bands(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
@@ -50,11 +53,15 @@ class Fusion:
         all_of_them = "group_means" in plan.outputs
         names = [name for name in self.groups if all_of_them or self.weights[name] > 0]
         weights = [self.weights[name] for name in names]
-        call = self._call(names, plan.outputs)
+        geometric_mean = self.mean == "geometric"
+        call = self._call(names, ("group_means",) if geometric_mean else plan.outputs)
         for frame, logits in self._read(video, frames, names, plan.frames):
             for rows in plan.bands:
                 call |= {"resize": self.resize, "rows": rows}
                 fused = kernels.upsample_softmax_average(logits, weights, plan.size, **call)
+                if geometric_mean:
+                    assert fused.group_means is not None
+                    fused = geometric(fused.group_means, weights, plan.outputs)
                 yield frame, rows, fused
 
     def native_means(self, video: str, frames: Sequence[str], plan: Plan) -> Means:

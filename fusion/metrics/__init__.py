@@ -5,6 +5,7 @@ without touching a pixel again. Importing this package loads NumPy only; `map_vi
 when it is called, `confusion` torch.
 """
 
+from fusion.metrics.calibration import Calibration
 from fusion.metrics.confusion import class_iou, confusion, miou
 from fusion.metrics.consistency import VARIANTS, VideoWindows, stable_windows, video_consistency
 from fusion.metrics.intervals import Gain, bias_corrected
@@ -18,6 +19,6 @@ from fusion.metrics.objectives import (
 from fusion.metrics.scores import Scores
 from fusion.parallel import map_videos
 
-__all__ = ["CONVENTIONS", "OBJECTIVES", "VARIANTS", "Gain", "Objective", "Scores", "VideoWindows"]
-__all__ += ["bias_corrected", "class_iou", "confusion", "map_videos", "miou", "miou_of_counts"]
-__all__ += ["objective", "stable_windows", "video_consistency"]
+__all__ = ["CONVENTIONS", "OBJECTIVES", "VARIANTS", "Calibration", "Gain", "Objective", "Scores"]
+__all__ += ["VideoWindows", "bias_corrected", "class_iou", "confusion", "map_videos", "miou"]
+__all__ += ["miou_of_counts", "objective", "stable_windows", "video_consistency"]

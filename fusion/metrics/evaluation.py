@@ -18,7 +18,9 @@ from fusion.metrics.confusion import confusion
 from fusion.metrics.objectives import Counts
 
 if TYPE_CHECKING:
+    from fusion.ensemble import Ensemble
     from fusion.folds import Units
+    from fusion.kernels.arithmetic import Fused
     from fusion.labels import Labels
 
 
@@ -87,6 +89,19 @@ def beside_truth(
         if frame != known:
             known, target = frame, source.target(truth, part.video, frame)
         yield target, made
+
+
+def fused_beside_truth(
+    ensemble: Ensemble, truth: Labels, part: Part, outputs: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray, Fused]]:
+    """Every band of every frame of a part: its first row, ground truth [rows, W], fused outputs."""
+
+    def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
+        for frame, rows, fused in ensemble.stream(part.video, frames, outputs):
+            yield frame, (rows, fused)
+
+    for target, ((first, end), fused) in beside_truth(ensemble, truth, part, fuse):
+        yield first, target[first:end], fused
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,12 @@ from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
 from fusion.search.selection import parse_reach
+from fusion.search.temperatures import fit_temperatures, warn_at_bounds
 
-__all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "search"]
+__all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "fit_temperatures"]
+__all__ += ["search"]
+
+FIT = "fit"
 
 
 def search(
@@ -34,6 +38,7 @@ def search(
     method: str = "grid",
     *,
     over: str | None = None,
+    temperatures: str | None = None,
     folds: int | None = None,
     units: str | Units = "videos",
     objective: str | Objective | None = None,
@@ -52,6 +57,9 @@ def search(
     Args:
         method: "auto", "grid", "optuna", "greedy" or "exact", each a class of METHODS.
         over: "groups" (default) or "models", every store by itself (default of greedy).
+        temperatures: "fit" first fits one to every model (`fit_temperatures`), which the found
+            ensemble then has; default: those that the ensemble has. They are fitted on all videos,
+            so `held_out` is a little kind to them.
         folds: everything is chosen again without each fold, which then judges it: `held_out`,
             `gain`, `recommended`. Default five where there are two units; 0 for none.
         units: what is held out together: "videos", "frames", "blocks:N", or a regular expression
@@ -79,6 +87,8 @@ def search(
     over = over or kind.over
     known = sorted(field.name for field in fields(kind))
     unknown = sorted(options.keys() - known)
+    if temperatures not in (None, FIT):
+        raise InputError(f"temperatures: got {temperatures!r}; give {FIT!r}, or None for the given")
     if unknown or over not in OVER:
         got = f"over {over!r}, options {unknown} unknown to {method!r}"
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
@@ -86,7 +96,11 @@ def search(
     wanted = fusion_objective(objective or convention, classes, ensemble.classes)
     run = Run(ensemble.with_multipliers(None), truth, convention=wanted, stride=stride, seed=seed)
     spans = units if isinstance(units, Units) else Units.parse(units)
-    reach = parse_reach(kind.multiplies if multipliers is None else multipliers)
+    usual = kind.multiplies and ensemble.mean == "arithmetic"
+    reach = parse_reach(usual if multipliers is None else multipliers)
     run = replace(run, folds=folds, units=spans, reach=reach, scheduler=scheduler)
     run = replace(run, cache=cache, title=progress)
+    if temperatures == FIT:
+        warn_at_bounds(run.fits)
+        run = run.fitted()
     return run.over(over).search(chosen)

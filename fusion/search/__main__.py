@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion import cli
+from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
 from fusion.errors import InputError
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
@@ -24,6 +25,7 @@ from fusion.search.registry import METHODS
 from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
 from fusion.search.selection import parse_reach
+from fusion.search.temperatures import fit_table
 
 EPILOG = """examples:
   python -m fusion.search --demo
@@ -58,8 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out = options.out or Path("results")
     # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
-    reach = read_reach(options, method)
-    run = replace(open_run(options), reach=reach).over(options.over or method.over)
+    run = open_run(options)
+    reach = read_reach(options, method, run.ensemble)
+    run = replace(run, reach=reach).over(options.over or method.over)
+    if options.contributions:
+        run.check_contributions()
     run.prepare(method)
     splits = [run]
     if options.test_labels:
@@ -68,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for split in splits:
         cli.remark(split.census().text())  # this condenses
     found = run.search(method)
-    report = Report(splits, found, run.contributions(found) if options.contributions else {})
+    lost = run.contributions(found) if options.contributions else {}
+    said = {split.name: split.calibration(found) for split in splits if options.calibration}
+    report = Report(splits, found, lost, said)
     report.write(out)
     if options.demo:
         demo_pictures(found.ensemble, out)
@@ -94,18 +101,20 @@ def open_run(options: argparse.Namespace) -> Run:
     how["name"] = "val" if options.labels else options.split
     how["cache"] = None if options.no_cache else options.out / "condensed"
     opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
+    said = {name: getattr(options, name) for name in ("resize", "mean")}
+    overrides = {name: value for name, value in said.items() if value}
     if options.ensemble:
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened).with_multipliers(None)
-        if options.resize:
-            ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, resize=options.resize)
-        return Run(ensemble, convention=read_objective(options, ensemble.classes), **how)
+        ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
+        how["convention"] = read_objective(options, ensemble.classes)
+        return prepared(Run(ensemble, **how), options)
     if not options.basic:
         raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
     families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
-    both = HierarchicalEnsemble(families, resize=options.resize or "probabilities", **opened)
+    both = HierarchicalEnsemble(families, **overrides, **opened)
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
     how["convention"] = read_objective(options, both.classes)
-    run = Run(both, **how).grouped(*sizes)
+    run = prepared(Run(both, **how), options).grouped(*sizes)
     if None in sizes:
         strong, auxiliary = (len(run.ensemble.groups.get(g, ())) for g in ("strong", "auxiliary"))
         cli.remark(f"groups formed: {strong} strong, {auxiliary} auxiliary")
@@ -132,12 +141,21 @@ def parse_number(text: str, where: str) -> float:
         raise InputError(f"{where}: got {text!r}; give a number") from None
 
 
-def read_reach(options: argparse.Namespace, method: Method) -> float | None:
+def read_reach(options: argparse.Namespace, method: Method, ensemble: Ensemble) -> float | None:
     """How far multipliers may go; None for none."""
     said = options.multipliers
     if said in (None, "on", "off"):
-        return parse_reach(method.multiplies if said is None else said == "on")
+        usual = method.multiplies and ensemble.mean == "arithmetic"
+        return parse_reach(usual if said is None else said == "on")
     return parse_reach(parse_number(said, "--multipliers"))
+
+
+def prepared(run: Run, options: argparse.Namespace) -> Run:
+    """The run, with temperatures fitted where that was asked for."""
+    if not options.temperatures:
+        return run
+    cli.remark(fit_table(run.ensemble, run.fits))
+    return run.fitted()
 
 
 def parse_size(text: str, name: str) -> int | None:
@@ -197,9 +215,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_search(parser.add_argument_group("search"))
     group = parser.add_argument_group("running")
     add = group.add_argument
-    add("--resize", choices=("probabilities", "logits"), help="overrides the ensemble's")
+    add("--resize", choices=RESIZE, help="overrides the ensemble's")
+    add("--mean", choices=MEANS, help="over groups; overrides the ensemble's (default arithmetic)")
     lacking = "what to do where stores lack videos or frames"
     add("--align", choices=("strict", "intersect"), default="strict", help=lacking)
+    fit = "fit: one per model, to the labels, before the search (default: the ensemble's)"
+    add("--temperatures", choices=("fit",), help=fit)
     cli.add_scheduler(group)
     cli.add_memory(group)
     cli.add_device(group)
@@ -232,6 +253,7 @@ def add_search(group: cli.Options) -> None:
     every = "score every S-th row and column only (default 1: all pixels)"
     add("--stride", type=int, default=1, metavar="S", help=every)
     add("--contributions", **FLAG, help="also say what each model adds (leave one out)")
+    cli.add_calibration(group)
     add("--seed", type=int, default=0)
     mean = "classes in the mean (default vspw)"
     add("--convention", choices=CONVENTIONS, default="vspw", help=mean)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fusion import files
 from fusion.contested import Pixels
-from fusion.metrics import CONVENTIONS, Scores
+from fusion.metrics import CONVENTIONS, Calibration, Scores
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
@@ -29,12 +29,14 @@ IDLE = 0.0005  # of mIoU: what a model must add to be worth its store
 class Report:
     """A search's result on the split it was made on, the first of `splits`, and on the others.
 
-    contributions: what each model adds, empty where it was not asked for.
+    contributions: what each model adds. calibration: of what was found, by split. Both are empty
+    where they were not asked for.
     """
 
     splits: Sequence[Run]
     found: SearchResult
     contributions: Mapping[str, float]
+    calibration: Mapping[str, Calibration]
 
     @cached_property
     def rungs(self) -> Rungs:
@@ -108,6 +110,7 @@ class Report:
             bound = f"no weighting of these groups is above {100 * known['upper_bound']:.4f}"
             lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
         lines += ["", *self.verdict]
+        lines += [f"{split} calibration: {c.text()}" for split, c in self.calibration.items()]
         if self.contributions:
             ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
             lost = [(name, f"{100 * value:+.3f}") for name, value in ranked]
@@ -136,6 +139,7 @@ class Report:
             "stride": self.splits[0].stride,
             "units": self.splits[0].units.text,
             "contributions": _plain(self.contributions),
+            "calibration": {split: c.to_json() for split, c in self.calibration.items()},
             "groups": {name: [store.model for store in stores] for name, stores in groups},
             "ladder": [{"name": name, **_miou(scores)} for name, scores in self.rungs.items()],
             "scores": {split: scores.to_json() for split, scores in self.scores.items()},

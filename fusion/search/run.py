@@ -18,10 +18,12 @@ from fusion.contested import Condensed, Maps, Pixels
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.contested.load import has_maps, load_maps
 from fusion.ensemble import Ensemble, single_groups
+from fusion.errors import InputError
 from fusion.folds import VIDEOS, Units
 from fusion.labels import Labels
 from fusion.labels.census import Census, outside_values
-from fusion.metrics import Objective, Scores
+from fusion.metrics import Calibration, Objective, Scores
+from fusion.metrics.calibration import calibrate
 from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
 from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
@@ -40,6 +42,7 @@ from fusion.search.formation import auto_groups, choose_formation, model_contrib
 from fusion.search.method import Data, Method, Problem, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
+from fusion.search.temperatures import Fit, fit_each
 from fusion.search.verdict import Verdict
 from fusion.stores import LogitStore
 
@@ -127,6 +130,20 @@ class Run:
         how = self._how("scoring single models")
         how |= {"stride": self.stride, "units": self.units, "convention": self.convention}
         return score_models(self.ensemble, self.truth, **how)
+
+    @cached_property
+    def fits(self) -> dict[str, Fit]:
+        """The temperature of every store that has logits, fitted on this split, by path."""
+        return fit_each(self.ensemble, self.truth, **self._how("fitting temperatures"))
+
+    def fitted(self) -> Run:
+        """The run with those temperatures; its folds hold out videos that they have seen."""
+        ensemble = self.ensemble
+        known = zip(ensemble.stores, ensemble.temperatures, strict=True)
+        temperatures = {str(store.path): t for store, t in known}
+        temperatures |= {path: fit.temperature for path, fit in self.fits.items()}
+        changed = ensemble.regrouped(ensemble.groups, ensemble.weights, temperatures=temperatures)
+        return replace(self, ensemble=changed, known=None)
 
     @property
     def problem(self) -> Problem:
@@ -249,15 +266,32 @@ class Run:
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
         # groups of one model are single models: the pixels at hand will do
-        if all(len(stores) == 1 for stores in self.ensemble.groups.values()):
+        if self._of_singles:
             groups = {name: [name] for name in found.groups}
             return model_contributions(self.problem, groups, found.weights)
         names = {store: name for name, (store,) in single_groups(self.ensemble.stores).items()}
         groups = {g: [names[store] for store in s] for g, s in self.ensemble.groups.items()}
         return model_contributions(self.over_models, groups, found.weights)
 
+    def check_contributions(self) -> None:
+        """InputError where groups are no weighted sums of single models."""
+        if self.ensemble.mean != "arithmetic" and not self._of_singles:
+            got = "mean='geometric' over groups of several models is no weighted sum of models"
+            do = "use mean='arithmetic' for contributions and for sizes that are searched"
+            raise InputError(f"search: {got}; {do}")
+
+    def calibration(self, found: SearchResult) -> Calibration:
+        """Of the ensemble with the weights found, over every labelled pixel whatever the stride."""
+        ensemble = self.ensemble.with_weights(found.weights)
+        return calibrate(ensemble, self.truth, **self._how(f"calibration of {self.name}"))
+
+    @property
+    def _of_singles(self) -> bool:
+        return all(len(stores) == 1 for stores in self.ensemble.groups.values())
+
     @cached_property
     def over_models(self) -> Problem:
+        self.check_contributions()
         singles = self._condense(self.ensemble.singles(), "condensing single models")
         return Problem(singles, self.convention, self.seed)
 

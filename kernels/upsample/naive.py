@@ -15,6 +15,7 @@ from fusion.kernels.average import naive
 from fusion.kernels.average.naive import added, reciprocal, to_float32
 from fusion.kernels.call import Pair, Upsampling
 
+Steps = tuple[Tensor, ...]  # lower neighbours, upper neighbours, fractions
 BAND = 32  # label rows at a time, so that memory stays bounded
 
 
@@ -23,14 +24,34 @@ def bilinear(maps: Tensor, size: Pair, rows: Pair | None = None) -> Tensor:
     rows = rows or (0, size[0])
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps[..., rows[0] : rows[1], :]
-    left, right, fx = (step.to(maps.device) for step in bilinear_steps(maps.shape[-1], size[1]))
     lines = bilinear_steps(maps.shape[-2], size[0])
-    upper, lower, fy = (step[rows[0] : rows[1]].to(maps.device) for step in lines)
+    some = tuple(step[rows[0] : rows[1]] for step in lines)
+    return interpolated(maps, some, bilinear_steps(maps.shape[-1], size[1]))
+
+
+def interpolated(maps: Tensor, lines: Steps, columns: Steps) -> Tensor:
+    """[..., h, w] float32 at rows and columns: what `bilinear_steps` gives, or some of it."""
+    left, right, fx = (step.to(maps.device) for step in columns)
+    upper, lower, fy = (step.to(maps.device) for step in lines)
     first, last = int(upper[0]), int(lower[-1])
     band = maps[..., first : last + 1, :]
     band = band[..., left] * (1.0 - fx) + band[..., right] * fx
     fy = fy[:, None]
     return band[..., upper - first, :] * (1.0 - fy) + band[..., lower - first, :] * fy
+
+
+def interpolated_at(maps: Tensor, classes: Tensor, lines: Steps, columns: Steps) -> Tensor:
+    """[..., C, h, w] to [..., n, m]: of what `interpolated` gives, one class a pixel [n, m]."""
+    height, width = maps.shape[-2:]
+    left, right, fx = (step.to(maps.device) for step in columns)
+    upper, lower, fy = (step.to(maps.device)[:, None] for step in lines)
+    flat = maps.flatten(-3)
+
+    def row(y: Tensor) -> Tensor:
+        first = (classes * height + y) * width
+        return flat[..., first + left] * (1.0 - fx) + flat[..., first + right] * fx
+
+    return row(upper) * (1.0 - fy) + row(lower) * fy
 
 
 def interpolable(logits: Tensor) -> Tensor:

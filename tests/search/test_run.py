@@ -108,3 +108,33 @@ def test_over_models_and_grouped_again_singles_are_scored_once(ensemble, truth, 
     assert formed.over("groups") is formed
     found = models.search(Greedy(steps=3))
     assert models.contributions(found).keys() == {n for n, w in found.weights.items() if w > 0}
+
+
+def test_a_geometric_mean_from_the_command_line(data, ensemble, truth, tmp_path, capsys):
+    said = arguments(data, tmp_path, "--mean", "geometric", "--method", "exact", "--no-cache")
+    assert cli.run(main, said) == 0
+    best = fusion.HierarchicalEnsemble.load(tmp_path / "out" / "best.json")
+    assert "calibration" not in capsys.readouterr().out
+    assert best.mean == "geometric"
+    document = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert document["result"]["miou"] == best.evaluate(truth).miou
+    capsys.readouterr()
+    assert cli.run(main, [*said, "--contributions"]) == 2  # groups of two are no sum of models
+    error = capsys.readouterr().err
+    assert error.startswith("error: search: --mean geometric over groups of several models is no")
+    geometric = ensemble.regrouped(ensemble.groups, mean="geometric")
+    models = Run(geometric, truth).over("models")
+    assert models.contributions(models.search(Greedy(steps=2)))
+
+
+def test_calibration_of_what_was_found_on_both_splits(data, tmp_path, capsys):
+    second = ["--test-labels", str(data / "labels" / "test"), "--test-stores", str(data / "test")]
+    assert cli.run(main, arguments(data, tmp_path, "--no-cache", "--calibration", *second)) == 0
+    printed = capsys.readouterr().out
+    document = json.loads((tmp_path / "out" / "search.json").read_text())
+    for split in ("val", "test"):
+        path = tmp_path / "out" / "best.json"
+        best = fusion.HierarchicalEnsemble.load(path, stores=data / split)
+        found = best.calibration(fusion.Labels.folder(data / "labels" / split))
+        assert document["calibration"][split] == found.to_json()
+        assert f"{split} calibration: {found.text()}" in printed

@@ -6,8 +6,8 @@ groups that trade weight, then random directions.
 
 A stretch's midpoint is kept only with the mIoU that float32 fusion gives it, and only if that beats
 every point evaluated before: the result is never below the grid (which is among the starts while it
-is small), a given start, or what the branch and bound meets. Not for temperatures and geometric
-means, which are not linear in the weights.
+is small), a given start, or what the branch and bound meets. Geometric means are searched as well:
+their scaled logarithms are linear in the weights.
 
 G groups. Weights in here have sum 1.
 """
