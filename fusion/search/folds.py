@@ -7,74 +7,19 @@ compared with is chosen, and scored, on the very same folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fusion.errors import InputError
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
+from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, Fold, HeldOut, UnitOf
 from fusion.search.method import Method, Problem
 from fusion.search.result import rank
-from fusion.search.selection import UnitOf, select, split_units
-from fusion.text import or_none
-
-# what is scored on every fold, the simplest first
-UNIFORM, SINGLE, GROUP = "uniform weights", "the best single model", "the best group alone"
-WEIGHTS, FOUND = "the weights without multipliers", "what was found"
+from fusion.search.selection import select, split_units
 
 Formed = Callable[[Sequence[str]], Problem]
-
-
-class Fold(NamedTuple):
-    """One fold: its videos, their score under what was found without them, and that.
-
-    miou: the score of the same on the other videos, which it was chosen on.
-    """
-
-    videos: tuple[str, ...]
-    score: float
-    miou: float
-    weights: Mapping[str, float]
-    multipliers: Mapping[str, float] | None
-
-    def to_json(self) -> dict[str, Any]:
-        numbers = {"score": or_none(self.score), "miou": or_none(self.miou)}
-        named = {"weights": dict(self.weights), "multipliers": self.multipliers}
-        return {"videos": list(self.videos), **numbers, **named}
-
-
-class HeldOut(float):
-    """The score of all held-out videos together; iterates over those of the folds.
-
-    folds: in turn. contenders: by name, the scores of all videos, each under what was chosen
-    without it; `FOUND` first.
-    """
-
-    folds: tuple[Fold, ...]
-    contenders: Mapping[str, Scores]
-
-    def __new__(cls, folds: Sequence[Fold], contenders: Mapping[str, Scores]) -> Self:
-        made = super().__new__(cls, contenders[FOUND].score)
-        made.folds, made.contenders = tuple(folds), dict(contenders)
-        return made
-
-    def __iter__(self) -> Iterator[float]:
-        return iter(fold.score for fold in self.folds)
-
-    def __len__(self) -> int:
-        return len(self.folds)
-
-    def __getitem__(self, number: int) -> float:
-        return self.folds[number].score
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folds, self.contenders)
-
-    @property
-    def scores(self) -> Scores:
-        """Of what was found."""
-        return self.contenders[FOUND]
 
 
 def hold_out(
@@ -106,7 +51,7 @@ def hold_out(
     units = {video: video for video in videos} if units is None else units
     check_folds(videos, units, folds)
     matrices: dict[str, dict[str, Counts]] = {}
-    made = []
+    made, several = [], False  # groups, in some fold
     for held in progress(
         split := split_units(videos, units, folds, problem.seed), "folds", len(split)
     ):
@@ -120,10 +65,13 @@ def hold_out(
             plain = best_without(found)
             scored[WEIGHTS] = whole.scores(plain, None, held)
         scored |= simpler(whole, chosen, held, singles)
+        several = several or len(whole.groups) > 1
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
         what = (found.miou, found.weights, found.multipliers)
         made.append(Fold(held, scored[FOUND].score, *what))
+    if not several:
+        del matrices[GROUP]
     # folds come shuffled; what follows must not depend on that
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
@@ -154,10 +102,9 @@ def simpler(
     """Scores on the held-out videos of what needs no search, chosen on the others."""
     groups = len(whole.groups)
     made = {UNIFORM: whole.scores([1.0] * groups, None, held)}
-    if groups > 1:
-        alone = [[float(g == h) for h in range(groups)] for g in range(groups)]
-        best = max(chosen.trials(alone), key=lambda trial: rank(trial.miou))
-        made[GROUP] = whole.scores(best.weights, None, held)
+    alone = [[float(g == h) for h in range(groups)] for g in range(groups)]
+    best = max(chosen.trials(alone), key=lambda trial: rank(trial.miou))
+    made[GROUP] = whole.scores(best.weights, None, held)
     if singles:
         rest = chosen.condensed.videos
         known = {name: rank(only(each, rest).score) for name, each in singles.items()}

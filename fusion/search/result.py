@@ -12,7 +12,7 @@ from fusion.metrics.intervals import Gain, Interval
 from fusion.text import listed, or_none, percent
 
 if TYPE_CHECKING:
-    from fusion.search.folds import HeldOut
+    from fusion.search.held import HeldOut
     from fusion.search.verdict import Verdict
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3

@@ -28,17 +28,9 @@ from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
 from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
-from fusion.search.folds import (
-    FOUND,
-    SINGLE,
-    UNIFORM,
-    WEIGHTS,
-    best_without,
-    check_folds,
-    hold_out,
-    only,
-)
+from fusion.search.folds import best_without, check_folds, hold_out, only
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
+from fusion.search.held import FOUND, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Data, Method, Problem, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
@@ -205,7 +197,7 @@ class Run:
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-        found = select(problem, method, self.unit_of if folds else {}, self._workspace)
+        found = select(problem, method, self.unit_of, self._workspace)
         multipliers = None if found.multipliers is None else list(found.multipliers.values())
         scores = problem.scores(found.vector, multipliers)
         ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
@@ -225,23 +217,29 @@ class Run:
 
     def prepare(self, method: Method) -> int:
         """How many folds there will be. Refuses whatever it can before anything is worked out."""
+        if self.reach is not None and self.ensemble.mean != "arithmetic":
+            raise InputError("multipliers: mean='geometric' takes none; use mean='arithmetic'")
         number, folds = len(set(self.unit_of.values())), self.folds
         if folds is None:
             folds = FOLDS if number > 1 else 0
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
-        if folds > number:
-            self.say(f"{folds} folds asked for, {number} units there: {number} folds")
         if self.folder is not None:
             files.check_folder(self.folder)
             method.check(
                 Data(self.digest, objective(self.convention).name, self.seed), self._workspace
             )
+        return min(folds, number)
+
+    def announce(self, method: Method) -> None:
+        """Says what a search by the method will work out; refuses what `prepare` does."""
+        folds, asked = self.prepare(method), FOLDS if self.folds is None else self.folds
+        if 0 < folds < asked:
+            self.say(f"{asked} folds asked for, {folds} units there: {folds} folds")
         effort = method.effort(list(self.ensemble.groups))
         if effort is not None:
             again = f", and again in each of {folds} folds" if folds else ""
             self.say(f"{method.name}: {effort} weightings{again}")
-        return folds
 
     @property
     def _workspace(self) -> Workspace:
@@ -296,8 +294,10 @@ class Run:
         return Problem(singles, self.convention, self.seed)
 
     def over(self, what: str) -> Run:
-        """The run that gives weights to "groups", or to single "models"."""
-        return self if what == "groups" else replace(self, ensemble=self.ensemble.singles())
+        """The run that gives weights to "groups", or to single "models", which nothing forms."""
+        if what == "groups":
+            return self
+        return replace(self, ensemble=self.ensemble.singles(), formation=None)
 
     def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
         """The paper's groups, formed from the groups "basic" and "other"; None searches a size.

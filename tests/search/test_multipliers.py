@@ -188,6 +188,7 @@ def test_weights_move_under_multipliers_and_are_better_than_still_ones():
     still = multiplied(Problem(weighed.wide, reach=4.0), start.weights)
     assert moved.weights != start.weights
     assert moved.miou > still.miou >= start.miou
+    assert multiplied(weighed, start.weights).weights == moved.weights
     assert moved.miou == weighed.wide.miou([moved.weights], "vspw", moved.multipliers)[0]
 
 
