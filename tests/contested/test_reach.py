@@ -15,6 +15,7 @@ from fusion.errors import InputError
 from fusion.folds import Units
 from fusion.kernels.contested import layout
 from fusion.labels import Labels
+from fusion.metrics.objectives import objective
 from tests.contested.cases import (
     brute_force,
     condensed_of,
@@ -235,3 +236,19 @@ def test_samples_of_sets_on_disk_are_those_of_sets_in_memory(opened, tmp_path):
         fused.confusion([1.0], [1, 2, 0.5, 1]), streamed.confusion([1.0, 2.0], [1, 2, 0.5, 1])
     )
     assert replace(streamed, memory=1).thinned(300).contested == sample.contested
+
+
+@pytest.mark.parametrize("room", [1, 1 << 26])
+@pytest.mark.parametrize("wanted", ["vspw", "case-dice-nnunet"])
+def test_each_vector_has_its_own_multipliers(wanted, room, monkeypatch):
+    pixels = condensed_of(probabilities(3, 5, 900, agree=1.0), some_targets(5, 900), 2, REACH)
+    monkeypatch.setattr("fusion.contested.pixels.COUNTS", room)  # a vector at a time, or all
+    weights, factors = some_weights(3, 3), some_multipliers(5, REACH, 4)
+    assert len(weights) == len(factors) == 8
+    matrices, scores = pixels.confusions(weights, factors), pixels.miou(weights, wanted, factors)
+    for vector, row, matrix, score in zip(weights, factors, matrices, scores, strict=True):
+        alone = pixels.confusion(vector, row)
+        assert np.array_equal(alone.sum(axis=0), matrix)
+        assert score == pytest.approx(objective(wanted).of(alone), abs=1e-14)
+    with pytest.raises(InputError, match="got 7 rows; give one, or one for each of 8"):
+        pixels.confusions(weights, factors[:7])
