@@ -138,7 +138,7 @@ def test_off_saves_none_and_what_does_not_hold_out_is_said(data, drives, tmp_pat
     best = fusion.HierarchicalEnsemble.load(tmp_path / "out" / "best.json")
     assert best.multipliers is None
     shutil.rmtree(tmp_path / "out")
-    assert run(data, tmp_path, *GRID, "--multipliers") == 0  # these models underrate no class
+    assert run(data, tmp_path, *QUICK) == 0  # these models underrate no class
     said = "multipliers of classes: none, held-out videos do not gain from them\n"
     assert said in capsys.readouterr().out
     assert result(tmp_path)["multipliers"] is None
