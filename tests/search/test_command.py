@@ -105,7 +105,7 @@ QUICK = ["--gap", "0.5", "--certify", "inf"]
 def test_multipliers_are_found_printed_and_saved(drives, tmp_path, capsys, said):
     ensemble, truth = drives
     method = "exact" if said else "auto"
-    whole = drive_arguments(drives, tmp_path, "--method", method, *QUICK, *said)
+    whole = drive_arguments(drives, tmp_path, "--method", method, "--calibration", *QUICK, *said)
     assert cli.run(main, whole) == 0
     printed = capsys.readouterr().out
     reach = 2.5 if "2.5" in said else 4.0
@@ -128,6 +128,7 @@ def test_multipliers_are_found_printed_and_saved(drives, tmp_path, capsys, said)
     assert recommended.evaluate(truth).miou == found.recommended.evaluate(truth).miou
     document = json.loads((tmp_path / "out" / "search.json").read_text())
     assert document["scores"]["val"]["miou"] == found.miou
+    assert document["calibration"]["val"] == best.calibration(truth).to_json()
     assert len((tmp_path / "out" / "trials.csv").read_text().split("\n")) > 10
 
 
