@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,12 @@ def crossings(means: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarr
 
 
 def both_ways(
-    models: int = 5, classes: int = 4, count: int = 3, frames: int = 2, seed: int = 0
+    models: int = 5,
+    classes: int = 4,
+    count: int = 3,
+    frames: int = 2,
+    seed: int = 0,
+    reach: float = 1.0,
 ) -> tuple[Maps, Condensed]:
     """The same videos as maps at store resolution, and condensed at label resolution."""
     rng, size = np.random.default_rng(seed), (24, 40)
@@ -121,6 +127,8 @@ def both_ways(
         held.append(VideoMaps.held(Frames(maps, targets, size)))
         whole = bilinear(torch.from_numpy(maps), size).numpy()
         for each, target in zip(whole, targets, strict=True):
-            builder.append(f"v{video}", condense(each, target, classes, ignore=255))
+            block = condense(each, target, classes, ignore=255, reach=reach)
+            builder.append(f"v{video}", block)
     videos = tuple(f"v{video}" for video in range(count))
-    return Maps(*map(tuple, names), videos, tuple(held)), builder.finish()
+    condensed = replace(builder.finish(), reach=reach)
+    return Maps(*map(tuple, names), videos, tuple(held)), condensed
