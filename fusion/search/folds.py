@@ -85,6 +85,7 @@ def hold_out(
     units: UnitOf | None = None,
     formed: Formed | None = None,
     singles: Mapping[str, Scores] | None = None,
+    alone: str = GROUP,
     progress: Progress = silent,
 ) -> HeldOut:
     """Scores of every video under what is chosen without its unit.
@@ -97,6 +98,7 @@ def hold_out(
         formed: the problem (over all videos) whose groups are formed on these videos alone;
             default the same whatever the videos.
         singles: of every model alone, for `SINGLE`.
+        alone: what one group by itself is called, `SINGLE` where groups are single models.
         progress: a step a fold.
 
     Raises:
@@ -119,7 +121,7 @@ def hold_out(
         if problem.reach is not None:
             plain = best_without(found)
             scored[WEIGHTS] = whole.scores(plain, None, held)
-        scored |= simpler(whole, chosen, held, singles)
+        scored |= simpler(whole, chosen, held, singles, alone)
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
         what = (found.miou, found.weights, found.multipliers)
@@ -149,15 +151,19 @@ def best_without(found: Any) -> tuple[float, ...]:
 
 
 def simpler(
-    whole: Problem, chosen: Problem, held: Sequence[str], singles: Mapping[str, Scores] | None
+    whole: Problem,
+    chosen: Problem,
+    held: Sequence[str],
+    singles: Mapping[str, Scores] | None,
+    alone: str,
 ) -> dict[str, Scores]:
     """Scores on the held-out videos of what needs no search, chosen on the others."""
     groups = len(whole.groups)
     made = {UNIFORM: whole.scores([1.0] * groups, None, held)}
     if groups > 1:
-        alone = [[float(g == h) for h in range(groups)] for g in range(groups)]
-        best = max(chosen.trials(alone), key=lambda trial: rank(trial.miou))
-        made[GROUP] = whole.scores(best.weights, None, held)
+        each = [[float(g == h) for h in range(groups)] for g in range(groups)]
+        best = max(chosen.trials(each), key=lambda trial: rank(trial.miou))
+        made[alone] = whole.scores(best.weights, None, held)
     if singles:
         rest = chosen.condensed.videos
         known = {name: rank(only(each, rest).score) for name, each in singles.items()}

@@ -5,6 +5,7 @@ What costs time is worked out when it is first asked for, and once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -45,6 +46,7 @@ from fusion.search.selection import select
 from fusion.search.temperatures import Fit, fit_each
 from fusion.search.verdict import Verdict
 from fusion.stores import LogitStore
+from fusion.text import say_seconds
 
 FOLDS = 5
 
@@ -199,8 +201,8 @@ class Run:
 
         `ensemble` is what was found, `recommended` what the folds do not rule out.
         """
-        folds = self.prepare(method)
-        problem = self.problem
+        folds, problem = self.prepare(method), self.problem
+        self.announce(method, folds)
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
@@ -213,7 +215,9 @@ class Run:
         more |= {"miou": scores.score, "units": self.unit_of}
         if folds:
             how: dict[str, Any] = {"units": self.unit_of, "progress": self.progress}
-            if max(map(len, self.ensemble.groups.values())) > 1:
+            if self._of_singles:
+                how["alone"] = SINGLE
+            else:
                 how["singles"] = self.singles
             if self.formation is not None:
                 how["formed"] = lambda rest: self.formed_on(rest).problem
@@ -230,18 +234,25 @@ class Run:
             folds = FOLDS if number > 1 else 0
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
-        if folds > number:
-            self.say(f"{folds} folds asked for, {number} units there: {number} folds")
         if self.folder is not None:
             files.check_folder(self.folder)
             method.check(
                 Data(self.digest, objective(self.convention).name, self.seed), self._workspace
             )
-        effort = method.effort(list(self.ensemble.groups))
-        if effort is not None:
-            again = f", and again in each of {folds} folds" if folds else ""
-            self.say(f"{method.name}: {effort} weightings{again}")
         return folds
+
+    def announce(self, method: Method, folds: int) -> None:
+        """Says how much work a search will be: nobody should wait without knowing for what."""
+        number = len(set(self.unit_of.values()))
+        if folds > number:
+            self.say(f"{folds} folds asked for, {number} units there: {number} folds")
+        effort, began = method.effort(self.problem.groups), time.monotonic()
+        if effort is None or self.progress is silent:
+            return
+        self.problem.trials(np.eye(len(self.problem.groups)))
+        each = (time.monotonic() - began) / len(self.problem.groups)
+        again = f", and as many in each of {min(folds, number)} folds" if folds else ""
+        self.say(f"{method.name}: {effort} weightings, up to {say_seconds(effort * each)}{again}")
 
     @property
     def _workspace(self) -> Workspace:
@@ -256,7 +267,7 @@ class Run:
             return plain.with_weights(dict.fromkeys(groups, 1.0))
         if name == WEIGHTS:
             return plain.with_weights(dict(zip(groups, best_without(found), strict=True)))
-        if name == SINGLE:
+        if name == SINGLE and not self._of_singles:
             best = next(iter(self.singles))
             return plain.regrouped({best: single_groups(plain.stores)[best]})
         alone = self.problem.trials(np.eye(len(groups)))
