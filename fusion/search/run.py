@@ -61,7 +61,8 @@ class Run:
 
     @cached_property
     def condensed(self) -> Pixels:
-        return self._condense(self.ensemble, f"condensing {self.name}")
+        """What is searched: condensed pixels, or the maps of many groups."""
+        return self._condense(self.ensemble, f"reading {self.name}")
 
     @cached_property
     def digest(self) -> str:
@@ -128,7 +129,7 @@ class Run:
 
     @property
     def _over_models(self) -> Problem:
-        singles = self._condense(self.ensemble.singles(), "condensing single models")
+        singles = self._condense(self.ensemble.singles(), "reading single models")
         return Problem(singles, self.convention, self.seed)
 
     def over(self, what: str) -> Run:
