@@ -72,7 +72,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "contested_filter": (None, (F4, U2, *6 * (N,), *3 * (F,), I8, U2, U2, U2, F4, N, I8)),
     "contested_count": (None, (I8, N, F4, *5 * (N,), I8)),
     "contested_flips": (N, (I8, N, F8, F8, N, N, D, D, N, FLIPS, I8, F8)),
-    "contested_order": (None, (FLIPS, N, FLIPS, I8)),
+    "contested_order": (INT, (FLIPS, N, FLIPS)),
     "contested_scan": (None, (FLIPS, N, I8, I8, N, U1, *3 * (D,), F8, F8)),
     "contested_bound": (N, (I8, N, I8, N, F8, N, D, *4 * (I8,), F8)),
 }

@@ -10,8 +10,6 @@ from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
 from fusion.kernels.sweep import FLIP, Bytes, Ends, Flips, Ints, Pair, Undecided, joined, slack
 
-DIGITS, VALUES = 6, 1 << 11  # of a place's bits: order.c
-
 
 def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room: int) -> Flips:
     """As `fusion.kernels.sweep.flips`."""
@@ -33,10 +31,10 @@ def flips(parts: Parts, ends: Ends, classes: int, low: float, high: float, room:
 
 def ordered(flips: NDArray) -> NDArray:
     """As `fusion.kernels.sweep.naive.ordered`."""
-    library, made = build.library(), flips.copy()
+    library, made = build.library(), np.empty_like(flips)
     assert library is not None
-    scratch, counts = np.empty_like(made), np.empty(DIGITS * VALUES, np.int64)
-    library.contested_order(made, len(made), scratch, counts)
+    if not library.contested_order(np.ascontiguousarray(flips), len(flips), made):
+        raise MemoryError(f"sweep: no room for {len(flips)} flips in order")
     return made
 
 

@@ -80,6 +80,7 @@ def best_on_segment(
             return max(halves, key=lambda stretch: stretch.miou)
     counted = objective(problem.convention).init(condensed.rows)
     data = sweep.joined(found, classes), condensed.rows, condensed.base, counted
+    found.clear()  # of many models they are large
     miou, left, right = sweep.scan(*data, low, high, narrowest)
     return Stretch(*ends, left, right, miou)
 
