@@ -29,17 +29,9 @@ from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
 from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
-from fusion.search.folds import (
-    FOUND,
-    SINGLE,
-    UNIFORM,
-    WEIGHTS,
-    best_without,
-    check_folds,
-    hold_out,
-    only,
-)
+from fusion.search.folds import best_without, check_folds, hold_out, only
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
+from fusion.search.heldout import FOUND, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Data, Method, Problem, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
@@ -117,7 +109,8 @@ class Run:
 
     @cached_property
     def condensed(self) -> Pixels:
-        return self._condense(self.ensemble, f"condensing {self.name}")
+        """What is searched: condensed pixels, or the maps of many groups."""
+        return self._condense(self.ensemble, f"reading {self.name}")
 
     @cached_property
     def digest(self) -> str:
@@ -303,7 +296,7 @@ class Run:
     @cached_property
     def over_models(self) -> Problem:
         self.check_contributions()
-        singles = self._condense(self.ensemble.singles(), "condensing single models")
+        singles = self._condense(self.ensemble.singles(), "reading single models")
         return Problem(singles, self.convention, self.seed)
 
     def over(self, what: str) -> Run:

@@ -22,13 +22,12 @@ from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
 from fusion.search.exact.multipliers import REACH, SAMPLE, Classes, multiplied
+from fusion.search.heldout import UnitOf
 from fusion.search.method import ALONE, Method, Problem, Workspace
 from fusion.search.result import SearchResult, Trial
 
 POWERS = (0.0, 0.5, 0.75, 1.0)  # of the multipliers: 0 uses none, 1 all of what was found
 INNER = 3  # folds
-
-UnitOf = Mapping[str, str]  # part -> its unit
 
 
 def select(

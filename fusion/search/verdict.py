@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from fusion.metrics.intervals import Gain
-from fusion.search.folds import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut
-from fusion.search.selection import UnitOf
+from fusion.search.heldout import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut, UnitOf
 from fusion.text import listed, or_none, percent
 
 SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS, FOUND)
