@@ -301,7 +301,11 @@ class Run:
 
     def over(self, what: str) -> Run:
         """The run that gives weights to "groups", or to single "models"."""
-        return self if what == "groups" else replace(self, ensemble=self.ensemble.singles())
+        if what == "groups":
+            return self
+        # every model that the groups were formed of, not only those that they kept
+        whole = self.ensemble if self.formation is None else self.formation.run.ensemble
+        return replace(self, ensemble=whole.singles(), formation=None)
 
     def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
         """The paper's groups, formed from the groups "basic" and "other"; None searches a size.
