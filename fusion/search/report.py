@@ -64,7 +64,19 @@ class Report:
         if math.isnan(low):
             said = "one unit: no interval and no held-out score; label more videos"
         known = [] if self.found.verdict is None else self.found.verdict.lines()
-        return [said, *self._warnings(), *known]
+        return [said, *self._corrected(), *self._warnings(), *known]
+
+    def _corrected(self) -> list[str]:
+        """Of the best of many weightings, what is left once the picking is discounted."""
+        known = self.found.notes.get("bias_corrected")
+        if not known or known["score"] is None:
+            return []
+        low, high = (percent(end) for end in known["interval"])
+        best = max(rank(t.miou) for t in self.found.history if t.multipliers is None)
+        picked = f"best of the weightings tried: {percent(best)}"
+        return [
+            f"{picked}; on videos that did not pick it {percent(known['score'])} ({low} to {high})"
+        ]
 
     def _warnings(self) -> list[str]:
         """Where a row that is simpler than what was found is above it on some split."""

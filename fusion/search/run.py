@@ -26,6 +26,7 @@ from fusion.labels.census import Census, outside_values
 from fusion.metrics import Calibration, Objective, Scores
 from fusion.metrics.calibration import calibrate
 from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
+from fusion.metrics.intervals import bias_corrected
 from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
@@ -38,9 +39,10 @@ from fusion.search.selection import select
 from fusion.search.temperatures import Fit, fit_each
 from fusion.search.verdict import Verdict
 from fusion.stores import LogitStore
-from fusion.text import say_seconds
+from fusion.text import or_none, percent, say_seconds
 
 FOLDS = 5
+MOST_TRIALS = 512  # of a history, in the bootstrap
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,13 @@ class Run:
         more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
         more |= {"miou": scores.score, "units": self.unit_of}
         if folds:
+            if self.folder is not None:
+                # folds take as long again several times over: what is known by now is kept
+                ensemble.save(self.folder / "best.json")
+                said = f"{self.name} {percent(scores.score)}, kept in {self.folder / 'best.json'}"
+                self.say(f"found {said}; next everything is chosen again without each fold")
+            if isinstance(self.condensed, Condensed):
+                more["notes"] = {**found.notes, "bias_corrected": self._bias_corrected(found)}
             how: dict[str, Any] = {"units": self.unit_of, "progress": self.progress}
             if self._of_singles:
                 how["alone"] = SINGLE
@@ -246,6 +255,18 @@ class Run:
         each = (time.monotonic() - began) / len(self.problem.groups)
         again = f", and as many in each of {min(folds, number)} folds" if folds else ""
         self.say(f"{method.name}: {effort} weightings, up to {say_seconds(effort * each)}{again}")
+
+    def _bias_corrected(self, found: SearchResult) -> dict[str, Any] | None:
+        """What the best of so many weightings is worth, corrected for having picked it."""
+        plain = [trial.weights for trial in found.history if trial.multipliers is None]
+        if len(plain) < 2:
+            return None
+        some = plain[:: -(-len(plain) // MOST_TRIALS)]
+        pixels, units = self.condensed, list(dict.fromkeys(self.unit_of.values()))
+        index = [units.index(self.unit_of[video]) for video in pixels.videos]
+        given = pixels.statistics(some), pixels.rows_per_video, self.convention
+        score, ends = bias_corrected(*given, seed=self.seed, units=index)
+        return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
 
     @property
     def _workspace(self) -> Workspace:
