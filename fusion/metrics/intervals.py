@@ -234,7 +234,9 @@ def _error(without: Floats) -> float:
     units = len(without)
     if units < 2:
         return math.nan
-    return math.sqrt((units - 1) / units * float(((without - without.mean()) ** 2).sum()))
+    # from the first one, so that equal values have no error at all, whatever their mean rounds to
+    apart = without - without[0]
+    return math.sqrt((units - 1) / units * float(((apart - apart.mean()) ** 2).sum()))
 
 
 def _left_out(sets: Sequence[ArrayLike], wanted: str | Objective, units: UnitIndex) -> Floats:

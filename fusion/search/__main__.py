@@ -144,14 +144,15 @@ def open_run(options: argparse.Namespace) -> Run:
 
 def read_objective(options: argparse.Namespace, classes: Sequence[str]) -> Objective:
     """What is maximised, over which classes."""
-    pairs = [name.rpartition("=") for name in options.classes or []]
     # a class's name may hold "=" itself; what follows the last one is a weight if it is a number
-    chosen = {}
-    for said, (name, _, weight) in zip(options.classes or [], pairs, strict=True):
-        if name and said not in classes:
-            chosen[name] = parse_number(weight, f"--classes {said}")
-        else:
-            chosen[said] = 1.0
+    chosen: dict[str, float] = {}
+    for said in options.classes or []:
+        name, _, weight = said.rpartition("=")
+        weighted = bool(name) and said not in classes
+        number = parse_number(weight, f"--classes {said}") if weighted else 1.0
+        if (name := name if weighted else said) in chosen:
+            raise InputError(f"--classes: {name!r} is there twice; give each class once")
+        chosen[name] = number
     return objective(options.objective or options.convention, chosen or None, classes)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fusion.errors import InputError
 from fusion.metrics import Scores
-from fusion.search.heldout import GROUP, SINGLE, UNIFORM, WEIGHTS
+from fusion.search.held import GROUP, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Method
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run

@@ -14,16 +14,7 @@ from fusion.errors import InputError
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
-from fusion.search.heldout import (
-    FOUND,
-    GROUP,
-    SINGLE,
-    UNIFORM,
-    WEIGHTS,
-    Fold,
-    HeldOut,
-    UnitOf,
-)
+from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, Fold, HeldOut, UnitOf
 from fusion.search.method import Method, Problem
 from fusion.search.result import rank
 from fusion.search.selection import select, split_units
@@ -62,7 +53,7 @@ def hold_out(
     units = {video: video for video in videos} if units is None else units
     check_folds(videos, units, folds)
     matrices: dict[str, dict[str, Counts]] = {}
-    made = []
+    made, several = [], False  # groups, in some fold
     for held in progress(
         split := split_units(videos, units, folds, problem.seed), "folds", len(split)
     ):
@@ -76,10 +67,13 @@ def hold_out(
             plain = best_without(found)
             scored[WEIGHTS] = whole.scores(plain, None, held)
         scored |= simpler(whole, chosen, held, singles, alone)
+        several = several or len(whole.groups) > 1
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
         what = (found.miou, found.weights, found.multipliers)
         made.append(Fold(held, scored[FOUND].score, *what))
+    if not several:
+        del matrices[alone]
     # folds come shuffled; what follows must not depend on that
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
@@ -114,10 +108,9 @@ def simpler(
     """Scores on the held-out videos of what needs no search, chosen on the others."""
     groups = len(whole.groups)
     made = {UNIFORM: whole.scores([1.0] * groups, None, held)}
-    if groups > 1:
-        each = [[float(g == h) for h in range(groups)] for g in range(groups)]
-        best = max(chosen.trials(each), key=lambda trial: rank(trial.miou))
-        made[alone] = whole.scores(best.weights, None, held)
+    each = [[float(g == h) for h in range(groups)] for g in range(groups)]
+    best = max(chosen.trials(each), key=lambda trial: rank(trial.miou))
+    made[alone] = whole.scores(best.weights, None, held)
     if singles:
         rest = chosen.condensed.videos
         known = {name: rank(only(each, rest).score) for name, each in singles.items()}

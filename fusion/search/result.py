@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fusion.metrics import Scores
 from fusion.metrics.intervals import Gain, Interval
-from fusion.search.heldout import HeldOut
+from fusion.search.held import HeldOut
 from fusion.search.verdict import Verdict
 from fusion.text import listed, or_none, percent
 

@@ -32,7 +32,7 @@ from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.folds import best_without, check_folds, hold_out, only
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
-from fusion.search.heldout import FOUND, SINGLE, UNIFORM, WEIGHTS
+from fusion.search.held import FOUND, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Data, Method, Problem, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
@@ -197,12 +197,12 @@ class Run:
         `ensemble` is what was found, `recommended` what the folds do not rule out.
         """
         folds, problem = self.prepare(method), self.problem
-        self.announce(method, folds)
+        self.announce(method)
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-        found = select(problem, method, self.unit_of if folds else {}, self._workspace)
+        found = select(problem, method, self.unit_of, self._workspace)
         multipliers = None if found.multipliers is None else list(found.multipliers.values())
         scores = problem.scores(found.vector, multipliers)
         ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
@@ -231,6 +231,8 @@ class Run:
 
     def prepare(self, method: Method) -> int:
         """How many folds there will be. Refuses whatever it can before anything is worked out."""
+        if self.reach is not None and self.ensemble.mean != "arithmetic":
+            raise InputError("multipliers: mean='geometric' takes none; use mean='arithmetic'")
         number, folds = len(set(self.unit_of.values())), self.folds
         if folds is None:
             folds = FOLDS if number > 1 else 0
@@ -241,20 +243,26 @@ class Run:
             method.check(
                 Data(self.digest, objective(self.convention).name, self.seed), self._workspace
             )
-        return folds
+        return min(folds, number)
 
-    def announce(self, method: Method, folds: int) -> None:
-        """Says how much work a search will be: nobody should wait without knowing for what."""
-        number = len(set(self.unit_of.values()))
-        if folds > number:
-            self.say(f"{folds} folds asked for, {number} units there: {number} folds")
-        effort, began = method.effort(self.problem.groups), time.monotonic()
-        if effort is None or self.progress is silent:
+    def announce(self, method: Method) -> None:
+        """Says how much work a search will be; refuses what `prepare` does."""
+        folds, asked = self.prepare(method), FOLDS if self.folds is None else self.folds
+        if 0 < folds < asked:
+            self.say(f"{asked} folds asked for, {folds} units there: {folds} folds")
+        effort = method.effort(list(self.ensemble.groups))
+        if effort is None:
             return
-        self.problem.trials(np.eye(len(self.problem.groups)))
-        each = (time.monotonic() - began) / len(self.problem.groups)
-        again = f", and as many in each of {min(folds, number)} folds" if folds else ""
-        self.say(f"{method.name}: {effort} weightings, up to {say_seconds(effort * each)}{again}")
+        again = f", and again in each of {folds} folds" if folds else ""
+        self.say(f"{method.name}: {effort} weightings{self._duration(effort)}{again}")
+
+    def _duration(self, weightings: int) -> str:
+        """How long so many take at most, where somebody watches."""
+        if self.progress is silent:
+            return ""
+        began, groups = time.monotonic(), len(self.problem.groups)
+        self.problem.trials(np.eye(groups))
+        return f", {say_seconds(weightings * (time.monotonic() - began) / groups)} at most"
 
     def _bias_corrected(self, found: SearchResult) -> dict[str, Any] | None:
         """What the best of so many weightings is worth, corrected for having picked it."""

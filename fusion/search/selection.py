@@ -22,7 +22,7 @@ from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
 from fusion.search.exact.multipliers import REACH, SAMPLE, Classes, multiplied
-from fusion.search.heldout import UnitOf
+from fusion.search.held import UnitOf
 from fusion.search.method import ALONE, Method, Problem, Workspace
 from fusion.search.result import SearchResult, Trial
 

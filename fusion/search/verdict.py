@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fusion.metrics.intervals import Gain
-from fusion.search.heldout import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut, UnitOf
+from fusion.metrics.intervals import Gain, standard_error
+from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut, UnitOf
 from fusion.text import listed, or_none, percent
 
 SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS, FOUND)
@@ -84,9 +84,7 @@ class Verdict:
         if once := self._classes_in_one_fold():
             cannot = "nothing was chosen for them and scored elsewhere"
             said.append(f"classes that occur in one fold only: {listed(once)}; {cannot}")
-        if number > 1 and all(
-            low == high for low, high in (g.interval for g in self.gains.values())
-        ):
+        if number > 1 and self._all_alike():
             said.append("all units score alike: no interval can say how others would differ")
         return said
 
@@ -103,6 +101,16 @@ class Verdict:
         contenders = {name: or_none(s.score) for name, s in self.held.contenders.items()}
         said = {"sentence": self.sentence, "remarks": self.remarks}
         return {"held_out": contenders, "gains": gains, "recommended": self.recommended, **said}
+
+    def _all_alike(self) -> bool:
+        """Whether without any one unit scores and gains are what they are without another."""
+        scores, places = (
+            self.held.scores,
+            {u: n for n, u in enumerate(dict.fromkeys(self.units.values()))},
+        )
+        index = [places[self.units[video]] for video in scores.confusions]
+        error = standard_error([*scores.confusions.values()], scores.objective, units=index)
+        return error == 0 and all(gain.error == 0 for gain in self.gains.values())
 
     def _classes_in_one_fold(self) -> list[str]:
         scores = self.held.scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_finds_the_optimum_of_two_groups(seed):
 
 def test_same_seed_same_result_and_the_optimum_of_three_groups_is_certified():
     condensed = small(seed=5)
-    weighed, method = Problem(condensed, seed=3), Exact(gap=0.004)
+    weighed, method = Problem(condensed, seed=3), Exact(gap=0.004, certify=math.inf)
     found, again = method.search(weighed), method.search(weighed)
     assert found.history == again.history
     assert found.certificate["complete"]
@@ -71,8 +72,8 @@ def test_no_time_returns_the_best_start_with_an_unknown_gap():
 
 def test_an_interrupted_search_goes_on_to_the_same_end(tmp_path, monkeypatch):
     condensed, state = small(seed=11, pixels=600), tmp_path / "state.json"
-    weighed, method = Problem(condensed, seed=1), Exact(gap=0.01, state=state)
-    whole = Exact(gap=0.01).search(weighed)
+    weighed, method = Problem(condensed, seed=1), Exact(gap=0.01, state=state, certify=math.inf)
+    whole = Exact(gap=0.01, certify=math.inf).search(weighed)
     sweeps, original = [], best_on_segment
 
     def dies(*arguments, **options):
@@ -195,7 +196,7 @@ def test_an_objective_without_a_bound_is_searched_and_not_certified(tmp_path):
 def test_a_state_of_an_older_version_is_read(tmp_path):
     """Its keys are a file format."""
     state = tmp_path / "state.json"
-    weighed, method = Problem(small()), Exact(climbs=1, gap=0.05, state=state)
+    weighed, method = Problem(small()), Exact(climbs=1, gap=0.05, state=state, certify=math.inf)
     done = method.search(weighed)
     kept = json.loads(state.read_text())
     assert list(kept) == ["data", "climbed", "step", "current", "found", "certify"]

@@ -52,8 +52,8 @@ class TestExact(MethodContract):
 
 
 def test_unknown_methods_are_named_with_all_there_are():
-    assert list(METHODS) == ["grid", "optuna", "greedy", "exact"]
-    with pytest.raises(InputError, match=r"method: got 'magic'; choose one of \['grid', 'optuna'"):
+    assert list(METHODS) == ["auto", "grid", "optuna", "greedy", "exact"]
+    with pytest.raises(InputError, match=r"method: got 'magic'; choose one of \['auto', 'grid'"):
         METHODS["magic"]
 
 

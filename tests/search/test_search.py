@@ -56,7 +56,7 @@ def test_unknown_methods_and_options(ensemble, truth):
 
 def test_command_line_end_to_end(data, tmp_path, capsys):
     out, val, test = tmp_path / "out", data / "labels" / "val", data / "labels" / "test"
-    search = arguments(data, tmp_path, "--range", "weak=0:1:0.5", "--per-class")
+    search = arguments(data, tmp_path, "--method", "grid", "--range", "weak=0:1:0.5", "--per-class")
     second = ["--test-labels", str(test), "--test-stores", str(data / "test")]
     assert main([*search, *second]) == 0
     printed = capsys.readouterr().out
@@ -82,7 +82,7 @@ def stores_of(data, family):
 def auto(data, folder, strong, *more):
     said = ["--auto-groups", "--basic", *stores_of(data, "net"), "--strong", strong, *more]
     said += ["--labels", str(data / "labels" / "val"), "--range", "weak=0:1:1"]
-    return [*said, "--json", "--out", str(folder)]
+    return [*said, "--method", "grid", "--json", "--out", str(folder)]
 
 
 def test_auto_groups_on_the_command_line(data, tmp_path, capsys):
@@ -99,7 +99,10 @@ def test_auto_groups_on_the_command_line(data, tmp_path, capsys):
 def test_optuna_on_the_command_line(data, tmp_path, capsys):
     for trials in ("4", "6"):
         assert main(arguments(data, tmp_path, "--method", "optuna", "--trials", trials)) == 0
-    assert "after 6 weightings" in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert f"after {trials} trials" in said.out
+        assert said.err.count(f"optuna: {trials} weightings, and again in each of 3 folds\n") == 1
+        assert said.err.count("5 folds asked for, 3 units there: 3 folds\n") == 1
     assert (tmp_path / "out" / "study.db").is_file()
 
 
@@ -111,8 +114,8 @@ def test_optuna_on_the_command_line(data, tmp_path, capsys):
         ("--auto-groups --labels LABELS", "--basic STORE"),
         ("--ensemble TOML", "give either --labels DIR or --vspw ROOT"),
         ("--ensemble TOML --labels nowhere", "nowhere"),
-        ("--ensemble TOML --labels LABELS --range weak=0-2", "FIRST:LAST:STEP"),
-        ("--ensemble TOML --labels LABELS --range weak", "NAME=VALUE"),
+        ("--ensemble TOML --labels LABELS --method grid --range weak=0-2", "FIRST:LAST:STEP"),
+        ("--ensemble TOML --labels LABELS --method grid --range weak", "NAME=VALUE"),
         ("--ensemble TOML --labels LABELS --memory 4apples", "such as 4GB"),
         ("--ensemble TOML --labels LABELS --scheduler magic", "magic"),
     ],
@@ -210,9 +213,10 @@ def test_methods_over_single_models(ensemble, truth, method):
 
 def test_honest_lines_on_the_command_line(data, tmp_path, capsys):
     said = arguments(data, tmp_path, "--contributions")
-    assert main([*said, "--method", "exact"]) == 0
+    assert main([*said, "--method", "exact", "--certify", "inf"]) == 0
     printed = capsys.readouterr().out
-    lines = ("95 % interval over 3 videos", "held-out mIoU", "one-standard-error rule")
+    lines = ("95 % interval of this score on these 3 units", "held out, vspw %: uniform weights")
+    lines = (*lines, "on 3 new videos expect", "only 3 units were held out (below 8)", "verdict: ")
     others = ("(certified, ", "gain over uniform weights", "lost without this model")
     for expected in (*lines, *others):
         assert expected in printed
@@ -232,6 +236,6 @@ def test_one_video_has_no_folds(data, tmp_path, capsys):
     os.symlink(data / "labels" / "val" / "a", tmp_path / "labels" / "a")
     said = arguments(data, tmp_path, "--labels", str(tmp_path / "labels"))  # the last one counts
     assert cli.run(main, said) == 0
-    assert "one video: no interval and no held-out score" in capsys.readouterr().out
+    assert "one unit: no interval and no held-out score" in capsys.readouterr().out
     assert cli.run(main, [*said, "--folds", "2"]) == 2
     assert "holding out needs at least 2" in capsys.readouterr().err

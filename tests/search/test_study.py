@@ -41,11 +41,11 @@ def test_processes_that_share_a_study_stop_at_its_trials(ensemble, truth, tmp_pa
 
         groups, calls = condensed.groups, 0
 
-        def miou(self, weights, convention):
+        def miou(self, weights, convention, multipliers=None):
             self.calls += 1
             if self.calls == 1:
                 method.search(Problem(condensed))
-            return condensed.miou(weights, convention)
+            return condensed.miou(weights, convention, multipliers)
 
     method, mine = Optuna(trials=5, storage=storage), Neighboured()
     assert len(method.search(Problem(mine)).history) == 6
@@ -58,7 +58,7 @@ def test_optuna_survives_failing_trials(ensemble, truth):
     class Flaky:
         groups, calls = condensed.groups, 0
 
-        def miou(self, weights, convention):
+        def miou(self, weights, convention, multipliers=None):
             self.calls += 1
             if self.calls % 3 == 0:
                 raise RuntimeError("out of memory")
@@ -87,9 +87,9 @@ def test_a_study_of_another_convention_is_refused_and_an_older_one_taken(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"study.db"}
 
 
-def test_of_two_that_open_one_study_at_once_the_other_data_are_refused(tmp_path):
-    """While one process works out what its data are, another comes with other data."""
-    at, late = Workspace(folder=tmp_path), []
+def test_of_two_that_open_one_study_at_once_the_other_data_are_refused(tmp_path, monkeypatch):
+    """While one process opens a new study, another comes with other data."""
+    at, late, original = Workspace(folder=tmp_path), [], optuna.create_study
 
     def second():
         try:
@@ -99,13 +99,15 @@ def test_of_two_that_open_one_study_at_once_the_other_data_are_refused(tmp_path)
 
     other = threading.Thread(target=second)
 
-    def digest():
+    def create(**options):
+        made = original(**options)
         if not other.ident:
             other.start()
             other.join(1.0)  # it waits for us, or has been let through
-        return "a"
+        return made
 
-    found = Optuna(trials=2).search(Problem(small(), digest=digest), at)
+    monkeypatch.setattr(optuna, "create_study", create)
+    found = Optuna(trials=2).search(Problem(small(), digest=lambda: "a"), at)
     other.join()
     assert len(found.history) == 2
     assert "is of other stores" in str(late[0])

@@ -170,6 +170,7 @@ def test_a_search_fits_first_and_keeps_what_it_fitted(data, ensemble, truth, tmp
     assert found.ensemble.temperatures == tuple(fitted.values())
     assert found.miou == found.ensemble.evaluate(truth).miou
     said = arguments(data, tmp_path, "--temperatures", "fit", "--range", "weak=0:1:0.5")
+    said += ["--method", "grid"]
     assert cli.run(main, said) == 0
     err = capsys.readouterr().err
     assert "temperature of" in err

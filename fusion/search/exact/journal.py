@@ -62,9 +62,10 @@ class Journal:
 
     def write(self) -> None:
         if self.path is not None:
-            kept = {key: getattr(self, key) for key in ("data", "climbed", "step", "certify")}
+            kept = {key: getattr(self, key) for key in ("data", "climbed", "step")}
             kept["current"] = None if self.current is None else self.current[:2]
             kept["found"] = [trial[:2] for trial in self.found]
+            kept["certify"] = self.certify
             # compact: an unfinished certificate has thousands of simplexes
             files.write_bytes(self.path, json.dumps(kept).encode())
 

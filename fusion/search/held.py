@@ -1,4 +1,4 @@
-"""What was scored on units that nothing was chosen on: the folds, and who was compared in them."""
+"""What was held out: every fold, and the scores of all that was compared. Scores are fractions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 from fusion.metrics import Scores
 from fusion.text import or_none
 
+UnitOf = Mapping[str, str]  # part -> its unit
+
 # what is scored on every fold, the simplest first
 UNIFORM, SINGLE, GROUP = "uniform weights", "the best single model", "the best group alone"
 WEIGHTS, FOUND = "the weights without multipliers", "what was found"
-
-UnitOf = Mapping[str, str]  # part -> its unit
 
 
 class Fold(NamedTuple):
