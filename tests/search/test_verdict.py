@@ -68,6 +68,8 @@ def error_of(mine: list[int], other: list[int]) -> float:
         ({FOUND: plus(LOW, 20, 1), UNIFORM: LOW, GROUP: plus(LOW, 20)}, GROUP),
         # simpler but clearly worse ones are passed over
         ({FOUND: plus(LOW, 20, 1), UNIFORM: LOW, GROUP: plus(LOW, 5), SINGLE: LOW}, FOUND),
+        # beyond one error of the best, though an interval would hold zero
+        ({FOUND: plus(LOW, 20, 2), WEIGHTS: plus(LOW, 17), UNIFORM: LOW}, FOUND),
         # nothing is distinguishable from uniform weights
         ({FOUND: plus(LOW, 0, 2), UNIFORM: LOW, GROUP: plus(LOW, -1)}, UNIFORM),
         # uniform weights are the best
