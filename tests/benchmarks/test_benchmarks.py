@@ -78,7 +78,7 @@ def test_quantiles_are_in_order():
 
 def test_multipliers_are_found_beside_samplers(monkeypatch, capsys):
     def small(frames):
-        return search.simulated(frames, (12, 16), classes=4, models=9)
+        return search.simulated(frames, (12, 16), classes=4)
 
     monkeypatch.setitem(search.CASES, "simulated", (small, 1))
     quick = ["--case", "simulated", "--frames", "2", "--trials", "3", "--json"]
