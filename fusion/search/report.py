@@ -139,7 +139,7 @@ class Report:
         sizes = {name: len(stores) for name, stores in self.splits[0].ensemble.groups.items()}
         models = {name: f" ({size} models)" if size > 1 else "" for name, size in sizes.items()}
         used = {name: weight for name, weight in self.found.weights.items() if weight > 0}
-        return ", ".join(f"{name} {weight:g}{models[name]}" for name, weight in used.items())
+        return ", ".join(f"{name} {weight:.4g}{models[name]}" for name, weight in used.items())
 
     def to_json(self) -> dict[str, Any]:
         """Everything, scores as fractions, nan as null."""
