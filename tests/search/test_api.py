@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,44 +15,17 @@ import fusion
 from fusion.contested.build import CondenseVideo
 from fusion.errors import FusionError, InputError
 from fusion.folds import Units
-from fusion.labels import write_labels
 from fusion.metrics.evaluation import VideoConfusion
 from fusion.metrics.objectives import objective
+from fusion.search.exact.multipliers import multiplied
 from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.registry import METHODS
 from fusion.search.run import Run
-from fusion.search.selection import split_units
+from fusion.search.selection import shrink, split_units
 from tests.samples import CLASSES, VIDEOS
 
 QUICK = {"ranges": {"weak": (0, 1, 1), "auxiliary": (0, 1, 1)}}
-DRIVES, CLIPS, SIZE = 4, 2, (12, 16)
-
-
-@pytest.fixture(scope="module")
-def drives(tmp_path_factory):
-    """Eight clips of four drives, in one of which each model is bad; "tree" is underrated."""
-    folder, draw = tmp_path_factory.mktemp("drives"), np.random.default_rng(0)
-    names = [f"drive{d}_clip{c}" for d in range(DRIVES) for c in range(CLIPS)]
-    coarse = {}
-    for video in names:
-        for frame in ("0", "1"):
-            coarse[video, frame] = draw.choice(4, SIZE, p=[0.32, 0.32, 0.32, 0.04])
-            target = coarse[video, frame].astype(np.uint8)
-            target[0] = 255
-            write_labels(folder / "labels" / video / f"{frame}.png", target)
-    for k in range(4):
-        with fusion.LogitWriter(folder / f"net_{k}.zarr", CLASSES) as writer:
-            for video in names:
-                with writer.video(video, frames=("0", "1"), size=SIZE) as out:
-                    for frame in ("0", "1"):
-                        truth = np.eye(4)[coarse[video, frame]].transpose(2, 0, 1)
-                        noise = 1.6 if video.startswith(f"drive{k}") else 0.9
-                        logits = 3.0 * truth + draw.normal(0, noise, truth.shape)
-                        logits[3] -= 3.0
-                        out.append(logits)
-    stores = [folder / f"net_{k}.zarr" for k in range(4)]
-    ensemble = fusion.HierarchicalEnsemble({"strong": stores[:2], "weak": stores[2:]})
-    return ensemble, fusion.Labels.folder(folder / "labels")
+DRIVES, CLIPS = 4, 2  # of the fixture "drives"
 
 
 @pytest.mark.parametrize("said", [True, 4.0, (0.5, 2.0), None, False])
@@ -199,6 +173,21 @@ def test_units_by_name_frames_and_blocks(drives):
     assert list(blocks.units) == [f"{video}/0-1" for video in ensemble.videos]
     assert blocks.held_out == ensemble.search(truth, **how).held_out
     assert ensemble.search(truth, units="cases", **how).units == {v: v for v in ensemble.videos}
+
+
+def test_multipliers_are_shrunk_by_units_with_folds_or_without(drives):
+    run = Run(*drives, units=Units("drive[0-9]"), reach=4.0, scheduler="synchronous")
+    method, problem = METHODS["greedy"](steps=2), run.problem
+    weights = method.search(problem).vector
+    trial = multiplied(problem, weights)
+    together, apart = (
+        shrink(problem, weights, trial, units).to_json()
+        for units in (run.unit_of, {video: video for video in run.parts})
+    )
+    assert together != apart
+    for folds in (0, None):
+        found = replace(run, folds=folds).search(method)
+        assert found.notes["multipliers"] == together
 
 
 def test_single_models_are_scored_with_the_same_stride_and_parts(ensemble, truth):
