@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.metrics import Scores
+from fusion.metrics.intervals import bias_corrected
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
 from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, Fold, HeldOut, UnitOf
 from fusion.search.method import Method, Problem
-from fusion.search.result import rank
+from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select, split_units
+from fusion.text import or_none
 
+MOST_TRIALS = 512  # of a history, in the bootstrap
 Formed = Callable[[Sequence[str]], Problem]
 
 
@@ -91,7 +95,7 @@ def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:
         raise InputError(f"folds: got {folds}; give at least 2")
 
 
-def best_without(found: Any) -> tuple[float, ...]:
+def best_without(found: SearchResult) -> tuple[float, ...]:
     """The best weights of a history that have no multipliers."""
     plain = [trial for trial in found.history if trial.multipliers is None]
     best: tuple[float, ...] = max(plain, key=lambda trial: rank(trial.miou)).weights
@@ -116,6 +120,24 @@ def simpler(
         known = {name: rank(only(each, rest).score) for name, each in singles.items()}
         made[SINGLE] = only(singles[max(known, key=lambda name: known[name])], held)
     return made
+
+
+def corrected_for_picking(
+    problem: Problem, found: SearchResult, units: UnitOf
+) -> dict[str, Any] | None:
+    """What the best of many weightings is worth where it was not picked (`bias_corrected`).
+
+    None for maps, which count anew for every video, and for fewer than two weightings.
+    """
+    plain = [trial.weights for trial in found.history if trial.multipliers is None]
+    if len(plain) < 2 or not isinstance(problem.condensed, Condensed):
+        return None
+    pixels, some = problem.condensed, plain[:: -(-len(plain) // MOST_TRIALS)]
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(units.values()))}
+    index = [places[units[video]] for video in pixels.videos]
+    given = pixels.statistics(some), pixels.rows_per_video, problem.convention
+    score, ends = bias_corrected(*given, seed=problem.seed, units=index)
+    return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
 
 
 def only(scores: Scores, videos: Sequence[str]) -> Scores:

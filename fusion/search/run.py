@@ -26,11 +26,16 @@ from fusion.labels.census import Census, outside_values
 from fusion.metrics import Calibration, Objective, Scores
 from fusion.metrics.calibration import calibrate
 from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
-from fusion.metrics.intervals import bias_corrected
 from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
-from fusion.search.folds import best_without, check_folds, hold_out, only
+from fusion.search.folds import (
+    best_without,
+    check_folds,
+    corrected_for_picking,
+    hold_out,
+    only,
+)
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
 from fusion.search.held import FOUND, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Data, Method, Problem, Workspace
@@ -39,10 +44,9 @@ from fusion.search.selection import select
 from fusion.search.temperatures import Fit, fit_each
 from fusion.search.verdict import Verdict
 from fusion.stores import LogitStore
-from fusion.text import or_none, percent, say_seconds
+from fusion.text import percent, say_seconds
 
 FOLDS = 5
-MOST_TRIALS = 512  # of a history, in the bootstrap
 
 
 @dataclass(frozen=True)
@@ -208,26 +212,30 @@ class Run:
         ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
         more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
         more |= {"miou": scores.score, "units": self.unit_of}
-        if folds:
-            if self.folder is not None:
-                # folds take as long again several times over: what is known by now is kept
-                ensemble.save(self.folder / "best.json")
-                said = f"{self.name} {percent(scores.score)}, kept in {self.folder / 'best.json'}"
-                self.say(f"found {said}; next everything is chosen again without each fold")
-            if isinstance(self.condensed, Condensed):
-                more["notes"] = {**found.notes, "bias_corrected": self._bias_corrected(found)}
-            how: dict[str, Any] = {"units": self.unit_of, "progress": self.progress}
-            if self._of_singles:
-                how["alone"] = SINGLE
-            else:
-                how["singles"] = self.singles
-            if self.formation is not None:
-                how["formed"] = lambda rest: self.formed_on(rest).problem
-            held = hold_out(problem, method, folds, **how)
-            verdict = Verdict(held, self.unit_of)
-            recommended = self._contender(verdict.recommended, found, ensemble)
-            more |= {"held_out": held, "verdict": verdict, "recommended": recommended}
-        return replace(found, **more)
+        found = replace(found, **more)
+        return self._judged(found, method, folds) if folds else found
+
+    def _judged(self, found: SearchResult, method: Method, folds: int) -> SearchResult:
+        """The result with held-out scores, the verdict on them, and what that recommends."""
+        assert found.ensemble is not None
+        if self.folder is not None:
+            # folds take as long again several times over: what is known by now is kept
+            found.ensemble.save(self.folder / "best.json")
+            said = f"{self.name} {percent(found.miou)}, kept in {self.folder / 'best.json'}"
+            self.say(f"found {said}; next everything is chosen again without each fold")
+        problem, how = self.problem, dict[str, Any](units=self.unit_of, progress=self.progress)
+        corrected = corrected_for_picking(problem, found, self.unit_of)
+        if self._of_singles:
+            how["alone"] = SINGLE
+        else:
+            how["singles"] = self.singles
+        if self.formation is not None:
+            how["formed"] = lambda rest: self.formed_on(rest).problem
+        held = hold_out(problem, method, folds, **how)
+        verdict, notes = Verdict(held, self.unit_of), {**found.notes, "bias_corrected": corrected}
+        recommended = self._contender(verdict.recommended, found)
+        more: dict[str, Any] = {"held_out": held, "verdict": verdict, "recommended": recommended}
+        return replace(found, notes=notes, **more)
 
     def prepare(self, method: Method) -> int:
         """How many folds there will be. Refuses whatever it can before anything is worked out."""
@@ -238,6 +246,7 @@ class Run:
             folds = FOLDS if number > 1 else 0
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
+        method.effort(list(self.ensemble.groups))  # refuses options of groups that are not there
         if self.folder is not None:
             files.check_folder(self.folder)
             method.check(
@@ -264,27 +273,15 @@ class Run:
         self.problem.trials(np.eye(groups))
         return f", {say_seconds(weightings * (time.monotonic() - began) / groups)} at most"
 
-    def _bias_corrected(self, found: SearchResult) -> dict[str, Any] | None:
-        """What the best of so many weightings is worth, corrected for having picked it."""
-        plain = [trial.weights for trial in found.history if trial.multipliers is None]
-        if len(plain) < 2:
-            return None
-        some = plain[:: -(-len(plain) // MOST_TRIALS)]
-        pixels, units = self.condensed, list(dict.fromkeys(self.unit_of.values()))
-        index = [units.index(self.unit_of[video]) for video in pixels.videos]
-        given = pixels.statistics(some), pixels.rows_per_video, self.convention
-        score, ends = bias_corrected(*given, seed=self.seed, units=index)
-        return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
-
     @property
     def _workspace(self) -> Workspace:
         return Workspace(self.progress, self.folder)
 
-    def _contender(self, name: str, found: SearchResult, ensemble: Ensemble) -> Ensemble:
+    def _contender(self, name: str, found: SearchResult) -> Ensemble:
         """A contender of the folds, chosen on all videos."""
         plain, groups = self.ensemble.with_multipliers(None), list(self.ensemble.groups)
-        if name == FOUND:
-            return ensemble
+        if name == FOUND and found.ensemble is not None:
+            return found.ensemble
         if name == UNIFORM:
             return plain.with_weights(dict.fromkeys(groups, 1.0))
         if name == WEIGHTS:
@@ -294,7 +291,7 @@ class Run:
             return plain.regrouped({best: single_groups(plain.stores)[best]})
         alone = self.problem.trials(np.eye(len(groups)))
         best = groups[int(np.argmax([rank(trial.miou) for trial in alone]))]
-        return plain.with_weights({group: float(group == best) for group in groups})
+        return plain.regrouped({best: plain.groups[best]})
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
