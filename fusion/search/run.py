@@ -311,8 +311,8 @@ class Run:
             raise InputError(f"search: {got}; {do}")
 
     def calibration(self, found: SearchResult) -> Calibration:
-        """Of the ensemble with the weights found, over every labelled pixel whatever the stride."""
-        ensemble = self.ensemble.with_weights(found.weights)
+        """Of the ensemble that was found, over every labelled pixel whatever the stride."""
+        ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
         return calibrate(ensemble, self.truth, **self._how(f"calibration of {self.name}"))
 
     @property

@@ -200,6 +200,7 @@ def test_single_models_are_scored_with_the_same_stride_and_parts(ensemble, truth
             expected = VideoConfusion(alone, truth, 3)(video)
             frames = scores.confusions[f"{video}/0"] + scores.confusions[f"{video}/1"]
             assert np.array_equal(frames, expected)
+    assert {scores.convention for scores in run.singles.values()} == {"dice"}
     values = [scores.score for scores in run.singles.values()]
     assert values == sorted(values, reverse=True)
 

@@ -105,7 +105,7 @@ QUICK = ["--gap", "0.5", "--certify", "inf"]
 def test_multipliers_are_found_printed_and_saved(drives, tmp_path, capsys, said):
     ensemble, truth = drives
     method = "exact" if said else "auto"
-    whole = drive_arguments(drives, tmp_path, "--method", method, *QUICK, *said)
+    whole = drive_arguments(drives, tmp_path, "--method", method, "--calibration", *QUICK, *said)
     assert cli.run(main, whole) == 0
     printed = capsys.readouterr().out
     reach = 2.5 if "2.5" in said else 4.0
@@ -128,6 +128,7 @@ def test_multipliers_are_found_printed_and_saved(drives, tmp_path, capsys, said)
     assert recommended.evaluate(truth).miou == found.recommended.evaluate(truth).miou
     document = json.loads((tmp_path / "out" / "search.json").read_text())
     assert document["scores"]["val"]["miou"] == found.miou
+    assert document["calibration"]["val"] == best.calibration(truth).to_json()
     assert len((tmp_path / "out" / "trials.csv").read_text().split("\n")) > 10
 
 
@@ -138,7 +139,7 @@ def test_off_saves_none_and_what_does_not_hold_out_is_said(data, drives, tmp_pat
     best = fusion.HierarchicalEnsemble.load(tmp_path / "out" / "best.json")
     assert best.multipliers is None
     shutil.rmtree(tmp_path / "out")
-    assert run(data, tmp_path, *GRID, "--multipliers") == 0  # these models underrate no class
+    assert run(data, tmp_path, *QUICK) == 0  # these models underrate no class
     said = "multipliers of classes: none, held-out videos do not gain from them\n"
     assert said in capsys.readouterr().out
     assert result(tmp_path)["multipliers"] is None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fusion.errors import InputError, StoreError
 from fusion.metrics import CONVENTIONS, objective
-from fusion.search.exact.certify import certify
+from fusion.search.exact import climb
+from fusion.search.exact.certify import Certified, certify
 from fusion.search.exact.climb import Exact
 from fusion.search.exact.line import best_on_segment
 from fusion.search.grid import Grid
@@ -205,3 +207,37 @@ def test_a_state_of_an_older_version_is_read(tmp_path):
     assert again.notes["sweeps"] == 0
     assert again.vector == done.vector
     assert {**again.certificate, "seconds": 0} == {**done.certificate, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("certify", "limit", "seconds"),
+    [
+        (0.25, None, 25.0),
+        (0.0, None, 1.0),  # a second at least
+        (0.001, None, 1.0),
+        (math.inf, None, math.inf),
+        (0.25, 110.0, 10.0),
+        (0.25, 130.0, 25.0),
+    ],
+)
+def test_a_certificate_gets_a_share_of_the_time_of_the_search(certify, limit, seconds, monkeypatch):
+    """By a clock that stands still but for the climbs, which take 100 seconds."""
+    clock, given = [7.0], []
+
+    def climb_all(search, climbs, progress):
+        clock[0] += 100
+
+    def certified(problem, best, *, time_limit, **_):
+        given.append(time_limit)
+        known = {"gap": 0.5, "upper_bound": 1.0, "boxes": 1, "seconds": 0.0, "complete": False}
+        return Certified(known, best, {})
+
+    monkeypatch.setattr(climb, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(climb._Search, "climb_all", climb_all)
+    monkeypatch.setattr(climb, "certify", certified)
+    found = Exact(certify=certify, time_limit=limit).search(Problem(small()))
+    assert given == [pytest.approx(seconds)]
+    assert found.certificate["upper_bound"] == 1.0
+    given.clear()
+    assert Exact(gap=None).search(Problem(small())).certificate is None
+    assert given == []

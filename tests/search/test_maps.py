@@ -116,6 +116,10 @@ def test_few_groups_other_resizes_and_mixed_resolutions_are_condensed(
 ):
     models = ensemble.singles()
     assert isinstance(Run(ensemble, truth).condensed, Condensed)
+    names = list(models.groups)
+    for count, kind in ((3, Condensed), (4, Maps)):
+        some = models.regrouped({name: models.groups[name] for name in names[:count]})
+        assert type(Run(some, truth).condensed) is kind
     logits = models.regrouped(models.groups, resize="logits")
     assert isinstance(Run(logits, truth).condensed, Condensed)
     with fusion.LogitWriter(tmp_path / "fine.zarr", CLASSES) as writer:

@@ -10,13 +10,15 @@ import pytest
 
 from fusion.errors import InputError
 from fusion.search.__main__ import add_search, build_parser
+from fusion.search.auto import LEAST, Auto
 from fusion.search.exact.climb import Exact
 from fusion.search.greedy import Greedy
 from fusion.search.grid import Grid
-from fusion.search.method import ALONE, Method, option
+from fusion.search.method import ALONE, Data, Method, Problem, Workspace, option
 from fusion.search.registry import METHODS
 from fusion.search.study import Optuna
 from tests.search.contract import MethodContract
+from tests.search.simulated import small, videos
 
 
 class TestGrid(MethodContract):
@@ -48,7 +50,37 @@ class TestOptunaAtRandom(MethodContract):
 
 class TestExact(MethodContract):
     method = Exact(climbs=1, gap=0.2)
-    bad: ClassVar = {"climbs": -1, "time_limit": float("nan"), "gap": 1.0}
+    bad: ClassVar = {"climbs": -1, "time_limit": float("nan"), "gap": 1.0, "certify": -1.0}
+
+
+class TestAuto(MethodContract):
+    method = Auto(climbs=1, gap=0.2)
+    bad: ClassVar = {"climbs": -1, "gap": -0.5, "certify": float("nan")}
+
+    @pytest.mark.parametrize("groups", [1, 3, 4, 5])
+    def test_it_is_what_it_says_it_is(self, groups):
+        problem = Problem(videos(groups=groups))
+        found = self.method.search(problem)
+        how = {"gap": 0.2} if groups < 5 else {"gap": None, "least": LEAST}
+        few = Exact(climbs=1, **how).search(problem)
+        assert found.history == few.history
+        assert found.notes == {**few.notes, "auto": found.notes["auto"]}
+        then = "greedy selection, then exact line searches from its best"
+        does = "exact line searches" if groups < 5 else then
+        assert found.notes["auto"] == f"{groups} groups: {does}"
+        assert (found.certificate is None) == (groups > 3)
+        assert isinstance(found.history[0].weights, tuple)
+        assert self.method.multiplies
+        assert not Exact.multiplies
+
+
+def test_a_climb_ends_where_steps_gain_too_little():
+    """The first segments lead further, the last steps gain less than is asked for."""
+    problem = Problem(videos(groups=5))
+    whole, short = (Exact(climbs=1, gap=None, least=least).search(problem) for least in (0, 0.05))
+    assert short.notes["sweeps"] == 5  # the coordinates, once
+    assert whole.notes["sweeps"] > 5
+    assert whole.miou >= short.miou
 
 
 def test_unknown_methods_are_named_with_all_there_are():
@@ -99,3 +131,31 @@ def test_a_flag_of_two_methods_is_one_option_of_both(monkeypatch):
     given = vars(parser.parse_args(["--steps", "5"]))
     assert Walk.from_arguments(given) == Walk(5)
     assert Greedy.from_arguments(given) == Greedy(5)
+
+
+def test_effort_is_the_number_of_weightings():
+    groups = ("g0", "g1", "g2")
+    ranges = {"g1": (0, 1, 0.5), "g2": (0, 2, 1)}
+    for method, number in ((Grid(), 441), (Grid(ranges), 9), (Optuna(trials=7), 7)):
+        assert method.effort(groups) == number == len(method.search(Problem(small())).history)
+    assert Greedy().effort(groups) is None
+    assert Exact().effort(groups) == Auto().effort(groups) == 441
+    assert Exact().effort(("a", "b", "c", "d")) is None
+    with pytest.raises(InputError, match="range for unknown group 'g9'"):
+        Grid({"g9": (0, 1, 1)}).effort(groups)
+
+
+@pytest.mark.parametrize("method", [Grid(), Greedy(), Exact(), Auto(), Optuna(trials=2)])
+def test_a_check_of_an_empty_folder_passes_and_leaves_nothing(tmp_path, method):
+    method.check(Data("one", "vspw", 0), Workspace(folder=tmp_path))
+    method.check(Data("one", "vspw", 0), ALONE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_of_other_data_is_refused_by_its_check(tmp_path):
+    at, method = Workspace(folder=tmp_path), Optuna(trials=2)
+    method.search(Problem(small(), digest=lambda: "one"), at)
+    method.check(Data("one", "vspw", 0), at)
+    for other in (Data("two", "vspw", 0), Data("one", "dice", 0)):
+        with pytest.raises(InputError, match="is of other stores, labels or groups"):
+            method.check(other, at)
