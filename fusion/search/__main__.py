@@ -284,7 +284,9 @@ def add_search(group: cli.Options) -> None:
     flags = {kind: kind.flags() for kind in METHODS.values()}
     for flag in dict.fromkeys(itertools.chain(*flags.values())):
         forms = {k.name: own[flag].metadata["form"] for k, own in flags.items() if flag in own}
-        told = "; ".join(f"{name}: {form['help']}" for name, form in forms.items())
+        texts = dict.fromkeys(form["help"] for form in forms.values())
+        named = {text: [name for name in forms if forms[name]["help"] == text] for text in texts}
+        told = "; ".join(f"{', '.join(names)}: {text}" for text, names in named.items())
         add(flag, **{**next(iter(forms.values())), "help": told})
 
 
