@@ -77,6 +77,14 @@ def say_bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def say_seconds(seconds: float) -> str:
+    """A stretch of time, roughly."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
 def percent(fraction: float) -> str:
     """A score as tables show it."""
     return f"{100 * fraction:.2f}"

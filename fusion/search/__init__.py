@@ -1,7 +1,7 @@
-"""Weight search on cached logits: condense a split once, then try as many weightings as one likes.
+"""Weight search on cached logits: read a split once, then try as many weightings as one likes.
 
-    stores + labels -> contested pixels -> Method.search(Problem) -> SearchResult, validated by
-    folds of videos
+    stores + labels -> contested pixels, or maps of many models -> Method.search(Problem)
+    -> SearchResult, validated by folds of videos
 
 A `Run` (fusion.search.run) is what `search` and the command `python -m fusion.search` both drive.
 """
@@ -72,7 +72,7 @@ def search(
         convention: as `objective`, the older name.
         scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
         seed: of what a method draws, and of the folds.
-        stride, cache: as in `condense_ensemble`.
+        stride, cache: as in `condense_ensemble`; maps of many models are not kept.
         progress: title of a bar on stderr.
         options: the method's own, the fields of its class.
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusion import cli
+from fusion import cli, files
 from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
 from fusion.errors import InputError
 from fusion.folds import Units
@@ -20,6 +20,7 @@ from fusion.labels import Labels, write_labels
 from fusion.metrics import CONVENTIONS
 from fusion.metrics.objectives import OBJECTIVES, Objective, objective
 from fusion.progress import progress
+from fusion.search.compare import compare
 from fusion.search.method import OVER, Method
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
@@ -62,16 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     method = METHODS[options.method].from_arguments(vars(options))
     run = open_run(options)
     reach = read_reach(options, method, run.ensemble)
-    run = replace(run, reach=reach).over(options.over or method.over)
+    run = replace(run, reach=reach)
+    run = run if options.compare else run.over(options.over or method.over)
     if options.contributions:
         run.check_contributions()
-    run.announce(method)
+    run.prepare(method)
     splits = [run]
     if options.test_labels:
         truth = Labels.folder(options.test_labels, stray=options.stray)
         splits.append(run.elsewhere(truth, options.test_stores))
     for split in splits:
         cli.remark(split.census().text())  # this condenses
+    if options.compare:
+        return compare_methods(options, run)
     found = run.search(method)
     lost = run.contributions(found) if options.contributions else {}
     said = {split.name: split.calibration(found) for split in splits if options.calibration}
@@ -86,6 +90,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = ", label maps to pictures/" if options.demo else ""
     wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}{pictures}"
     print(f"{report.text()}{classes}\n\n{wrote}")
+    return 0
+
+
+def compare_methods(options: argparse.Namespace, run: Run) -> int:
+    """Every method on the same folds: a table, compare.json, and what is recommended."""
+    methods = [kind.from_arguments(vars(options)) for kind in METHODS.values()]
+    # nothing is resumed: seconds are to be those of a whole search
+    comparison = compare(replace(run, folder=None), methods, options.over)
+    files.write_json(options.out / "compare.json", comparison.to_json())
+    chosen = comparison.recommended.result
+    if chosen is not None and chosen.ensemble is not None:
+        chosen.ensemble.save(options.out / "best.json")
+    if options.json:
+        cli.print_json(comparison.to_json())
+        return 0
+    wrote = "compare.json" if chosen is None else "compare.json and best.json (the recommended row)"
+    print(f"{comparison.text()}\n\nwrote {wrote} to {options.out}")
     return 0
 
 
@@ -238,6 +259,7 @@ def add_search(group: cli.Options) -> None:
     add = group.add_argument
     add("--method", choices=tuple(METHODS), default="auto", help="default auto")
     models = ", ".join(kind.name for kind in METHODS.values() if kind.over == "models")
+    add("--compare", **FLAG, help="run every method on the same folds and print a table of them")
     add("--over", choices=OVER, help=f"what gets a weight (default groups; {models}: models)")
     held = f"folds in which everything is chosen again and scored, 0 for none (default {FOLDS})"
     add("--folds", type=int, help=held)
@@ -262,7 +284,9 @@ def add_search(group: cli.Options) -> None:
     flags = {kind: kind.flags() for kind in METHODS.values()}
     for flag in dict.fromkeys(itertools.chain(*flags.values())):
         forms = {k.name: own[flag].metadata["form"] for k, own in flags.items() if flag in own}
-        told = "; ".join(f"{name}: {form['help']}" for name, form in forms.items())
+        texts = dict.fromkeys(form["help"] for form in forms.values())
+        named = {text: [name for name in forms if forms[name]["help"] == text] for text in texts}
+        told = "; ".join(f"{', '.join(names)}: {text}" for text, names in named.items())
         add(flag, **{**next(iter(forms.values())), "help": told})
 
 

@@ -14,6 +14,7 @@ from fusion.search.method import ALONE, Problem, Workspace
 from fusion.search.result import SearchResult
 
 FEW = 4  # groups
+LEAST = 1e-4  # of mIoU: steps below it cost seconds each and do not hold out
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Auto(Exact):
             found = Exact.search(self, problem, workspace)
             why = f"{groups} groups: exact line searches"
         else:
-            found = Exact.search(replace(self, climbs=1, gap=None), problem, workspace)
+            coarse = replace(self, climbs=1, gap=None, least=LEAST)
+            found = Exact.search(coarse, problem, workspace)
             why = f"{groups} groups: greedy selection, then exact line searches from its best"
         return replace(found, method=self.name, notes={**found.notes, "auto": why})

@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.metrics import Scores
+from fusion.metrics.intervals import bias_corrected
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
 from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, Fold, HeldOut, UnitOf
 from fusion.search.method import Method, Problem
-from fusion.search.result import rank
+from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select, split_units
+from fusion.text import or_none
 
+MOST_TRIALS = 512  # of a history, in the bootstrap
 Formed = Callable[[Sequence[str]], Problem]
 
 
@@ -30,6 +34,7 @@ def hold_out(
     units: UnitOf | None = None,
     formed: Formed | None = None,
     singles: Mapping[str, Scores] | None = None,
+    alone: str = GROUP,
     progress: Progress = silent,
 ) -> HeldOut:
     """Scores of every video under what is chosen without its unit.
@@ -42,6 +47,7 @@ def hold_out(
         formed: the problem (over all videos) whose groups are formed on these videos alone;
             default the same whatever the videos.
         singles: of every model alone, for `SINGLE`.
+        alone: what one group by itself is called, `SINGLE` where groups are single models.
         progress: a step a fold.
 
     Raises:
@@ -64,14 +70,14 @@ def hold_out(
         if problem.reach is not None:
             plain = best_without(found)
             scored[WEIGHTS] = whole.scores(plain, None, held)
-        scored |= simpler(whole, chosen, held, singles)
+        scored |= simpler(whole, chosen, held, singles, alone)
         several = several or len(whole.groups) > 1
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
         what = (found.miou, found.weights, found.multipliers)
         made.append(Fold(held, scored[FOUND].score, *what))
     if not several:
-        del matrices[GROUP]
+        del matrices[alone]
     # folds come shuffled; what follows must not depend on that
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
@@ -89,7 +95,7 @@ def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:
         raise InputError(f"folds: got {folds}; give at least 2")
 
 
-def best_without(found: Any) -> tuple[float, ...]:
+def best_without(found: SearchResult) -> tuple[float, ...]:
     """The best weights of a history that have no multipliers."""
     plain = [trial for trial in found.history if trial.multipliers is None]
     best: tuple[float, ...] = max(plain, key=lambda trial: rank(trial.miou)).weights
@@ -97,19 +103,41 @@ def best_without(found: Any) -> tuple[float, ...]:
 
 
 def simpler(
-    whole: Problem, chosen: Problem, held: Sequence[str], singles: Mapping[str, Scores] | None
+    whole: Problem,
+    chosen: Problem,
+    held: Sequence[str],
+    singles: Mapping[str, Scores] | None,
+    alone: str,
 ) -> dict[str, Scores]:
     """Scores on the held-out videos of what needs no search, chosen on the others."""
     groups = len(whole.groups)
     made = {UNIFORM: whole.scores([1.0] * groups, None, held)}
-    alone = [[float(g == h) for h in range(groups)] for g in range(groups)]
-    best = max(chosen.trials(alone), key=lambda trial: rank(trial.miou))
-    made[GROUP] = whole.scores(best.weights, None, held)
+    each = [[float(g == h) for h in range(groups)] for g in range(groups)]
+    best = max(chosen.trials(each), key=lambda trial: rank(trial.miou))
+    made[alone] = whole.scores(best.weights, None, held)
     if singles:
         rest = chosen.condensed.videos
         known = {name: rank(only(each, rest).score) for name, each in singles.items()}
         made[SINGLE] = only(singles[max(known, key=lambda name: known[name])], held)
     return made
+
+
+def corrected_for_picking(
+    problem: Problem, found: SearchResult, units: UnitOf
+) -> dict[str, Any] | None:
+    """What the best of many weightings is worth where it was not picked (`bias_corrected`).
+
+    None for maps, which count anew for every video, and for fewer than two weightings.
+    """
+    plain = [trial.weights for trial in found.history if trial.multipliers is None]
+    if len(plain) < 2 or not isinstance(problem.condensed, Condensed):
+        return None
+    pixels, some = problem.condensed, plain[:: -(-len(plain) // MOST_TRIALS)]
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(units.values()))}
+    index = [places[units[video]] for video in pixels.videos]
+    given = pixels.statistics(some), pixels.rows_per_video, problem.convention
+    score, ends = bias_corrected(*given, seed=problem.seed, units=index)
+    return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
 
 
 def only(scores: Scores, videos: Sequence[str]) -> Scores:

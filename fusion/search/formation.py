@@ -1,9 +1,9 @@
 """How groups are formed: models scored, ranked, and dealt out as the paper does (section 2.3).
 
-How many are strong, and how many auxiliary, is cheap to choose on pixels condensed for single
-models: equation 1 over groups is a weighted sum over models (a group of n models with weight w
-gives each of them w / n), so one condensed set of all models scores every choice of k strong and m
-auxiliary models, each under a coarse grid of group weights.
+How many are strong, and how many auxiliary, is cheap to choose on pixels that know single models:
+equation 1 over groups is a weighted sum over models (a group of n models with weight w gives each
+of them w / n), so one set over all models scores every choice of k strong and m auxiliary models,
+each under a coarse grid of group weights.
 """
 
 from __future__ import annotations

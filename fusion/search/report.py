@@ -64,7 +64,19 @@ class Report:
         if math.isnan(low):
             said = "one unit: no interval and no held-out score; label more videos"
         known = [] if self.found.verdict is None else self.found.verdict.lines()
-        return [said, *self._warnings(), *known]
+        return [said, *self._corrected(), *self._warnings(), *known]
+
+    def _corrected(self) -> list[str]:
+        """Of the best of many weightings, what is left once the picking is discounted."""
+        known = self.found.notes.get("bias_corrected")
+        if not known or known["score"] is None:
+            return []
+        low, high = (percent(end) for end in known["interval"])
+        best = max(rank(t.miou) for t in self.found.history if t.multipliers is None)
+        picked = f"best of the weightings tried: {percent(best)}"
+        return [
+            f"{picked}; on videos that did not pick it {percent(known['score'])} ({low} to {high})"
+        ]
 
     def _warnings(self) -> list[str]:
         """Where a row that is simpler than what was found is above it on some split."""
@@ -127,7 +139,7 @@ class Report:
         sizes = {name: len(stores) for name, stores in self.splits[0].ensemble.groups.items()}
         models = {name: f" ({size} models)" if size > 1 else "" for name, size in sizes.items()}
         used = {name: weight for name, weight in self.found.weights.items() if weight > 0}
-        return ", ".join(f"{name} {weight:g}{models[name]}" for name, weight in used.items())
+        return ", ".join(f"{name} {weight:.4g}{models[name]}" for name, weight in used.items())
 
     def to_json(self) -> dict[str, Any]:
         """Everything, scores as fractions, nan as null."""

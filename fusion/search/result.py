@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fusion.metrics import Scores
 from fusion.metrics.intervals import Gain, Interval
+from fusion.search.held import HeldOut
+from fusion.search.verdict import Verdict
 from fusion.text import listed, or_none, percent
-
-if TYPE_CHECKING:
-    from fusion.search.held import HeldOut
-    from fusion.search.verdict import Verdict
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
 PAPER = (1.0, 1.4, 1.0)

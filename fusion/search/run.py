@@ -5,6 +5,7 @@ What costs time is worked out when it is first asked for, and once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +29,13 @@ from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
 from fusion.metrics.objectives import objective
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
-from fusion.search.folds import best_without, check_folds, hold_out, only
+from fusion.search.folds import (
+    best_without,
+    check_folds,
+    corrected_for_picking,
+    hold_out,
+    only,
+)
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
 from fusion.search.held import FOUND, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Data, Method, Problem, Workspace
@@ -37,6 +44,7 @@ from fusion.search.selection import select
 from fusion.search.temperatures import Fit, fit_each
 from fusion.search.verdict import Verdict
 from fusion.stores import LogitStore
+from fusion.text import percent, say_seconds
 
 FOLDS = 5
 
@@ -107,7 +115,8 @@ class Run:
 
     @cached_property
     def condensed(self) -> Pixels:
-        return self._condense(self.ensemble, f"condensing {self.name}")
+        """What is searched: condensed pixels, or the maps of many groups."""
+        return self._condense(self.ensemble, f"reading {self.name}")
 
     @cached_property
     def digest(self) -> str:
@@ -191,8 +200,8 @@ class Run:
 
         `ensemble` is what was found, `recommended` what the folds do not rule out.
         """
-        folds = self.prepare(method)
-        problem = self.problem
+        folds, problem = self.prepare(method), self.problem
+        self.announce(method)
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
@@ -203,17 +212,30 @@ class Run:
         ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
         more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
         more |= {"miou": scores.score, "units": self.unit_of}
-        if folds:
-            how: dict[str, Any] = {"units": self.unit_of, "progress": self.progress}
-            if max(map(len, self.ensemble.groups.values())) > 1:
-                how["singles"] = self.singles
-            if self.formation is not None:
-                how["formed"] = lambda rest: self.formed_on(rest).problem
-            held = hold_out(problem, method, folds, **how)
-            verdict = Verdict(held, self.unit_of)
-            recommended = self._contender(verdict.recommended, found, ensemble)
-            more |= {"held_out": held, "verdict": verdict, "recommended": recommended}
-        return replace(found, **more)
+        found = replace(found, **more)
+        return self._judged(found, method, folds) if folds else found
+
+    def _judged(self, found: SearchResult, method: Method, folds: int) -> SearchResult:
+        """The result with held-out scores, the verdict on them, and what that recommends."""
+        assert found.ensemble is not None
+        if self.folder is not None:
+            # folds take as long again several times over: what is known by now is kept
+            found.ensemble.save(self.folder / "best.json")
+            said = f"{self.name} {percent(found.miou)}, kept in {self.folder / 'best.json'}"
+            self.say(f"found {said}; next everything is chosen again without each fold")
+        problem, how = self.problem, dict[str, Any](units=self.unit_of, progress=self.progress)
+        corrected = corrected_for_picking(problem, found, self.unit_of)
+        if self._of_singles:
+            how["alone"] = SINGLE
+        else:
+            how["singles"] = self.singles
+        if self.formation is not None:
+            how["formed"] = lambda rest: self.formed_on(rest).problem
+        held = hold_out(problem, method, folds, **how)
+        verdict, notes = Verdict(held, self.unit_of), {**found.notes, "bias_corrected": corrected}
+        recommended = self._contender(verdict.recommended, found)
+        more: dict[str, Any] = {"held_out": held, "verdict": verdict, "recommended": recommended}
+        return replace(found, notes=notes, **more)
 
     def prepare(self, method: Method) -> int:
         """How many folds there will be. Refuses whatever it can before anything is worked out."""
@@ -224,6 +246,7 @@ class Run:
             folds = FOLDS if number > 1 else 0
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
+        method.effort(list(self.ensemble.groups))  # refuses options of groups that are not there
         if self.folder is not None:
             files.check_folder(self.folder)
             method.check(
@@ -232,34 +255,43 @@ class Run:
         return min(folds, number)
 
     def announce(self, method: Method) -> None:
-        """Says what a search by the method will work out; refuses what `prepare` does."""
+        """Says how much work a search will be; refuses what `prepare` does."""
         folds, asked = self.prepare(method), FOLDS if self.folds is None else self.folds
         if 0 < folds < asked:
             self.say(f"{asked} folds asked for, {folds} units there: {folds} folds")
         effort = method.effort(list(self.ensemble.groups))
-        if effort is not None:
-            again = f", and again in each of {folds} folds" if folds else ""
-            self.say(f"{method.name}: {effort} weightings{again}")
+        if effort is None:
+            return
+        again = f", and again in each of {folds} folds" if folds else ""
+        self.say(f"{method.name}: {effort} weightings{self._duration(effort)}{again}")
+
+    def _duration(self, weightings: int) -> str:
+        """How long so many take at most, where somebody watches."""
+        if self.progress is silent:
+            return ""
+        began, groups = time.monotonic(), len(self.problem.groups)
+        self.problem.trials(np.eye(groups))
+        return f", {say_seconds(weightings * (time.monotonic() - began) / groups)} at most"
 
     @property
     def _workspace(self) -> Workspace:
         return Workspace(self.progress, self.folder)
 
-    def _contender(self, name: str, found: SearchResult, ensemble: Ensemble) -> Ensemble:
+    def _contender(self, name: str, found: SearchResult) -> Ensemble:
         """A contender of the folds, chosen on all videos."""
         plain, groups = self.ensemble.with_multipliers(None), list(self.ensemble.groups)
-        if name == FOUND:
-            return ensemble
+        if name == FOUND and found.ensemble is not None:
+            return found.ensemble
         if name == UNIFORM:
             return plain.with_weights(dict.fromkeys(groups, 1.0))
         if name == WEIGHTS:
             return plain.with_weights(dict(zip(groups, best_without(found), strict=True)))
-        if name == SINGLE:
+        if name == SINGLE and not self._of_singles:
             best = next(iter(self.singles))
             return plain.regrouped({best: single_groups(plain.stores)[best]})
         alone = self.problem.trials(np.eye(len(groups)))
         best = groups[int(np.argmax([rank(trial.miou) for trial in alone]))]
-        return plain.with_weights({group: float(group == best) for group in groups})
+        return plain.regrouped({best: plain.groups[best]})
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found."""
@@ -290,14 +322,16 @@ class Run:
     @cached_property
     def over_models(self) -> Problem:
         self.check_contributions()
-        singles = self._condense(self.ensemble.singles(), "condensing single models")
+        singles = self._condense(self.ensemble.singles(), "reading single models")
         return Problem(singles, self.convention, self.seed)
 
     def over(self, what: str) -> Run:
-        """The run that gives weights to "groups", or to single "models", which nothing forms."""
+        """The run that gives weights to "groups", or to single "models"."""
         if what == "groups":
             return self
-        return replace(self, ensemble=self.ensemble.singles(), formation=None)
+        # every model that the groups were formed of, not only those that they kept
+        whole = self.ensemble if self.formation is None else self.formation.run.ensemble
+        return replace(self, ensemble=whole.singles(), formation=None)
 
     def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
         """The paper's groups, formed from the groups "basic" and "other"; None searches a size.

@@ -80,7 +80,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "contested_count": (None, (I8, N, F4, P, *5 * (N,), I8)),
     "contested_flips": (N, (I8, N, F8, F8, P, N, N, D, D, N, FLIPS, I8, F8)),
     "contested_class_flips": (N, (I8, N, F8, F8, N, N, N, D, D, N, FLIPS, I8)),
-    "contested_order": (None, (FLIPS, N, FLIPS, I8)),
+    "contested_order": (INT, (FLIPS, N, FLIPS)),
     "contested_scan": (
         None,
         (FLIPS, *4 * (N,), I8, U1, F8, I8, F8, N, I8, *3 * (D,), F8, F8, I8, F8),

@@ -21,8 +21,6 @@ from fusion.kernels.sweep import (
     slack,
 )
 
-DIGITS, VALUES = 6, 1 << 11  # of a place's bits: order.c
-
 
 def flips(
     parts: Parts,
@@ -80,10 +78,10 @@ def class_flips(
 
 def ordered(flips: NDArray) -> NDArray:
     """As `fusion.kernels.sweep.naive.ordered`."""
-    library, made = build.library(), flips.copy()
+    library, made = build.library(), np.empty_like(flips)
     assert library is not None
-    scratch, counts = np.empty_like(made), np.empty(DIGITS * VALUES, np.int64)
-    library.contested_order(made, len(made), scratch, counts)
+    if not library.contested_order(np.ascontiguousarray(flips), len(flips), made):
+        raise MemoryError(f"sweep: no room for {len(flips)} flips in order")
     return made
 
 

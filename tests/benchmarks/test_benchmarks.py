@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import fusion, measure, peers, simulated
+from benchmarks import fusion, measure, multipliers, peers, search, simulated
 
 CPU = torch.device("cpu")
 
@@ -74,3 +74,15 @@ def test_simulated_models_agree_as_asked():
 
 def test_quantiles_are_in_order():
     assert measure.quantiles([5.0, 1.0, 3.0, 2.0, 4.0]) == pytest.approx((1.8, 3.0, 4.2))
+
+
+def test_multipliers_are_found_beside_samplers(monkeypatch, capsys):
+    def small(frames):
+        return search.simulated(frames, (12, 16), classes=4)
+
+    monkeypatch.setitem(search.CASES, "simulated", (small, 1))
+    quick = ["--case", "simulated", "--frames", "2", "--trials", "3", "--json"]
+    assert multipliers.main(quick) == 0
+    found = {row["way"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["exact"]["score"] >= found["TPE"]["score"] > 0
+    assert found["TPE"]["trials"] == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import fusion
 from fusion.contested import Condensed, Maps
@@ -22,7 +23,7 @@ from fusion.search.result import Trial
 from fusion.search.run import Run
 from fusion.search.selection import select
 from fusion.search.study import Optuna
-from tests.samples import CLASSES, FRAMES, SIZE
+from tests.samples import CLASSES, FRAMES, NATIVE, SIZE
 from tests.search.simulated import both_ways
 
 METHODS = {
@@ -116,7 +117,8 @@ def test_maps_that_do_not_fit_are_read_at_every_pass(ensemble, truth, monkeypatc
     assert found == expected or found.miou == expected.miou
 
 
-def test_what_is_reported_is_what_evaluation_gives(ensemble, truth):
+def test_what_is_reported_is_what_evaluation_gives(ensemble, truth, monkeypatch):
+    monkeypatch.setattr(Maps, "confusion", None)  # not what maps count
     run = Run(ensemble, truth, convention="union").over("models")
     assert isinstance(run.condensed, Maps)
     found = run.search(Greedy(steps=9))
@@ -153,3 +155,14 @@ def test_few_groups_other_resizes_and_mixed_resolutions_are_condensed(
     assert isinstance(Run(mixed, truth).condensed, Condensed)
     with pytest.raises(InputError, match="'a' is stored in 2 resolutions"):
         mixed.native_means("a", FRAMES)
+
+
+def test_scores_that_are_no_probabilities_are_named(ensemble, truth, monkeypatch):
+    models = ensemble.singles()
+
+    def undefined(self, video, frames):
+        return ((frame, torch.full((6, 4, *NATIVE), torch.nan)) for frame in frames)
+
+    monkeypatch.setattr(type(models), "native_means", undefined)
+    with pytest.raises(InputError, match=r"video '.', frame '0' has scores that are NaN or not"):
+        load_maps(models, truth, scheduler="synchronous")

@@ -10,7 +10,7 @@ import pytest
 
 from fusion.errors import InputError
 from fusion.search.__main__ import add_search, build_parser
-from fusion.search.auto import Auto
+from fusion.search.auto import LEAST, Auto
 from fusion.search.exact.climb import Exact
 from fusion.search.greedy import Greedy
 from fusion.search.grid import Grid
@@ -61,8 +61,8 @@ class TestAuto(MethodContract):
     def test_it_is_what_it_says_it_is(self, groups):
         problem = Problem(videos(groups=groups))
         found = replace(self.method, climbs=2).search(problem)
-        how = {"climbs": 2, "gap": 0.2} if groups < 5 else {"climbs": 1, "gap": None}
-        few = Exact(**how).search(problem)
+        few, many = {"climbs": 2, "gap": 0.2}, {"climbs": 1, "gap": None, "least": LEAST}
+        few = Exact(**(few if groups < 5 else many)).search(problem)
         assert found.history == few.history
         assert found.notes == {**few.notes, "auto": found.notes["auto"]}
         then = "greedy selection, then exact line searches from its best"
@@ -72,6 +72,15 @@ class TestAuto(MethodContract):
         assert isinstance(found.history[0].weights, tuple)
         assert self.method.multiplies
         assert not Exact.multiplies
+
+
+def test_a_climb_ends_where_steps_gain_too_little():
+    """The first segments lead further, the last steps gain less than is asked for."""
+    problem = Problem(videos(groups=5))
+    whole, short = (Exact(climbs=1, gap=None, least=least).search(problem) for least in (0, 0.05))
+    assert short.notes["sweeps"] == 5  # the coordinates, once
+    assert whole.notes["sweeps"] > 5
+    assert whole.miou >= short.miou
 
 
 def test_unknown_methods_are_named_with_all_there_are():

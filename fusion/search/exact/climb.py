@@ -47,6 +47,7 @@ class Exact(Method):
         starts: weight vectors [G] to try besides the uniform one, single groups, the paper's,
             random ones, and the grid's or, beyond three groups, those of greedy selection.
         climbs: from how many of the best starts to go uphill.
+        least: gain of a step that ends a climb; over many models the last steps are tiny, and long.
         time_limit: seconds; 0 gives the best start.
         gap: aim of the certificate, None for no certificate; it is left out beyond three groups,
             and for objectives that are no mIoU convention.
@@ -64,6 +65,7 @@ class Exact(Method):
 
     starts: Sequence[Sequence[float]] = ()
     climbs: int = 4
+    least: float = 0.0
     time_limit: float | None = option(
         "--time-limit", None, "stop then, with the certificate there is (default none)", SECONDS
     )
@@ -91,7 +93,7 @@ class Exact(Method):
         deadline = math.inf if self.time_limit is None else began + self.time_limit
         state = self.state or (workspace.folder and state_file(problem, workspace.folder))
         journal = Journal(problem, Path(state) if state else None)
-        work = _Search(problem, deadline, journal, _starts(problem, self.starts))
+        work = _Search(problem, deadline, journal, _starts(problem, self.starts), self.least)
         certificate = None
         if problem.condensed.scored:
             work.climb_all(self.climbs, workspace.progress)
@@ -119,9 +121,15 @@ class _Search:
     """One run: the history, the incumbent and the uphill steps."""
 
     def __init__(
-        self, problem: Problem, deadline: float, journal: Journal, starts: Sequence[Trial]
+        self,
+        problem: Problem,
+        deadline: float,
+        journal: Journal,
+        starts: Sequence[Trial],
+        least: float,
     ) -> None:
         self.problem, self.deadline, self.journal = problem, deadline, journal
+        self.least = least
         self.starts = sorted(starts, key=lambda trial: -trial.miou)
         self.history = [*starts, *journal.found]
         self.sweeps = 0
@@ -167,10 +175,12 @@ class _Search:
             found = self.problem.trials(stretch.middle for stretch in promising)
             self.keep(found)
             best = best_trial([current, *found])
-            if best.miou > current.miou:
-                if best == self.best:
-                    self.stretch = promising[found.index(best)]
+            if best.miou > current.miou and best == self.best:
+                self.stretch = promising[found.index(best)]
+            if best.miou > current.miou + self.least:
                 return best
+            if self.least:
+                return None  # the other kinds are many more, and gain less
         return None
 
     def keep(self, trials: Sequence[Trial]) -> None:

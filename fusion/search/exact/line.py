@@ -86,6 +86,7 @@ def best_on_segment(
             halves = half(low=low, high=middle), half(low=middle, high=high)
             return max(halves, key=lambda stretch: stretch.miou)
     data = sweep.joined(found, classes, len(base)), wanted.cells(condensed.rows_per_video), base
+    found.clear()  # of many models they are large
     score, left, right = sweep.scan(*data, low, high, narrowest)
     return Stretch(*ends, left, right, score)
 
