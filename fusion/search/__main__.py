@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out = options.out or Path("results")
     # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
+    if not options.compare and (others := unused(options)):
+        cli.remark(f"{', '.join(others)}: not of --method {options.method}, so without effect")
     run = open_run(options)
     reach = read_reach(options, method, run.ensemble)
     run = replace(run, reach=reach)
@@ -91,6 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}{pictures}"
     print(f"{report.text()}{classes}\n\n{wrote}")
     return 0
+
+
+def unused(options: argparse.Namespace) -> list[str]:
+    """Flags that were said and are of other methods than the one that runs."""
+    mine, found = METHODS[options.method].flags(), []
+    for kind in METHODS.values():
+        for flag in kind.flags().keys() - mine.keys():
+            if getattr(options, flag.lstrip("-").replace("-", "_")) is not None:
+                found.append(flag)
+    return sorted(set(found))
 
 
 def compare_methods(options: argparse.Namespace, run: Run) -> int:

@@ -145,6 +145,13 @@ def test_off_saves_none_and_what_does_not_hold_out_is_said(data, drives, tmp_pat
     assert result(tmp_path)["multipliers"] is None
 
 
+def test_flags_of_another_method_are_said_to_have_no_effect(data, tmp_path, capsys):
+    assert run(data, tmp_path, "--method", "greedy", "--steps", "2", "--trials", "9") == 0
+    assert "--trials: not of --method greedy, so without effect\n" in capsys.readouterr().err
+    assert run(data, tmp_path, "--method", "greedy", "--steps", "2") == 0
+    assert "without effect" not in capsys.readouterr().err
+
+
 def test_units_are_held_out_together(drives, tmp_path, capsys):
     said = drive_arguments(drives, tmp_path, "--method", "greedy", "--steps", "2")
     assert cli.run(main, [*said, "--units", "drive[0-9]", "--json"]) == 0
