@@ -97,12 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def unused(options: argparse.Namespace) -> list[str]:
     """Flags that were said and are of other methods than the one that runs."""
-    mine, found = METHODS[options.method].flags(), []
-    for kind in METHODS.values():
-        for flag in kind.flags().keys() - mine.keys():
-            if getattr(options, flag.lstrip("-").replace("-", "_")) is not None:
-                found.append(flag)
-    return sorted(set(found))
+    mine = METHODS[options.method].flags()
+    every = {flag for kind in METHODS.values() for flag in kind.flags()} - mine.keys()
+    said = (flag.lstrip("-").replace("-", "_") for flag in every)
+    return sorted(
+        f"--{name.replace('_', '-')}" for name in said if getattr(options, name) is not None
+    )
 
 
 def compare_methods(options: argparse.Namespace, run: Run) -> int:
