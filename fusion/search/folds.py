@@ -15,7 +15,7 @@ from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Method, Problem
-from fusion.search.result import rank
+from fusion.search.result import SearchResult, rank
 from fusion.search.selection import UnitOf, select, split_units
 from fusion.text import or_none
 
@@ -112,14 +112,7 @@ def hold_out(
     ):
         rest = [video for video in videos if video not in held]
         whole = problem if formed is None else formed(rest)
-        chosen = whole.subset(rest)
-        found = select(chosen, inner, units)
-        multipliers = None if found.multipliers is None else list(found.multipliers.values())
-        scored = {FOUND: whole.scores(found.vector, multipliers, held)}
-        if problem.reach is not None:
-            plain = best_without(found)
-            scored[WEIGHTS] = whole.scores(plain, None, held)
-        scored |= simpler(whole, chosen, held, singles)
+        found, scored = judged(whole, rest, held, inner, units, singles)
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
         what = (found.miou, found.weights, found.multipliers)
@@ -128,6 +121,32 @@ def hold_out(
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
     return HeldOut(made, {name: Scores(each, *how) for name, each in in_order.items()})
+
+
+def judged(
+    whole: Problem,
+    rest: Sequence[str],
+    held: Sequence[str],
+    method: Method,
+    units: UnitOf,
+    singles: Mapping[str, Scores] | None = None,
+) -> tuple[SearchResult, dict[str, Scores]]:
+    """What is chosen on some of the videos, and scores of it and of all that is simpler on others.
+
+    Args:
+        whole: the problem over both.
+        rest, held: the videos to choose on, and those that judge.
+        method: that finds weights.
+        units: of every video.
+        singles: of every model alone, for `SINGLE`.
+    """
+    chosen = whole.subset(rest)
+    found = select(chosen, method, units)
+    multipliers = None if found.multipliers is None else list(found.multipliers.values())
+    scored = {FOUND: whole.scores(found.vector, multipliers, held)}
+    if whole.reach is not None:
+        scored[WEIGHTS] = whole.scores(best_without(found), None, held)
+    return found, scored | simpler(whole, chosen, held, singles)
 
 
 def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:
