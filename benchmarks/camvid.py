@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ MISSING = "SEGFUSION_DATA names no folder with its files"
 class Clips:
     """The folder that SEGFUSION_DATA names.
 
-    stride: takes every s-th row and column. reach: of multipliers. made: condensed groups so far.
+    stride: scores at an s-th of the labels' size, by the label in the middle. reach: of
+    multipliers. made: condensed groups so far.
     """
 
     folder: Path
@@ -78,12 +79,16 @@ class Clips:
             found[name] = Scores(dict(zip(pixels.videos, matrices, strict=True)), pixels.classes)
         return found
 
-    def formed(self, clips: Sequence[str]) -> Problem:
-        """The problem over all clips whose three groups are formed on these."""
+    def groups(self, clips: Sequence[str]) -> Groups:
+        """The three groups that these clips form."""
         miou = {name: only(scores, clips).score for name, scores in self.singles.items()}
         basic = [name for name in miou if name.startswith("espnet")]
         other = [name for name in miou if name not in basic]
-        return self.problem(auto_groups(basic, other, miou))
+        return auto_groups(basic, other, miou)
+
+    def formed(self, clips: Sequence[str]) -> Problem:
+        """The problem over all clips whose groups are formed on these."""
+        return self.problem(self.groups(clips))
 
     def problem(self, groups: Groups, reach: float | None = None) -> Problem:
         """Over all clips, with multipliers within reach (that of these clips by default)."""
@@ -93,30 +98,24 @@ class Clips:
 
     def condensed(self, groups: Groups, reach: float = 1.0) -> Condensed:
         """Groups over all clips."""
-        key = (reach, *((name, *members) for name, members in groups.items()))
-        if key not in self.made:
-            self.made[key] = self._condensed(groups, reach)
-        return self.made[key]
+        key = tuple((name, *members) for name, members in groups.items())
+        if (reach, key) not in self.made:
+            self.made[reach, key] = self._condensed(groups, reach)
+        return self.made[reach, key]
 
     def _condensed(self, groups: Groups, reach: float) -> Condensed:
         members = [name for group in groups.values() for name in group]
         places = iter(range(len(members)))
-        index, classes = [[next(places) for _ in group] for group in groups.values()], 11
-        builder = Builder(tuple(groups), self.meta["classes"])
-        some = (Ellipsis, slice(None, None, self.stride), slice(None, None, self.stride))
+        index, step = [[next(places) for _ in group] for group in groups.values()], self.stride
+        names = self.meta["classes"]
+        builder, middle = Builder(tuple(groups), names), slice(step // 2, None, step)
         for clip, frames in self.frames.items():
             for codes, target in frames:
-                given = [codes[name] for name in members], [1.0] * len(groups), target.shape
+                labels = np.ascontiguousarray(target[middle, middle])
+                given = [codes[name] for name in members], [1.0] * len(groups), labels.shape
                 how: dict[str, Any] = {"groups": index, "outputs": ("group_means",)}
                 means = kernels.upsample_softmax_average(*given, **how).group_means
                 assert means is not None
-                kept = np.ascontiguousarray(means.numpy()[some])
-                labels = np.ascontiguousarray(target[some])
-                block = condense(kept, labels, classes, ignore=255, video=clip, reach=reach)
-                builder.append(clip, block)
-        made = builder.finish()
-        return made if reach == 1 else Condensed(*_parts(made), reach=reach)
-
-
-def _parts(made: Condensed) -> tuple[Any, ...]:
-    return made.groups, made.classes, made.videos, made.pixels
+                what = means.numpy(), labels, len(names)
+                builder.append(clip, condense(*what, ignore=255, video=clip, reach=reach))
+        return replace(builder.finish(), reach=reach)

@@ -123,15 +123,19 @@ def planted(scene: Scene, repetitions: int, base: int = BASE) -> Iterator[Answer
         yield asked(replace(whole, seed=repetition), some, videos, new)
 
 
-def halves(clips: Clips, number: int) -> Iterator[Answer]:
-    """Searches on random halves of the clips, and on the rest of each; the other half is new."""
-    rng = np.random.default_rng(0)
+def split(clips: Sequence[str], number: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Random halves and the rest of each, in turn."""
+    rng, half = np.random.default_rng(0), len(clips) // 2
     for index in range(number):
         if index % 2 == 0:
-            order = rng.permutation(len(clips.clips)).tolist()
-        half = len(order) // 2
-        places = (order[:half], order[half:])
-        some, new = ([clips.clips[p] for p in sorted(places[(index + k) % 2])] for k in (0, 1))
+            order = rng.permutation(len(clips)).tolist()
+        both = [[clips[p] for p in sorted(some)] for some in (order[:half], order[half:])]
+        yield both[index % 2], both[1 - index % 2]
+
+
+def halves(clips: Clips, number: int) -> Iterator[Answer]:
+    """Searches on random halves of the clips; the other half is new."""
+    for some, new in split(clips.clips, number):
         yield asked(clips.formed(some), some, new, new, clips.formed, clips.singles)
 
 

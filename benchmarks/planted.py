@@ -5,14 +5,14 @@ between two classes, and each video has a mirror in which all margins are the ot
 weighted sum is right on one of the two. Groups err by video, so samples of videos do differ.
 `equal`: softmaxes of equal skill and independent errors; uniform weights are the best there are.
 Each video comes three times, its groups in every turn, so that they are exactly alike.
-`better`: the last group is the best by far, and weights have something to gain.
+`better`: the last group is the best, and weights have something to gain.
 
 C classes, the last of them rare where a scene says so. Videos differ in difficulty.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -73,8 +73,7 @@ def condensed(videos: list[Video], reach: float = 1.0) -> Condensed:
     for number, (means, targets) in enumerate(videos):
         given = means.astype(np.float32), targets.astype(np.uint8), CLASSES
         builder.append(f"video {number}", condense(*given, ignore=255, reach=reach))
-    made = builder.finish()
-    return Condensed(made.groups, made.classes, made.videos, made.pixels, reach=reach)
+    return replace(builder.finish(), reach=reach)
 
 
 def level(rng: np.random.Generator, frequency: Floats) -> list[Video]:
@@ -117,7 +116,7 @@ def equal(rng: np.random.Generator, frequency: Floats) -> list[Video]:
 
 def better(rng: np.random.Generator, frequency: Floats) -> list[Video]:
     """Two videos in which the last group knows more."""
-    return [skilled(rng, frequency, np.array([1.5, 1.5, 3.0])) for _ in range(2)]
+    return [skilled(rng, frequency, np.array([2.0, 2.0, 2.8])) for _ in range(2)]
 
 
 KINDS = {"level": level, "equal": equal, "better": better}

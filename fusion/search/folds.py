@@ -7,11 +7,13 @@ compared with is chosen, and scored, on the very same folds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from fusion.errors import InputError
 from fusion.metrics import Scores
+from fusion.metrics.intervals import Gain
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
 from fusion.search.method import Method, Problem
@@ -75,6 +77,17 @@ class HeldOut(float):
     def scores(self) -> Scores:
         """Of what was found."""
         return self.contenders[FOUND]
+
+    def gain(self, name: str, over: str, units: UnitOf) -> Gain:
+        """Of a contender over another, both chosen without the videos that judge them.
+
+        The error of a difference takes videos as independent, and here they are not: every one has
+        a part in the choices of all folds but its own, (k - 1) / k of k. The variance grows by as
+        much of itself (Nadeau and Bengio, "Inference for the generalization error", 2003, have
+        k / (k - 1) for random splits). Measured: benchmarks/README.md, "Honesty".
+        """
+        plain = self.contenders[name].gain(self.contenders[over], over, units=units)
+        return plain.widened(math.sqrt(2 - 1 / len(self.folds)))
 
 
 def hold_out(

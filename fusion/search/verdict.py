@@ -33,9 +33,8 @@ class Verdict:
     @cached_property
     def gains(self) -> Mapping[str, Gain]:
         """Of what was found over every simpler contender."""
-        mine = self.held.scores
-        others = {name: s for name, s in self.held.contenders.items() if name != FOUND}
-        return {name: mine.gain(s, name, units=self.units) for name, s in others.items()}
+        others = [name for name in self.held.contenders if name != FOUND]
+        return {name: self.held.gain(FOUND, name, self.units) for name in others}
 
     @property
     def gain(self) -> Gain:
@@ -57,7 +56,7 @@ class Verdict:
             behind = known[best].gain(known[name], name, units=self.units)
             if name == best or not behind.beyond_standard_error:
                 break
-        over = known[name].gain(known[UNIFORM], units=self.units)
+        over = self.held.gain(name, UNIFORM, self.units)
         return name if name == UNIFORM or (over.value > 0 and over.distinguishable) else UNIFORM
 
     @property
