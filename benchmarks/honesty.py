@@ -36,7 +36,7 @@ from fusion.search.verdict import SIMPLEST_FIRST, Verdict
 
 METHOD = Auto(gap=None)  # a certificate says nothing about other videos
 SCENES = (
-    *(Scene("level", videos, rare) for videos in (8, 12) for rare in (False, True)),
+    *(Scene("level", videos, rare) for videos in (8, 10, 12) for rare in (False, True)),
     *(Scene(kind, videos) for kind in ("equal", "better") for videos in (8, 12)),
     Scene("level", 8, rare=False, multipliers=True),
     *(Scene(kind, 12, rare, True) for kind in ("level", "equal") for rare in (False, True)),

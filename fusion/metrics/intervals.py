@@ -65,15 +65,17 @@ def prediction_interval(
     level: float = 0.95,
     *,
     units: UnitIndex = None,
+    choice: float = 0.0,
 ) -> Interval:
     """As `interval`, of the score of n new videos: `videos`, by default as many as these.
 
-    They are taken to come in units of the same size. InputError too for less than one video.
+    They are taken to come in units of the same size. choice: what choosing on these videos adds to
+    the estimate's variance, as a share of it. InputError too for less than one video.
     """
     if videos is not None and videos < 1:
         raise InputError(f"prediction: videos is {videos}; give the number of new ones, at least 1")
     known = int(np.any(confusions, axis=(1, 2)).sum())
-    spread = math.sqrt(1 + (known / videos if videos else 1.0))
+    spread = math.sqrt(1 + choice + (known / videos if videos else 1.0))
     return _score_interval(confusions, wanted, level, units, spread)
 
 

@@ -118,7 +118,7 @@ class Verdict:
         shown = {name: percent(scores.score) for name, scores in self.held.contenders.items()}
         table = ", ".join(f"{name} {shown[name]}" for name in SIMPLEST_FIRST if name in shown)
         what = self.held.scores.objective.name
-        low, high = self.held.scores.prediction_interval(units=self.units)
+        low, high = self.held.prediction_interval(units=self.units)
         many = len(self.held.scores.confusions)
         said = [f"held out, {what} %: {table}"]
         if not math.isnan(low):

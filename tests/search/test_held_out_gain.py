@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,18 @@ def test_gains_are_widened_by_what_choices_share(folds):
     for wide, narrow in zip(gain.interval, plain.interval, strict=True):
         assert wide - gain.value == pytest.approx(factor * (narrow - gain.value))
     assert held.gain(FOUND, FOUND, units).interval == (0, 0)
+
+
+def test_predictions_have_the_spread_of_the_search():
+    condensed = videos(8)
+    held = hold_out(Problem(condensed), Grid(), 4)
+    root, wanted = (lambda share: math.asin(math.sqrt(share))), held.scores
+    low, high = (root(end) - root(held) for end in held.prediction_interval(4))
+    plain = [root(end) - root(held) for end in wanted.interval()]
+    factor = math.sqrt(1 + 3 / 4 + 8 / 4)
+    assert (low, high) == pytest.approx([factor * end for end in plain])
+    found = Problem(condensed).result("grid", Problem(condensed).trials([[1, 1, 1]]))
+    assert replace(found, held_out=held).prediction_interval(4) == held.prediction_interval(4)
 
 
 def test_what_is_recommended_beats_uniform_weights_by_the_same_interval():
