@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -65,15 +65,17 @@ def prediction_interval(
     level: float = 0.95,
     *,
     units: UnitIndex = None,
+    choice: float = 0.0,
 ) -> Interval:
     """As `interval`, of the score of n new videos: `videos`, by default as many as these.
 
-    They are taken to come in units of the same size. InputError too for less than one video.
+    They are taken to come in units of the same size. choice: what choosing on these videos adds to
+    the estimate's variance, as a share of it. InputError too for less than one video.
     """
     if videos is not None and videos < 1:
         raise InputError(f"prediction: videos is {videos}; give the number of new ones, at least 1")
     known = int(np.any(confusions, axis=(1, 2)).sum())
-    spread = math.sqrt(1 + (known / videos if videos else 1.0))
+    spread = math.sqrt(1 + choice + (known / videos if videos else 1.0))
     return _score_interval(confusions, wanted, level, units, spread)
 
 
@@ -129,6 +131,11 @@ class Gain:
         what = "mIoU" if (found := objective(wanted).name) in CONVENTIONS else found
         known = (float(values[0]), _around(values, level), over, len(values) - 1, level, what)
         return cls(*known, _error(values[1:]))
+
+    def widened(self, factor: float) -> Gain:
+        """The same with an interval and an error so many times as wide, around the value."""
+        low, high = (self.value + factor * (end - self.value) for end in self.interval)
+        return replace(self, interval=(low, high), error=factor * self.error)
 
     @property
     def distinguishable(self) -> bool:

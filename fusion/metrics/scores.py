@@ -175,12 +175,20 @@ class Scores:
         return intervals.interval(confusions, self.objective, level, units=index)
 
     def prediction_interval(
-        self, videos: int | None = None, level: float = 0.95, *, units: Units = None
+        self,
+        videos: int | None = None,
+        level: float = 0.95,
+        *,
+        units: Units = None,
+        choice: float = 0.0,
     ) -> Interval:
-        """The same for the score of so many new videos of the same kind, default as many."""
+        """The same for the score of so many new videos of the same kind, default as many.
+
+        choice: what choosing on these videos adds to the variance, as a share of it.
+        """
         confusions, index = self._matrices(units)
         given = confusions, self.objective, videos, level
-        return intervals.prediction_interval(*given, units=index)
+        return intervals.prediction_interval(*given, units=index, choice=choice)
 
     def difference_interval(
         self, other: Scores, level: float = 0.95, *, units: Units = None

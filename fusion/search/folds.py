@@ -63,14 +63,7 @@ def hold_out(
     ):
         rest = [video for video in videos if video not in held]
         whole = problem if formed is None else formed(rest)
-        chosen = whole.subset(rest)
-        found = select(chosen, inner, units)
-        multipliers = None if found.multipliers is None else list(found.multipliers.values())
-        scored = {FOUND: whole.scores(found.vector, multipliers, held)}
-        if problem.reach is not None:
-            plain = best_without(found)
-            scored[WEIGHTS] = whole.scores(plain, None, held)
-        scored |= simpler(whole, chosen, held, singles, alone)
+        found, scored = judged(whole, rest, held, inner, units, singles, alone)
         several = several or len(whole.groups) > 1
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
@@ -82,6 +75,34 @@ def hold_out(
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
     return HeldOut(made, {name: Scores(each, *how) for name, each in in_order.items()})
+
+
+def judged(
+    whole: Problem,
+    rest: Sequence[str],
+    held: Sequence[str],
+    method: Method,
+    units: UnitOf,
+    singles: Mapping[str, Scores] | None = None,
+    alone: str = GROUP,
+) -> tuple[SearchResult, dict[str, Scores]]:
+    """What is chosen on some of the videos, and scores of it and of all that is simpler on others.
+
+    Args:
+        whole: the problem over both.
+        rest, held: the videos to choose on, and those that judge.
+        method: that finds weights.
+        units: of every video.
+        singles: of every model alone, for `SINGLE`.
+        alone: as in `hold_out`.
+    """
+    chosen = whole.subset(rest)
+    found = select(chosen, method, units)
+    multipliers = None if found.multipliers is None else list(found.multipliers.values())
+    scored = {FOUND: whole.scores(found.vector, multipliers, held)}
+    if whole.reach is not None:
+        scored[WEIGHTS] = whole.scores(best_without(found), None, held)
+    return found, scored | simpler(whole, chosen, held, singles, alone)
 
 
 def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:

@@ -94,7 +94,7 @@ class SearchResult:
         Around the held-out score, where there is one: the spread of new videos, of these, and of
         what a search on them would choose; (nan, nan) below two units.
         """
-        known = self.scores if self.held_out is None else self.held_out.scores
+        known = self.scores if self.held_out is None else self.held_out
         if known is None:
             return math.nan, math.nan
         return known.prediction_interval(videos, level, units=self.units)

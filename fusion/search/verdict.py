@@ -32,9 +32,8 @@ class Verdict:
     @cached_property
     def gains(self) -> Mapping[str, Gain]:
         """Of what was found over every simpler contender."""
-        mine = self.held.scores
-        others = {name: s for name, s in self.held.contenders.items() if name != FOUND}
-        return {name: mine.gain(s, name, units=self.units) for name, s in others.items()}
+        others = [name for name in self.held.contenders if name != FOUND]
+        return {name: self.held.gain(FOUND, name, self.units) for name in others}
 
     @property
     def gain(self) -> Gain:
@@ -56,7 +55,7 @@ class Verdict:
             behind = known[best].gain(known[name], name, units=self.units)
             if name == best or not behind.beyond_standard_error:
                 break
-        over = known[name].gain(known[UNIFORM], units=self.units)
+        over = self.held.gain(name, UNIFORM, self.units)
         return name if name == UNIFORM or (over.value > 0 and over.distinguishable) else UNIFORM
 
     @property
@@ -126,7 +125,7 @@ class Verdict:
         shown = {name: percent(scores.score) for name, scores in self.held.contenders.items()}
         table = ", ".join(f"{name} {shown[name]}" for name in SIMPLEST_FIRST if name in shown)
         what = self.held.scores.objective.name
-        low, high = self.held.scores.prediction_interval(units=self.units)
+        low, high = self.held.prediction_interval(units=self.units)
         many = len(self.held.scores.confusions)
         said = [f"held out, {what} %: {table}"]
         if not math.isnan(low):
