@@ -318,13 +318,13 @@ class Condensed:
         pixels = tuple(each.fused(vector) for each in self.pixels)
         return replace(self, groups=("fused",), pixels=pixels)
 
-    def thinned(self, pixels: int) -> Condensed:
-        """A sample of about so many contested pixels, or the set itself: to climb on, not to score.
+    def thinned(self, candidates: int) -> Condensed:
+        """A sample of about so many candidates, or the set itself: to climb on, not to score.
 
         Bundles of 16 neighbours are taken at equal distances, in every video, and the uncontested
         pixels' counts divided as much.
         """
-        step = self.contested // max(1, pixels)
+        step = self.candidates // max(1, candidates)
         if step < 2:
             return self
         return replace(self, pixels=tuple(each.thinned(step) for each in self.pixels))

@@ -97,7 +97,7 @@ def judged(
         alone: as in `hold_out`.
     """
     chosen = whole.subset(rest)
-    found = select(chosen, method, units)
+    found = select(chosen, method, units, thorough=False)
     multipliers = None if found.multipliers is None else list(found.multipliers.values())
     scored = {FOUND: whole.scores(found.vector, multipliers, held)}
     if whole.reach is not None:

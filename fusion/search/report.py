@@ -160,6 +160,11 @@ class Report:
             "digest": self.splits[0].digest,
         }
 
+    def _multiplied_classes(self) -> list[str]:
+        """Columns of trials.csv, empty for trials without multipliers."""
+        any_of_them = any(trial.multipliers for trial in self.found.history)
+        return [f"multiplier of {name}" for name in self.splits[0].ensemble.classes] * any_of_them
+
     def write(self, out: Path) -> None:
         """best.json, trials.csv and search.json, each whole or not at all."""
         files.write_json(out / "search.json", self.to_json())
@@ -169,8 +174,11 @@ class Report:
         self.found.recommended.save(out / "recommended.json")
         text = io.StringIO()
         lines = csv.writer(text)
-        lines.writerow([*self.found.groups, "miou"])
-        lines.writerows([*trial.weights, trial.miou] for trial in self.found.history)
+        lines.writerow([*self.found.groups, "miou", *self._multiplied_classes()])
+        rows = (
+            [*trial.weights, trial.miou, *(trial.multipliers or ())] for trial in self.found.history
+        )
+        lines.writerows(rows)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
 
 

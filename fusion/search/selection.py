@@ -31,16 +31,22 @@ INNER = 3  # folds
 
 
 def select(
-    problem: Problem, method: Method, units: UnitOf, workspace: Workspace = ALONE
+    problem: Problem,
+    method: Method,
+    units: UnitOf,
+    workspace: Workspace = ALONE,
+    *,
+    thorough: bool = True,
 ) -> SearchResult:
     """The method's result; where the problem has a reach, with multipliers if they hold out.
 
     units: of every video. A single unit holds nothing out: multipliers then stay as found.
+    thorough: whether multipliers end on all pixels; off inside folds, as methods are quick there.
     """
     found = method.search(problem, workspace)
     if problem.reach is None or not problem.condensed.scored:
         return found
-    trial = multiplied(problem, found.vector)
+    trial = multiplied(problem, found.vector, thorough=thorough)
     shrinkage = shrink(problem, found.vector, trial, units)
     notes = {**found.notes, "multipliers": shrinkage.to_json()}
     if shrinkage.power == 0:

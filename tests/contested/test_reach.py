@@ -178,9 +178,9 @@ def test_fused_maps_are_condensed_pixels_of_their_sum(reach):
 def test_a_sample_is_every_so_many_bundles_of_each_video():
     means, targets = probabilities(2, 5, 9000, agree=0.5), some_targets(5, 9000)
     whole = condensed_of(means, targets, 3, REACH)
-    assert whole.thinned(whole.contested) is whole
-    assert whole.thinned(whole.contested // 2 + 1) is whole
-    some = whole.thinned(whole.contested // 7)
+    assert whole.thinned(whole.candidates) is whole
+    assert whole.thinned(whole.candidates // 2 + 1) is whole
+    some = whole.thinned(whole.candidates // 7)
     assert (some.videos, some.groups, some.reach) == (whole.videos, whole.groups, REACH)
     assert some.contested == pytest.approx(whole.contested / 7, rel=0.15)
     for mine, theirs in zip(some.pixels, whole.pixels, strict=True):

@@ -89,7 +89,7 @@ def test_what_the_result_has(ensemble, truth):
     assert found.units == {video: video for video in VIDEOS}
     assert found.interval() == found.scores.interval(units=found.units)
     low, high = found.prediction_interval(videos=3)
-    assert (low, high) == found.held_out.scores.prediction_interval(3)
+    assert (low, high) == found.held_out.prediction_interval(3)
     assert low < found.held_out < high
     narrow = found.prediction_interval(videos=300)
     assert low < narrow[0] < narrow[1] < high

@@ -29,8 +29,9 @@ from fusion.search.result import Trial, best_trial
 REACH = 4.0
 NARROWEST = 1e-4  # of a logarithm: what lies between is no choice that other pixels would confirm
 ROUNDS = 20  # of all classes; a handful is usual
+LEAST = 1e-5  # gain of a round that is worth another
 TURNS = 4  # of weights and multipliers
-SAMPLE = 1 << 19  # contested pixels to climb on
+SAMPLE = 1 << 20  # candidates to climb on
 NEAR = 0.1  # logarithm to either side that is left to see on all pixels
 
 Multipliers = tuple[float, ...]
@@ -87,29 +88,34 @@ class Classes:
         return Line(score, math.exp((left + right) / 2))
 
     def climb(self, start: Sequence[float], near: float = math.inf) -> tuple[float, Multipliers]:
-        """Class after class until a round changes nothing: the score, and the multipliers.
+        """Class after class until a round gains next to nothing: the score, and the multipliers.
 
-        near: how far a logarithm may move at a time.
+        near: how far a logarithm may move at a time. Within a round the sweeps' promises are
+        believed, then the float32 of fusion decides whether the round was one upwards.
         """
         best, end = (self.score(start), tuple(start)), math.log(self.reach)
         for _ in range(ROUNDS):
-            before = best
-            for moving, multiplier in enumerate(best[1]):
-                now = math.log(multiplier)
-                line = self.line(best[1], moving, max(-end, now - near), min(end, now + near))
-                if line.score > best[0]:
-                    changed = (*best[1][:moving], line.multiplier, *best[1][moving + 1 :])
-                    best = max(best, (self.score(changed), changed), key=lambda found: found[0])
-            if best == before:
+            promised, moved = best
+            for moving in range(len(moved)):
+                now = math.log(moved[moving])
+                line = self.line(moved, moving, max(-end, now - near), min(end, now + near))
+                if line.score > promised:
+                    promised = line.score
+                    moved = (*moved[:moving], line.multiplier, *moved[moving + 1 :])
+            reached = self.score(moved)
+            before, best = best[0], max(best, (reached, moved), key=lambda found: found[0])
+            if best[0] < before + LEAST:
                 break
         return best
 
-    def search(self, start: Sequence[float] | None = None) -> tuple[float, Multipliers]:
-        """Climbs on a sample, then on all pixels nearby."""
+    def search(self, start: Sequence[float] | None, *, thorough: bool) -> tuple[float, Multipliers]:
+        """Climbs on a sample, then, where it is to be thorough, on all pixels nearby."""
         start = [1.0] * len(self.pixels.classes) if start is None else start
         sample = replace(self, pixels=self.pixels.thinned(SAMPLE))
         found = sample.climb(start)
-        return found if sample.pixels is self.pixels else self.climb(found[1], NEAR)
+        if sample.pixels is self.pixels:
+            return found
+        return self.climb(found[1], NEAR) if thorough else (self.score(found[1]), found[1])
 
 
 def climb_weights(problem: Problem, start: Trial) -> Trial:
@@ -129,18 +135,19 @@ def climb_weights(problem: Problem, start: Trial) -> Trial:
     return best
 
 
-def multiplied(problem: Problem, weights: Sequence[float]) -> Trial:
+def multiplied(problem: Problem, weights: Sequence[float], *, thorough: bool = True) -> Trial:
     """The best trial with multipliers that climbs from weights [G] lead to.
 
     Where the problem has wide pixels, weights move as well, in turn with the multipliers and on a
-    sample of the pixels; multipliers end on all of them, which score the trial.
+    sample of the pixels; multipliers end on all of them, unless `thorough` is off as inside folds.
+    All pixels score the trial.
     """
     reach, start = problem.reach or REACH, None
     if problem.wide is not None and len(problem.groups) > 1:
         found = in_turn(replace(problem, condensed=problem.wide.thinned(SAMPLE)), weights, reach)
         weights, start = found.weights, found.multipliers
     pixels = (problem.wide or problem.condensed).fused(weights, reach)
-    score, multipliers = Classes(pixels, problem.objective, reach).search(start)
+    score, multipliers = Classes(pixels, problem.objective, reach).search(start, thorough=thorough)
     return Trial(tuple(weights), score, multipliers)
 
 
