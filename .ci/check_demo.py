@@ -41,7 +41,7 @@ for weights, miou in some:
 
 names = [row["name"] for row in found["ladder"]]
 assert names[0].startswith("best single: "), names
-assert names[1] == "P_strong", names
+assert names[1].endswith("P_strong"), names
 assert "uniform weights" in names, names
 assert {name: len(models) for name, models in found["groups"].items()} == {
     "strong": 3,
