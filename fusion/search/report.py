@@ -107,6 +107,8 @@ class Report:
         pixels = "" if stride == 1 else f", every {stride}th row and column"
         ladder = table(rows, (f"{objective_title(found.convention)}{pixels}", *names))
         lines = [f"{videos}, {condensed.about}", "", ladder, ""]
+        if "auto" in found.notes:
+            lines.append(f"auto: {found.notes['auto']}")
         lines.append(f"best weights by {found.method}: {self._shown_weights()}")
         if found.multipliers is not None:
             numbers = ", ".join(f"{name} {b:.3g}" for name, b in found.multipliers.items())
@@ -119,7 +121,9 @@ class Report:
             stage = (
                 "certified" if known["complete"] else "so far; run again or --certify inf goes on"
             )
-            bound = f"no weighting of these groups is above {100 * known['upper_bound']:.4f}"
+            gap = "unknown" if known["gap"] is None else f"{100 * known['gap']:.4f}"
+            upper = f"{100 * known['upper_bound']:.4f}"
+            bound = f"no weighting of these groups is above {upper}, a gap of {gap}"
             lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
         lines += ["", *self.verdict]
         lines += [f"{split} calibration: {c.text()}" for split, c in self.calibration.items()]
