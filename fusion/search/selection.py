@@ -84,15 +84,19 @@ class Shrinkage:
 def shrink(problem: Problem, weights: Sequence[float], trial: Trial, units: UnitOf) -> Shrinkage:
     """The power that scores best on held-out units, 0 unless that gains over one standard error.
 
-    Multipliers are found again without each inner fold; power 0 stands for the method's own
-    weights. The one-standard-error rule: Breiman et al., "Classification and Regression Trees",
-    1984, section 3.4.3, with the error of the paired difference.
+    Multipliers are found again without each inner fold; power 0 stands for the better of the
+    method's own weights and the trial's, so that multipliers are not kept for better weights. The
+    one-standard-error rule: Breiman et al., "Classification and Regression Trees", 1984, section
+    3.4.3, with the error of the paired difference.
     """
     videos = problem.condensed.videos
     folds = split_units(videos, units, INNER, problem.seed)
     if len(folds) < 2:
         return Shrinkage(1.0, {})
     plain, pixels = samples(problem, weights, trial.weights)
+    merit = problem.objective.of
+    if merit(pixels.confusion([1.0])) > merit(plain.confusion([1.0])):
+        plain = pixels
     names, found = dict.fromkeys(videos), dict[float, dict[str, Counts]]()
     for held in folds:
         rest = pixels.subset([video for video in names if video not in held])

@@ -184,7 +184,12 @@ def test_weights_move_under_multipliers_and_are_better_than_still_ones():
     weighed = both()
     assert weighed.wide is not None
     start = weighed.trials([[1.0, 1.0, 1.0]])[0]
-    moved = in_turn(replace(weighed, condensed=weighed.wide), start.weights, 4.0)
+    moved = in_turn(
+        replace(weighed, condensed=weighed.wide),
+        start.weights,
+        (1.0,) * len(weighed.condensed.classes),
+        4.0,
+    )
     still = multiplied(Problem(weighed.wide, reach=4.0), start.weights)
     assert moved.weights != start.weights
     assert moved.miou > still.miou >= start.miou

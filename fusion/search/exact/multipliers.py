@@ -136,29 +136,48 @@ def climb_weights(problem: Problem, start: Trial) -> Trial:
 
 
 def multiplied(problem: Problem, weights: Sequence[float], *, thorough: bool = True) -> Trial:
-    """The best trial with multipliers that climbs from weights [G] lead to.
+    """The best trial with multipliers that climbs from several starts lead to.
 
-    Where the problem has wide pixels, weights move as well, in turn with the multipliers and on a
-    sample of the pixels; multipliers end on all of them, unless `thorough` is off as inside folds.
-    All pixels score the trial.
+    Where the problem has wide pixels, weights [G] move as well, in turn with the multipliers and
+    on a sample of the pixels: weights that are best alone lean on one group, with multipliers the
+    others count, so equal weights are a start too. Multipliers end on all pixels, unless `thorough`
+    is off as inside folds; all pixels score the trial.
     """
     reach, start = problem.reach or REACH, None
     if problem.wide is not None and len(problem.groups) > 1:
-        found = in_turn(replace(problem, condensed=problem.wide.thinned(SAMPLE)), weights, reach)
-        weights, start = found.weights, found.multipliers
+        sample = replace(problem, condensed=problem.wide.thinned(SAMPLE))
+        points = dict.fromkeys([tuple(weights), (1.0,) * len(problem.groups)])
+        found = [in_turn(sample, w, b, reach) for w in points for b in openings(sample, w, reach)]
+        # what looks best on a sample need not be
+        whole = replace(problem, condensed=problem.wide)
+        tried = [each.multipliers or () for each in found]
+        best = best_trial(whole.trials([each.weights for each in found], tried))
+        weights, start = best.weights, best.multipliers
     pixels = (problem.wide or problem.condensed).fused(weights, reach)
     score, multipliers = Classes(pixels, problem.objective, reach).search(start, thorough=thorough)
     return Trial(tuple(weights), score, multipliers)
 
 
-def in_turn(problem: Problem, weights: Sequence[float], reach: float) -> Trial:
+def openings(problem: Problem, weights: Sequence[float], reach: float) -> list[Multipliers]:
+    """Multipliers to climb from: ones, and for each class the root of its targets over predictions.
+
+    The second raises what argmax predicts too rarely, as prior correction does.
+    """
+    total = problem.condensed.confusion(weights).sum(axis=0)
+    ratio = np.sqrt(np.maximum(total.sum(axis=1), 1) / np.maximum(total.sum(axis=0), 1))
+    bounded = np.clip(ratio, 1 / reach, reach).tolist()
+    return [(1.0,) * len(total), tuple(bounded)]
+
+
+def in_turn(
+    problem: Problem, weights: Sequence[float], multipliers: Multipliers, reach: float
+) -> Trial:
     """Multipliers for the weights, weights for the multipliers, until neither moves."""
-    ones = [[1.0] * len(problem.condensed.classes)]
-    best = problem.trials([weights], ones)[0]
+    best = problem.trials([weights], [multipliers])[0]
     for _ in range(TURNS):
         before = best
         classes = Classes(problem.condensed.fused(best.weights, reach), problem.objective, reach)
-        score, multipliers = classes.climb(best.multipliers or ones[0])
+        score, multipliers = classes.climb(best.multipliers or multipliers)
         best = climb_weights(problem, Trial(best.weights, score, multipliers))
         if best.miou <= before.miou:
             break
