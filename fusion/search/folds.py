@@ -58,9 +58,8 @@ def hold_out(
     check_folds(videos, units, folds)
     matrices: dict[str, dict[str, Counts]] = {}
     made, several = [], False  # groups, in some fold
-    for held in progress(
-        split := split_units(videos, units, folds, problem.seed), "folds", len(split)
-    ):
+    split = split_units(videos, units, folds, problem.seed)
+    for held in progress(split, "folds", len(split)):
         rest = [video for video in videos if video not in held]
         whole = problem if formed is None else formed(rest)
         found, scored = judged(whole, rest, held, inner, units, singles, alone)
@@ -98,8 +97,7 @@ def judged(
     """
     chosen = whole.subset(rest)
     found = select(chosen, method, units, thorough=False)
-    multipliers = None if found.multipliers is None else list(found.multipliers.values())
-    scored = {FOUND: whole.scores(found.vector, multipliers, held)}
+    scored = {FOUND: whole.scores(found.vector, found.multiplier_vector, held)}
     if whole.reach is not None:
         scored[WEIGHTS] = whole.scores(best_without(found), None, held)
     return found, scored | simpler(whole, chosen, held, singles, alone)

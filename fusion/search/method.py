@@ -72,6 +72,11 @@ class Problem:
     def groups(self) -> tuple[str, ...]:
         return self.condensed.groups
 
+    @property
+    def reaching(self) -> Pixels:
+        """The pixels that multipliers are counted on."""
+        return self.wide or self.condensed
+
     def trials(
         self,
         weights: Iterable[Iterable[float]],
@@ -81,9 +86,9 @@ class Problem:
         points = [tuple(map(float, point)) for point in weights]
         if not points:
             return []
-        scores = self.condensed.miou(points, self.convention, multipliers).tolist()
         if multipliers is None:
-            return list(map(Trial, points, scores))
+            return list(map(Trial, points, self.condensed.miou(points, self.convention).tolist()))
+        scores = self.reaching.miou(points, self.convention, multipliers).tolist()
         return list(map(Trial, points, scores, [tuple(map(float, row)) for row in multipliers]))
 
     def scores(
@@ -96,7 +101,7 @@ class Problem:
         some = self.condensed.videos if videos is None else videos
         if self.evaluate is not None:
             return self.evaluate(weights, multipliers, some)
-        pixels = self.condensed if multipliers is None else self.wide or self.condensed
+        pixels = self.condensed if multipliers is None else self.reaching
         confusions = pixels.subset(some).confusion(weights, multipliers)
         matrices = dict(zip(some, confusions, strict=True))
         return Scores(matrices, self.condensed.classes, self.convention)

@@ -49,7 +49,7 @@ class Report:
         problems = {run.name: run.problem for run in self.splits}
         rungs = {f"best single: {best}": single, **group_rungs(problems, self.found.vector)}
         if self.found.multipliers is not None:
-            numbers = (self.found.vector, list(self.found.multipliers.values()))
+            numbers = (self.found.vector, self.found.multiplier_vector)
             rungs[MULTIPLIED] = {name: p.scores(*numbers) for name, p in problems.items()}
         return rungs
 

@@ -76,6 +76,11 @@ class SearchResult:
         return dict(zip(self.groups, self.vector, strict=True))
 
     @property
+    def multiplier_vector(self) -> list[float] | None:
+        """Multipliers in the order of the classes, as pixels take them; None for none."""
+        return None if self.multipliers is None else list(self.multipliers.values())
+
+    @property
     def gain(self) -> Gain | None:
         """What was found over uniform weights, on held-out videos; None where none were."""
         return None if self.verdict is None else self.verdict.gain

@@ -201,14 +201,13 @@ class Run:
         `ensemble` is what was found, `recommended` what the folds do not rule out.
         """
         folds, problem = self.prepare(method), self.problem
-        self.announce(method)
+        self.announce(method, folds)
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
         found = select(problem, method, self.unit_of, self._workspace)
-        multipliers = None if found.multipliers is None else list(found.multipliers.values())
-        scores = problem.scores(found.vector, multipliers)
+        scores = problem.scores(found.vector, found.multiplier_vector)
         ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
         more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
         more |= {"miou": scores.score, "units": self.unit_of}
@@ -254,9 +253,9 @@ class Run:
             )
         return min(folds, number)
 
-    def announce(self, method: Method) -> None:
-        """Says how much work a search will be; refuses what `prepare` does."""
-        folds, asked = self.prepare(method), FOLDS if self.folds is None else self.folds
+    def announce(self, method: Method, folds: int) -> None:
+        """Says how much work a search with so many folds will be."""
+        asked = FOLDS if self.folds is None else self.folds
         if 0 < folds < asked:
             self.say(f"{asked} folds asked for, {folds} units there: {folds} folds")
         effort = method.effort(list(self.ensemble.groups))

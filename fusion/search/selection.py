@@ -53,17 +53,11 @@ def select(
         return replace(found, notes=notes)
     assert trial.multipliers is not None
     multipliers = tuple(b**shrinkage.power for b in trial.multipliers)
-    miou = score(problem, trial.weights, multipliers)
-    history = (*found.history, trial, Trial(trial.weights, miou, multipliers))
+    (shrunk,) = problem.trials([trial.weights], [multipliers])
+    history = (*found.history, trial, shrunk)
     named = dict(zip(problem.condensed.classes, multipliers, strict=True))
     more: dict[str, Any] = {"vector": trial.weights, "multipliers": named, "notes": notes}
-    return replace(found, miou=miou, history=history, **more)
-
-
-def score(problem: Problem, weights: Sequence[float], multipliers: Sequence[float]) -> float:
-    """The objective on all pixels, in the float32 of fusion."""
-    pixels = problem.wide or problem.condensed
-    return float(pixels.miou([weights], problem.convention, [multipliers])[0])
+    return replace(found, miou=shrunk.miou, history=history, **more)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from fusion.search.exact.multipliers import (
     climb_weights,
     in_turn,
     multiplied,
+    openings,
 )
 from fusion.search.method import Problem
 from tests.contested.cases import condensed_of, probabilities, some_targets
@@ -195,6 +196,39 @@ def test_weights_move_under_multipliers_and_are_better_than_still_ones():
     assert moved.miou > still.miou >= start.miou
     assert multiplied(weighed, start.weights).weights == moved.weights
     assert moved.miou == weighed.wide.miou([moved.weights], "vspw", moved.multipliers)[0]
+
+
+def test_climbs_open_from_ones_and_from_targets_over_predictions():
+    """Class 0 has 90 pixels, class 1 ten, class 2 none; all are predicted 0, but one that is 1."""
+    means = np.full((1, 3, 100), 0.1, np.float32)
+    means[0, 0, :99], means[0, 1, 99] = 0.8, 0.8
+    targets = np.array([0] * 90 + [1] * 10, np.uint8)
+    weighed = Problem(condensed_of(means, targets, 1, reach=4.0))
+    ones, opened = openings(weighed, [1.0], 4.0)
+    assert ones == (1.0, 1.0, 1.0)
+    assert opened == pytest.approx((math.sqrt(90 / 99), math.sqrt(10), 1.0))
+    assert openings(weighed, [1.0], 2.0)[1] == pytest.approx((math.sqrt(90 / 99), 2.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("weights", "best"), [((1.0, 0.0, 0.0), 0), ((0.9, 0.1, 0.0), 1), ((0.0, 0.0, 1.0), 2)]
+)
+def test_the_best_of_all_starts_is_kept(weights, best, monkeypatch):
+    weighed, started = both(), []
+
+    def noted(problem, weights, multipliers, reach):
+        started.append((tuple(weights), multipliers))
+        return in_turn(problem, weights, multipliers, reach)
+
+    monkeypatch.setattr("fusion.search.exact.multipliers.in_turn", noted)
+    found, uniform = multiplied(weighed, weights), (1.0, 1.0, 1.0)
+    sample = replace(weighed, condensed=weighed.wide)
+    expected = [(w, b) for w in (weights, uniform) for b in openings(sample, w, 4.0)]
+    assert started == expected
+    assert len(set(started)) == 4
+    reached = [in_turn(sample, *start, 4.0).miou for start in expected]
+    assert reached.index(max(reached)) == best
+    assert found.miou >= max(reached)
 
 
 def test_large_sets_are_climbed_on_a_sample_and_end_on_all_pixels(monkeypatch):

@@ -145,15 +145,15 @@ def multiplied(problem: Problem, weights: Sequence[float], *, thorough: bool = T
     """
     reach, start = problem.reach or REACH, None
     if problem.wide is not None and len(problem.groups) > 1:
-        sample = replace(problem, condensed=problem.wide.thinned(SAMPLE))
+        few = problem.wide.thinned(SAMPLE)
+        sample = replace(problem, condensed=few, wide=few)
         points = dict.fromkeys([tuple(weights), (1.0,) * len(problem.groups)])
         found = [in_turn(sample, w, b, reach) for w in points for b in openings(sample, w, reach)]
         # what looks best on a sample need not be
-        whole = replace(problem, condensed=problem.wide)
         tried = [each.multipliers or () for each in found]
-        best = best_trial(whole.trials([each.weights for each in found], tried))
+        best = best_trial(problem.trials([each.weights for each in found], tried))
         weights, start = best.weights, best.multipliers
-    pixels = (problem.wide or problem.condensed).fused(weights, reach)
+    pixels = problem.reaching.fused(weights, reach)
     score, multipliers = Classes(pixels, problem.objective, reach).search(start, thorough=thorough)
     return Trial(tuple(weights), score, multipliers)
 
