@@ -26,6 +26,20 @@ that is proved of sum_g w_g P_gc (contested pixels, line search, certificate) ho
     F_c       = e_c * (1 / sum_c e_c), e_c = exp32((S_c * 24 - max_c S_c * 24) * 1): the product of
                 the P_gc ^ w_g over its sum
 
+A linear head over log-probabilities (`head`: a logarithmic opinion pool that may mix classes, the
+stacking of Wolpert 1992) has weights W_mck of any sign, or W_mc for the class itself alone, and an
+offset b_c. Logits keep the logarithms that softmax would lose, down to the floor of a gap code.
+
+    l_mk      = max((z_mk - max_k z_mk) * (1 / T_m) - log32(sum_k e_mk), -24)
+    l_mk      = log32(max(p_mk, e^-24))          where the map holds probabilities
+    S_c       = b_c, then for m = 0, 1, ... and in it k = 0, 1, ...: S_c = S_c + W_mck * l_mk
+    S_c       = b_c, then for m = 0, 1, ...: S_c = S_c + W_mc * l_mc     without mixing
+    F_c       = E_c * (1 / sum_c E_c), E_c = exp32(S_c - max_c S_c)
+    label     = lowest c with S_c = max S        void as above, if any S_c is NaN
+
+A NaN stays: one logit makes NaN of all its pixel's scores, one probability of those it enters, one
+score of all F_c. On tensor cores (head/triton.py) the sums of S_c are close instead of equal.
+
 Bilinear interpolation has half-pixel centres (align_corners=False), horizontal before vertical,
 each step ``a * (1 - f) + b * f``: every rounded operation is monotone in a and b, which is what
 makes skipping dominated classes exact.
@@ -55,6 +69,7 @@ from fusion.kernels.numbers import (
 
 NO_SCORE = -1e30  # stands for -inf while interpolating: 0 * -inf would be NaN
 OUTPUTS = ("labels", "probabilities", "confidence", "margin", "entropy", "group_means")
+HEAD_OUTPUTS = ("labels", "probabilities", "scores")
 
 CEPHES_FIRST = 1.9875691500e-4  # the polynomial of exp32, highest power first
 CEPHES = (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -76,6 +91,7 @@ class Fused:
 
     labels: [...] uint8, or uint16 beyond 255 classes. probabilities: [C, ...] float32. confidence,
     margin (first minus second), entropy (nats): [...] float32. group_means: [G, C, ...] float32.
+    scores: [C, ...] float32, of a head alone.
     """
 
     labels: Tensor | None = None
@@ -84,6 +100,7 @@ class Fused:
     margin: Tensor | None = None
     entropy: Tensor | None = None
     group_means: Tensor | None = None
+    scores: Tensor | None = None
 
     def asked(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in vars(self).items() if tensor is not None}

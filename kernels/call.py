@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fusion.kernels.arithmetic import (
+    HEAD_OUTPUTS,
     KINDS,
     OUTPUTS,
     PROBABILITIES,
@@ -33,20 +34,16 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """Arguments of `fusion.kernels.softmax_average` in full.
+class Maps:
+    """What every operation over maps is given.
 
-    logits: M tensors [C, ...]. weights [G] as given, not normalised. groups: per group its models.
-    temperatures, values [M]. outputs: names of what is wanted. multipliers [C] normalised, or None.
+    logits: M tensors [C, ...]. temperatures, values [M]. outputs: names of what is wanted.
     """
 
     logits: tuple[Tensor, ...]
-    weights: tuple[float, ...]
-    groups: tuple[tuple[int, ...], ...]
     temperatures: tuple[float, ...]
     values: tuple[str, ...]
     outputs: tuple[str, ...]
-    multipliers: tuple[float, ...] | None
 
     @property
     def classes(self) -> int:
@@ -67,6 +64,39 @@ class Call:
         plain = [PROBABILITIES * (value == "probabilities") for value in self.values]
         return [KINDS[z.dtype] + extra for z, extra in zip(self.logits, plain, strict=True)]
 
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the outputs that have more axes than pixels have."""
+        return dict.fromkeys(("probabilities", "scores"), (self.classes, *self.shape))
+
+    def allocate(self) -> Fused:
+        """Uninitialised tensors for the outputs that are asked for."""
+        sizes = self.sizes
+
+        def empty(name: str) -> Tensor:
+            dtype = label_dtype(self.classes) if name == "labels" else torch.float32
+            return torch.empty(sizes.get(name, self.shape), dtype=dtype, device=self.device)
+
+        return Fused(**{name: empty(name) for name in self.outputs})
+
+
+@dataclass(frozen=True, eq=False)
+class Call(Maps):
+    """Arguments of `fusion.kernels.softmax_average` in full.
+
+    weights [G] as given, not normalised. groups: per group its models. multipliers [C] normalised,
+    or None.
+    """
+
+    weights: tuple[float, ...]
+    groups: tuple[tuple[int, ...], ...]
+    multipliers: tuple[float, ...] | None
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Group means beside what all operations have."""
+        return {**super().sizes, "group_means": (len(self.groups), self.classes, *self.shape)}
+
     def subset(self, groups: Sequence[Sequence[int]], **changes: Any) -> Self:
         """The same call over these groups of some of its models, numbered anew; with `changes`."""
         members = [m for group in groups for m in group]
@@ -83,17 +113,6 @@ class Call:
         kept = [(g, w) for g, w in zip(self.groups, self.weights, strict=True) if w > 0]
         groups, weights = zip(*kept, strict=True)
         return self.subset(groups, weights=weights)
-
-    def allocate(self) -> Fused:
-        """Uninitialised tensors for the outputs that are asked for."""
-        sizes = {"probabilities": (self.classes, *self.shape)}
-        sizes["group_means"] = (len(self.groups), self.classes, *self.shape)
-
-        def empty(name: str) -> Tensor:
-            dtype = label_dtype(self.classes) if name == "labels" else torch.float32
-            return torch.empty(sizes.get(name, self.shape), dtype=dtype, device=self.device)
-
-        return Fused(**{name: empty(name) for name in self.outputs})
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +141,49 @@ class Upsampling(Call):
         return replace(self.native(), groups=alone, temperatures=ones, values=values)
 
 
+@dataclass(frozen=True, eq=False)
+class Head(Maps):
+    """Arguments of `fusion.kernels.head` in full.
+
+    mixing: [M, C] or [M, C, C], bias [C]: contiguous float32 tensors on the maps' device.
+    """
+
+    mixing: Tensor
+    bias: Tensor
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a score takes in the other classes too."""
+        return self.mixing.ndim == 3
+
+
 def check(logits: Sequence[Tensor], weights: Sequence[float], **options: Any) -> Call:
     """The call in full; TypeError or ValueError with one sentence that names the argument."""
     made = _check(logits, weights, **options)
-    for m, z in enumerate(made.logits):
-        if z.shape != made.logits[0].shape:
-            given = f"got shape {tuple(z.shape)} beside {tuple(made.logits[0].shape)} of logits[0]"
-            raise ValueError(f"logits[{m}]: {given}; all must agree")
+    _check_shapes("logits", made.logits)
     return made
+
+
+def check_head(
+    maps: Sequence[Tensor],
+    mixing: Any,
+    bias: Any,
+    *,
+    temperatures: Sequence[float] | None = None,
+    values: Sequence[str] | str = "logits",
+    outputs: Sequence[str] | str = ("probabilities",),
+) -> Head:
+    """The call of a head in full; TypeError or ValueError with one sentence as in `check`."""
+    tensors, meanings = _check_maps("maps", maps, values)
+    _check_shapes("maps", tensors)
+    models, classes = len(tensors), tensors[0].shape[0]
+    scales = _check_temperatures(temperatures, models)
+    names = _check_outputs(outputs, HEAD_OUTPUTS)
+    shapes = [(models, classes), (models, classes, classes)]
+    device = tensors[0].device
+    weights = _check_numbers("mixing", mixing, shapes, "[M, C] or [M, C, C]").to(device)
+    offsets = _check_numbers("bias", bias, [(classes,)], "[C]").to(device)
+    return Head(tensors, scales, meanings, names, weights, offsets)
 
 
 def check_upsampling(
@@ -169,41 +223,84 @@ def _check(
     outputs: Sequence[str] | str = ("labels",),
     multipliers: Sequence[float] | None = None,
 ) -> Call:
-    models = len(logits := tuple(logits))
-    if models == 0:
-        raise ValueError("logits: got no models; give at least one tensor [C, ...]")
-    meanings = (values,) * models if isinstance(values, str) else tuple(values)
-    if len(meanings) != models or not set(meanings) <= set(VALUES):
-        wanted = f"give one of {VALUES} or a sequence of {models} of them"
-        raise ValueError(f"values: got {values!r}; {wanted}")
-    for m, meaning in enumerate(meanings):
-        _check_tensor(m, logits[m], logits[0], meaning)
+    tensors, meanings = _check_maps("logits", logits, values)
+    models = len(tensors)
     alone = [(m,) for m in range(models)]
     chosen = tuple(tuple(int(m) for m in group) for group in (alone if groups is None else groups))
     if not all(chosen) or sorted(m for group in chosen for m in group) != list(range(models)):
         wanted = f"every index 0..{models - 1} must be in exactly one group, no group empty"
         raise ValueError(f"groups: got {[list(group) for group in chosen]}; {wanted}")
-    scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
-    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
-        wanted = f"give {models} finite numbers above 0, one per model"
-        raise ValueError(f"temperatures: got {list(scales)}; {wanted}")
+    scales = _check_temperatures(temperatures, models)
     numbers = tuple(float(w) for w in weights)
     if len(numbers) != len(chosen):
         wanted = "give one per group, or per model where there are no groups"
         raise ValueError(f"weights: got {len(numbers)} for {len(chosen)} groups; {wanted}")
     normalised(numbers)  # refuses what no weights can be
-    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-    if not names or not set(names) <= set(OUTPUTS):
-        raise ValueError(f"outputs: got {outputs!r}; give some of {OUTPUTS}")
-    classes, scaled = logits[0].shape[0], None
+    names = _check_outputs(outputs, OUTPUTS)
+    scaled = None
     if multipliers is not None:
-        scaled = tuple(normalised_multipliers(multipliers, classes))
-    detached = tuple(z.detach() for z in logits)
-    return Call(detached, numbers, chosen, scales, meanings, names, scaled)
+        scaled = tuple(normalised_multipliers(multipliers, tensors[0].shape[0]))
+    return Call(tensors, scales, meanings, names, numbers, chosen, scaled)
 
 
-def _check_tensor(m: int, z: Tensor, first: Tensor, meaning: str) -> None:
-    name = f"logits[{m}]"
+def _check_maps(
+    name: str, maps: Sequence[Tensor], values: Sequence[str] | str
+) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
+    """The maps of an argument, detached, and what each one's values are."""
+    models = len(maps := tuple(maps))
+    if models == 0:
+        raise ValueError(f"{name}: got no models; give at least one tensor [C, ...]")
+    meanings = (values,) * models if isinstance(values, str) else tuple(values)
+    if len(meanings) != models or not set(meanings) <= set(VALUES):
+        wanted = f"give one of {VALUES} or a sequence of {models} of them"
+        raise ValueError(f"values: got {values!r}; {wanted}")
+    for m, meaning in enumerate(meanings):
+        _check_tensor(name, m, maps, meaning)
+    return tuple(z.detach() for z in maps), meanings
+
+
+def _check_temperatures(temperatures: Sequence[float] | None, models: int) -> tuple[float, ...]:
+    scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
+    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
+        wanted = f"give {models} finite numbers above 0, one per model"
+        raise ValueError(f"temperatures: got {list(scales)}; {wanted}")
+    return scales
+
+
+def _check_outputs(outputs: Sequence[str] | str, known: tuple[str, ...]) -> tuple[str, ...]:
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if not names or not set(names) <= set(known):
+        raise ValueError(f"outputs: got {outputs!r}; give some of {known}")
+    return names
+
+
+def _check_shapes(name: str, maps: Sequence[Tensor]) -> None:
+    for m, z in enumerate(maps):
+        if z.shape != maps[0].shape:
+            given = f"got shape {tuple(z.shape)} beside {tuple(maps[0].shape)} of {name}[0]"
+            raise ValueError(f"{name}[{m}]: {given}; all must agree")
+
+
+def _check_numbers(
+    name: str, numbers: Any, shapes: Sequence[tuple[int, ...]], letters: str
+) -> Tensor:
+    """A tensor, array or sequence as a contiguous float32 tensor of one of the shapes."""
+    try:
+        made = numbers if isinstance(numbers, Tensor) else torch.as_tensor(np.array(numbers, "f8"))
+    except (TypeError, ValueError) as error:
+        given = f"got what makes no array ({error})"
+        raise TypeError(f"{name}: {given}; give numbers {letters}") from error
+    made = made.detach().to(torch.float32).contiguous()
+    if tuple(made.shape) not in shapes:
+        wanted = f"give {letters}, here {' or '.join(map(str, shapes))}"
+        raise ValueError(f"{name}: got shape {tuple(made.shape)}; {wanted}")
+    if not made.isfinite().all():
+        raise ValueError(f"{name}: got numbers that are not finite float32; give finite ones")
+    return made
+
+
+def _check_tensor(of: str, m: int, maps: Sequence[Tensor], meaning: str) -> None:
+    name, z, first = f"{of}[{m}]", maps[m], maps[0]
     if not isinstance(z, Tensor):
         raise TypeError(f"{name}: got {type(z).__name__}; give torch tensors")
     if z.dtype not in KINDS:
@@ -217,10 +314,10 @@ def _check_tensor(m: int, z: Tensor, first: Tensor, meaning: str) -> None:
         wanted = f"the first axis must hold 1 to {MOST_CLASSES} classes"
         raise ValueError(f"{name}: got shape {tuple(z.shape)}; {wanted}")
     if z.shape[0] != first.shape[0]:
-        given = f"got {z.shape[0]} classes beside {first.shape[0]} in logits[0]"
+        given = f"got {z.shape[0]} classes beside {first.shape[0]} in {of}[0]"
         raise ValueError(f"{name}: {given}; all must agree")
     if z.device != first.device:
-        given = f"on {z.device} beside {first.device} for logits[0]"
+        given = f"on {z.device} beside {first.device} for {of}[0]"
         raise ValueError(f"{name}: {given}; move all to one device")
 
 

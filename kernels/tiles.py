@@ -52,6 +52,7 @@ class Outputs(NamedTuple):
     margin: Pointer  # [P] float32
     entropy: Pointer  # [P] float32
     group_means: Pointer  # [G, C, P] float32; without it the coefficients hold the weights
+    scores: Pointer  # [C, P] float32, of a head
 
 
 @triton.jit

@@ -15,6 +15,8 @@ import torch
 from fusion.kernels import call
 from tests.kernels.inputs import covering
 
+CONTRACTS = ("tests.kernels.contract", "tests.kernels.head.contract")
+
 
 def pytest_collection_modifyitems(items):
     """Interpreted kernels are slow: of a contract's cases enough for every pair of parameters."""
@@ -22,9 +24,7 @@ def pytest_collection_modifyitems(items):
         return
     cases = defaultdict(list)
     for item in items:
-        alone = (
-            not hasattr(item, "callspec") or item.function.__module__ != "tests.kernels.contract"
-        )
+        alone = not hasattr(item, "callspec") or item.function.__module__ not in CONTRACTS
         cases[item if alone else (item.cls, item.originalname)].append(item)
     chosen = {item for some in cases.values() for item in covering(some, pairs)}
     items[:] = [item for item in items if item in chosen]
