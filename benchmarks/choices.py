@@ -38,7 +38,7 @@ def choices(clips: Clips, some: list[str], others: list[str]) -> Iterator[tuple[
         problem = clips.problem(clips.groups(some), reach)
         return 100 * (problem.scores(weights, multipliers, others).score - uniform)
 
-    found = select(whole.subset(some), METHOD, {video: video for video in some})
+    found = select(whole.subset(some), METHOD)
     multipliers = None if found.multipliers is None else list(found.multipliers.values())
     yield SEARCHED, gain(found.vector, multipliers, REACH)
     plain = best_without(found)

@@ -102,8 +102,7 @@ def asked(
     singles: Mapping[str, Scores] | None = None,
 ) -> Answer:
     """A search on some of the videos, judged on others."""
-    units = {video: video for video in whole.condensed.videos}
-    found, there = judged(whole, some, others, METHOD, units, singles)
+    found, there = judged(whole, some, others, METHOD, singles)
     how: dict[str, Any] = {"formed": formed, "singles": singles}
     held = hold_out(whole.subset(some), METHOD, FOLDS, **how)
     mine = {video: video for video in some}

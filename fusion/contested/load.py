@@ -63,7 +63,7 @@ def load_maps(
 
 def map_bytes(ensemble: Ensemble, part: Part) -> int:
     """Size of a part's maps in memory."""
-    ((height, width),) = ensemble.native_sizes(part.video)
+    height, width = ensemble.grid(part.video)
     return 4 * len(part.frames) * len(ensemble.groups) * len(ensemble.classes) * height * width
 
 
@@ -100,7 +100,7 @@ class LoadVideo:
 
     def maps(self, video: str, frames: Sequence[str]) -> Floats:
         """float32 [T, G, C, h, w], in steps."""
-        ((height, width),) = self.ensemble.native_sizes(video)
+        height, width = self.ensemble.grid(video)
         groups, classes = len(self.ensemble.groups), len(self.ensemble.classes)
         made = np.empty((len(frames), groups, classes, height, width), np.float32)
         for place, (frame, means) in enumerate(self.ensemble.native_means(video, frames)):

@@ -11,20 +11,22 @@ M models (or groups), C classes, T frames, V videos, B weight vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.contested.rows import multiplier_rows, places, weight_rows
+from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Budget
 from fusion.kernels import contested, resized
 from fusion.kernels.contested.layout import Floats, Ints, empty, merged
 from fusion.kernels.numbers import MOST_CLASSES, void_label
-from fusion.kernels.resized import Frames
+from fusion.kernels.resized import MAP_STEPS, Frames, stepped
 from fusion.kernels.sweep import Ends, Flips
 from fusion.metrics.objectives import Objective, objective
 
@@ -59,6 +61,23 @@ class VideoMaps:
                 means = scores.reshape(1, classes, -1)
                 blocks.append(contested.condense(means, flat, void, reach**2))
         return VideoPixels.from_block(merged(blocks))
+
+    def under(self, head: Head, *, keep: bool) -> VideoMaps:
+        """What a head makes of the maps, in memory or made again at every pass."""
+        if keep:
+            return VideoMaps.held(*(headed(frames, head) for frames in self.frames()))
+
+        def frames() -> Iterator[Frames]:
+            return (headed(each, head) for each in self.frames())
+
+        return VideoMaps(frames, self.rows, 1)
+
+
+def headed(frames: Frames, head: Head) -> Frames:
+    """Frames whose one map is what a head makes of theirs."""
+    fused = head.probabilities(list(torch.from_numpy(frames.maps).permute(1, 2, 0, 3, 4)))
+    maps = stepped(fused.numpy().transpose(1, 0, 2, 3)[:, None], MAP_STEPS)
+    return replace(frames, maps=np.ascontiguousarray(maps))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,6 +147,15 @@ class Maps:
         """The same for some of the videos, nothing copied. InputError: unknown, twice, none."""
         pixels = tuple(self.pixels[place] for place in places(videos, self.videos))
         return replace(self, videos=tuple(videos), pixels=pixels)
+
+    def under(self, heads: Mapping[str, Head]) -> Maps:
+        """One group: what each video's head makes of its maps."""
+        name = next(iter(heads.values())).name
+        # a head leaves one map of as many as there were
+        keep = 4 * self.scored // len(self.groups) * len(self.classes) <= self.budget.resident
+        pairs = zip(self.videos, self.pixels, strict=True)
+        made = tuple(pixels.under(heads[video], keep=keep) for video, pixels in pairs)
+        return replace(self, groups=(name,), pixels=made)
 
     def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, M] as fusion uses them; InputError says why they cannot be."""

@@ -4,8 +4,8 @@
 
 "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1 (there G = 3, weights 1, alpha
 = 1.4, beta = 1.0). With mean="geometric" P_final is the product of P_g ^ w_g over its sum, weights
-summing to 1. Any number of groups, models and resolutions; memory is bounded by a few frames
-whatever the clip length.
+summing to 1; with a head it is what the head makes of the P_g (fusion.ensemble.heads). Any number
+of groups, models and resolutions; memory is bounded by a few frames whatever the clip length.
 
 Inside a group models are summed in the order of (model name, path), so that no result depends on
 how they were listed. Shape letters: M models, G groups, T frames, C classes, H W label pixels, h w
@@ -28,6 +28,7 @@ from fusion import device as devices
 from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
 from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
+from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
@@ -64,6 +65,8 @@ class Ensemble:
             difference: benchmarks/README.md).
         mean: over groups, "arithmetic" or "geometric" (arithmetic: `fusion.kernels.arithmetic`);
             models inside a group always have their arithmetic mean.
+        head: fuses the groups, its units, at store resolution in the place of weights; what it
+            makes is interpolated. Multipliers apply to it as to any F.
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
             default 1.
         device: "auto" takes a GPU where there is one.
@@ -84,6 +87,7 @@ class Ensemble:
         multipliers: Multipliers = None,
         resize: str = "probabilities",
         mean: str = "arithmetic",
+        head: Head | None = None,
         temperatures: Mapping[str, float] | None = None,
         device: str = "auto",
         memory: str | int = "4GB",
@@ -108,10 +112,26 @@ class Ensemble:
             raise InputError(f"multipliers: mean={mean!r} takes none; use mean='arithmetic'")
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
+        self.head = self._checked_head(head)
+
+    def _checked_head(self, head: Head | None) -> Head | None:
+        """The head, if it goes with these groups and options; InputError says why it does not."""
+        if head is None:
+            return None
+        head.check(list(self.groups), self.classes)
+        if len(set(self.weights.values())) > 1:
+            raise InputError("head: got weights beside it; a head has its own, give none")
+        if (self.mean, self.resize) != (MEANS[0], RESIZE[0]):
+            got = f"mean={self.mean!r}, resize={self.resize!r}"
+            raise InputError(f"head: got {got}; use {MEANS[0]!r} and {RESIZE[0]!r}")
+        self.groups = {unit: self.groups[unit] for unit in head.units}  # in the order of its sums
+        return head
 
     def __repr__(self) -> str:
         sizes = {name: len(stores) for name, stores in self.groups.items()}
         sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
+        if self.head is not None:
+            sums = repr(self.head)
         data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
         mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
         return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data}{mean})"
@@ -156,12 +176,9 @@ class Ensemble:
         return self._fusion.bands(video, wanted, self.plan(video, outputs))
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
-        """(frame id, group means [G, C, h, w]) at store resolution, which stores must share."""
+        """(frame id, group means [G, C, h, w]) at store resolution, the finest of the video."""
         if self.mean != "arithmetic":
             got = f"the {self.mean} mean of interpolated groups is not that of groups interpolated"
-            raise InputError(f"native means: {got}; fuse at label resolution instead")
-        if len(self.native_sizes(video)) > 1:
-            got = f"video {video!r} is stored in {len(self.native_sizes(video))} resolutions"
             raise InputError(f"native means: {got}; fuse at label resolution instead")
         return self._fusion.native_means(video, frames, self.plan(video))
 
@@ -169,11 +186,15 @@ class Ensemble:
         """The resolutions (h, w) in which stores keep a video."""
         return {store.describe(video).frame_shape[1:] for store in self.stores}
 
+    def grid(self, video: str) -> tuple[int, int]:
+        """The finest of them, which heads fuse at."""
+        return max(self.native_sizes(video), key=math.prod)
+
     @property
     def _fusion(self) -> Fusion:
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
         numbers = self.weights, self._temperature, multipliers
-        return Fusion(self.groups, *numbers, self.resize, self.mean, self.device)
+        return Fusion(self.groups, *numbers, self.resize, self.mean, self.head, self.device)
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""
@@ -247,9 +268,17 @@ class Ensemble:
         """The same under other class multipliers, None for none."""
         return self.regrouped(self.groups, self.weights, multipliers=multipliers)
 
+    def with_head(self, head: Head | None) -> Self:
+        """The same groups fused by a head, None for by weights; without multipliers."""
+        return self.regrouped(self.groups, head=head, multipliers=None)
+
+    def plain(self) -> Self:
+        """The same groups and weights, without multipliers and head."""
+        return self.regrouped(self.groups, self.weights, head=None, multipliers=None)
+
     def singles(self) -> Self:
-        """Every store as a group of its own, named by its model; without multipliers."""
-        return self.regrouped(single_groups(self.stores), multipliers=None)
+        """Every store as a group of its own, named by its model; without multipliers and head."""
+        return self.regrouped(single_groups(self.stores), head=None, multipliers=None)
 
     def regrouped(self, groups: Opened, weights: Weights = None, **changed: Any) -> Self:
         """Other groups of these stores, or of some of them, and other constructor options."""
@@ -264,7 +293,7 @@ class Ensemble:
 
     def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
         temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
-        plain = {"resize": self.resize, "mean": self.mean, "align": self.align}
+        plain = {"resize": self.resize, "mean": self.mean, "align": self.align, "head": self.head}
         rest = {"memory": self.memory, "device": str(self.device)}
         return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
 
@@ -282,7 +311,7 @@ class Ensemble:
         how: dict[str, Any] = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
         if self.multipliers is not None:  # files without are read by older versions
             how["multipliers"] = self.multipliers
-        file.write(path, {"groups": groups, **how, **names})
+        file.write(path, {"groups": groups, **how, **names}, self.head)
 
     @classmethod
     def load(

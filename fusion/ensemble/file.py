@@ -12,6 +12,8 @@ weak = 1.4
 [temperatures]                    # optional, by path or glob as above
 "cache/mf_01.zarr" = 1.2
 
+A saved ensemble with a head names a safetensors file beside it, and its SHA-256.
+
 Both readers return the constructor's arguments, and both take a folder of stores of the same names:
 another split's.
 """
@@ -19,18 +21,24 @@ another split's.
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fusion import tensors
+from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
 from fusion.stores import LogitStore
 from fusion.text import did_you_mean
 
-FORMAT, VERSION = "segfusion.ensemble", 1
+FORMAT, VERSION = "segfusion.ensemble", 2
+HEADLESS = 1  # version of files without a head, which older releases read
 KEYS = ("groups", "weights", "temperatures", "multipliers", "resize", "mean")
 TABLES = KEYS[:4]
 ADVICE = "give an ensemble.toml or a saved best.json"
@@ -86,6 +94,7 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
         plain = {key: document[key] for key in ("weights", "resize")}
         plain["multipliers"] = document.get("multipliers")
         plain["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
+        plain["head"] = _read_head(path, document["head"]) if "head" in document else None
         return {**plain, "groups": groups, "temperatures": temperatures}
     except (InputError, StoreError):
         raise
@@ -95,9 +104,36 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
         raise InputError(f"{path}: not a saved ensemble ({error!r}); {ADVICE}") from error
 
 
-def write(path: Path, document: Mapping[str, Any]) -> None:
-    """A saved ensemble, whole or not at all."""
-    write_json(path, {"format": FORMAT, "version": VERSION, **document})
+def write(path: Path, document: Mapping[str, Any], head: Head | None) -> None:
+    """A saved ensemble, whole or not at all; its head lies beside it, named by its content."""
+    version = HEADLESS
+    if head is not None:
+        config = head.get_config()
+        arrays = config.pop("arrays")
+        digest = _digest(arrays)
+        beside = path.with_name(f"head-{digest[:16]}.safetensors")
+        tensors.write(beside, arrays, config)
+        document = {**document, "head": {"file": beside.name, "sha256": digest, **config}}
+        version = VERSION
+    write_json(path, {"format": FORMAT, "version": version, **document})
+
+
+def _read_head(path: Path, known: Mapping[str, Any]) -> Head:
+    """The head of a saved ensemble; StoreError where its file is gone or another's."""
+    beside = path.with_name(str(known["file"]))
+    arrays, config = tensors.read(beside, "search again, or copy it from where it was saved")
+    if _digest(arrays) != known["sha256"]:
+        raise StoreError(f"{beside}: not the head that {path} was saved with; search again")
+    return head_of({**config, "arrays": arrays})
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays: names, shapes, numbers."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str};".encode())
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
 
 
 class _Place:

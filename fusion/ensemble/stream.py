@@ -5,6 +5,7 @@ stores, as kept -> some frames -> device -> for every frame and band of rows: on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fusion import kernels
+from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.average.geometric import geometric
@@ -34,6 +36,7 @@ class Fusion:
         multipliers: per class, None for none.
         resize: as `fusion.kernels.upsample_softmax_average` takes it.
         mean: over groups, "arithmetic" or "geometric".
+        head: what fuses the groups in the place of weights, None for none.
         device: where.
     """
 
@@ -43,6 +46,7 @@ class Fusion:
     multipliers: Sequence[float] | None
     resize: str
     mean: str
+    head: Head | None
     device: torch.device
 
     def bands(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
@@ -56,21 +60,35 @@ class Fusion:
         geometric_mean = self.mean == "geometric"
         call = self._call(names, ("group_means",) if geometric_mean else plan.outputs)
         for frame, logits in self._read(video, frames, names, plan.frames):
+            maps, shares, how = logits, weights, call
+            if self.head is not None:
+                maps, shares, how = self._by_head(self.head, logits, call, plan.outputs)
             for rows in plan.bands:
-                call |= {"resize": self.resize, "rows": rows}
-                fused = kernels.upsample_softmax_average(logits, weights, plan.size, **call)
+                how |= {"resize": self.resize, "rows": rows}
+                fused = kernels.upsample_softmax_average(maps, shares, plan.size, **how)
                 if geometric_mean:
                     assert fused.group_means is not None
-                    fused = geometric(fused.group_means, weights, plan.outputs)
+                    fused = geometric(fused.group_means, shares, plan.outputs)
                 yield frame, rows, fused
 
     def native_means(self, video: str, frames: Sequence[str], plan: Plan) -> Means:
-        """Group means of frame by frame at store resolution, which is the same in all stores."""
+        """Group means of frame by frame at store resolution, the finest of all stores."""
         names, call = list(self.groups), self._call(list(self.groups), ("group_means",))
         for frame, logits in self._read(video, frames, names, plan.frames):
-            means = kernels.softmax_average(logits, [1.0] * len(names), **call).group_means
-            assert means is not None
-            yield frame, means
+            yield frame, _means(logits, len(names), call)
+
+    def _by_head(
+        self, head: Head, logits: list[Tensor], call: dict[str, Any], outputs: Sequence[str]
+    ) -> tuple[list[Tensor], list[float], dict[str, Any]]:
+        """What the head makes of a frame, as the one map that is left to interpolate."""
+        alike = len({z.shape for z in logits}) == 1
+        if alike and len(logits) == len(self.groups):  # single models, as they are stored
+            how = {name: call[name] for name in ("values", "temperatures")}
+            fused = head.probabilities(logits, **how)
+        else:
+            fused = head.probabilities(list(_means(logits, len(self.groups), call)))
+        rest = {"values": "probabilities", "outputs": outputs, "multipliers": self.multipliers}
+        return [fused], [1.0], rest
 
     def _call(self, names: Sequence[str], outputs: Sequence[str]) -> dict[str, Any]:
         """What the kernels are told of these groups."""
@@ -104,3 +122,17 @@ class Fusion:
         if self.device.type == "cpu":
             return codes
         return codes.pin_memory().to(self.device, non_blocking=True)
+
+
+def _means(logits: Sequence[Tensor], groups: int, call: Mapping[str, Any]) -> Tensor:
+    """Group means [G, C, h, w] of a frame; smaller maps are interpolated to the largest."""
+    how, weights = {**call, "outputs": ("group_means",)}, [1.0] * groups
+    sizes = {(z.shape[1], z.shape[2]) for z in logits}
+    if len(sizes) == 1:
+        means = kernels.softmax_average(logits, weights, **how).group_means
+    else:
+        means = kernels.upsample_softmax_average(
+            logits, weights, max(sizes, key=math.prod), **how
+        ).group_means
+    assert means is not None
+    return means

@@ -94,7 +94,7 @@ def search(
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
     chosen = kind(**options)  # checks their values before anything is read
     wanted = fusion_objective(objective or convention, classes, ensemble.classes)
-    run = Run(ensemble.with_multipliers(None), truth, convention=wanted, stride=stride, seed=seed)
+    run = Run(ensemble.plain(), truth, convention=wanted, stride=stride, seed=seed)
     spans = units if isinstance(units, Units) else Units.parse(units)
     usual = kind.multiplies and ensemble.mean == "arithmetic"
     reach = parse_reach(usual if multipliers is None else multipliers)

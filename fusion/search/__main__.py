@@ -137,7 +137,7 @@ def open_run(options: argparse.Namespace) -> Run:
     said = {name: getattr(options, name) for name in ("resize", "mean")}
     overrides = {name: value for name, value in said.items() if value}
     if options.ensemble:
-        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened).with_multipliers(None)
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened).plain()
         ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
         how["convention"] = read_objective(options, ensemble.classes)
         return prepared(Run(ensemble, **how), options)

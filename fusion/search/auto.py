@@ -2,6 +2,9 @@
 
 Up to four groups get an exact search with a certificate. Single models are many: greedy selection,
 whose counts are coarse but hold out well, then exact line searches from its best point.
+
+Weights are the lower rungs of a ladder: uniform, weights, class multipliers, heads. Heads have
+hundreds or thousands of parameters, so they are tried only where folds can judge them.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fusion.search.exact.climb import Exact
-from fusion.search.method import ALONE, Problem, Workspace
+from fusion.search.learned.method import Learned
+from fusion.search.method import ALONE, Facts, Method, Problem, Workspace
 from fusion.search.result import SearchResult
 
 FEW = 4  # groups
+FEWEST_UNITS = 8  # of a split whose folds can tell a larger form from luck
+EVIDENCE = 20  # labelled pixels for a parameter of the smallest head
 LEAST = 1e-4  # of mIoU: steps below it cost seconds each and do not hold out
 
 
@@ -25,7 +31,10 @@ class Auto(Exact):
     """
 
     name: ClassVar = "auto"
-    about: ClassVar = "exact for up to four groups, else greedy, then exact; with class multipliers"
+    about: ClassVar = (
+        "exact for up to four groups, else greedy, then exact; with class multipliers; then, where "
+        "folds can judge it, learned"
+    )
     multiplies: ClassVar = True
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
@@ -38,3 +47,16 @@ class Auto(Exact):
             found = Exact.search(coarse, problem, workspace)
             why = f"{groups} groups: greedy selection, then exact line searches from its best"
         return replace(found, method=self.name, notes={**found.notes, "auto": why})
+
+    def beyond(self, facts: Facts) -> tuple[Method | None, str]:
+        parameters = (facts.models + 1) * facts.classes
+        if not facts.folds:
+            return None, "no heads without folds to judge them"
+        if facts.units < FEWEST_UNITS:
+            return None, f"no heads for {facts.units} units (below {FEWEST_UNITS})"
+        if facts.pixels < EVIDENCE * parameters:
+            few = f"{facts.pixels} labelled pixels for {parameters} parameters"
+            return None, f"no heads: {few} of the smallest"
+        if not facts.fusable:
+            return None, "no heads: they need resize='probabilities' and mean='arithmetic'"
+        return Learned(), "then heads over single models, on the same folds"

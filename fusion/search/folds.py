@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.metrics import Scores
@@ -31,10 +33,10 @@ def hold_out(
     method: Method,
     folds: int,
     *,
-    units: UnitOf | None = None,
     formed: Formed | None = None,
     singles: Mapping[str, Scores] | None = None,
     alone: str = GROUP,
+    simple: bool = True,
     progress: Progress = silent,
 ) -> HeldOut:
     """Scores of every video under what is chosen without its unit.
@@ -43,37 +45,41 @@ def hold_out(
         problem: the whole.
         method: that finds weights.
         folds: how many, at least 2; fewer where there are fewer units.
-        units: of every video; each its own by default.
         formed: the problem (over all videos) whose groups are formed on these videos alone;
             default the same whatever the videos.
         singles: of every model alone, for `SINGLE`.
         alone: what one group by itself is called, `SINGLE` where groups are single models.
+        simple: whether what needs no search is scored as well.
         progress: a step a fold.
 
     Raises:
         InputError: fewer than two folds or units.
     """
     videos, inner = problem.condensed.videos, method.inner()
-    units = {video: video for video in videos} if units is None else units
-    check_folds(videos, units, folds)
+    check_folds(videos, problem.unit_of, folds)
     matrices: dict[str, dict[str, Counts]] = {}
-    made, several = [], False  # groups, in some fold
-    split = split_units(videos, units, folds, problem.seed)
+    made: dict[str, list[Fold]] = {}
+    several = False  # groups, in some fold
+    split = split_units(videos, problem.unit_of, folds, problem.seed)
     for held in progress(split, "folds", len(split)):
         rest = [video for video in videos if video not in held]
         whole = problem if formed is None else formed(rest)
-        found, scored = judged(whole, rest, held, inner, units, singles, alone)
+        found, scored = judged(whole, rest, held, inner)
+        if simple:
+            scored = simpler(whole, whole.subset(rest), held, singles, alone) | scored
         several = several or len(whole.groups) > 1
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
-        what = (found.miou, found.weights, found.multipliers)
-        made.append(Fold(held, scored[FOUND].score, *what))
+        for name, each in {**found.rungs, FOUND: found}.items():
+            what = (each.miou, each.weights, each.multipliers)
+            made.setdefault(name, []).append(Fold(held, scored[name].score, *what))
     if not several:
-        del matrices[alone]
+        matrices.pop(alone, None)
     # folds come shuffled; what follows must not depend on that
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
-    return HeldOut(made, {name: Scores(each, *how) for name, each in in_order.items()})
+    contenders = {name: Scores(each, *how) for name, each in in_order.items()}
+    return HeldOut(made.pop(FOUND), contenders, made)
 
 
 def judged(
@@ -81,26 +87,22 @@ def judged(
     rest: Sequence[str],
     held: Sequence[str],
     method: Method,
-    units: UnitOf,
-    singles: Mapping[str, Scores] | None = None,
-    alone: str = GROUP,
 ) -> tuple[SearchResult, dict[str, Scores]]:
-    """What is chosen on some of the videos, and scores of it and of all that is simpler on others.
+    """What is chosen on some of the videos, and scores of it and of its rungs on others.
 
     Args:
         whole: the problem over both.
         rest, held: the videos to choose on, and those that judge.
         method: that finds weights.
-        units: of every video.
-        singles: of every model alone, for `SINGLE`.
-        alone: as in `hold_out`.
     """
-    chosen = whole.subset(rest)
-    found = select(chosen, method, units, thorough=False)
-    scored = {FOUND: whole.scores(found.vector, found.multiplier_vector, held)}
-    if whole.reach is not None:
+    found = select(whole.subset(rest), method, thorough=False)
+    scored = {}
+    if whole.reach is not None and found.head is None:
         scored[WEIGHTS] = whole.scores(best_without(found), None, held)
-    return found, scored | simpler(whole, chosen, held, singles, alone)
+    for name, each in {**found.rungs, FOUND: found}.items():
+        there = whole if each.head is None else whole.subset(held).under(each.head)
+        scored[name] = there.scores(each.vector, each.multiplier_vector, held)
+    return found, scored
 
 
 def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:
@@ -141,9 +143,7 @@ def simpler(
     return made
 
 
-def corrected_for_picking(
-    problem: Problem, found: SearchResult, units: UnitOf
-) -> dict[str, Any] | None:
+def corrected_for_picking(problem: Problem, found: SearchResult) -> dict[str, Any] | None:
     """What the best of many weightings is worth where it was not picked (`bias_corrected`).
 
     None for maps, which count anew for every video, and for fewer than two weightings.
@@ -152,10 +152,25 @@ def corrected_for_picking(
     if len(plain) < 2 or not isinstance(problem.condensed, Condensed):
         return None
     pixels, some = problem.condensed, plain[:: -(-len(plain) // MOST_TRIALS)]
+    units = problem.unit_of
     places = {unit: place for place, unit in enumerate(dict.fromkeys(units.values()))}
     index = [places[units[video]] for video in pixels.videos]
     given = pixels.statistics(some), pixels.rows_per_video, problem.convention
     score, ends = bias_corrected(*given, seed=problem.seed, units=index)
+    return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
+
+
+def picked(scores: Mapping[str, Scores], units: UnitOf, seed: int) -> dict[str, Any]:
+    """The same for the best of a few rungs on held-out videos: what is left of it where it was not
+    picked.
+    """
+    each = list(scores.values())
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(units.values()))}
+    matrices = [np.stack(list(rung.confusions.values())) for rung in each]  # [V, C, C] of each
+    parts = [np.stack([m.diagonal(0, 1, 2), m.sum(axis=1)], axis=1) for m in matrices]
+    index = [places[units[video]] for video in each[0].confusions]
+    given = np.stack(parts, axis=1), matrices[0].sum(axis=2), each[0].objective
+    score, ends = bias_corrected(*given, seed=seed, units=index)
     return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
 
 

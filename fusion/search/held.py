@@ -14,7 +14,13 @@ UnitOf = Mapping[str, str]  # part -> its unit
 
 # what is scored on every fold, the simplest first
 UNIFORM, SINGLE, GROUP = "uniform weights", "the best single model", "the best group alone"
-WEIGHTS, FOUND = "the weights without multipliers", "what was found"
+WEIGHTS, MULTIPLIERS = "the weights without multipliers", "weights and multipliers"
+FOUND = "what was found"
+
+
+def head_name(form: str) -> str:
+    """What a trained head of this form is called among contenders."""
+    return f"the {form} head"
 
 
 class Fold(NamedTuple):
@@ -39,15 +45,22 @@ class HeldOut(float):
     """The score of all held-out videos together; iterates over those of the folds.
 
     folds: in turn. contenders: by name, the scores of all videos, each under what was chosen
-    without it; `FOUND` first.
+    without it; the simplest first, `FOUND` last. rungs: folds of every contender that is a rung of
+    a ladder.
     """
 
     folds: tuple[Fold, ...]
     contenders: Mapping[str, Scores]
+    rungs: Mapping[str, Sequence[Fold]]
 
-    def __new__(cls, folds: Sequence[Fold], contenders: Mapping[str, Scores]) -> Self:
+    def __new__(
+        cls,
+        folds: Sequence[Fold],
+        contenders: Mapping[str, Scores],
+        rungs: Mapping[str, Sequence[Fold]] | None = None,
+    ) -> Self:
         made = super().__new__(cls, contenders[FOUND].score)
-        made.folds, made.contenders = tuple(folds), dict(contenders)
+        made.folds, made.contenders, made.rungs = tuple(folds), dict(contenders), rungs or {}
         return made
 
     def __iter__(self) -> Iterator[float]:
@@ -60,7 +73,7 @@ class HeldOut(float):
         return self.folds[number].score
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folds, self.contenders)
+        return type(self), (self.folds, self.contenders, self.rungs)
 
     @property
     def scores(self) -> Scores:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from fusion.contested import Condensed, Pixels
+from fusion.ensemble.heads import Head
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Objective, objective
 from fusion.progress import Progress, silent
+from fusion.search.held import UnitOf
+from fusion.search.learned.cells import Cells
 from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
@@ -38,6 +41,21 @@ class Data(NamedTuple):
     seed: int
 
 
+class Facts(NamedTuple):
+    """What a search is of, by which a method decides how far to go.
+
+    folds: in which everything is chosen again, 0 for none. units: that are held out. models,
+    classes, pixels (labelled): how many. fusable: whether heads can fuse them.
+    """
+
+    folds: int
+    units: int
+    models: int
+    classes: int
+    pixels: int
+    fusable: bool
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is searched: the weights [G] with the highest objective on condensed pixels.
@@ -50,6 +68,8 @@ class Problem:
         evaluate: scores of one weight vector where the pixels' own are not exactly fusion's.
         wide: the same pixels condensed for class multipliers, where these are searched as well.
         reach: of the multipliers, which lie in [1 / reach, reach]; None for none.
+        units: of every video, what is held out together; each its own by default.
+        cells: gives what heads are trained on; None where they cannot be.
     """
 
     condensed: Pixels
@@ -59,6 +79,8 @@ class Problem:
     evaluate: Evaluate | None = None
     wide: Condensed | None = None
     reach: float | None = None
+    units: UnitOf | None = None
+    cells: Callable[[], Cells] | None = None
 
     def __post_init__(self) -> None:
         objective(self.convention)
@@ -118,9 +140,26 @@ class Problem:
     def subset(self, videos: Sequence[str]) -> Problem:
         """The same on some of the videos: other data, which nothing on disk belongs to."""
         # without digest: a fold must not resume the study or state of the whole
-        wide = self.wide and self.wide.subset(videos)
-        more: dict[str, Any] = {"wide": wide, "reach": self.reach}
+        wide, cells = self.wide and self.wide.subset(videos), self.cells
+        more: dict[str, Any] = {"wide": wide, "reach": self.reach, "units": self.units}
+        more["cells"] = None if cells is None else lambda: cells().subset(videos)
         return Problem(self.condensed.subset(videos), self.convention, self.seed, **more)
+
+    def under(self, heads: Head | Mapping[str, Head]) -> Problem:
+        """The same pixels fused by a head, or each video's by its own: one group.
+
+        Scores are those of the maps: near ties labels may differ from fusion's.
+        """
+        assert self.cells is not None
+        maps = self.cells().maps
+        each = dict.fromkeys(maps.videos, heads) if isinstance(heads, Head) else heads
+        more: dict[str, Any] = {"reach": self.reach, "units": self.units}
+        return Problem(maps.under(each), self.convention, self.seed, **more)
+
+    @property
+    def unit_of(self) -> UnitOf:
+        """The unit of every video."""
+        return self.units or {video: video for video in self.condensed.videos}
 
     def result(self, method: str, history: Sequence[Trial], **more: Any) -> SearchResult:
         """The best of a history. more: further fields of SearchResult."""
@@ -163,13 +202,14 @@ class Method(ABC):
 
     name: as callers and the command line say it. about: what it is, in a few words. over: what it
     gives weights to by default, one of `OVER`. multiplies: whether class multipliers are searched
-    after it by default.
+    after it by default. trains: whether it needs the cells of a problem.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     over: ClassVar[str] = "groups"
     multiplies: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
@@ -188,6 +228,10 @@ class Method(ABC):
 
         InputError as `search` raises it.
         """
+
+    def beyond(self, facts: Facts) -> tuple[Method | None, str]:
+        """What goes on from here, on the same folds, if anything does; and why, or why not."""
+        return None, ""
 
     def inner(self) -> Self:
         """The method inside a fold: without study, state or certificate."""

@@ -9,6 +9,7 @@ from fusion.search.auto import Auto
 from fusion.search.exact.climb import Exact
 from fusion.search.greedy import Greedy
 from fusion.search.grid import Grid
+from fusion.search.learned.method import Learned
 from fusion.search.method import Method
 from fusion.search.study import Optuna
 
@@ -20,4 +21,4 @@ class Methods(dict[str, type[Method]]):
         raise InputError(f"method: got {name!r}; choose one of {list(self)}")
 
 
-METHODS = Methods({kind.name: kind for kind in (Auto, Grid, Optuna, Greedy, Exact)})
+METHODS = Methods({kind.name: kind for kind in (Auto, Grid, Optuna, Greedy, Exact, Learned)})

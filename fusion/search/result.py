@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fusion.ensemble.heads import Head
 from fusion.metrics import Scores
 from fusion.metrics.intervals import Gain, Interval
 from fusion.search.held import HeldOut
@@ -50,7 +51,10 @@ class SearchResult:
     of class to number, where they were searched and hold out. recommended: an ensemble, the
     simplest that held-out scores do not rule out (that of the result where nothing was held out).
     certificate: of a certified global optimum, as `fusion.search.exact.certify` describes it.
-    notes: what else the method has to say. ensemble: the input ensemble with the found weights,
+    head: what fuses the groups, where one was trained; `groups` then has one entry, its form.
+    crossed: for every video the head that was trained without its unit. rungs: the results of a
+    ladder that this one was chosen of, the simplest first. notes: what else the
+    method has to say. ensemble: the input ensemble with the found weights,
     where there was one.
     """
 
@@ -69,6 +73,9 @@ class SearchResult:
     verdict: Verdict | None = field(default=None, compare=False)
     units: Mapping[str, str] | None = None
     recommended: Any | None = field(default=None, compare=False)
+    head: Head | None = None
+    crossed: Mapping[str, Head] = field(default_factory=dict, compare=False)
+    rungs: Mapping[str, SearchResult] = field(default_factory=dict, compare=False)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -1,240 +1,144 @@
-"""A Run: an ensemble, the labels of a split, and all that a search asks of them.
+"""A Run: a split that is searched, on all videos and again without each fold.
 
-What costs time is worked out when it is first asked for, and once.
+    Run.search(method) -> everything chosen on all videos -> again without each fold -> verdict
+                       -> beyond weights, where the method goes on: heads, on the same folds
+
+The rungs of such a ladder are contenders like any other: the verdict recommends the simplest that
+held-out scores do not rule out.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fusion import files
-from fusion.contested import Condensed, Maps, Pixels
-from fusion.contested.build import condense_ensemble, data_digest
-from fusion.contested.load import has_maps, load_maps
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
-from fusion.folds import VIDEOS, Units
-from fusion.labels import Labels
-from fusion.labels.census import Census, outside_values
-from fusion.metrics import Calibration, Objective, Scores
-from fusion.metrics.calibration import calibrate
-from fusion.metrics.evaluation import Parts, VideoConfusion, parts_of
 from fusion.metrics.objectives import objective
-from fusion.parallel import map_videos
-from fusion.progress import Progress, silent
-from fusion.search.folds import (
-    best_without,
-    check_folds,
-    corrected_for_picking,
-    hold_out,
-    only,
-)
-from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
-from fusion.search.held import FOUND, SINGLE, UNIFORM, WEIGHTS
-from fusion.search.method import Data, Method, Problem, Workspace
+from fusion.progress import silent
+from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out, picked
+from fusion.search.held import FOUND, MULTIPLIERS, SINGLE, UNIFORM, WEIGHTS, HeldOut
+from fusion.search.method import Data, Facts, Method, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
-from fusion.search.temperatures import Fit, fit_each
+from fusion.search.split import Split
 from fusion.search.verdict import Verdict
-from fusion.stores import LogitStore
 from fusion.text import percent, say_seconds
 
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Formation:
-    """How groups are formed of the groups "basic" and "other" of a run; None searches a size."""
-
-    run: Run
-    strong: int | None
-    auxiliary: int | None
-
-    def ensemble(self, parts: Iterable[str]) -> Ensemble:
-        """The groups that the models' scores on these parts make."""
-        run, some = self.run, list(parts)
-        stores = single_groups(run.ensemble.stores)
-        miou = {name: only(scores, some).score for name, scores in run.singles.items()}
-        ranked = sorted(miou, key=lambda name: -rank(miou[name]))
-        families = (run.ensemble.groups.get(family, ()) for family in ("basic", "other"))
-        basic, other = ([n for n in ranked if stores[n][0] in f] for f in families)
-        strong, auxiliary = self.strong, self.auxiliary
-        if strong is None or auxiliary is None:
-            models = run.over_models.subset(some)
-            best = choose_formation(models, basic, other, progress=run.progress)
-            strong = strong or best[0]
-            auxiliary = best[1] if auxiliary is None else auxiliary
-        auxiliary = min(auxiliary, len(other))  # a family may be smaller than its default size
-        groups = auto_groups(basic, other, miou, strong=strong, auxiliary=auxiliary)
-        named = {g: [stores[name][0] for name in members] for g, members in groups.items()}
-        return run.ensemble.regrouped(named)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One split under one ensemble.
-
-    Args:
-        ensemble, truth, convention, stride, seed, scheduler, cache: as in `fusion.search.search`.
-        name: of the split, in tables.
-        folds: the same; None for five where there are two videos.
-        folder: where a method keeps what it goes on from; made when it is needed.
-        progress: shows what goes on.
-        title: of the only bar, shown while pixels are condensed, where there is no `progress`.
-        known: scores of single models, best first, where they were worked out before.
-        units: what is held out, and resampled, together.
-        reach: of class multipliers, searched within [1 / reach, reach]; None for none.
-        formation: how the groups were formed, where they were.
-        say: takes a line for people before work that may be long.
-    """
-
-    ensemble: Ensemble
-    truth: Labels
-    name: str = "val"
-    convention: str | Objective = "vspw"
-    folds: int | None = 0
-    stride: int = 1
-    seed: int = 0
-    scheduler: str = "threads"
-    cache: str | Path | None = None
-    folder: Path | None = None
-    progress: Progress = silent
-    title: str | None = None
-    known: dict[str, Scores] | None = None
-    units: Units = VIDEOS
-    reach: float | None = None
-    formation: Formation | None = None
-    say: Callable[[str], None] = lambda text: None
-
-    @cached_property
-    def condensed(self) -> Pixels:
-        """What is searched: condensed pixels, or the maps of many groups."""
-        return self._condense(self.ensemble, f"reading {self.name}")
-
-    @cached_property
-    def digest(self) -> str:
-        """Of stores, labels, groups and stride."""
-        return data_digest(self.ensemble, self.truth, self.stride, units=self.units)
-
-    @cached_property
-    def singles(self) -> dict[str, Scores]:
-        """Scores of every model alone, best first."""
-        if self.known is not None:
-            return self.known
-        how = self._how("scoring single models")
-        how |= {"stride": self.stride, "units": self.units, "convention": self.convention}
-        return score_models(self.ensemble, self.truth, **how)
-
-    @cached_property
-    def fits(self) -> dict[str, Fit]:
-        """The temperature of every store that has logits, fitted on this split, by path."""
-        return fit_each(self.ensemble, self.truth, **self._how("fitting temperatures"))
-
-    def fitted(self) -> Run:
-        """The run with those temperatures; its folds hold out videos that they have seen."""
-        ensemble = self.ensemble
-        known = zip(ensemble.stores, ensemble.temperatures, strict=True)
-        temperatures = {str(store.path): t for store, t in known}
-        temperatures |= {path: fit.temperature for path, fit in self.fits.items()}
-        changed = ensemble.regrouped(ensemble.groups, ensemble.weights, temperatures=temperatures)
-        return replace(self, ensemble=changed, known=None)
-
-    @property
-    def problem(self) -> Problem:
-        evaluate = self.evaluate if isinstance(self.condensed, Maps) else None
-        more: dict[str, Any] = {"evaluate": evaluate, "wide": self.wide, "reach": self.reach}
-        return Problem(self.condensed, self.convention, self.seed, lambda: self.digest, **more)
-
-    @cached_property
-    def wide(self) -> Condensed | None:
-        """The same pixels for multipliers; maps serve these too."""
-        if self.reach is None or isinstance(self.condensed, Maps):
-            return None
-        title = f"condensing {self.name} for multipliers"
-        return self._condensed(self.ensemble, title, self.reach)
-
-    @cached_property
-    def parts(self) -> Parts:
-        """What is scored, resampled and held out, by id."""
-        videos = self.ensemble.scored_videos(self.truth)
-        return parts_of(self.ensemble, self.truth, self.units, videos)
-
-    @cached_property
-    def unit_of(self) -> dict[str, str]:
-        """The unit of every part."""
-        return {part: self.units.of(part) for part in self.parts}
-
-    def evaluate(
-        self,
-        weights: Sequence[float],
-        multipliers: Sequence[float] | None,
-        videos: Sequence[str],
-    ) -> Scores:
-        """Scores of the ensemble under weights [G] and multipliers [C], every label map fused."""
-        named = dict(zip(self.ensemble.groups, weights, strict=True))
-        ensemble = self.ensemble.with_weights(named).with_multipliers(multipliers)
-        ensemble = ensemble.sharing(self.scheduler)
-        task = VideoConfusion(ensemble, self.truth, self.stride, self.parts)
-        matrices = map_videos(task, videos, scheduler=self.scheduler)
-        return Scores(matrices, self.ensemble.classes, self.convention)
-
-    def census(self) -> Census:
-        """What the labels hold, counted as this run scores pixels."""
-        videos, classes = self.ensemble.scored_videos(self.truth), self.ensemble.classes
-        frames = pixels = 0
-        for video, some in self.parts.values():
-            height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
-            frames, pixels = frames + len(some), pixels + len(some) * height * width
-        outside = outside_values(self.truth, videos, len(classes))
-        return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
+class Run(Split):
+    """One split under one ensemble, searched."""
 
     def search(self, method: Method) -> SearchResult:
         """Everything chosen on all videos, and again without each fold: what it is worth.
 
         `ensemble` is what was found, `recommended` what the folds do not rule out.
         """
-        folds, problem = self.prepare(method), self.problem
+        folds = self.prepare(method)
+        if method.trains:
+            return self.mapped_run._searched(method, folds)
+        found = self._searched(method, folds)
+        heads, why = method.beyond(self.facts(folds))
+        if why:
+            found = replace(found, notes={**found.notes, "auto": f"{found.notes['auto']}; {why}"})
+        if heads is None:
+            return found
+        self.say(f"{found.verdict.sentence if found.verdict else ''}; next heads are trained")
+        return self._ladder(found, self.models._searched(heads, folds, alone=False))
+
+    @cached_property
+    def models(self) -> Run:
+        """The run over single models that heads are trained on."""
+        return self.over("models").mapped_run
+
+    @property
+    def mapped_run(self) -> Run:
+        """The same, its pixels kept as maps."""
+        return self if self.mapped else replace(self, mapped=True)
+
+    def facts(self, folds: int) -> Facts:
+        """What a method may go by when it decides how far to go."""
+        fusable = (self.ensemble.mean, self.ensemble.resize) == ("arithmetic", "probabilities")
+        models = len(self.over("models").ensemble.groups)
+        sizes = {"units": len(set(self.unit_of.values())), "models": models}
+        sizes |= {"classes": len(self.ensemble.classes), "pixels": self.condensed.scored}
+        return Facts(folds=folds, fusable=fusable, **sizes)
+
+    def _searched(self, method: Method, folds: int, *, alone: bool = True) -> SearchResult:
+        """One method's result, judged by folds; without simpler contenders unless it is alone."""
+        problem = self.problem
         self.announce(method, folds)
         # not before pixels are condensed: what fails until then leaves no empty folder
         if self.folder is not None:
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-        found = select(problem, method, self.unit_of, self._workspace)
-        scores = problem.scores(found.vector, found.multiplier_vector)
-        ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
-        more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
-        more |= {"miou": scores.score, "units": self.unit_of}
-        found = replace(found, **more)
-        return self._judged(found, method, folds) if folds else found
-
-    def _judged(self, found: SearchResult, method: Method, folds: int) -> SearchResult:
-        """The result with held-out scores, the verdict on them, and what that recommends."""
-        assert found.ensemble is not None
-        if self.folder is not None:
+        found = select(problem, method, self._workspace)
+        rungs = {name: self._complete(rung) for name, rung in found.rungs.items()}
+        found = replace(self._complete(found), rungs=rungs)
+        if not folds:
+            return found
+        if self.folder is not None and alone:
+            assert found.ensemble is not None
             # folds take as long again several times over: what is known by now is kept
             found.ensemble.save(self.folder / "best.json")
             said = f"{self.name} {percent(found.miou)}, kept in {self.folder / 'best.json'}"
             self.say(f"found {said}; next everything is chosen again without each fold")
-        problem, how = self.problem, dict[str, Any](units=self.unit_of, progress=self.progress)
-        corrected = corrected_for_picking(problem, found, self.unit_of)
+        return self._judged(found, method, folds, alone=alone)
+
+    def _complete(self, found: SearchResult) -> SearchResult:
+        """The result with its scores and ensemble."""
+        scores, ensemble = self.scores_of(found), self.ensemble_of(found)
+        more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
+        return replace(found, miou=scores.score, units=self.unit_of, **more)
+
+    def _judged(
+        self, found: SearchResult, method: Method, folds: int, *, alone: bool
+    ) -> SearchResult:
+        """The result with held-out scores, the verdict on them, and what that recommends."""
+        problem, how = self.problem, dict[str, Any](progress=self.progress, simple=alone)
+        corrected = corrected_for_picking(problem, found)
         if self._of_singles:
             how["alone"] = SINGLE
-        else:
+        elif alone:
             how["singles"] = self.singles
         if self.formation is not None:
             how["formed"] = lambda rest: self.formed_on(rest).problem
         held = hold_out(problem, method, folds, **how)
-        verdict, notes = Verdict(held, self.unit_of), {**found.notes, "bias_corrected": corrected}
+        notes = {**found.notes, "bias_corrected": corrected}
+        found = replace(found, held_out=held, notes=notes)
+        return self._with_verdict(found) if alone else found
+
+    def _with_verdict(self, found: SearchResult) -> SearchResult:
+        assert found.held_out is not None
+        verdict = Verdict(found.held_out, self.unit_of)
         recommended = self._contender(verdict.recommended, found)
-        more: dict[str, Any] = {"held_out": held, "verdict": verdict, "recommended": recommended}
-        return replace(found, notes=notes, **more)
+        return replace(found, verdict=verdict, recommended=recommended)
+
+    def _ladder(self, weights: SearchResult, heads: SearchResult) -> SearchResult:
+        """Weights and heads as contenders of one verdict; the best of them is what was found."""
+        assert weights.held_out is not None
+        assert heads.held_out is not None
+        first = WEIGHTS if self.reach is None else MULTIPLIERS
+        rungs = {first: weights, **heads.rungs}
+        folds = {first: weights.held_out.folds, **heads.held_out.rungs}
+        scores = {first: weights.held_out.scores}
+        scores |= {name: heads.held_out.contenders[name] for name in heads.rungs}
+        best = max(scores, key=lambda name: rank(scores[name].score))
+        simpler = {n: s for n, s in weights.held_out.contenders.items() if n != FOUND}
+        held = HeldOut(folds[best], {**simpler, **scores, FOUND: scores[best]}, folds)
+        notes = {**weights.notes, **heads.notes, **rungs[best].notes}
+        notes |= {"auto": weights.notes.get("auto", ""), "rung": best}
+        notes["picked"] = picked(scores, self.unit_of, self.seed)
+        found = replace(rungs[best], method=weights.method, rungs=rungs, held_out=held, notes=notes)
+        return self._with_verdict(found)
 
     def prepare(self, method: Method) -> int:
         """How many folds there will be. Refuses whatever it can before anything is worked out."""
@@ -278,12 +182,15 @@ class Run:
 
     def _contender(self, name: str, found: SearchResult) -> Ensemble:
         """A contender of the folds, chosen on all videos."""
-        plain, groups = self.ensemble.with_multipliers(None), list(self.ensemble.groups)
+        plain, groups = self.ensemble.plain(), list(self.ensemble.groups)
+        if name in found.rungs:
+            found, name = found.rungs[name], FOUND
         if name == FOUND and found.ensemble is not None:
             return found.ensemble
         if name == UNIFORM:
             return plain.with_weights(dict.fromkeys(groups, 1.0))
         if name == WEIGHTS:
+            found = found.rungs.get(MULTIPLIERS, found)
             return plain.with_weights(dict(zip(groups, best_without(found), strict=True)))
         if name == SINGLE and not self._of_singles:
             best = next(iter(self.singles))
@@ -291,89 +198,3 @@ class Run:
         alone = self.problem.trials(np.eye(len(groups)))
         best = groups[int(np.argmax([rank(trial.miou) for trial in alone]))]
         return plain.regrouped({best: plain.groups[best]})
-
-    def contributions(self, found: SearchResult) -> dict[str, float]:
-        """What each model adds to mIoU under the weights found."""
-        # groups of one model are single models: the pixels at hand will do
-        if self._of_singles:
-            groups = {name: [name] for name in found.groups}
-            return model_contributions(self.problem, groups, found.weights)
-        names = {store: name for name, (store,) in single_groups(self.ensemble.stores).items()}
-        groups = {g: [names[store] for store in s] for g, s in self.ensemble.groups.items()}
-        return model_contributions(self.over_models, groups, found.weights)
-
-    def check_contributions(self) -> None:
-        """InputError where groups are no weighted sums of single models."""
-        if self.ensemble.mean != "arithmetic" and not self._of_singles:
-            got = "mean='geometric' over groups of several models is no weighted sum of models"
-            do = "use mean='arithmetic' for contributions and for sizes that are searched"
-            raise InputError(f"search: {got}; {do}")
-
-    def calibration(self, found: SearchResult) -> Calibration:
-        """Of the ensemble that was found, over every labelled pixel whatever the stride."""
-        ensemble = self.ensemble.with_weights(found.weights).with_multipliers(found.multipliers)
-        return calibrate(ensemble, self.truth, **self._how(f"calibration of {self.name}"))
-
-    @property
-    def _of_singles(self) -> bool:
-        return all(len(stores) == 1 for stores in self.ensemble.groups.values())
-
-    @cached_property
-    def over_models(self) -> Problem:
-        self.check_contributions()
-        singles = self._condense(self.ensemble.singles(), "reading single models")
-        return Problem(singles, self.convention, self.seed)
-
-    def over(self, what: str) -> Run:
-        """The run that gives weights to "groups", or to single "models"."""
-        if what == "groups":
-            return self
-        # every model that the groups were formed of, not only those that they kept
-        whole = self.ensemble if self.formation is None else self.formation.run.ensemble
-        return replace(self, ensemble=whole.singles(), formation=None)
-
-    def grouped(self, strong: int | None, auxiliary: int | None) -> Run:
-        """The paper's groups, formed from the groups "basic" and "other"; None searches a size.
-
-        They are formed again inside every fold.
-        """
-        formation = Formation(self, strong, auxiliary)
-        formed = formation.ensemble(self.parts)
-        return replace(self, ensemble=formed, known=self.singles, formation=formation)
-
-    def formed_on(self, rest: Sequence[str]) -> Run:
-        """The run whose groups are formed on some of the parts; itself where they are the same."""
-        assert self.formation is not None
-        ensemble = self.formation.ensemble(rest)
-        if ensemble.groups == self.ensemble.groups:
-            return self
-        # a fold's pixels are of no use to another search: not kept on disk where memory holds them
-        kept = self.condensed.resident if isinstance(self.condensed, Condensed) else True
-        cache = None if kept else self.cache
-        return replace(self, ensemble=ensemble, progress=silent, cache=cache)
-
-    def elsewhere(self, truth: Labels, stores: Path | None) -> Run:
-        """The same groups on a second split, whose stores have the same names in another folder."""
-        ensemble = self.ensemble
-        if stores is not None:
-            old = ensemble.groups.items()
-            groups = {g: [LogitStore(stores / store.path.name) for store in s] for g, s in old}
-            names = [store.path.name for store in ensemble.stores]
-            temperatures = dict(zip(names, ensemble.temperatures, strict=True))
-            ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
-        return replace(self, ensemble=ensemble, truth=truth, name="test", known=None)
-
-    def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
-        if has_maps(ensemble, self.truth):
-            how = self._how(title)
-            return load_maps(ensemble, self.truth, stride=self.stride, units=self.units, **how)
-        return self._condensed(ensemble, title)
-
-    def _condensed(self, ensemble: Ensemble, title: str, reach: float = 1.0) -> Condensed:
-        how = {**self._how(title), "stride": self.stride, "cache": self.cache}
-        return condense_ensemble(ensemble, self.truth, reach=reach, units=self.units, **how)
-
-    def _how(self, title: str) -> dict[str, Any]:
-        """What reads stores, and the title of the bar that it shows."""
-        shown = self.title or (None if self.progress is silent else title)
-        return {"scheduler": self.scheduler, "progress": shown}

@@ -22,7 +22,7 @@ from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
 from fusion.search.exact.multipliers import REACH, SAMPLE, Classes, multiplied
-from fusion.search.held import UnitOf
+from fusion.search.held import UnitOf, head_name
 from fusion.search.method import ALONE, Method, Problem, Workspace
 from fusion.search.result import SearchResult, Trial
 
@@ -33,28 +33,39 @@ INNER = 3  # folds
 def select(
     problem: Problem,
     method: Method,
-    units: UnitOf,
     workspace: Workspace = ALONE,
     *,
     thorough: bool = True,
 ) -> SearchResult:
     """The method's result; where the problem has a reach, with multipliers if they hold out.
 
-    units: of every video. A single unit holds nothing out: multipliers then stay as found.
+    A single unit holds nothing out: multipliers then stay as found. Under a head they are found on
+    what the inner folds' heads make of videos that these have not seen.
+
     thorough: whether multipliers end on all pixels; off inside folds, as methods are quick there.
     """
     found = method.search(problem, workspace)
+    if found.head is None:
+        return _multiplied(problem, found, thorough)
+    rungs = {name: _multiplied(problem, rung, thorough) for name, rung in found.rungs.items()}
+    return replace(rungs[head_name(found.head.name)], rungs=rungs)
+
+
+def _multiplied(problem: Problem, found: SearchResult, thorough: bool) -> SearchResult:
+    """The result with multipliers, where they hold out."""
     if problem.reach is None or not problem.condensed.scored:
         return found
-    trial = multiplied(problem, found.vector, thorough=thorough)
-    shrinkage = shrink(problem, found.vector, trial, units)
+    unseen = problem if found.head is None else problem.under(found.crossed)
+    trial = multiplied(unseen, found.vector, thorough=thorough)
+    shrinkage = shrink(unseen, found.vector, trial)
     notes = {**found.notes, "multipliers": shrinkage.to_json()}
     if shrinkage.power == 0:
         return replace(found, notes=notes)
     assert trial.multipliers is not None
     multipliers = tuple(b**shrinkage.power for b in trial.multipliers)
-    (shrunk,) = problem.trials([trial.weights], [multipliers])
-    history = (*found.history, trial, shrunk)
+    whole = problem if found.head is None else problem.under(found.head)
+    (shrunk,) = whole.trials([trial.weights], [multipliers])
+    history = (*found.history, *(() if found.head else (trial,)), shrunk)
     named = dict(zip(problem.condensed.classes, multipliers, strict=True))
     more: dict[str, Any] = {"vector": trial.weights, "multipliers": named, "notes": notes}
     return replace(found, miou=shrunk.miou, history=history, **more)
@@ -75,7 +86,7 @@ class Shrinkage:
         return {"power": self.power, "held_out": {str(p): s for p, s in self.held_out.items()}}
 
 
-def shrink(problem: Problem, weights: Sequence[float], trial: Trial, units: UnitOf) -> Shrinkage:
+def shrink(problem: Problem, weights: Sequence[float], trial: Trial) -> Shrinkage:
     """The power that scores best on held-out units, 0 unless that gains over one standard error.
 
     Multipliers are found again without each inner fold; power 0 stands for the better of the
@@ -83,7 +94,7 @@ def shrink(problem: Problem, weights: Sequence[float], trial: Trial, units: Unit
     one-standard-error rule: Breiman et al., "Classification and Regression Trees", 1984, section
     3.4.3, with the error of the paired difference.
     """
-    videos = problem.condensed.videos
+    videos, units = problem.condensed.videos, problem.unit_of
     folds = split_units(videos, units, INNER, problem.seed)
     if len(folds) < 2:
         return Shrinkage(1.0, {})

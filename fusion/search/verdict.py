@@ -12,10 +12,9 @@ from functools import cached_property
 from typing import Any
 
 from fusion.metrics.intervals import Gain, standard_error
-from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, HeldOut, UnitOf
+from fusion.search.held import FOUND, UNIFORM, HeldOut, UnitOf
 from fusion.text import listed, or_none, percent
 
-SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS, FOUND)
 FEW_UNITS = 8  # below it an interval is mostly the uncertainty of its own width
 
 
@@ -49,7 +48,7 @@ class Verdict:
         standard error of the paired difference.
         """
         known = self.held.contenders
-        names = [name for name in SIMPLEST_FIRST if name in known]
+        names = list(known)  # the simplest first
         best = max(names, key=lambda name: -1.0 if math.isnan(s := known[name].score) else s)
         for name in names:
             behind = known[best].gain(known[name], name, units=self.units)
@@ -123,7 +122,7 @@ class Verdict:
     def lines(self) -> list[str]:
         """Everything, for people."""
         shown = {name: percent(scores.score) for name, scores in self.held.contenders.items()}
-        table = ", ".join(f"{name} {shown[name]}" for name in SIMPLEST_FIRST if name in shown)
+        table = ", ".join(f"{name} {score}" for name, score in shown.items())
         what = self.held.scores.objective.name
         low, high = self.held.prediction_interval(units=self.units)
         many = len(self.held.scores.confusions)

@@ -1,0 +1,1 @@
+"""Learned fusion: heads trained on cells of the stores' maps (fusion.search.learned.method)."""

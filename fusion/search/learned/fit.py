@@ -1,0 +1,145 @@
+"""Training one form: L-BFGS down a path of strengths, from the form below towards more freedom.
+
+    loss(S) + strength * sum (parameters - start)^2
+
+The start predicts as the form below does, so a form without evidence stays there; the strongest
+pull comes first, and every next strength begins where the last one ended. Biases are not pulled.
+With cross-entropy alone the loss is convex in `log` and `mix`: no step size, no number of steps to
+choose, nothing drawn.
+
+Parameters that make the score of a class without a labelled pixel do not move.
+U units, C classes, N cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion.ensemble.heads import Head
+from fusion.ensemble.heads.base import Arrays
+from fusion.metrics.objectives import Objective
+from fusion.search.learned.cells import Sample
+from fusion.search.learned.losses import Loss
+
+STEPS = 40  # of L-BFGS at a strength
+MEMORY = 10  # steps that L-BFGS remembers
+LEAST = 1e-6  # change of the loss that is worth another step
+
+
+@dataclass(frozen=True)
+class Training:
+    """How heads are trained.
+
+    objective: what the surrogate follows. share: of the surrogate beside cross-entropy. device:
+    where.
+    """
+
+    objective: Objective
+    share: float
+    device: torch.device
+
+    def path(
+        self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
+    ) -> list[Fit]:
+        """A fit for every strength, in their order, the strongest first.
+
+        Args:
+            form: what is trained.
+            below: parameters of the form below it, None where it is the smallest.
+            sample: cells.
+            strengths: of the pull towards the start.
+        """
+        units, classes = sample.logs.shape[1:]
+        logs, counts, case = (
+            torch.from_numpy(array).to(self.device)
+            for array in (sample.logs, sample.counts, sample.case)
+        )
+        start = {
+            name: torch.from_numpy(array).to(self.device)
+            for name, array in form.start(units, classes, below).items()
+        }
+        move = {name: _free(form.sizes[name], counts.sum(dim=0) > 0) for name in start}
+        descent = Descent(form, start, move, logs, Loss(counts, case, self.objective, self.share))
+        return [descent.down(strength) for strength in strengths]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Parameters, their loss, and the step at which the loss was no number (None: never)."""
+
+    arrays: Arrays
+    loss: float
+    stopped: int | None
+
+
+def _free(letters: str, seen: Tensor) -> Tensor:
+    """1 for parameters that may move: all, but those of the scores of unseen classes."""
+    shape = [1] * len(letters)
+    if "U" in letters or len(letters) == 1:  # the last letter C of others is a class of the unit
+        place = letters.index("C")
+        shape[place] = len(seen)
+        return seen.to(torch.float32).view(shape)
+    return torch.ones(shape, device=seen.device)
+
+
+class Descent:
+    """L-BFGS on what parameters differ from their start."""
+
+    def __init__(
+        self,
+        form: type[Head],
+        start: Mapping[str, Tensor],
+        move: Mapping[str, Tensor],
+        logs: Tensor,
+        loss: Loss,
+    ) -> None:
+        self.form, self.start, self.move, self.logs, self.loss = form, start, move, logs, loss
+        self.moved = {n: torch.zeros_like(a, requires_grad=True) for n, a in start.items()}
+        self.steps = 0
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {n: self.start[n] + self.moved[n] * self.move[n] for n in self.start}
+
+    def value(self, strength: float) -> Tensor:
+        """The loss with its pull."""
+        pull = sum(m.square().sum() for n, m in self.moved.items() if n != "bias")
+        return self.loss(self.form.scores(self.arrays(), self.logs)) + strength * pull
+
+    def down(self, strength: float) -> Fit:
+        """The minimum at this strength, from where the last one was."""
+        how: dict[str, Any] = {"line_search_fn": "strong_wolfe", "tolerance_change": LEAST}
+        numbers = list(self.moved.values())
+        optimiser = torch.optim.LBFGS(numbers, max_iter=STEPS, history_size=MEMORY, **how)
+        best = math.inf, [number.detach().clone() for number in numbers]
+
+        def closure() -> Tensor:
+            nonlocal best
+            optimiser.zero_grad()
+            value = self.value(strength)
+            self.steps += 1
+            if not torch.isfinite(value):
+                raise FloatingPointError(self.steps)
+            if value.item() < best[0]:
+                best = value.item(), [number.detach().clone() for number in numbers]
+            value.backward()
+            return value
+
+        stopped = None
+        try:
+            optimiser.step(closure)
+        except FloatingPointError as error:
+            stopped = int(error.args[0])
+        with torch.no_grad():  # the best met, whatever the last line search tried
+            for number, kept in zip(numbers, best[1], strict=True):
+                number.copy_(kept)
+        arrays = {
+            n: np.ascontiguousarray(a.detach().cpu().numpy()) for n, a in self.arrays().items()
+        }
+        return Fit(arrays, best[0], stopped)

@@ -1,0 +1,98 @@
+"""What training lowers: cross-entropy, and a surrogate of the objective beside it.
+
+Cross-entropy makes probabilities of scores. The surrogate follows what is maximised: the
+Lovász-softmax for objectives of IoU, soft Dice for those of Dice, over the objective's own classes
+and, where it is per case, case by case.
+
+N cells, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fusion.metrics.objectives import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """The loss of scores S [N, C] on cells.
+
+    Args:
+        counts: [N, C], label pixels of each class.
+        case: int64 [N].
+        objective: what is maximised.
+        share: of the surrogate beside cross-entropy.
+    """
+
+    counts: Tensor
+    case: Tensor
+    objective: Objective
+    share: float
+
+    @cached_property
+    def _classes(self) -> Tensor:
+        """Weights [C] of the classes in the mean."""
+        rows = self.counts.sum(dim=0)
+        weights = torch.from_numpy(self.objective.class_weights(len(rows))).to(rows)
+        return weights * rows if self.objective.frequency else weights
+
+    @cached_property
+    def _cases(self) -> list[Tensor]:
+        """Places of the cells of each case."""
+        if not self.objective.per_case:
+            return [torch.arange(len(self.case), device=self.case.device)]
+        return [torch.nonzero(self.case == case)[:, 0] for case in torch.unique(self.case)]
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        logs = torch.log_softmax(scores, dim=1)
+        loss = -(self.counts * logs).sum() / self.counts.sum()
+        if self.share == 0:
+            return loss
+        surrogate = soft_dice if self.objective.dice else lovasz_softmax
+        each = [
+            surrogate(logs[case].exp(), self.counts[case], self._classes) for case in self._cases
+        ]
+        return loss + self.share * torch.stack(each).mean()
+
+
+def lovasz_softmax(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
+    """The Lovász extension of 1 - IoU at the errors of each class, mean over classes with targets.
+
+    Berman, Triki, Blaschko, "The Lovász-Softmax loss", CVPR 2018, equations 8 and 9; a cell counts
+    as so many pixels of its most frequent class as it has labels.
+
+    Args:
+        probabilities: [N, C].
+        counts: [N, C].
+        weights: [C], of the classes in the mean.
+    """
+    target, size = counts.argmax(dim=1), counts.sum(dim=1)
+    found, total = probabilities.new_zeros(()), 0.0
+    for c, weight in enumerate(weights.tolist()):
+        inside = (target == c).to(probabilities)
+        if weight == 0 or not bool(inside.any()):
+            continue
+        errors, order = torch.sort((inside - probabilities[:, c]).abs(), descending=True)
+        pixels = size[order]
+        missed = (inside[order] * pixels).cumsum(0)
+        union = missed[-1] + ((1 - inside[order]) * pixels).cumsum(0)
+        jaccard = 1 - (missed[-1] - missed) / union
+        steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
+        found, total = found + weight * (errors * steps).sum(), total + weight
+    return found / total if total else found
+
+
+def soft_dice(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
+    """1 - Dice of probabilities for predictions, mean over classes with targets.
+
+    Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, with plain sums. Arguments: `lovasz_softmax`.
+    """
+    size, rows = counts.sum(dim=1, keepdim=True), counts.sum(dim=0)
+    dice = 2 * (probabilities * counts).sum(dim=0) / (rows + (probabilities * size).sum(dim=0))
+    present = weights * (rows > 0)
+    return ((1 - dice) * present).sum() / present.sum().clamp(min=1e-30)

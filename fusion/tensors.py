@@ -1,0 +1,44 @@
+"""Named arrays and JSON in one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from fusion.errors import StoreError
+from fusion.files import refusals, replacing
+
+KEY = "segfusion"  # of the JSON among the file's metadata
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
+    """Writes arrays and document. StoreError: the disk refuses."""
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    need = sum(array.nbytes for array in plain.values())
+    with refusals(path, need), replacing(path, durable=True) as scratch:
+        try:
+            save_file(plain, scratch, {KEY: json.dumps(document)})
+        except SafetensorError as error:  # its name for a full disk too
+            raise OSError(str(error)) from error
+
+
+def read(path: Path, advice: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and document of a file that `write` wrote.
+
+    StoreError: missing, or damaged; advice says what to do then.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            return arrays, json.loads((file.metadata() or {})[KEY])
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        got = str(error).splitlines()[0]
+        raise StoreError(f"{path}: damaged, or not of this library ({got}); {advice}") from error
