@@ -20,13 +20,23 @@ F4, F8, I8, U1, U2 = (
 FLIPS = ndpointer(flags="C")  # of kernels/sweep: FLIP
 
 
+class Sources(ctypes.Structure):
+    """struct sources of softmax.h."""
+
+    _fields_ = (
+        *((name, N) for name in ("models", "classes", "inner")),
+        *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
+        *((name, P) for name in ("exponentials", "gaps")),
+    )
+
+
 class Average(ctypes.Structure):
     """struct average of average.c."""
 
     _fields_ = (
-        *((name, N) for name in ("models", "groups", "classes", "pixels", "inner", "tile")),
-        *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
-        *((name, P) for name in ("exponentials", "gaps", "members", "group_end", "share")),
+        ("source", P),
+        *((name, N) for name in ("groups", "pixels", "tile")),
+        *((name, P) for name in ("members", "group_end", "share")),
         *(
             ("weight", P),
             ("multipliers", P),
