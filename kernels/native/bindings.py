@@ -49,6 +49,17 @@ class Average(ctypes.Structure):
     )
 
 
+class Head(ctypes.Structure):
+    """struct head of head.c."""
+
+    _fields_ = (
+        ("source", P),
+        *((name, N) for name in ("pixels", "tile", "mixes", "ignore")),
+        *((name, F) for name in ("floor", "least")),
+        *((name, P) for name in ("mixing", "bias", "scaled", "labels", "probabilities", "scores")),
+    )
+
+
 class Maps(ctypes.Structure):
     """struct maps of upsample.c."""
 
@@ -79,6 +90,7 @@ class Frame(ctypes.Structure):
 
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_average": (INT, (P, N, N, N)),
+    "fusion_head": (INT, (P, N, N, N)),
     "fusion_bilinear": (INT, (P, P, P, N)),
     "fusion_resized_labels": (INT, (P, N, N, N, N, P, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),

@@ -70,7 +70,8 @@ def test_every_function_is_declared_as_it_is_written():
     ("name", "mirror"),
     [
         *(("sources", bindings.Sources), ("average", bindings.Average)),
-        *(("maps", bindings.Maps), ("steps", bindings.Steps), ("frame", bindings.Frame)),
+        *(("head", bindings.Head), ("maps", bindings.Maps)),
+        *(("steps", bindings.Steps), ("frame", bindings.Frame)),
     ],
 )
 def test_structures_have_the_fields_of_c(name, mirror):
