@@ -60,7 +60,7 @@ INLINE void log_sums(int kind, int mode, struct view v, int64_t first, const str
                      float *restrict logs) {
     float total[SPAN] = {0};
     for (int64_t c = 0; c < v.classes; c++) {
-        float *restrict x = exponents + c * SPAN;
+        float e[SPAN], *restrict x = mode == TABLE ? e : exponents + c * SPAN;
         load(kind, v.rows + c * v.stride + first * WIDTH[kind], x, planes);
         if (mode == LOGITS)
             for (int i = 0; i < SPAN; i++) x[i] = (x[i] - top[i]) * scale;
@@ -71,8 +71,7 @@ INLINE void log_sums(int kind, int mode, struct view v, int64_t first, const str
 
 /* l of one class; x holds its exponents already, or gets its values. */
 INLINE void log_probabilities(int kind, int mode, const char *row, const struct planes *planes,
-                              const float *restrict logs, float floor, float least,
-                              float *restrict x) {
+                              const float *logs, float floor, float least, float *x) {
     if (mode != LOGITS) load(kind, row, x, planes);
     for (int i = 0; i < SPAN; i++) {
         float l = mode == PLAIN ? log32(x[i] < least ? least : x[i]) : x[i] - logs[i];
@@ -111,11 +110,16 @@ INLINE void add(int kind, int mode, struct view v, struct step t, union scratch 
         if (mode != PLAIN)
             log_sums(kind, mode, v, s, mode == TABLE ? &exponentials : &values, w->top + s, t.scale,
                      w->logs, logs);
-        for (int64_t c = 0; c < v.classes; c++) {
-            float *restrict l = w->logs + c * SPAN, *restrict score = w->scores + c * v.n + s;
-            const char *row = v.rows + c * v.stride + s * WIDTH[kind];
-            log_probabilities(kind, mode, row, &values, logs, t.floor, t.least, l);
-            for (int i = 0; i < SPAN && !t.mixes; i++) score[i] = score[i] + t.mixing[c] * l[i];
+        const char *row = v.rows + s * WIDTH[kind];
+        float *kept = w->logs, *restrict score = w->scores + s, l[SPAN];
+        for (int64_t c = 0; c < v.classes; c++, row += v.stride, kept += SPAN, score += v.n) {
+            if (t.mixes) {
+                log_probabilities(kind, mode, row, &values, logs, t.floor, t.least, kept);
+                continue;
+            }
+            float *x = mode == LOGITS ? kept : l; /* what is needed once stays in registers */
+            log_probabilities(kind, mode, row, &values, logs, t.floor, t.least, x);
+            for (int i = 0; i < SPAN; i++) score[i] = score[i] + t.mixing[c] * x[i];
         }
         if (t.mixes) multiply(t.mixing, w->logs, v.classes, v.n, w->scores + s);
     }
