@@ -284,19 +284,22 @@ def _check_shapes(name: str, maps: Sequence[Tensor]) -> None:
 def _check_numbers(
     name: str, numbers: Any, shapes: Sequence[tuple[int, ...]], letters: str
 ) -> Tensor:
-    """A tensor, array or sequence as a contiguous float32 tensor of one of the shapes."""
+    """A tensor, array or sequence as a contiguous float32 tensor of one of the shapes.
+
+    By NumPy, on one thread: those of torch would go on spinning beside the kernels' own.
+    """
     try:
-        made = numbers if isinstance(numbers, Tensor) else torch.as_tensor(np.array(numbers, "f8"))
+        plain = numbers.detach().cpu().numpy() if isinstance(numbers, Tensor) else numbers
+        made = np.array(plain, dtype=np.float64)
     except (TypeError, ValueError) as error:
         given = f"got what makes no array ({error})"
         raise TypeError(f"{name}: {given}; give numbers {letters}") from error
-    made = made.detach().to(torch.float32).contiguous()
-    if tuple(made.shape) not in shapes:
+    if made.shape not in shapes:
         wanted = f"give {letters}, here {' or '.join(map(str, shapes))}"
-        raise ValueError(f"{name}: got shape {tuple(made.shape)}; {wanted}")
-    if not made.isfinite().all():
+        raise ValueError(f"{name}: got shape {made.shape}; {wanted}")
+    if not (np.abs(made) <= np.finfo(np.float32).max).all():
         raise ValueError(f"{name}: got numbers that are not finite float32; give finite ones")
-    return made
+    return torch.from_numpy(made.astype(np.float32))
 
 
 def _check_tensor(of: str, m: int, maps: Sequence[Tensor], meaning: str) -> None:

@@ -32,10 +32,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
 from fusion.kernels import tiles
-from fusion.kernels.arithmetic import OUTPUTS
+from fusion.kernels.arithmetic import HEAD_OUTPUTS, OUTPUTS
 from fusion.kernels.average import triton as average
 from fusion.kernels.confusion import triton as confusion
 from fusion.kernels.contested import triton as contested
+from fusion.kernels.head import triton as head
 from fusion.kernels.numbers import NARROW_VOID
 from fusion.kernels.tiles import Models, Outputs
 from fusion.kernels.upsample import triton as upsample
@@ -48,10 +49,12 @@ TARGETS = (
 # bytes a program may use
 SHARED_LIMITS = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, "gfx942": 64 << 10}
 CLASSES = (11, 124, 150, 1000)
+HEAD_CLASSES = (11, 19, 124, 150, 1000)
 FLOAT16, BFLOAT16, FLOAT32, CODES = 1, 2, 4, 8  # sets of kinds
 PROBABILITIES, ALL = 64, 127  # float32; all of them
 KERNELS = {  # the module of <name>_kernel
     "softmax_average": average,
+    "head": head,
     "upsample_average": upsample,
     "confusion": confusion,
     "contested": contested,
@@ -77,7 +80,8 @@ class Row:
 
     @property
     def outputs(self) -> list[str]:
-        return [name for k, name in enumerate(OUTPUTS) if (self["WANTED"] or 0) >> k & 1]
+        wanted = self["WANTED"] or 0
+        return [name for k, name in enumerate(Outputs._fields) if wanted >> k & 1]
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,15 @@ def _averages(
     return _rows(kernel, CLASSES=classes, BLOCK_C=block, KIND_SET=kinds, WANTED=wanted, **more)
 
 
+def _heads(classes: int, kinds: int, **layout: int) -> Iterator[Row]:
+    """Both forms: scores too where all kinds are wanted, labels alone otherwise."""
+    wanted = tiles.mask(HEAD_OUTPUTS if kinds == ALL else HEAD_OUTPUTS[:1])
+    block = tiles.block_classes(classes)
+    for chunk in {0, head.chunk(classes)} if classes <= head.MAX_MIXED else {0}:
+        given = {"CLASSES": classes, "BLOCK_C": block, "CHUNK": chunk, "KIND_SET": kinds}
+        yield from _rows("head", **given, WANTED=wanted, **layout)
+
+
 def table() -> list[Row]:
     """Every kernel x configuration x kinds of value x class count."""
     rows: list[Row] = []
@@ -132,6 +145,10 @@ def table() -> list[Row]:
             rows += _averages("upsample_average", classes, kinds, SLOTS=number)
         for kinds, number in ((FLOAT16, 4), (PROBABILITIES, 1)):
             rows += _averages("upsample_average", classes, kinds, separate=True, SLOTS=number)
+    for classes in HEAD_CLASSES:
+        for kinds in (FLOAT16, CODES, PROBABILITIES, ALL):
+            rows += _heads(classes, kinds, **aligned)
+        rows += _heads(classes, FLOAT16, **scattered)
     for groups, matrix, scaled in itertools.product((1, 3, 22), (True, False), (True, False)):
         rows += _rows("contested", GROUPS=groups, MATRIX=matrix, SCALED=scaled)
     return rows + list(_rows("confusion", COPIES=confusion.MOST_COPIES))
@@ -146,16 +163,20 @@ def _outputs(row: Row) -> Outputs:
 
 def _models(row: Row) -> Models:
     """Types of the tables; multipliers come with the rows that have all outputs."""
+    if row.kernel == "head":
+        return Models("*i64", "*fp32", "*i64", "constexpr", "constexpr")
     multiplier = "*fp32" if len(row.outputs) > 1 else "constexpr"
     return Models("*i64", "*fp32", "*i64", "*fp32", multiplier)
 
 
-def _source(row: Row) -> ASTSource:
+def _source(row: Row, target: GPUTarget) -> ASTSource:
     function = getattr(KERNELS[row.kernel], f"{row.kernel}_kernel")
     types = {**TYPES, "outputs": _outputs(row), "models": _models(row)}
     if row.kernel == "contested":
         types["targets_ptr"] = "*u16"
     constants: dict[Any, Any] = dict(row.constants)
+    if row.kernel == "head":
+        constants["PRECISION"] = head.precision(hip=target.backend == "hip")
     signature: dict[str, Any] = {}
     places: dict[tuple[int, ...], Any] = {}  # of a tuple: its leaves
     for i, name in enumerate(function.arg_names):
@@ -206,7 +227,7 @@ def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
     options |= {"num_warps": row.warps, "num_stages": row["STAGES"] or 1}
     if target.backend == "hip":
         options.pop("maxnreg", None)
-    return triton.compile(_source(row), target=target, options=options)
+    return triton.compile(_source(row, target), target=target, options=options)
 
 
 def compile_row(row: Row, target: GPUTarget) -> Compiled:

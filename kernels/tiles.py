@@ -16,11 +16,10 @@ import torch
 import triton
 import triton.language as tl
 
-from fusion.kernels.arithmetic import KINDS, OUTPUTS, PROBABILITIES, normalised
-from fusion.kernels.call import Call
+from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
+from fusion.kernels.call import Call, Maps
 from fusion.kernels.numbers import GAP_RANGE, LAST_CODE, NARROW_VOID, WIDE_VOID
 
-GROUP_MEANS = 1 << OUTPUTS.index("group_means")  # in a mask of outputs
 MAX_CLASSES = 1024  # one tile holds every class of a pixel
 LOG2_E = math.log2(math.e)
 KIND_COUNT = tl.constexpr(2 * PROBABILITIES)
@@ -28,6 +27,7 @@ CODES = tl.constexpr(KINDS[torch.uint8])
 PLAIN = tl.constexpr(PROBABILITIES)  # this and all above need no softmax
 NARROW = tl.constexpr(NARROW_VOID)
 WIDE = tl.constexpr(WIDE_VOID)
+COLUMNS = tl.constexpr(5)  # of a table of addresses: strides of the class and three pixel axes
 
 Pointer = Any  # a tensor or None to a launch, a pointer to its kernel, a type to the compiler
 Sums = list[list[tuple[int, float]]]  # for each sum, the models in it and the coefficient of each
@@ -55,6 +55,9 @@ class Outputs(NamedTuple):
     scores: Pointer  # [C, P] float32, of a head
 
 
+GROUP_MEANS = 1 << Outputs._fields.index("group_means")  # in a mask of outputs
+
+
 @triton.jit
 def typed_pointer(address: tl.tensor, KIND: tl.constexpr, ALIGN: tl.constexpr) -> tl.tensor:
     """The address of a tensor as a pointer to its kind of value; a multiple of ALIGN elements."""
@@ -66,6 +69,28 @@ def typed_pointer(address: tl.tensor, KIND: tl.constexpr, ALIGN: tl.constexpr) -
         return tl.multiple_of(tl.cast(address, tl.pointer_type(tl.float32)), ALIGN * 4)
     else:
         return tl.multiple_of(tl.cast(address, tl.pointer_type(tl.uint8)), ALIGN)
+
+
+@triton.jit
+def first_class(
+    entry: tl.tensor,  # of the table of addresses: address, strides of the class and 3 pixel axes
+    pixel: tl.tensor,  # [N] int64
+    height: tl.tensor,  # of pixel axis 1
+    width: tl.tensor,  # of pixel axis 2
+    KIND: tl.constexpr,
+    ALIGN: tl.constexpr,
+    FLAT: tl.constexpr,  # the pixels are one contiguous axis
+    UNIT: tl.constexpr,  # pixel axis 2 is contiguous
+) -> tl.tensor:
+    """[N] where the pixels' values of class 0 lie, of a map whose strides are read in place."""
+    offset = pixel
+    if not FLAT:
+        offset = pixel % width
+        if not UNIT:
+            offset = offset * tl.load(entry + 4)
+        offset += pixel // width % height * tl.multiple_of(tl.load(entry + 3), ALIGN)
+        offset += pixel // width // height * tl.multiple_of(tl.load(entry + 2), ALIGN)
+    return typed_pointer(tl.load(entry), KIND, ALIGN) + offset
 
 
 @triton.jit
@@ -112,6 +137,30 @@ def close_group(
 
 
 @triton.jit
+def rank(scores: tl.tensor, real: tl.tensor) -> tl.tensor:
+    """Of every pixel: whether a score is NaN, the others' scores, their best and its class."""
+    undefined = tl.max(tl.where(real & (scores != scores), 1, 0), axis=0) > 0
+    ranked = tl.where(real & (scores == scores), scores, -float("inf"))
+    best, top = tl.max(ranked, 0, return_indices=True, return_indices_tie_break_left=True)
+    return undefined, ranked, best, top
+
+
+@triton.jit
+def store_labels(
+    label: tl.tensor,  # [N]
+    undefined: tl.tensor,  # [N]
+    pixel: tl.tensor,  # [N] int64, index into the outputs
+    inside: tl.tensor,  # [N] whether the pixel exists
+    outputs: Outputs,
+    CLASSES: tl.constexpr,
+) -> None:
+    """Labels, void where undefined."""
+    label = tl.where(undefined, NARROW if CLASSES <= NARROW else WIDE, label)
+    dtype = outputs.labels.dtype.element_ty
+    tl.store(outputs.labels + pixel, label.to(dtype), mask=inside)
+
+
+@triton.jit
 def store_outputs(
     scores: tl.tensor,  # [BLOCK_C, N] fused scores of N pixels
     pixel: tl.tensor,  # [N] int64, index into the outputs
@@ -132,9 +181,7 @@ def store_outputs(
         terms = scores * tl.log(tl.where(real & (scores != 0.0), scores, 1.0))
         tl.store(outputs.entropy + pixel, -tl.sum(terms, axis=0), mask=inside)
     if outputs.labels is not None or outputs.confidence is not None or outputs.margin is not None:
-        undefined = tl.max(tl.where(real & (scores != scores), 1, 0), axis=0) > 0
-        ranked = tl.where(real & (scores == scores), scores, -float("inf"))
-        best, top = tl.max(ranked, 0, return_indices=True, return_indices_tie_break_left=True)
+        undefined, ranked, best, top = rank(scores, real)
         best = tl.where(undefined, float("nan"), best)
         if outputs.labels is not None:
             label = top
@@ -143,9 +190,7 @@ def store_outputs(
                 _, label = tl.max(
                     decisive, 0, return_indices=True, return_indices_tie_break_left=True
                 )
-            label = tl.where(undefined, NARROW if CLASSES <= NARROW else WIDE, label)
-            dtype = outputs.labels.dtype.element_ty
-            tl.store(outputs.labels + pixel, label.to(dtype), mask=inside)
+            store_labels(label, undefined, pixel, inside, outputs, CLASSES)
         if outputs.confidence is not None:
             tl.store(outputs.confidence + pixel, best, mask=inside)
         if outputs.margin is not None:
@@ -175,7 +220,7 @@ class Terms:
     order: list[int]
     factors: list[tuple[float, float]]
     bounds: list[list[int]]
-    weighting: list[tuple[float, float]]
+    weighting: list[tuple[float, float]] | None
     kind_set: int
     multipliers: tuple[float, ...] | None
 
@@ -191,7 +236,7 @@ class Terms:
         made = (None if x is None else torch.tensor(x, dtype=t).to(device) for x, t in tables)
         return Models(*made)
 
-    def constants(self, call: Call) -> dict[str, Any]:
+    def constants(self, call: Maps) -> dict[str, Any]:
         """Compile-time values and compiler options of a launch that makes the call's outputs."""
         made = {"CLASSES": call.classes, "BLOCK_C": block_classes(call.classes)}
         made |= {"KIND_SET": self.kind_set, "WANTED": mask(call.outputs)}
@@ -199,8 +244,8 @@ class Terms:
 
 
 def mask(outputs: Sequence[str]) -> int:
-    """Bit k: OUTPUTS[k] is wanted."""
-    return sum(1 << OUTPUTS.index(name) for name in set(outputs))
+    """Bit k: field k of Outputs is wanted."""
+    return sum(1 << Outputs._fields.index(name) for name in set(outputs))
 
 
 def sums(call: Call) -> Sums:
@@ -217,7 +262,12 @@ def weighting(call: Call) -> list[tuple[float, float]]:
     return [(1.0 / len(group), weight) for group, weight in pairs]
 
 
-def terms(call: Call, added: Sums, group_table: list[tuple[float, float]]) -> Terms:
+def terms(
+    call: Maps,
+    added: Sums,
+    group_table: list[tuple[float, float]] | None = None,
+    multipliers: tuple[float, ...] | None = None,
+) -> Terms:
     """Sums over the models of `call`, in the order in which the kernel walks over them."""
     order: list[int] = []
     factors: list[tuple[float, float]] = []
@@ -231,4 +281,4 @@ def terms(call: Call, added: Sums, group_table: list[tuple[float, float]]) -> Te
             factors += [(LOG2_E / call.temperatures[m] * unit, c) for m, c in chosen]
             bounds[-1].append(len(order))
     kinds = sum({1 << call.kinds[m] for m in order})
-    return Terms(order, factors, bounds, group_table, kinds, call.multipliers)
+    return Terms(order, factors, bounds, group_table, kinds, multipliers)

@@ -33,8 +33,6 @@ from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.call import Call
 
-COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of the class and three pixel axes
-
 
 @triton.jit
 def add_models(
@@ -62,16 +60,9 @@ def add_models(
             first = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND)
             last = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND + 1)
             for m in tl.range(first, last, num_stages=STAGES):
-                entry = models.address + m * COLUMNS
-                base = tiles.typed_pointer(tl.load(entry), KIND, ALIGN)
-                offset = pixel
-                if not FLAT:
-                    offset = pixel % width
-                    if not UNIT:
-                        offset = offset * tl.load(entry + 4)
-                    offset += pixel // width % height * tl.multiple_of(tl.load(entry + 3), ALIGN)
-                    offset += pixel // width // height * tl.multiple_of(tl.load(entry + 2), ALIGN)
-                pointers = base + row * tl.multiple_of(tl.load(entry + 1), ALIGN) + offset[None, :]
+                entry = models.address + m * tiles.COLUMNS
+                start = tiles.first_class(entry, pixel, height, width, KIND, ALIGN, FLAT, UNIT)
+                pointers = start[None, :] + row * tl.multiple_of(tl.load(entry + 1), ALIGN)
                 z = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
                 if KIND == tiles.CODES:
                     z = z * z
@@ -195,7 +186,7 @@ def average(call: Call) -> Fused:
     made = call.allocate()
     if pixels == 0:
         return made
-    terms = tiles.terms(call, tiles.sums(call), tiles.weighting(call))
+    terms = tiles.terms(call, tiles.sums(call), tiles.weighting(call), call.multipliers)
     tensors = merged_axes([call.logits[m] for m in terms.order])
     first, height, width = tensors[0].shape[1:]
     unit = all(t.stride(3) == 1 or width == 1 for t in tensors)

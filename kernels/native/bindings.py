@@ -20,13 +20,23 @@ F4, F8, I8, U1, U2 = (
 FLIPS = ndpointer(flags="C")  # of kernels/sweep: FLIP
 
 
+class Sources(ctypes.Structure):
+    """struct sources of softmax.h."""
+
+    _fields_ = (
+        *((name, N) for name in ("models", "classes", "inner")),
+        *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
+        *((name, P) for name in ("exponentials", "gaps")),
+    )
+
+
 class Average(ctypes.Structure):
     """struct average of average.c."""
 
     _fields_ = (
-        *((name, N) for name in ("models", "groups", "classes", "pixels", "inner", "tile")),
-        *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
-        *((name, P) for name in ("exponentials", "gaps", "members", "group_end", "share")),
+        ("source", P),
+        *((name, N) for name in ("groups", "pixels", "tile")),
+        *((name, P) for name in ("members", "group_end", "share")),
         *(
             ("weight", P),
             ("multipliers", P),
@@ -36,6 +46,17 @@ class Average(ctypes.Structure):
             ("probabilities", P),
         ),
         *((name, P) for name in ("confidence", "margin", "entropy", "group_means")),
+    )
+
+
+class Head(ctypes.Structure):
+    """struct head of head.c."""
+
+    _fields_ = (
+        ("source", P),
+        *((name, N) for name in ("pixels", "tile", "mixes", "ignore")),
+        *((name, F) for name in ("floor", "least")),
+        *((name, P) for name in ("mixing", "bias", "scaled", "labels", "probabilities", "scores")),
     )
 
 
@@ -69,6 +90,7 @@ class Frame(ctypes.Structure):
 
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_average": (INT, (P, N, N, N)),
+    "fusion_head": (INT, (P, N, N, N)),
     "fusion_bilinear": (INT, (P, P, P, N)),
     "fusion_resized_labels": (INT, (P, N, N, N, N, P, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),

@@ -235,13 +235,19 @@ def upsample(call: Upsampling) -> Fused:
     maps = [Map(z, 0, (z.shape[1], z.shape[2])) for z in call.logits]
     sums, weighting = tiles.sums(call), tiles.weighting(call)
     if call.resize == "logits":
-        launch(maps, tiles.terms(call, sums, weighting), call, call.rows, made)
+        launch(maps, tiles.terms(call, sums, weighting, call.multipliers), call, call.rows, made)
         return made
     needed = [shape for members in sums for shape in {maps[m].shape for m, _ in members}]
     for band in bands(call, sum(4 * call.classes * h * w for h, w in needed)):
         native_maps, over_maps = native_sums(maps, sums, call, band)
         added = replace(call.over_maps(len(native_maps)), logits=tuple(z for z, *_ in native_maps))
-        launch(native_maps, tiles.terms(added, over_maps, weighting), call, band, made)
+        launch(
+            native_maps,
+            tiles.terms(added, over_maps, weighting, call.multipliers),
+            call,
+            band,
+            made,
+        )
     return made
 
 

@@ -11,7 +11,7 @@ from fusion.kernels.backends import Backend, choose
 from fusion.kernels.native import build
 from tests.kernels.inputs import make
 
-OPERATIONS = ("average", "upsample", "confusion")
+OPERATIONS = ("average", "head", "upsample", "confusion")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -27,6 +27,7 @@ def features(pair) -> set:
         row["TILE"],
         row["STAGES"],
         row["BLOCK_P"],
+        bool(row["CHUNK"]),
         row.warps,
     )
     named = [
@@ -53,6 +54,9 @@ def test_table_names_every_kernel_and_configuration():
     rows = compile_table.table()
     assert {row.kernel for row in rows} == set(compile_table.KERNELS)
     assert {row["CLASSES"] for row in rows} >= {11, 124, 150, 1000}
+    mixed = {row["CLASSES"] for row in rows if row["CHUNK"]}
+    assert mixed == {row["CLASSES"] for row in rows if row["CHUNK"] == 0} - {1000}
+    assert mixed == {11, 19, 124, 150}
     for name, module in compile_table.KERNELS.items():
         in_table = {
             (row["TILE"] or row["BLOCK_P"], row["STAGES"], row.warps)
@@ -84,7 +88,7 @@ def test_aligned_float16_logits_are_read_16_bytes_at_a_time(compiled):
     rows = [
         made
         for made in compiled
-        if made.row.kernel == "softmax_average"
+        if made.row.kernel in ("softmax_average", "head")
         and made.row["KIND_SET"] == FLOAT16
         and made.row["ALIGN"] == 16
     ]
@@ -115,7 +119,7 @@ def test_counts_are_added_as_64_bit_integers(compiled):
 def test_offsets_are_64_bit():
     """In the first intermediate form, before any optimisation could hide it."""
     rows = compile_table.table()
-    for kernel in ("softmax_average", "upsample_average"):
+    for kernel in ("softmax_average", "head", "upsample_average"):
         text = compile_table.compile_row(
             next(row for row in rows if row.kernel == kernel and row["KIND_SET"] == FLOAT16),
             TARGETS[1],

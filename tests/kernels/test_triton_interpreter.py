@@ -17,7 +17,7 @@ pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
 CASES = [
     f"tests/kernels/{operation}/triton_cases.py"
-    for operation in ("average", "upsample", "confusion")
+    for operation in ("average", "head", "upsample", "confusion")
 ]
 
 

@@ -69,7 +69,8 @@ def test_every_function_is_declared_as_it_is_written():
 @pytest.mark.parametrize(
     ("name", "mirror"),
     [
-        *(("average", bindings.Average), ("maps", bindings.Maps)),
+        *(("sources", bindings.Sources), ("average", bindings.Average)),
+        *(("head", bindings.Head), ("maps", bindings.Maps)),
         *(("steps", bindings.Steps), ("frame", bindings.Frame)),
     ],
 )

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.simulated import agreeing
 from fusion.kernels.arithmetic import OUTPUTS, Fused
-from fusion.kernels.average import cpu as average
 from fusion.kernels.call import check_upsampling
-from fusion.kernels.native import build
+from fusion.kernels.native import build, sources
 from fusion.kernels.upsample import cpu, naive
 from tests.kernels.contract import UpsampleContract
 from tests.kernels.inputs import KINDS, LARGE, SIZES, SOME, make
@@ -85,7 +84,7 @@ def test_corners_decide_most_pixels_of_models_that_agree():
 def test_many_callers_at_once_and_any_number_of_threads(monkeypatch):
     """Bands of one row, cut again into tiles of one span: the pool must not wait for itself."""
     monkeypatch.setattr(cpu, "BAND_BYTES", 1)
-    monkeypatch.setattr(average, "TILE_BYTES", 1)
+    monkeypatch.setattr(sources, "TILE_BYTES", 1)
     logits, values = make("mixed", 5, 11, (40, 50))
     call = check_upsampling(logits, [1] * 5, (80, 100), values=values, outputs=SOME)
     expected, results, before = naive.upsample(call).asked(), [], torch.get_num_threads()
