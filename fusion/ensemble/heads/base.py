@@ -39,7 +39,8 @@ class Head(ABC):
     """A trained head; `from_config(head.get_config()) == head`.
 
     name: of the form. about: what it is, in a few words. below: the form that it falls back to,
-    None for the smallest. sizes: of every parameter, in letters: U, C, R (a rank).
+    None for the smallest. sizes: of every parameter, in letters: U, C, R (a rank). strengths: of
+    training's pull towards the form below, per squared parameter, the strongest first.
 
     Args:
         units: names, in the order of the sums.
@@ -54,6 +55,7 @@ class Head(ABC):
     about: ClassVar[str]
     below: ClassVar[str | None]
     sizes: ClassVar[Mapping[str, str]]
+    strengths: ClassVar[tuple[float, ...]]
 
     units: tuple[str, ...]
     classes: tuple[str, ...]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fusion.ensemble.heads.base import Arrays, Floats, Head
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,6 +21,7 @@ class Log(Head):
     about: ClassVar = "a weight for every unit and class over log-probabilities"
     below: ClassVar = None
     sizes: ClassVar = {"weight": "UC", "bias": "C"}
+    strengths: ClassVar = (0.03, 0.01, 0.003)
 
     @classmethod
     def start(cls, units: int, classes: int, below: Arrays | None) -> dict[str, Floats]:
@@ -34,4 +34,6 @@ class Log(Head):
 
     @staticmethod
     def scores(arrays: Mapping[str, Tensor], logs: Tensor) -> Tensor:
-        return (logs * arrays["weight"]).sum(dim=1) + arrays["bias"]
+        # a product for each class: several times faster than a sum over the middle axis
+        products = torch.bmm(logs.permute(2, 0, 1), arrays["weight"].T[:, :, None])
+        return products[:, :, 0].T + arrays["bias"]

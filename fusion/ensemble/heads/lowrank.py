@@ -29,6 +29,7 @@ class LowRank(Head):
     about: ClassVar = "mixing of low rank, for many classes"
     below: ClassVar = "log"
     sizes: ClassVar = {"weight": "UC", "left": "UCR", "right": "CR", "bias": "C"}
+    strengths: ClassVar = (0.1, 0.03, 0.01)
 
     @classmethod
     def start(cls, units: int, classes: int, below: Arrays | None) -> dict[str, Floats]:
@@ -48,7 +49,7 @@ class LowRank(Head):
     def scores(arrays: Mapping[str, Tensor], logs: Tensor) -> Tensor:
         left = arrays["left"].transpose(1, 2).flatten(0, 1)
         mixed = (logs @ arrays["right"]).flatten(1) @ left
-        return mixed + (logs * arrays["weight"]).sum(dim=1) + arrays["bias"]
+        return mixed + Log.scores(arrays, logs)
 
     def scaled(self, factor: float) -> Arrays:
         return {**super().scaled(factor), "right": self.arrays["right"]}  # A B^T once, not twice

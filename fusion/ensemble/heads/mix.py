@@ -23,6 +23,7 @@ class Mix(Head):
     about: ClassVar = "every class looks at every class of every unit"
     below: ClassVar = "log"
     sizes: ClassVar = {"weight": "UCC", "bias": "C"}
+    strengths: ClassVar = (0.1, 0.03, 0.01)
 
     @classmethod
     def start(cls, units: int, classes: int, below: Arrays | None) -> dict[str, Floats]:

@@ -27,7 +27,7 @@ from fusion.kernels.resized import Frames
 
 Floats = NDArray[np.float32]
 CPU = torch.device("cpu")
-MOST_CELLS = 30_000  # of all videos: benchmarks/README.md says what more of them gain
+MOST_CELLS = 20_000  # of all videos: benchmarks/README.md says what more of them gain
 SHARE = 8  # of the memory for pixels: what cells may take is one part in so many
 
 

@@ -28,7 +28,7 @@ from fusion.metrics.objectives import Objective
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.losses import Loss
 
-STEPS = 40  # of L-BFGS at a strength
+STEPS = 25  # of L-BFGS at a strength
 MEMORY = 10  # steps that L-BFGS remembers
 LEAST = 1e-6  # change of the loss that is worth another step
 

@@ -78,10 +78,9 @@ def lovasz_softmax(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Te
         if weight == 0 or not bool(inside.any()):
             continue
         errors, order = torch.sort((inside - probabilities[:, c]).abs(), descending=True)
-        pixels = size[order]
-        missed = (inside[order] * pixels).cumsum(0)
-        union = missed[-1] + ((1 - inside[order]) * pixels).cumsum(0)
-        jaccard = 1 - (missed[-1] - missed) / union
+        pixels, hits = size[order], (inside * size)[order].cumsum(0)
+        union = hits[-1] + pixels.cumsum(0) - hits
+        jaccard = 1 - (hits[-1] - hits) / union
         steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
         found, total = found + weight * (errors * steps).sum(), total + weight
     return found / total if total else found

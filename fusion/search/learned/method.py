@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ import torch
 from fusion.ensemble.heads import HEADS, Head
 from fusion.ensemble.heads.base import Arrays
 from fusion.errors import InputError
+from fusion.kernels.native.pool import workers
 from fusion.metrics import Scores
 from fusion.search.held import head_name
 from fusion.search.learned.cells import Sample
@@ -32,7 +34,6 @@ from fusion.search.result import SearchResult, rank
 from fusion.search.selection import INNER, split_units
 from fusion.text import did_you_mean, or_none
 
-STRENGTHS = (0.3, 0.1, 0.03, 0.01)  # of the pull, per squared nat
 FINEST = 1e-3
 COOLING = math.log(4)  # of a logarithm: temperatures lie in 1/4 to 4
 MANY = 1 << 16  # parameters of full mixing, beyond which its rank is bounded
@@ -205,28 +206,29 @@ class School:
 
     def stage(self, form: type[Head], below: Stage | None) -> Stage:
         """A form trained on the inner folds, and on all videos at the strength that they choose."""
-        paths: list[list[Fit]] = []
-        matrices: dict[float, dict[str, np.ndarray]] = {strength: {} for strength in STRENGTHS}
-        for held in self.folds:
-            start = None if below is None else below.crossed[held[0]].arrays
-            paths.append(
-                self._path(form, start, [v for v in self.videos if v not in held], STRENGTHS)
-            )
-            for strength, fit in zip(STRENGTHS, paths[-1], strict=True):
+        strengths, every = form.strengths, self.videos
+        rest = [[v for v in every if v not in held] for held in self.folds]
+        small = [None if below is None else below.crossed[held[0]] for held in self.folds]
+        jobs = [*zip(small, rest, strict=True), (None if below is None else below.head, every)]
+        with ThreadPoolExecutor(
+            workers(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            *paths, whole = pool.map(lambda job: self._path(form, *job), jobs)
+        matrices: dict[float, dict[str, np.ndarray]] = {strength: {} for strength in strengths}
+        for held, path in zip(self.folds, paths, strict=True):
+            for strength, fit in zip(strengths, path, strict=True):
                 made = {video: self._confusion(form, fit.arrays, video) for video in held}
                 matrices[strength].update(made)
         held_out = {s: self._scores(each) for s, each in matrices.items()}
         place = self._strongest(list(held_out.values()))
-        start = None if below is None else below.head.arrays
-        fits = self._path(form, start, self.videos, STRENGTHS[: place + 1])
         crossed = {
             video: form(self.units, self.classes, path[place].arrays)
             for held, path in zip(self.folds, paths, strict=True)
             for video in held
         }
-        stopped = next((fit.stopped for fit in fits if fit.stopped), None)
-        head = form(self.units, self.classes, fits[-1].arrays)
-        return Stage(form, STRENGTHS[place], held_out, head, crossed, stopped)
+        stopped = next((fit.stopped for fit in whole if fit.stopped), None)
+        head = form(self.units, self.classes, whole[place].arrays)
+        return Stage(form, strengths[place], held_out, head, crossed, stopped)
 
     def temperature(self, stage: Stage) -> float:
         """T of the lowest cross-entropy of S / T, S what the folds' heads make of unseen cells."""
@@ -240,15 +242,10 @@ class School:
 
         return math.exp(lowest(cost, -COOLING, COOLING))
 
-    def _path(
-        self,
-        form: type[Head],
-        start: Arrays | None,
-        videos: Sequence[str],
-        strengths: Sequence[float],
-    ) -> list[Fit]:
+    def _path(self, form: type[Head], below: Head | None, videos: Sequence[str]) -> list[Fit]:
         sample = Sample.joined([self.samples[video] for video in videos])
-        return self.training.path(form, start, sample, strengths)
+        start = None if below is None else below.arrays
+        return self.training.path(form, start, sample, form.strengths)
 
     def _cell_scores(self, head: Head, video: str) -> torch.Tensor:
         arrays = {name: torch.from_numpy(array) for name, array in head.arrays.items()}
