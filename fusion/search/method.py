@@ -202,7 +202,8 @@ class Method(ABC):
 
     name: as callers and the command line say it. about: what it is, in a few words. over: what it
     gives weights to by default, one of `OVER`. multiplies: whether class multipliers are searched
-    after it by default. trains: whether it needs the cells of a problem.
+    after it by default. trains: whether it needs the cells of a problem. goes_beyond: whether it is
+    a ladder of other methods.
     """
 
     name: ClassVar[str]
@@ -210,6 +211,7 @@ class Method(ABC):
     over: ClassVar[str] = "groups"
     multiplies: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    goes_beyond: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:

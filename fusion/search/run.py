@@ -51,7 +51,8 @@ class Run(Split):
             found = replace(found, notes={**found.notes, "auto": f"{found.notes['auto']}; {why}"})
         if heads is None:
             return found
-        self.say(f"{found.verdict.sentence if found.verdict else ''}; next heads are trained")
+        assert found.verdict is not None
+        self.say(f"weights: {found.verdict.sentence}; next heads are trained over single models")
         return self._ladder(found, self.models._searched(heads, folds, alone=False))
 
     @cached_property

@@ -146,7 +146,8 @@ class Split:
     def cells(self) -> Cells:
         """What heads are trained on."""
         assert isinstance(self.condensed, Maps)
-        return Cells.within(self.condensed, self.seed, self.ensemble.device)
+        folder = None if self.cache is None else Path(self.cache) / "heads"
+        return Cells.within(self.condensed, self.seed, device=self.ensemble.device, folder=folder)
 
     @cached_property
     def wide(self) -> Condensed | None:

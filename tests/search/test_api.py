@@ -82,7 +82,7 @@ def test_what_the_result_has(ensemble, truth):
     assert isinstance(found.held_out, float)
     assert len(list(found.held_out)) == 3  # five by default, where there are as many
     assert found.held_out == found.held_out.scores.miou
-    assert list(found.held_out.contenders) == [FOUND, UNIFORM, GROUP, SINGLE]
+    assert list(found.held_out.contenders) == [UNIFORM, GROUP, SINGLE, FOUND]
     assert found.gain is found.verdict.gain
     uniform = ensemble.with_weights({}).evaluate(truth)
     assert found.gain.value == pytest.approx(found.held_out - uniform.miou, abs=1e-15)
@@ -181,7 +181,7 @@ def test_multipliers_are_shrunk_by_units_with_folds_or_without(drives):
     weights = method.search(problem).vector
     trial = multiplied(problem, weights)
     together, apart = (
-        shrink(problem, weights, trial, units).to_json()
+        shrink(replace(problem, units=units), weights, trial).to_json()
         for units in (run.unit_of, {video: video for video in run.parts})
     )
     assert together != apart

@@ -26,13 +26,14 @@ from fusion.ensemble.heads.base import Arrays
 from fusion.errors import InputError
 from fusion.kernels.native.pool import workers
 from fusion.metrics import Scores
+from fusion.progress import Progress, silent
 from fusion.search.held import head_name
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.fit import Fit, Training
 from fusion.search.method import ALONE, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import INNER, split_units
-from fusion.text import did_you_mean, or_none
+from fusion.text import did_you_mean, or_none, percent
 
 FINEST = 1e-3
 COOLING = math.log(4)  # of a logarithm: temperatures lie in 1/4 to 4
@@ -76,9 +77,8 @@ class Learned(Method):
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         school, stages = School(problem, self.surrogate), list[Stage]()
-        forms = self.forms(len(school.units), len(school.classes))
-        for form in workspace.progress(forms, "training heads", len(forms)):
-            stages.append(school.stage(form, stages[-1] if stages else None))
+        for form in self.forms(len(school.units), len(school.classes)):
+            stages.append(school.stage(form, stages[-1] if stages else None, workspace.progress))
         chosen = stages[-1] if self.head != AUTO else simplest(stages, problem)
         told = {stage.form.name: stage.to_json() for stage in stages}
         rungs = {head_name(s.form.name): self._result(school, s, told) for s in stages}
@@ -187,7 +187,7 @@ class School:
             do = "label at least 2, or hold out parts with units='blocks:N' or 'frames'"
             raise InputError(f"learned: one unit, and strengths are chosen on held-out ones; {do}")
         cells = problem.cells()
-        training = Training(problem.objective, self.surrogate, cells.device)
+        training = Training(problem.objective, self.surrogate, cells.device, cells.folder)
         for name, made in (("training", training), ("samples", cells.samples), ("folds", folds)):
             object.__setattr__(self, name, made)
 
@@ -204,16 +204,18 @@ class School:
     def videos(self) -> tuple[str, ...]:
         return self.problem.condensed.videos
 
-    def stage(self, form: type[Head], below: Stage | None) -> Stage:
+    def stage(self, form: type[Head], below: Stage | None, progress: Progress = silent) -> Stage:
         """A form trained on the inner folds, and on all videos at the strength that they choose."""
         strengths, every = form.strengths, self.videos
         rest = [[v for v in every if v not in held] for held in self.folds]
         small = [None if below is None else below.crossed[held[0]] for held in self.folds]
         jobs = [*zip(small, rest, strict=True), (None if below is None else below.head, every)]
-        with ThreadPoolExecutor(
-            workers(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            *paths, whole = pool.map(lambda job: self._path(form, *job), jobs)
+        score = "" if below is None else f", held out {percent(below.scores.score)} so far"
+        # a thread a job: several threads inside one are slower, and far slower on a busy machine
+        alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        with ThreadPoolExecutor(workers(), **alone) as pool:
+            fits = pool.map(lambda job: self._path(form, *job), jobs)
+            *paths, whole = progress(fits, f"the {form.name} head{score}", len(jobs))
         matrices: dict[float, dict[str, np.ndarray]] = {strength: {} for strength in strengths}
         for held, path in zip(self.folds, paths, strict=True):
             for strength, fit in zip(strengths, path, strict=True):
