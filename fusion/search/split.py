@@ -229,10 +229,18 @@ class Split:
             do = "use mean='arithmetic' for contributions and for sizes that are searched"
             raise InputError(f"search: {got}; {do}")
 
-    def calibration(self, found: SearchResult) -> Calibration:
-        """Of the ensemble that was found, over every labelled pixel whatever the stride."""
-        ensemble = self.ensemble_of(found)
-        return calibrate(ensemble, self.truth, **self._how(f"calibration of {self.name}"))
+    def calibrations(self, found: SearchResult) -> dict[str, Calibration]:
+        """Of what was found, over every labelled pixel whatever the stride.
+
+        Beside a head also of the average: under the weights that were found, or uniform ones.
+        """
+        wanted = {self.name: self.ensemble_of(found)}
+        if found.head is not None:
+            weighed = found.weighed
+            average = self.ensemble if weighed.head else self.ensemble_of(weighed)
+            wanted[f"{self.name}, average"] = average
+        how = self._how(f"calibration of {self.name}")
+        return {name: calibrate(each, self.truth, **how) for name, each in wanted.items()}
 
     @property
     def _of_singles(self) -> bool:

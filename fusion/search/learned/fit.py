@@ -128,7 +128,7 @@ def _read(file: Path, form: type[Head], number: int) -> list[Fit] | None:
 def _free(letters: str, seen: Tensor) -> Tensor:
     """1 for parameters that may move: all, but those of the scores of unseen classes."""
     shape = [1] * len(letters)
-    if "U" in letters or len(letters) == 1:  # the last letter C of others is a class of the unit
+    if "C" in letters and ("U" in letters or letters == "C"):  # else C is a class of the units
         place = letters.index("C")
         shape[place] = len(seen)
         return seen.to(torch.float32).view(shape)
