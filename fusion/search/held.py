@@ -15,8 +15,9 @@ UnitOf = Mapping[str, str]  # part -> its unit
 # what is scored on every fold, the simplest first
 UNIFORM, SINGLE, GROUP = "uniform weights", "the best single model", "the best group alone"
 WEIGHTS, MULTIPLIERS = "the weights without multipliers", "weights and multipliers"
+WEIGHTS_ALONE = "the weights"  # where no multipliers were searched
 FOUND = "what was found"
-SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS, MULTIPLIERS)  # then heads in turn, then FOUND
+SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS_ALONE, WEIGHTS, MULTIPLIERS)  # heads, then FOUND
 
 
 def head_name(form: str) -> str:

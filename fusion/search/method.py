@@ -28,6 +28,8 @@ from fusion.search.learned.cells import Cells
 from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
+FEWER = 4  # by which a head's multipliers are found on fewer
+SAMPLE = 1 << 20  # candidates that class multipliers climb on
 Arguments = Mapping[str, Any]
 Parse = Callable[..., Any]
 Evaluate = Callable[[Sequence[float], Sequence[float] | None, Sequence[str]], Scores]
@@ -70,6 +72,7 @@ class Problem:
         reach: of the multipliers, which lie in [1 / reach, reach]; None for none.
         units: of every video, what is held out together; each its own by default.
         cells: gives what heads are trained on; None where they cannot be.
+        sample: candidates that class multipliers climb on.
     """
 
     condensed: Pixels
@@ -81,6 +84,7 @@ class Problem:
     reach: float | None = None
     units: UnitOf | None = None
     cells: Callable[[], Cells] | None = None
+    sample: int = SAMPLE
 
     def __post_init__(self) -> None:
         objective(self.convention)
@@ -154,6 +158,7 @@ class Problem:
         maps = self.cells().maps
         each = dict.fromkeys(maps.videos, heads) if isinstance(heads, Head) else heads
         more: dict[str, Any] = {"reach": self.reach, "units": self.units}
+        more["sample"] = self.sample // FEWER  # a head has its biases: little is left to find
         return Problem(maps.under(each), self.convention, self.seed, **more)
 
     @property

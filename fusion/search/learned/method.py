@@ -152,7 +152,9 @@ def lowest(cost: Callable[[float], float], low: float, high: float) -> float:
 
 
 def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
-    """The first stage within one standard error of the best."""
+    """The first stage within one standard error of the best; the first where nothing held out."""
+    if not stages[0].held_out:
+        return stages[0]
     best = max(stages, key=lambda stage: rank(stage.scores.score))
     for stage in stages:
         gain = best.scores.gain(stage.scores, units=problem.unit_of)
@@ -165,7 +167,7 @@ def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
 class School:
     """What stages are trained on: the cells of all videos, and the inner folds.
 
-    InputError: no cells, no labelled pixel, or nothing to hold out.
+    InputError: no cells, or no labelled pixel.
     """
 
     problem: Problem
@@ -184,8 +186,7 @@ class School:
         videos, units = problem.condensed.videos, problem.unit_of
         folds = split_units(videos, units, INNER, problem.seed)
         if len(folds) < 2:
-            do = "label at least 2, or hold out parts with units='blocks:N' or 'frames'"
-            raise InputError(f"learned: one unit, and strengths are chosen on held-out ones; {do}")
+            folds = ()  # nothing holds out: the strongest pull, and the smallest form
         cells = problem.cells()
         training = Training(problem.objective, self.surrogate, cells.device, cells.folder)
         for name, made in (("training", training), ("samples", cells.samples), ("folds", folds)):
@@ -210,7 +211,8 @@ class School:
         rest = [[v for v in every if v not in held] for held in self.folds]
         small = [None if below is None else below.crossed[held[0]] for held in self.folds]
         jobs = [*zip(small, rest, strict=True), (None if below is None else below.head, every)]
-        score = "" if below is None else f", held out {percent(below.scores.score)} so far"
+        known = below is not None and below.held_out
+        score = f", held out {percent(below.scores.score)} so far" if below and known else ""
         # a thread a job: several threads inside one are slower, and far slower on a busy machine
         alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
         with ThreadPoolExecutor(workers(), **alone) as pool:
@@ -221,19 +223,21 @@ class School:
             for strength, fit in zip(strengths, path, strict=True):
                 made = {video: self._confusion(form, fit.arrays, video) for video in held}
                 matrices[strength].update(made)
-        held_out = {s: self._scores(each) for s, each in matrices.items()}
+        held_out = {s: self._scores(each) for s, each in matrices.items() if each}
         place = self._strongest(list(held_out.values()))
-        crossed = {
+        head = form(self.units, self.classes, whole[place].arrays)
+        crossed = dict.fromkeys(every, head) | {
             video: form(self.units, self.classes, path[place].arrays)
             for held, path in zip(self.folds, paths, strict=True)
             for video in held
         }
         stopped = next((fit.stopped for fit in whole if fit.stopped), None)
-        head = form(self.units, self.classes, whole[place].arrays)
         return Stage(form, strengths[place], held_out, head, crossed, stopped)
 
     def temperature(self, stage: Stage) -> float:
         """T of the lowest cross-entropy of S / T, S what the folds' heads make of unseen cells."""
+        if not self.folds:
+            return 1.0
         parts = [(self._cell_scores(head, v), self.samples[v]) for v, head in stage.crossed.items()]
         scores = torch.cat([part for part, _ in parts])
         counts = torch.cat([torch.from_numpy(sample.counts) for _, sample in parts])
@@ -266,6 +270,8 @@ class School:
 
     def _strongest(self, scores: Sequence[Scores]) -> int:
         """The first of the strengths within one standard error of the best."""
+        if not scores:
+            return 0
         best = max(scores, key=lambda each: rank(each.score))
         for place, each in enumerate(scores):
             gain = best.gain(each, units=self.problem.unit_of)
