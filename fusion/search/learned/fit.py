@@ -97,13 +97,17 @@ class Training:
             for name, array in form.start(units, classes, below).items()
         }
         move = {name: _free(form.sizes[name], counts.sum(dim=0) > 0) for name in start}
+        if not len(logs):  # of void videos alone: no loss, no evidence
+            return [Fit(form.start(units, classes, below), math.nan, None) for _ in strengths]
         descent = Descent(form, start, move, logs, Loss(counts, case, self.objective, self.share))
         return [descent.down(strength) for strength in strengths]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters, their loss, and the step at which the loss was no number (None: never)."""
+    """Parameters, their loss (nan without cells), and the step at which it was no number (None:
+    never).
+    """
 
     arrays: Arrays
     loss: float
