@@ -121,6 +121,8 @@ class SearchResult:
         if not math.isnan(low):
             miou += f", 95 % interval {percent(low)} to {percent(high)}"
         rows = [("weights", self._listed(self.vector)), ("mIoU", miou)]
+        if self.head is not None:
+            rows[0] = ("head", repr(self.head))
         if self.multipliers is not None:
             shown = sorted(self.multipliers.items(), key=lambda pair: -abs(math.log(pair[1])))
             said = listed((f"{name} {b:.3g}" for name, b in shown), MOST_WEIGHTS)
