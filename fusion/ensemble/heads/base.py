@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.ensemble.heads.explain import explain
 from fusion.errors import InputError
 from fusion.text import listed
 
@@ -89,6 +90,10 @@ class Head(ABC):
     def __repr__(self) -> str:
         sizes = f"{len(self.units)} units, {len(self.classes)} classes"
         return f"{type(self).__name__}({sizes}, {self.parameters} parameters)"
+
+    def __str__(self) -> str:
+        """What it learned: the units and classes that carry weight, and what is mixed."""
+        return explain(self, f"{self!r}\n{self.about}")
 
     @classmethod
     @abstractmethod
