@@ -147,6 +147,17 @@ class Head(ABC):
         assert fused is not None
         return fused
 
+    def only(self, units: Sequence[str]) -> Self:
+        """The head without the blocks of all other units; nothing is trained again."""
+        places = [self.units.index(unit) for unit in units]
+        arrays = {
+            name: np.take(array, places, self.sizes[name].index("U"))
+            if "U" in self.sizes[name]
+            else array
+            for name, array in self.arrays.items()
+        }
+        return replace(self, units=tuple(units), arrays=arrays)
+
     def cooled(self, temperature: float) -> Self:
         """The head whose scores S are divided by a temperature."""
         divided = self.scaled(1 / temperature)
