@@ -4,6 +4,7 @@
         inner folds: a path of strengths on the rest, scored on cells of the fold
         the strongest pull within one standard error of the best -> the fit on all cells
     -> the smallest form within one standard error of the best
+    -> fewer models, where that is asked for (fusion.search.learned.prune)
     -> one temperature, fitted to what the inner folds' heads make of what they have not seen
 
 What follows (class multipliers on those same unseen predictions, scores at label resolution,
@@ -20,13 +21,15 @@ from typing import Any, ClassVar
 from fusion.ensemble.heads import HEADS, Head
 from fusion.errors import InputError
 from fusion.search.held import head_name
+from fusion.search.learned.prune import again, check_most, pruned
 from fusion.search.learned.school import School, Stage, simplest
 from fusion.search.method import ALONE, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult
-from fusion.text import did_you_mean
+from fusion.text import did_you_mean, or_none
 
 MANY = 1 << 16  # parameters of full mixing, beyond which its rank is bounded
 AUTO = "auto"
+MAX_MODELS = "most models of a head, fewer where that costs less than one standard error"
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,11 @@ class Learned(Method):
         head: a form in `fusion.ensemble.heads.HEADS`, or "auto": inner folds choose it.
         surrogate: share of the objective's surrogate (Lovász-softmax or soft Dice) in the loss
             beside cross-entropy.
+        max_models: the head keeps so many of them at most, the fewest within one standard error of
+            the best of so few; None for all, without a look at fewer.
 
     Raises:
-        InputError: an unknown form, or a share that is negative.
+        InputError: an unknown form, a share that is negative, or no number of models.
     """
 
     name: ClassVar = "learned"
@@ -55,6 +60,7 @@ class Learned(Method):
         "share of Lovász-softmax or soft Dice beside cross-entropy",
         {"type": float},
     )
+    max_models: int | None = option("--max-models", None, MAX_MODELS, {"type": int, "metavar": "N"})
 
     def __post_init__(self) -> None:
         if self.head != AUTO and self.head not in HEADS:
@@ -62,6 +68,7 @@ class Learned(Method):
             raise InputError(f"learned: {got}")
         if not (math.isfinite(self.surrogate) and self.surrogate >= 0):
             raise InputError(f"learned: surrogate is {self.surrogate}; give a share of at least 0")
+        check_most(self.max_models, self.name)
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         school, stages = School(problem, self.surrogate), list[Stage]()
@@ -69,8 +76,21 @@ class Learned(Method):
         for form in workspace.progress(forms, "training heads", len(forms)):
             stages.append(school.stage(form, stages[-1] if stages else None))
         chosen = stages[-1] if self.head != AUTO else simplest(stages, problem)
-        told = {stage.form.name: stage.to_json() for stage in stages}
-        rungs = {head_name(s.form.name): self._result(school, s, told) for s in stages}
+        notes: dict[str, Any] = {
+            "forms": {stage.form.name: stage.to_json() for stage in stages},
+            "surrogate": self.surrogate,
+            "curve": [],
+        }
+        if self.max_models is not None:
+            # every form on the models that the chosen one keeps: rungs of one ladder
+            count = stages.index(chosen) + 1
+            curve = pruned(school, stages[:count], self.max_models, workspace.progress)
+            few = curve.fewest(school, self.max_models)
+            units, notes["curve"] = few[-1].head.units, curve.to_json()
+            if units != school.units:
+                stages = [*few, *again(school, stages[count:], units, few[-1])]
+                school, chosen = school.only(units), few[-1]
+        rungs = {head_name(s.form.name): self._result(school, s, notes) for s in stages}
         return replace(rungs[head_name(chosen.form.name)], rungs=rungs)
 
     def _result(self, school: School, stage: Stage, told: Mapping[str, Any]) -> SearchResult:
@@ -79,8 +99,10 @@ class Learned(Method):
         head = stage.head.cooled(temperature)
         crossed = {video: each.cooled(temperature) for video, each in stage.crossed.items()}
         (trial,) = problem.under(head).trials([[1.0]])
-        notes = {"learned": {"form": head.name, "temperature": temperature, "forms": told}}
-        more: dict[str, Any] = {"head": head, "crossed": crossed, "notes": notes}
+        said = {"form": head.name, "strength": stage.strength, "temperature": temperature}
+        said["held_out"] = or_none(stage.scores.score)
+        more: dict[str, Any] = {"head": head, "crossed": crossed}
+        more["notes"] = {"learned": {**said, **told}}
         found = (self.name, (head.name,), trial.weights, trial.miou, problem.objective.name)
         return SearchResult(*found, (trial,), **more)
 
