@@ -122,7 +122,8 @@ def _read_head(path: Path, known: Mapping[str, Any]) -> Head:
     """The head of a saved ensemble; StoreError where its file is gone or another's."""
     beside = path.with_name(str(known["file"]))
     arrays, config = tensors.read(beside, "search again, or copy it from where it was saved")
-    if _digest(arrays) != known["sha256"]:
+    said = {name: value for name, value in known.items() if name not in ("file", "sha256")}
+    if _digest(arrays) != known["sha256"] or config != said:
         raise StoreError(f"{beside}: not the head that {path} was saved with; search again")
     return head_of({**config, "arrays": arrays})
 

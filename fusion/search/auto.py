@@ -38,6 +38,7 @@ class Auto(Exact):
         "folds can judge it, learned"
     )
     multiplies: ClassVar = True
+    goes_beyond: ClassVar = True
 
     max_models: int | None = option("--max-models", None, MAX_MODELS, {"type": int, "metavar": "N"})
 

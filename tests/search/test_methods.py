@@ -84,7 +84,7 @@ def test_a_climb_ends_where_steps_gain_too_little():
 
 
 def test_unknown_methods_are_named_with_all_there_are():
-    assert list(METHODS) == ["auto", "grid", "optuna", "greedy", "exact"]
+    assert list(METHODS) == ["auto", "grid", "optuna", "greedy", "exact", "learned"]
     with pytest.raises(InputError, match=r"method: got 'magic'; choose one of \['auto', 'grid'"):
         METHODS["magic"]
 

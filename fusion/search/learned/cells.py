@@ -5,7 +5,8 @@ Neighbours say nearly the same, so some of them are drawn: those with classes th
 video more often, each with the weight that makes up for it (importance sampling), so that sums over
 cells estimate sums over all labelled pixels.
 
-A video's draw depends on that video alone: nothing of a held-out video touches the others.
+A video's draw depends on that video alone, but for its share of all cells, which is its share of
+all labelled pixels: nothing of what a held-out video looks like touches the others.
 U units, C classes, N cells.
 """
 
@@ -15,6 +16,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,18 +64,20 @@ class Cells:
         most: cells of all videos together, about.
         seed: of the draw.
         device: where heads are trained on them.
+        folder: where what was trained is kept, None for nowhere.
     """
 
     maps: Maps
     most: int
     seed: int
-    device: torch.device
+    device: torch.device = CPU
+    folder: Path | None = None
 
     @classmethod
-    def within(cls, maps: Maps, seed: int = 0, device: torch.device = CPU) -> Cells:
-        """As many as are of use, within the maps' memory."""
+    def within(cls, maps: Maps, seed: int = 0, **more: Any) -> Cells:
+        """As many as are of use, within the maps' memory. more: device, folder."""
         each = 4 * (len(maps.groups) + 1) * len(maps.classes)
-        return cls(maps, max(1, min(MOST_CELLS, maps.memory // SHARE // each)), seed, device)
+        return cls(maps, max(1, min(MOST_CELLS, maps.memory // SHARE // each)), seed, **more)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -108,10 +113,10 @@ def drawn(video: VideoMaps, quota: float, rng: np.random.Generator) -> Sample:
             taken = np.flatnonzero(rng.random(len(here)) < chance)
             maps = frames.maps[place].reshape(units, classes, -1)[:, :, taken]
             logs.append(np.log(np.maximum(maps, LEAST_PROBABILITY)).transpose(2, 0, 1))
-            whole = np.rint(
-                here[taken] / chance[taken, None]
-            )  # so that matrices of cells are exact
-            counts.append(whole.astype(np.float32))
+            # whole numbers, so that matrices of cells are exact; rounded by chance, up as often as
+            # the fraction says: rint would count a pixel that stands for 1.4 as one, always
+            stands_for = here[taken] / chance[taken, None]
+            counts.append(np.floor(stands_for + rng.random(stands_for.shape)).astype(np.float32))
     joined, case = np.concatenate(logs), np.zeros(sum(map(len, logs)), np.int64)
     return Sample(np.ascontiguousarray(joined), np.concatenate(counts), case)
 

@@ -92,6 +92,7 @@ def soft_dice(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
     Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, with plain sums. Arguments: `lovasz_softmax`.
     """
     size, rows = counts.sum(dim=1, keepdim=True), counts.sum(dim=0)
-    dice = 2 * (probabilities * counts).sum(dim=0) / (rows + (probabilities * size).sum(dim=0))
+    union = rows + (probabilities * size).sum(dim=0)  # 0 of a class that nothing is, or may be
+    dice = 2 * (probabilities * counts).sum(dim=0) / union.clamp(min=1e-30)
     present = weights * (rows > 0)
     return ((1 - dice) * present).sum() / present.sum().clamp(min=1e-30)

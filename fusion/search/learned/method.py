@@ -72,9 +72,8 @@ class Learned(Method):
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         school, stages = School(problem, self.surrogate), list[Stage]()
-        forms = self.forms(len(school.units), len(school.classes))
-        for form in workspace.progress(forms, "training heads", len(forms)):
-            stages.append(school.stage(form, stages[-1] if stages else None))
+        for form in self.forms(len(school.units), len(school.classes)):
+            stages.append(school.stage(form, stages[-1] if stages else None, workspace.progress))
         chosen = stages[-1] if self.head != AUTO else simplest(stages, problem)
         notes: dict[str, Any] = {
             "forms": {stage.form.name: stage.to_json() for stage in stages},
@@ -100,7 +99,7 @@ class Learned(Method):
         crossed = {video: each.cooled(temperature) for video, each in stage.crossed.items()}
         (trial,) = problem.under(head).trials([[1.0]])
         said = {"form": head.name, "strength": stage.strength, "temperature": temperature}
-        said["held_out"] = or_none(stage.scores.score)
+        said["held_out"] = or_none(stage.scores.score) if stage.held_out else None
         more: dict[str, Any] = {"head": head, "crossed": crossed}
         more["notes"] = {"learned": {**said, **told}}
         found = (self.name, (head.name,), trial.weights, trial.miou, problem.objective.name)

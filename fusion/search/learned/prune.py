@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from fusion.ensemble.heads import Head
+from fusion.ensemble.heads.explain import unit_shares
 from fusion.errors import InputError
 from fusion.metrics import Scores
 from fusion.progress import Progress, silent
@@ -173,11 +174,15 @@ class Curve:
 
     def fewest(self, school: School, most: int) -> Sequence[Stage]:
         """The fewest units within one standard error of the best of those with `most` at most."""
+        if len(self.points) == 1:
+            return self.points[0]
         few = [p for p in self.points if len(p[-1].head.units) <= most][::-1]
         return few[school.first_of([point[-1].scores for point in few])]
 
     def to_json(self) -> list[dict[str, Any]]:
         """A row a number of models; `front` where no fewer models score as much."""
+        if not self.points[0][-1].held_out:
+            return []
         rows: list[dict[str, Any]] = []
         best = -math.inf
         for point in reversed(self.points):
@@ -201,6 +206,10 @@ def pruned(
         progress: a step a point.
     """
     points, steps = [list(stages)], sizes(len(school.units), most)
+    if not school.folds:  # nothing holds out: the units with the most weight stay, without a curve
+        shares = unit_shares(stages[-1].head)[:most]
+        kept = [unit for unit in school.units if unit in {share.name for share in shares}]
+        return Curve([again(school, stages, kept)])
     for number in progress(steps, "pruning models", len(steps)):
         now = points[-1]
         small = school.only(now[-1].head.units)
@@ -231,6 +240,6 @@ def again(
     for stage in stages:
         crossed = {video: head.only(kept) for video, head in stage.crossed.items()}
         at = replace(stage, head=stage.head.only(kept), crossed=crossed)
-        below = small.stage(stage.form, below, at)
+        below = small.stage(stage.form, below, again=at)
         found.append(below)
     return found

@@ -24,12 +24,13 @@ from fusion.ensemble.heads.base import Arrays
 from fusion.errors import InputError
 from fusion.kernels.native.pool import workers
 from fusion.metrics import Scores
+from fusion.progress import Progress, silent
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.fit import Fit, Training
 from fusion.search.method import Problem
 from fusion.search.result import rank
 from fusion.search.selection import INNER, split_units
-from fusion.text import or_none
+from fusion.text import or_none, percent
 
 FINEST = 1e-3
 COOLING = math.log(4)  # of a logarithm: temperatures lie in 1/4 to 4
@@ -37,9 +38,15 @@ COOLING = math.log(4)  # of a logarithm: temperatures lie in 1/4 to 4
 Result = TypeVar("Result")
 
 
+def one_thread_each() -> ThreadPoolExecutor:
+    """Threads for jobs side by side, inside each of which torch has one."""
+    alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    return ThreadPoolExecutor(workers(), **alone)
+
+
 def side_by_side(task: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> list[Result]:
-    """task(*job) for every job, in order of jobs, each in a thread of its own."""
-    with ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    """task(*job) for every job, in order of jobs."""
+    with one_thread_each() as pool:
         return list(pool.map(lambda job: task(*job), jobs))
 
 
@@ -88,7 +95,9 @@ def lowest(cost: Callable[[float], float], low: float, high: float) -> float:
 
 
 def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
-    """The first stage within one standard error of the best."""
+    """The first stage within one standard error of the best; the first where nothing held out."""
+    if not stages[0].held_out:
+        return stages[0]
     best = max(stages, key=lambda stage: rank(stage.scores.score))
     for stage in stages:
         gain = best.scores.gain(stage.scores, units=problem.unit_of)
@@ -101,7 +110,7 @@ def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
 class School:
     """What stages are trained on: the cells of all videos, and the inner folds.
 
-    InputError: no cells, no labelled pixel, or nothing to hold out.
+    InputError: no cells, or no labelled pixel.
     """
 
     problem: Problem
@@ -121,10 +130,9 @@ class School:
         videos, units = problem.condensed.videos, problem.unit_of
         folds = split_units(videos, units, INNER, problem.seed)
         if len(folds) < 2:
-            do = "label at least 2, or hold out parts with units='blocks:N' or 'frames'"
-            raise InputError(f"learned: one unit, and strengths are chosen on held-out ones; {do}")
+            folds = ()  # nothing holds out: the strongest pull, and the smallest form
         cells = problem.cells()
-        training = Training(problem.objective, self.surrogate, cells.device)
+        training = Training(problem.objective, self.surrogate, cells.device, cells.folder)
         made = {"training": training, "samples": cells.samples, "folds": folds}
         for name, value in {**made, "units": cells.maps.groups}.items():
             object.__setattr__(self, name, value)
@@ -148,38 +156,52 @@ class School:
     def videos(self) -> tuple[str, ...]:
         return self.problem.condensed.videos
 
-    def stage(self, form: type[Head], below: Stage | None, again: Stage | None = None) -> Stage:
+    def stage(
+        self,
+        form: type[Head],
+        below: Stage | None,
+        progress: Progress = silent,
+        again: Stage | None = None,
+    ) -> Stage:
         """A form trained on the inner folds, and on all videos at the strength that they choose.
 
         again: a stage of this form to start from, whose strength is kept.
         """
-        strengths = form.strengths if again is None else (again.strength,)
-        rest = [[v for v in self.videos if v not in held] for held in self.folds]
+        strengths, every = form.strengths if again is None else (again.strength,), self.videos
+        rest = [[v for v in every if v not in held] for held in self.folds]
         small, at = (
-            [None if stage is None else stage.crossed[held[0]].arrays for held in self.folds]
-            + [None if stage is None else stage.head.arrays]
+            [None] * (len(self.folds) + 1)
+            if stage is None
+            else [*(stage.crossed[held[0]].arrays for held in self.folds), stage.head.arrays]
             for stage in (below, again)
         )
-        jobs = zip(small, at, [*rest, self.videos], strict=True)
-        *paths, whole = side_by_side(lambda *job: self._path(form, strengths, *job), list(jobs))
+        jobs = list(zip(small, at, [*rest, every], strict=True))
+        known = below is not None and below.held_out
+        score = f", held out {percent(below.scores.score)} so far" if below and known else ""
+        # a thread a job: several threads inside one are slower, and far slower on a busy machine
+        with one_thread_each() as pool:
+            fits = pool.map(lambda job: self._path(form, strengths, *job), jobs)
+            *paths, whole = progress(fits, f"the {form.name} head{score}", len(jobs))
         matrices: dict[float, dict[str, np.ndarray]] = {strength: {} for strength in strengths}
         for held, path in zip(self.folds, paths, strict=True):
             for strength, fit in zip(strengths, path, strict=True):
                 made = {video: self._confusion(form, fit.arrays, video) for video in held}
                 matrices[strength].update(made)
-        held_out = {s: self.scores(each) for s, each in matrices.items()}
+        held_out = {s: self.scores(each) for s, each in matrices.items() if each}
         place = self.first_of(list(held_out.values()))
-        crossed = {
+        head = form(self.units, self.classes, whole[place].arrays)
+        crossed = dict.fromkeys(every, head) | {
             video: form(self.units, self.classes, path[place].arrays)
             for held, path in zip(self.folds, paths, strict=True)
             for video in held
         }
         stopped = next((fit.stopped for fit in whole if fit.stopped), None)
-        head = form(self.units, self.classes, whole[place].arrays)
         return Stage(form, strengths[place], held_out, head, crossed, stopped)
 
     def temperature(self, stage: Stage) -> float:
         """T of the lowest cross-entropy of S / T, S what the folds' heads make of unseen cells."""
+        if not self.folds:
+            return 1.0
         parts = [(self.cell_scores(head, v), self.samples[v]) for v, head in stage.crossed.items()]
         scores = torch.cat([part for part, _ in parts])
         counts = torch.cat([torch.from_numpy(sample.counts) for _, sample in parts])
@@ -223,6 +245,8 @@ class School:
 
     def first_of(self, scores: Sequence[Scores]) -> int:
         """Place of the first within one standard error of the best."""
+        if not scores:
+            return 0
         best = max(scores, key=lambda each: rank(each.score))
         for place, each in enumerate(scores):
             gain = best.gain(each, units=self.problem.unit_of)
