@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.text import listed, table
+from fusion.text import table
 
 ROWS = 10  # of a table
 WORDS = 8  # sentences about mixing
@@ -196,10 +196,9 @@ def _mixed(head: Mixed) -> str:
         return "one class: nothing to mix"
     if head.mixing.ndim == 2:
         return "no class looks at another: nothing is mixed"
-    found = mixtures(head)
-    if not found:
+    lines = strongest(head, WORDS)
+    if not lines:
         return f"no class gains or loses {LEAST} by another: nothing is mixed"
-    lines = [in_words(mixture, head.units) for mixture in found]
     return "\n".join(
         [
             "what is mixed, the most first (where that class is e times as probable):",
@@ -208,8 +207,8 @@ def _mixed(head: Mixed) -> str:
     )
 
 
-def strongest(head: Mixed, most: int) -> str:
-    """The same in one line, empty where nothing is mixed."""
+def strongest(head: Mixed, most: int) -> list[str]:
+    """The strongest of what is mixed, in words; empty where nothing is."""
     if head.mixing.ndim == 2:
-        return ""
-    return listed((in_words(mixture, head.units) for mixture in mixtures(head, most)), most)
+        return []
+    return [in_words(mixture, head.units) for mixture in mixtures(head, most)]
