@@ -23,6 +23,7 @@ from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.contested.rows import multiplier_rows, places, weight_rows
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Budget
+from fusion.errors import InputError
 from fusion.kernels import contested, resized
 from fusion.kernels.contested.layout import Floats, Ints, empty, merged
 from fusion.kernels.numbers import MOST_CLASSES, void_label
@@ -62,20 +63,21 @@ class VideoMaps:
                 blocks.append(contested.condense(means, flat, void, reach**2))
         return VideoPixels.from_block(merged(blocks))
 
-    def under(self, head: Head, *, keep: bool) -> VideoMaps:
-        """What a head makes of the maps, in memory or made again at every pass."""
+    def under(self, head: Head, models: Sequence[int], *, keep: bool) -> VideoMaps:
+        """What a head makes of the maps of its models, in memory or made again at every pass."""
         if keep:
-            return VideoMaps.held(*(headed(frames, head) for frames in self.frames()))
+            return VideoMaps.held(*(headed(frames, head, models) for frames in self.frames()))
 
         def frames() -> Iterator[Frames]:
-            return (headed(each, head) for each in self.frames())
+            return (headed(each, head, models) for each in self.frames())
 
         return VideoMaps(frames, self.rows, 1)
 
 
-def headed(frames: Frames, head: Head) -> Frames:
-    """Frames whose one map is what a head makes of theirs."""
-    fused = head.probabilities(list(torch.from_numpy(frames.maps).permute(1, 2, 0, 3, 4)))
+def headed(frames: Frames, head: Head, models: Sequence[int]) -> Frames:
+    """Frames whose one map is what a head makes of theirs; models: places of its units."""
+    every = torch.from_numpy(frames.maps).permute(1, 2, 0, 3, 4)
+    fused = head.probabilities([every[place] for place in models])
     maps = stepped(fused.numpy().transpose(1, 0, 2, 3)[:, None], MAP_STEPS)
     return replace(frames, maps=np.ascontiguousarray(maps))
 
@@ -149,13 +151,23 @@ class Maps:
         return replace(self, videos=tuple(videos), pixels=pixels)
 
     def under(self, heads: Mapping[str, Head]) -> Maps:
-        """One group: what each video's head makes of its maps."""
+        """One group: what each video's head makes of the maps of its units.
+
+        InputError: a unit that is no group here.
+        """
+        every = {unit for head in heads.values() for unit in head.units}
+        if unknown := sorted(every - set(self.groups)):
+            got = f"unit {unknown[0]!r} is no group of the maps ({len(unknown)} such)"
+            raise InputError(f"head: {got}; give the maps of its units")
+        places = {unit: place for place, unit in enumerate(self.groups)}
         name = next(iter(heads.values())).name
         # a head leaves one map of as many as there were
         keep = 4 * self.scored // len(self.groups) * len(self.classes) <= self.budget.resident
-        pairs = zip(self.videos, self.pixels, strict=True)
-        made = tuple(pixels.under(heads[video], keep=keep) for video, pixels in pairs)
-        return replace(self, groups=(name,), pixels=made)
+        made = []
+        for video, pixels in zip(self.videos, self.pixels, strict=True):
+            models = [places[unit] for unit in heads[video].units]
+            made.append(pixels.under(heads[video], models, keep=keep))
+        return replace(self, groups=(name,), pixels=tuple(made))
 
     def normalised(self, weights: ArrayLike) -> Floats:
         """Weights [B, M] as fusion uses them; InputError says why they cannot be."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fusion.search.exact.climb import Exact
-from fusion.search.learned.method import Learned
-from fusion.search.method import ALONE, Facts, Method, Problem, Workspace
+from fusion.search.learned.method import MAX_MODELS, Learned
+from fusion.search.learned.prune import check_most
+from fusion.search.method import ALONE, Facts, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult
 
 FEW = 4  # groups
@@ -27,7 +28,8 @@ LEAST = 1e-4  # of mIoU: steps below it cost seconds each and do not hold out
 class Auto(Exact):
     """Exact up to four groups, else greedy and exact line searches from there; with multipliers.
 
-    The options are those of `Exact`. notes: "auto" says what was done, and why.
+    The options are those of `Exact`, and `max_models` of `Learned`. notes: "auto" says what was
+    done, and why.
     """
 
     name: ClassVar = "auto"
@@ -37,6 +39,12 @@ class Auto(Exact):
     )
     multiplies: ClassVar = True
     goes_beyond: ClassVar = True
+
+    max_models: int | None = option("--max-models", None, MAX_MODELS, {"type": int, "metavar": "N"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_most(self.max_models, self.name)
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         groups = len(problem.groups)
@@ -60,4 +68,6 @@ class Auto(Exact):
             return None, f"no heads: {few} of the smallest"
         if not facts.fusable:
             return None, "no heads: they need resize='probabilities' and mean='arithmetic'"
-        return Learned(), "then heads over single models, on the same folds"
+        return Learned(
+            max_models=self.max_models
+        ), "then heads over single models, on the same folds"

@@ -13,6 +13,7 @@ from typing import Any
 
 from fusion import files
 from fusion.contested import Pixels
+from fusion.ensemble.heads.explain import strongest
 from fusion.metrics import CONVENTIONS, Calibration, Scores
 from fusion.search.held import head_name
 from fusion.search.ladder import Rungs, formula, group_rungs
@@ -23,6 +24,7 @@ from fusion.version import __version__
 
 MULTIPLIED = "the same weights, with multipliers"
 LEAD = 0.0005  # by which a simpler row must be above what was found to be spoken of
+MIXED = 4  # sentences about what a head mixes
 IDLE = 0.0005  # of mIoU: what a model must add to be worth its store
 
 
@@ -121,6 +123,7 @@ class Report:
         if "auto" in found.notes:
             lines.append(f"auto: {found.notes['auto']}")
         lines.append(self._shown_choice())
+        lines += learned_lines(found)
         if found.multipliers is not None:
             numbers = ", ".join(f"{name} {b:.3g}" for name, b in found.multipliers.items())
             lines.append(f"multipliers of classes: {numbers}")
@@ -141,13 +144,15 @@ class Report:
         if self.contributions:
             ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
             lost = [(name, f"{100 * value:+.3f}") for name, value in ranked]
-            lines += ["", table(lost, ("mIoU lost without this model", "%"))]
+            where = "mIoU lost" if found.head is None else f"held-out {found.convention} lost"
+            lines += ["", table(lost, (f"{where} without this model", "%"))]
             idle = [name for name, value in ranked if value < IDLE]
             if idle:
                 what = (
                     f"{len(idle)} of {len(ranked)} models add less than {100 * IDLE:g} points each"
                 )
-                lines.append(f"{what} and can be dropped: {listed(idle, len(idle))}")
+                do = "" if found.head is None else " (--max-models N trains without)"
+                lines.append(f"{what} and can be dropped{do}: {listed(idle, len(idle))}")
         return "\n".join(lines)
 
     def _shown_choice(self) -> str:
@@ -201,6 +206,35 @@ class Report:
         rows = ([*trial.weights, trial.miou, *(trial.multipliers or ())] for trial in tried)
         lines.writerows(rows)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
+
+
+def learned_lines(found: SearchResult) -> list[str]:
+    """How a head was chosen and what it learned, for people; scores on cells of inner folds."""
+    told = found.notes.get("learned")
+    if found.head is None or not told:
+        return []
+    how = f"strength {told['strength']:g}, temperature {told['temperature']:.3g}"
+    said = [f"the head: {how}, {_shown(told['held_out'])} on held-out cells"]
+    for form, each in told["forms"].items():
+        paths = ", ".join(f"{s} {_shown(score)}" for s, score in each["held_out"].items())
+        said.append(f"  {form}, {each['parameters']} parameters, by strength: {paths}")
+    if mixed := strongest(found.head, MIXED):
+        said += ["mixed most:", *(f"  {line}" for line in mixed)]
+    if told["curve"]:
+        points = (
+            f"{row['models']}: {_shown(row['held_out'])}{'*' * row['front']}"
+            for row in told["curve"]
+        )
+        said.append(f"by number of models, held-out cells: {', '.join(points)}")
+        said.append("  (*: no fewer models score as much; cells chose the models too)")
+        dropped = [u for u in told["curve"][0]["kept"] if u not in found.head.units]
+        if dropped:
+            said.append(f"{len(dropped)} models dropped: {listed(dropped, len(dropped))}")
+    return said
+
+
+def _shown(score: float | None) -> str:
+    return "-" if score is None else percent(score)
 
 
 def objective_title(name: str) -> str:

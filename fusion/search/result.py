@@ -162,6 +162,15 @@ class SearchResult:
             "prediction_interval": [or_none(end) for end in self.prediction_interval()],
             "verdict": None if self.verdict is None else self.verdict.to_json(),
             "certificate": None if self.certificate is None else dict(self.certificate),
+            "head": self._head_json(),
             "notes": dict(self.notes),
             "history": [[list(t.weights), or_none(t.miou)] for t in self.history],
         }
+
+    def _head_json(self) -> dict[str, Any] | None:
+        """What the head is, without its arrays."""
+        if (head := self.head) is None:
+            return None
+        temperature = self.notes.get("learned", {}).get("temperature")
+        what = {"form": head.name, "units": list(head.units), "classes": len(head.classes)}
+        return {**what, "parameters": head.parameters, "temperature": temperature}

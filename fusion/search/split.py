@@ -27,6 +27,7 @@ from fusion.progress import Progress, silent
 from fusion.search.folds import only
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
 from fusion.search.learned.cells import Cells
+from fusion.search.learned.prune import head_contributions
 from fusion.search.method import Problem
 from fusion.search.result import SearchResult, rank
 from fusion.search.temperatures import Fit, fit_each
@@ -213,7 +214,11 @@ class Split:
         return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
-        """What each model adds to mIoU under the weights found."""
+        """What each model adds to mIoU under the weights found, or to a head on unseen cells."""
+        if found.head is not None:
+            known = set(found.head.units) <= set(self.ensemble.groups)
+            whole = self if known else self.over("models")
+            return head_contributions(replace(whole, mapped=True).problem, found)
         # groups of one model are single models: the pixels at hand will do
         if self._of_singles:
             groups = {name: [name] for name in found.groups}

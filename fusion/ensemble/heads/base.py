@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.ensemble.heads.explain import explain
 from fusion.errors import InputError
 from fusion.text import listed
 
@@ -90,6 +91,10 @@ class Head(ABC):
         sizes = f"{len(self.units)} units, {len(self.classes)} classes"
         return f"{type(self).__name__}({sizes}, {self.parameters} parameters)"
 
+    def __str__(self) -> str:
+        """What it learned: the units and classes that carry weight, and what is mixed."""
+        return explain(self, f"{self!r}\n{self.about}")
+
     @classmethod
     @abstractmethod
     def start(cls, units: int, classes: int, below: Arrays | None) -> dict[str, Floats]:
@@ -141,6 +146,17 @@ class Head(ABC):
         fused = kernels.head(maps, self.mixing, self.bias, **how).probabilities
         assert fused is not None
         return fused
+
+    def only(self, units: Sequence[str]) -> Self:
+        """The head without the blocks of all other units; nothing is trained again."""
+        places = [self.units.index(unit) for unit in units]
+        arrays = {
+            name: np.take(array, places, self.sizes[name].index("U"))
+            if "U" in self.sizes[name]
+            else array
+            for name, array in self.arrays.items()
+        }
+        return replace(self, units=tuple(units), arrays=arrays)
 
     def cooled(self, temperature: float) -> Self:
         """The head whose scores S are divided by a temperature."""

@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,7 +53,12 @@ class Training:
     folder: Path | None = None
 
     def path(
-        self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
+        self,
+        form: type[Head],
+        below: Arrays | None,
+        sample: Sample,
+        strengths: Sequence[float],
+        at: Arrays | None = None,
     ) -> list[Fit]:
         """A fit for every strength, in their order, the strongest first.
 
@@ -62,45 +67,68 @@ class Training:
             below: parameters of the form below it, None where it is the smallest.
             sample: cells.
             strengths: of the pull towards the start.
+            at: parameters to descend from, None for the start.
         """
         if self.folder is None:
-            return self._descend(form, below, sample, strengths)
-        file = self.folder / f"{self._key(form, below, sample, strengths)}.safetensors"
+            return self._descend(form, below, sample, strengths, at)
+        file = self.folder / f"{self._key(form, below, sample, strengths, at)}.safetensors"
         known = _read(file, form, len(strengths))
         if known is None:
-            known = self._descend(form, below, sample, strengths)
+            known = self._descend(form, below, sample, strengths, at)
             _write(file, known)
         return known
 
     def _key(
-        self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
+        self,
+        form: type[Head],
+        below: Arrays | None,
+        sample: Sample,
+        strengths: Sequence[float],
+        at: Arrays | None,
     ) -> str:
         """SHA-256 of all that the fits follow from."""
         said = (form.name, list(strengths), self.objective.name, self.share, STEPS, __version__)
         found = hashlib.sha256(repr(said).encode())
-        for arrays in (vars(sample), below or {}):
+        for place, arrays in enumerate((vars(sample), below or {}, at or {})):
             for name, array in sorted(arrays.items()):
-                found.update(f"{name} {array.shape}".encode())
+                found.update(f"{place} {name} {array.shape}".encode())
                 found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
 
     def _descend(
-        self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
+        self,
+        form: type[Head],
+        below: Arrays | None,
+        sample: Sample,
+        strengths: Sequence[float],
+        at: Arrays | None,
     ) -> list[Fit]:
         units, classes = sample.logs.shape[1:]
-        logs, counts, case = (
-            torch.from_numpy(array).to(self.device)
-            for array in (sample.logs, sample.counts, sample.case)
-        )
+        logs, loss = torch.from_numpy(sample.logs).to(self.device), self.loss(sample)
         start = {
             name: torch.from_numpy(array).to(self.device)
             for name, array in form.start(units, classes, below).items()
         }
-        move = {name: _free(form.sizes[name], counts.sum(dim=0) > 0) for name in start}
+        move = {name: _free(form.sizes[name], loss.counts.sum(dim=0) > 0) for name in start}
         if not len(logs):  # of void videos alone: no loss, no evidence
             return [Fit(form.start(units, classes, below), math.nan, None) for _ in strengths]
-        descent = Descent(form, start, move, logs, Loss(counts, case, self.objective, self.share))
+        descent = Descent(form, start, move, logs, loss)
+        if at is not None:
+            descent.go_to({n: torch.from_numpy(a).to(self.device) for n, a in at.items()})
         return [descent.down(strength) for strength in strengths]
+
+    def loss(self, sample: Sample) -> Loss:
+        """Of scores of these cells."""
+        counts, case = (
+            torch.from_numpy(array).to(self.device) for array in (sample.counts, sample.case)
+        )
+        return Loss(counts, case, self.objective, self.share)
+
+    def bias(self, scores: Tensor, loss: Loss, start: Tensor) -> Tensor:
+        """Biases [C] of the lowest loss, from `start`, beside scores [N, C] without a bias."""
+        move = {"bias": _free("C", loss.counts.sum(dim=0) > 0)}
+        fit = Descent(Biases, {"bias": start}, move, scores, loss).down(0.0)
+        return torch.from_numpy(fit.arrays["bias"]).to(scores)
 
 
 @dataclass(frozen=True)
@@ -139,12 +167,26 @@ def _free(letters: str, seen: Tensor) -> Tensor:
     return torch.ones(shape, device=seen.device)
 
 
+class Scoring(Protocol):
+    """What is trained: anything that makes scores [N, C] of parameters."""
+
+    def scores(self, arrays: Mapping[str, Tensor], logs: Tensor, /) -> Tensor: ...
+
+
+class Biases:
+    """Biases alone, beside scores that are what they are."""
+
+    @staticmethod
+    def scores(arrays: Mapping[str, Tensor], scores: Tensor) -> Tensor:
+        return scores + arrays["bias"]
+
+
 class Descent:
     """L-BFGS on what parameters differ from their start."""
 
     def __init__(
         self,
-        form: type[Head],
+        form: Scoring,
         start: Mapping[str, Tensor],
         move: Mapping[str, Tensor],
         logs: Tensor,
@@ -153,6 +195,12 @@ class Descent:
         self.form, self.start, self.move, self.logs, self.loss = form, start, move, logs, loss
         self.moved = {n: torch.zeros_like(a, requires_grad=True) for n, a in start.items()}
         self.steps = 0
+
+    def go_to(self, arrays: Mapping[str, Tensor]) -> None:
+        """Begins at these parameters, where they may move."""
+        with torch.no_grad():
+            for name, moved in self.moved.items():
+                moved.copy_((arrays[name] - self.start[name]) * self.move[name])
 
     def arrays(self) -> dict[str, Tensor]:
         return {n: self.start[n] + self.moved[n] * self.move[n] for n in self.start}

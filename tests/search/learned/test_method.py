@@ -17,7 +17,8 @@ from fusion.search.folds import hold_out, judged
 from fusion.search.held import FOUND, head_name
 from fusion.search.learned import fit
 from fusion.search.learned.cells import Cells
-from fusion.search.learned.method import Learned, School, lowest
+from fusion.search.learned.method import Learned
+from fusion.search.learned.school import School, lowest
 from fusion.search.method import Problem, Workspace
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
