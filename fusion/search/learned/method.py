@@ -2,8 +2,8 @@
 
     cells of every video -> for every form, smallest first:
         inner folds: a path of strengths on the rest, scored on cells of the fold
-        the strongest pull within one standard error of the best -> the fit on all cells
-    -> the smallest form within one standard error of the best
+        the strength that holds out best -> the fit on all cells
+    -> the form that holds out best
     -> fewer models, where that is asked for (fusion.search.learned.prune)
     -> one temperature, fitted to what the inner folds' heads make of what they have not seen
 
@@ -22,7 +22,7 @@ from fusion.ensemble.heads import HEADS, Head
 from fusion.errors import InputError
 from fusion.search.held import head_name
 from fusion.search.learned.prune import again, check_most, pruned
-from fusion.search.learned.school import School, Stage, simplest
+from fusion.search.learned.school import School, Stage, best_of
 from fusion.search.method import ALONE, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult
 from fusion.text import did_you_mean, or_none
@@ -74,7 +74,7 @@ class Learned(Method):
         school, stages = School(problem, self.surrogate), list[Stage]()
         for form in self.forms(len(school.units), len(school.classes)):
             stages.append(school.stage(form, stages[-1] if stages else None, workspace.progress))
-        chosen = stages[-1] if self.head != AUTO else simplest(stages, problem)
+        chosen = stages[-1] if self.head != AUTO else best_of(stages)
         notes: dict[str, Any] = {
             "forms": {stage.form.name: stage.to_json() for stage in stages},
             "surrogate": self.surrogate,

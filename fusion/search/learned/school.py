@@ -1,7 +1,7 @@
 """The school of heads: a form trained on inner folds and on all videos, scored on unseen cells.
 
     cells of every video -> inner folds: a path of strengths on the rest, scored on the fold's cells
-                         -> the strongest pull within one standard error of the best
+                         -> the strength that holds out best
                          -> the fit on all cells
 
 U units, C classes, N cells.
@@ -94,16 +94,13 @@ def lowest(cost: Callable[[float], float], low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
-    """The first stage within one standard error of the best; the first where nothing held out."""
-    if not stages[0].held_out:
-        return stages[0]
-    best = max(stages, key=lambda stage: rank(stage.scores.score))
-    for stage in stages:
-        gain = best.scores.gain(stage.scores, units=problem.unit_of)
-        if stage is best or not gain.beyond_standard_error:
-            return stage
-    return best
+def best_of(stages: Sequence[Stage]) -> Stage:
+    """The stage that holds out best; the first where nothing held out.
+
+    No rule for simplicity here: the pull towards the form below is one already, and what a form is
+    worth beside simpler ones the verdict says.
+    """
+    return max(stages, key=lambda stage: rank(stage.scores.score) if stage.held_out else -1.0)
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ class School:
                 made = {video: self._confusion(form, fit.arrays, video) for video in held}
                 matrices[strength].update(made)
         held_out = {s: self.scores(each) for s, each in matrices.items() if each}
-        place = self.first_of(list(held_out.values()))
+        place = int(np.argmax([rank(scores.score) for scores in held_out.values()] or [0.0]))
         head = form(self.units, self.classes, whole[place].arrays)
         crossed = dict.fromkeys(every, head) | {
             video: form(self.units, self.classes, path[place].arrays)
