@@ -111,7 +111,7 @@ def test_a_refitted_bias_is_that_of_brute_force(trained, monkeypatch):
             logs = moved - top - np.log(np.exp(moved - top).sum(axis=1, keepdims=True))
             return -(counts * logs).sum() / counts.sum()
 
-        best = minimize(loss, bench.head.bias, tol=1e-9).x
+        best = minimize(loss, np.float64(bench.head.bias), tol=1e-9).x
         found = bench.without((1, 3))
         assert list(found) == list(bench.held)
         for video, matrix in found.items():
