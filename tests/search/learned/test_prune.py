@@ -249,3 +249,14 @@ def test_a_head_takes_its_units_from_more_maps():
     np.testing.assert_array_equal(*both)
     with pytest.raises(InputError, match=r"^head: unit 'net_0' is no group of the maps \(1 such\)"):
         replace(maps, groups=("x", *maps.groups[1:])).under(heads)
+
+
+def test_training_again_begins_at_what_is_left(trained, monkeypatch):
+    def stay(self, strength):
+        return fit.Fit({n: a.detach().numpy() for n, a in self.arrays().items()}, 0.0, None)
+
+    monkeypatch.setattr(fit.Descent, "down", stay)
+    school, stages = trained
+    for old, new in zip(stages, again(school, stages, ["net_4", "net_0"]), strict=True):
+        for name, array in old.head.only(["net_4", "net_0"]).arrays.items():
+            np.testing.assert_allclose(new.head.arrays[name], array, atol=1e-6)
