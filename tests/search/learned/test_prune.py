@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -224,10 +225,10 @@ def test_a_planted_confusion_is_said_in_words():
     assert lines.split("mixed most:")[1].splitlines()[1].endswith("from c0 of net_1")
 
 
-@pytest.mark.parametrize("bad", [0, -3, True, 2.5])
+@pytest.mark.parametrize("bad", [0, -3, True, 2.5, "five", math.nan])
 def test_numbers_of_models_that_are_none(bad):
     for kind in (Learned, Auto):
-        said = f"{kind.name}: max models is {bad}; give a number of at least 1"
+        said = f"{kind.name}: max models is {bad!r}; give a number of at least 1"
         with pytest.raises(InputError, match=f"^{said}$"):
             kind(max_models=bad)
 
