@@ -40,7 +40,8 @@ SPARE = 4  # units looked at again beside as many as are still to go
 
 def check_most(models: int | None, method: str) -> None:
     """InputError for a number of models that is none."""
-    if models is not None and (isinstance(models, bool) or models != int(models) or models < 1):
+    whole = isinstance(models, int) and not isinstance(models, bool)
+    if models is not None and not (whole and models >= 1):
         raise InputError(f"{method}: max models is {models!r}; give a number of at least 1")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -111,7 +112,7 @@ def test_a_refitted_bias_is_that_of_brute_force(trained, monkeypatch):
             logs = moved - top - np.log(np.exp(moved - top).sum(axis=1, keepdims=True))
             return -(counts * logs).sum() / counts.sum()
 
-        best = minimize(loss, bench.head.bias, tol=1e-9).x
+        best = minimize(loss, np.float64(bench.head.bias), tol=1e-9).x
         found = bench.without((1, 3))
         assert list(found) == list(bench.held)
         for video, matrix in found.items():
@@ -224,10 +225,10 @@ def test_a_planted_confusion_is_said_in_words():
     assert lines.split("mixed most:")[1].splitlines()[1].endswith("from c0 of net_1")
 
 
-@pytest.mark.parametrize("bad", [0, -3, True, 2.5])
+@pytest.mark.parametrize("bad", [0, -3, True, 2.5, "five", math.nan])
 def test_numbers_of_models_that_are_none(bad):
     for kind in (Learned, Auto):
-        said = f"{kind.name}: max models is {bad}; give a number of at least 1"
+        said = f"{kind.name}: max models is {bad!r}; give a number of at least 1"
         with pytest.raises(InputError, match=f"^{said}$"):
             kind(max_models=bad)
 
@@ -249,3 +250,14 @@ def test_a_head_takes_its_units_from_more_maps():
     np.testing.assert_array_equal(*both)
     with pytest.raises(InputError, match=r"^head: unit 'net_0' is no group of the maps \(1 such\)"):
         replace(maps, groups=("x", *maps.groups[1:])).under(heads)
+
+
+def test_training_again_begins_at_what_is_left(trained, monkeypatch):
+    def stay(self, strength):
+        return fit.Fit({n: a.detach().numpy() for n, a in self.arrays().items()}, 0.0, None)
+
+    monkeypatch.setattr(fit.Descent, "down", stay)
+    school, stages = trained
+    for old, new in zip(stages, again(school, stages, ["net_4", "net_0"]), strict=True):
+        for name, array in old.head.only(["net_4", "net_0"]).arrays.items():
+            np.testing.assert_allclose(new.head.arrays[name], array, atol=1e-6)
