@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -38,10 +39,15 @@ COOLING = math.log(4)  # of a logarithm: temperatures lie in 1/4 to 4
 Result = TypeVar("Result")
 
 
-def one_thread_each() -> ThreadPoolExecutor:
+@contextmanager
+def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """Threads for jobs side by side, inside each of which torch has one."""
-    alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    return ThreadPoolExecutor(workers(), **alone)
+    before, alone = torch.get_num_threads(), {"initializer": torch.set_num_threads}
+    try:
+        with ThreadPoolExecutor(workers(), **alone, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)  # else it is what threads begin with that start later
 
 
 def side_by_side(task: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> list[Result]:
