@@ -40,6 +40,7 @@ def load_maps(
     progress: str | None = None,
     stride: int = 1,
     units: Units = VIDEOS,
+    raw: bool = False,
 ) -> Maps:
     """The maps of an ensemble's groups on its labelled frames, whatever the ensemble's weights.
 
@@ -49,13 +50,14 @@ def load_maps(
         scheduler, progress: as in `Ensemble.evaluate`.
         stride: s > 1 scores a subsample, every s-th row and column.
         units: whose parts are the set's `videos`.
+        raw: keeps probabilities as fusion has them, for heads: what is below 2^-25 is no zero then.
     """
     if stride < 1:
         raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
     parts = parts_of(ensemble, truth, units, ensemble.scored_videos(truth))
     size, memory = sum(map_bytes(ensemble, part) for part in parts.values()), ensemble.memory
     keep = size <= Budget(memory).resident
-    task = LoadVideo(ensemble.sharing(scheduler), truth, stride, keep, parts)
+    task = LoadVideo(ensemble.sharing(scheduler), truth, stride, keep, parts, raw)
     done = map_videos(task, list(parts), scheduler=scheduler, progress=progress)
     groups, classes = tuple(ensemble.groups), ensemble.classes
     return Maps(groups, classes, tuple(done), tuple(done.values()), memory)
@@ -76,6 +78,7 @@ class LoadVideo:
     stride: int
     keep: bool
     parts: Parts
+    raw: bool = False
 
     def __call__(self, name: str) -> VideoMaps:
         ensemble, step, (video, frames) = self.ensemble, self.stride, self.parts[name]
@@ -84,7 +87,7 @@ class LoadVideo:
         targets = np.stack(read)
         if self.keep:
             maps = self.maps(video, frames)
-            return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step))
+            return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step, self.raw))
         classes, parts = len(ensemble.classes), partial(self.pieces, self.parts[name], targets)
         rows = np.bincount(targets.ravel(), minlength=classes)[:classes]
         return VideoMaps(parts, rows, len(ensemble.groups))
@@ -96,15 +99,17 @@ class LoadVideo:
         together = max(1, budget.batch * len(frames) // map_bytes(self.ensemble, part))
         for first in range(0, len(frames), together):
             some = slice(first, first + together)
-            yield Frames(self.maps(video, frames[some]), targets[some], size, self.stride)
+            maps = self.maps(video, frames[some])
+            yield Frames(maps, targets[some], size, self.stride, self.raw)
 
     def maps(self, video: str, frames: Sequence[str]) -> Floats:
-        """float32 [T, G, C, h, w], in steps."""
+        """float32 [T, G, C, h, w], in steps unless they are raw."""
         height, width = self.ensemble.grid(video)
         groups, classes = len(self.ensemble.groups), len(self.ensemble.classes)
         made = np.empty((len(frames), groups, classes, height, width), np.float32)
         for place, (frame, means) in enumerate(self.ensemble.native_means(video, frames)):
-            made[place] = stepped(means.cpu().numpy(), MAP_STEPS)
+            found = means.cpu().numpy()
+            made[place] = found if self.raw else stepped(found, MAP_STEPS)
             if not (made[place].min() >= 0 and made[place].max() <= 1):
                 got = f"video {video!r}, frame {frame!r} has scores that are NaN or not in 0..1"
                 raise InputError(f"maps: {got}; give finite logits, or probabilities")

@@ -77,7 +77,7 @@ def headed(frames: Frames, head: Head) -> Frames:
     """Frames whose one map is what a head makes of theirs."""
     fused = head.probabilities(list(torch.from_numpy(frames.maps).permute(1, 2, 0, 3, 4)))
     maps = stepped(fused.numpy().transpose(1, 0, 2, 3)[:, None], MAP_STEPS)
-    return replace(frames, maps=np.ascontiguousarray(maps))
+    return replace(frames, maps=np.ascontiguousarray(maps), raw=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -293,8 +293,8 @@ class Split:
 
     def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
         if self.mapped or has_maps(ensemble, self.truth):
-            how = self._how(title)
-            return load_maps(ensemble, self.truth, stride=self.stride, units=self.units, **how)
+            how = {**self._how(title), "stride": self.stride, "raw": self.mapped}
+            return load_maps(ensemble, self.truth, units=self.units, **how)
         return self._condensed(ensemble, title)
 
     def _condensed(self, ensemble: Ensemble, title: str, reach: float = 1.0) -> Condensed:
