@@ -215,7 +215,9 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     for name, each in found.items():
         simple = sum("head" not in row["recommended"] for row in each["rows"])
         lost = sum(row["gains"]["recommended"] < -ENOUGH for row in each["rows"])
-        told = f"{simple} of {len(each['rows'])} without a head, {lost} lost over {ENOUGH} points"
+        claims = sum(row["claims"] for row in each["rows"])
+        told = f"{simple} of {len(each['rows'])} without a head, {lost} lost over {ENOUGH} points, "
+        told += f"{claims} called the gain of the best rung real"
         seconds = np.median([row["seconds"] for row in each["rows"]])
         said += ["", f"{name}: {told}; a search {seconds:.0f} s"]
     return "\n".join(said)

@@ -14,6 +14,7 @@ from fusion.search.learned import fit
 
 def test_a_scene_is_searched(monkeypatch, capsys):
     monkeypatch.setattr(fit, "STEPS", 4)
+    monkeypatch.setattr(learned, "SIZE", (8, 12))
     assert learned.main(["--quick", "--scene", "confused", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     (row,) = found["confused"]["rows"]
