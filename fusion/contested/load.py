@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -90,7 +91,8 @@ class LoadVideo:
             return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step, self.raw))
         classes, parts = len(ensemble.classes), partial(self.pieces, self.parts[name], targets)
         rows = np.bincount(targets.ravel(), minlength=classes)[:classes]
-        return VideoMaps(parts, rows, len(ensemble.groups))
+        cells = len(frames) * math.prod(ensemble.grid(video))
+        return VideoMaps(parts, rows, len(ensemble.groups), cells)
 
     def pieces(self, part: Part, targets: np.ndarray) -> Iterator[Frames]:
         """As many frames at a time as the budget holds."""

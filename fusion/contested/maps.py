@@ -36,12 +36,13 @@ class VideoMaps:
     """One video's maps, in memory or read again at every pass.
 
     frames: gives them in order, in one or several parts. rows: int64 [C], scored pixels per target.
-    models: M.
+    models: M. cells: T h w, of a map of one model and class.
     """
 
     frames: Callable[[], Iterator[Frames]]
     rows: Ints
     models: int
+    cells: int
 
     @classmethod
     def held(cls, *parts: Frames) -> VideoMaps:
@@ -49,7 +50,8 @@ class VideoMaps:
         classes, models = parts[0].classes, parts[0].maps.shape[1]
         counted = [np.bincount(part.targets.ravel(), minlength=classes) for part in parts]
         rows = np.sum([each[:classes] for each in counted], axis=0)
-        return cls(partial(iter, parts), rows, models)
+        cells = sum(part.maps[:, 0, 0].size for part in parts)
+        return cls(partial(iter, parts), rows, models, cells)
 
     def fused(self, weights: NDArray[np.float64], classes: int, reach: float) -> VideoPixels:
         """The contested pixels of the sum under weights [M] of sum 1."""
@@ -70,7 +72,7 @@ class VideoMaps:
         def frames() -> Iterator[Frames]:
             return (headed(each, head) for each in self.frames())
 
-        return VideoMaps(frames, self.rows, 1)
+        return VideoMaps(frames, self.rows, 1, self.cells)
 
 
 def headed(frames: Frames, head: Head) -> Frames:
@@ -151,8 +153,8 @@ class Maps:
     def under(self, heads: Mapping[str, Head]) -> Maps:
         """One group: what each video's head makes of its maps."""
         name = next(iter(heads.values())).name
-        # a head leaves one map of as many as there were
-        keep = 4 * self.scored // len(self.groups) * len(self.classes) <= self.budget.resident
+        size = 4 * sum(pixels.cells for pixels in self.pixels) * len(self.classes)
+        keep = size <= self.budget.resident
         pairs = zip(self.videos, self.pixels, strict=True)
         made = tuple(pixels.under(heads[video], keep=keep) for video, pixels in pairs)
         return replace(self, groups=(name,), pixels=made)

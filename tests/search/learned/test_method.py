@@ -10,6 +10,7 @@ import pytest
 from fusion.contested import Maps
 from fusion.contested.maps import VideoMaps
 from fusion.ensemble.heads import HEADS
+from fusion.ensemble.heads.log import Log
 from fusion.errors import InputError
 from fusion.metrics import CONVENTIONS
 from fusion.search.__main__ import build_parser
@@ -249,3 +250,24 @@ def test_the_temperature_is_of_the_lowest_cross_entropy():
         return total
 
     assert cost(temperature) <= min(cost(t) for t in np.geomspace(0.25, 4, 41)) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_what_a_head_makes_is_kept_where_memory_holds_it(stride):
+    """Whatever the stride: cells are kept, not label pixels. What is made again is the same."""
+    maps = maps_of(count=2)
+    if stride > 1:
+        parts = [next(video.frames()) for video in maps.pixels]
+        fewer = [np.ascontiguousarray(p.targets[:, ::stride, ::stride]) for p in parts]
+        pairs = zip(parts, fewer, strict=True)
+        held = (VideoMaps.held(replace(p, targets=t, stride=stride)) for p, t in pairs)
+        maps = replace(maps, pixels=tuple(held))
+    head = Log(maps.groups, maps.classes, Log.start(3, 3, None))
+    size = 2 * 2 * 6 * 10 * 3 * 4  # videos, frames, cells, classes, bytes
+    heads = dict.fromkeys(maps.videos, head)
+    kept, again = (replace(maps, memory=m).under(heads) for m in (2 * size, 2 * size - 2))
+    for mine, theirs in zip(kept.pixels, again.pixels, strict=True):
+        assert next(mine.frames()) is next(mine.frames())
+        assert next(theirs.frames()) is not next(theirs.frames())
+        assert np.array_equal(next(mine.frames()).maps, next(theirs.frames()).maps)
+    assert np.array_equal(kept.confusion([1.0]), again.confusion([1.0]))
