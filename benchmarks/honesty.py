@@ -28,11 +28,12 @@ from benchmarks.camvid import MISSING, Clips
 from benchmarks.planted import BASE, Scene, level_indeed
 from fusion.metrics import Scores
 from fusion.search.auto import Auto
-from fusion.search.folds import FOUND, UNIFORM, WEIGHTS, hold_out, judged, only
+from fusion.search.folds import hold_out, judged, only, simpler
+from fusion.search.held import FOUND, GROUP, SIMPLEST_FIRST, UNIFORM, WEIGHTS
 from fusion.search.method import Problem
 from fusion.search.result import SearchResult
 from fusion.search.run import FOLDS
-from fusion.search.verdict import SIMPLEST_FIRST, Verdict
+from fusion.search.verdict import Verdict
 
 METHOD = Auto(gap=None)  # a certificate says nothing about other videos
 SCENES = (
@@ -42,6 +43,7 @@ SCENES = (
     *(Scene(kind, 12, rare, True) for kind in ("level", "equal") for rare in (False, True)),
     Scene("better", 12, multipliers=True),
 )
+ORDER = (*SIMPLEST_FIRST, FOUND)
 COLUMNS = ("claims", "false", "not uniform", "new held", "width", "bias")
 COLUMNS += ("found", "weights", "recommended", "kept", "multipliers")
 
@@ -102,7 +104,8 @@ def asked(
     singles: Mapping[str, Scores] | None = None,
 ) -> Answer:
     """A search on some of the videos, judged on others."""
-    found, there = judged(whole, some, others, METHOD, singles)
+    found, there = judged(whole, some, others, METHOD)
+    there |= simpler(whole, whole.subset(some), others, singles, GROUP)
     how: dict[str, Any] = {"formed": formed, "singles": singles}
     held = hold_out(whole.subset(some), METHOD, FOLDS, **how)
     mine = {video: video for video in some}
@@ -152,8 +155,8 @@ def summary(answers: Iterator[Answer], name: str) -> dict[str, Any]:
     return {
         "searches": len(rows),
         **{column: float(np.mean([row[column] for row in rows])) for column in columns},
-        "chosen": {c: chosen[c] for c in SIMPLEST_FIRST if c in chosen},
-        "scores": {c: float(np.mean(there[c])) for c in [*SIMPLEST_FIRST, *best] if c in there},
+        "chosen": {c: chosen[c] for c in ORDER if c in chosen},
+        "scores": {c: float(np.mean(there[c])) for c in [*ORDER, *best] if c in there},
         "rows": rows,
     }
 

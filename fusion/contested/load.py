@@ -51,7 +51,8 @@ def load_maps(
         scheduler, progress: as in `Ensemble.evaluate`.
         stride: s > 1 scores a subsample, every s-th row and column.
         units: whose parts are the set's `videos`.
-        raw: keeps probabilities as fusion has them, for heads: what is below 2^-25 is no zero then.
+        raw: probabilities as they are, for heads, whose logarithms tell small ones apart; else in
+            steps, which make sums of weightings exact.
     """
     if stride < 1:
         raise InputError(f"stride: got {stride}; give s >= 1 for every s-th row and column")
@@ -110,8 +111,9 @@ class LoadVideo:
         groups, classes = len(self.ensemble.groups), len(self.ensemble.classes)
         made = np.empty((len(frames), groups, classes, height, width), np.float32)
         for place, (frame, means) in enumerate(self.ensemble.native_means(video, frames)):
-            found = means.cpu().numpy()
-            made[place] = found if self.raw else stepped(found, MAP_STEPS)
+            made[place] = means.cpu().numpy()
+            if not self.raw:
+                made[place] = stepped(made[place], MAP_STEPS)
             if not (made[place].min() >= 0 and made[place].max() <= 1):
                 got = f"video {video!r}, frame {frame!r} has scores that are NaN or not in 0..1"
                 raise InputError(f"maps: {got}; give finite logits, or probabilities")

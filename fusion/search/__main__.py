@@ -17,7 +17,7 @@ from fusion.errors import InputError
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, write_labels
-from fusion.metrics import CONVENTIONS
+from fusion.metrics import CONVENTIONS, Calibration
 from fusion.metrics.objectives import OBJECTIVES, Objective, objective
 from fusion.progress import progress
 from fusion.search.compare import compare
@@ -80,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return compare_methods(options, run)
     found = run.search(method)
     lost = run.contributions(found) if options.contributions else {}
-    said = {split.name: split.calibration(found) for split in splits if options.calibration}
+    said: dict[str, Calibration] = {}
+    for split in splits if options.calibration else ():
+        said |= split.calibrations(found)
     report = Report(splits, found, lost, said)
     report.write(out)
     if options.demo:

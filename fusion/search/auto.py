@@ -36,6 +36,7 @@ class Auto(Exact):
         "folds can judge it, learned"
     )
     multiplies: ClassVar = True
+    goes_beyond: ClassVar = True
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         groups = len(problem.groups)

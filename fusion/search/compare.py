@@ -93,10 +93,9 @@ def compare(run: Run, methods: Sequence[Method], over: str | None = None) -> Com
         over: what gets weights; each method's own default if None.
     """
     rows: list[Row] = []
-    runs: dict[str, Run] = {}
-    for method in methods:
-        what = over or method.over
-        mine = runs.setdefault(what, run.over(what))
+    runs: dict[tuple[str, bool], Run] = {}
+    for method, what in pairs(methods, over):
+        mine = runs.setdefault((what, method.trains), run.over(what))
         began = time.monotonic()
         found = mine.search(method)
         seconds = time.monotonic() - began
@@ -110,11 +109,32 @@ def compare(run: Run, methods: Sequence[Method], over: str | None = None) -> Com
             if name in contenders and name not in known
         ]
         title = method.name if what == "groups" else f"{method.name} over {what}"
+        for name, rung in found.rungs.items():
+            held = contenders[name]
+            rows.append(Row(f"{name} over {what}", rung.miou, held, seconds, rung))
+        if found.rungs:
+            continue
         if WEIGHTS in contenders:
             plain = max(rank(t.miou) for t in found.history if t.multipliers is None)
             rows.append(Row(title, plain, contenders[WEIGHTS], seconds, found))
             title += " + multipliers"
         rows.append(Row(title, found.miou, found.held_out.scores, seconds, found))
-    # multipliers make a choice less simple, whatever the method
-    ordered = sorted(rows, key=lambda row: "multipliers" in row.name)
+    # multipliers make a choice less simple, whatever the method, and heads more so
+    ordered = sorted(rows, key=complexity)
     return Comparison(ordered, run.unit_of)
+
+
+def pairs(methods: Sequence[Method], over: str | None) -> list[tuple[Method, str]]:
+    """What is compared: every method over what it is for, and heads over groups as well."""
+    plain = [method for method in methods if not method.goes_beyond]
+    if over is not None:
+        return [(method, over) for method in plain]
+    groups = [(method, "groups") for method in plain if method.trains and method.over != "groups"]
+    return [*((method, method.over) for method in plain), *groups]
+
+
+def complexity(row: Row) -> int:
+    """How many numbers were chosen, roughly: weights, multipliers, parameters of heads."""
+    if row.result is not None and row.result.head is not None:
+        return row.result.head.parameters
+    return int("multipliers" in row.name)

@@ -15,7 +15,9 @@ UnitOf = Mapping[str, str]  # part -> its unit
 # what is scored on every fold, the simplest first
 UNIFORM, SINGLE, GROUP = "uniform weights", "the best single model", "the best group alone"
 WEIGHTS, MULTIPLIERS = "the weights without multipliers", "weights and multipliers"
+WEIGHTS_ALONE = "the weights"  # where no multipliers were searched
 FOUND = "what was found"
+SIMPLEST_FIRST = (UNIFORM, SINGLE, GROUP, WEIGHTS_ALONE, WEIGHTS, MULTIPLIERS)  # heads, then FOUND
 
 
 def head_name(form: str) -> str:
@@ -60,7 +62,10 @@ class HeldOut(float):
         rungs: Mapping[str, Sequence[Fold]] | None = None,
     ) -> Self:
         made = super().__new__(cls, contenders[FOUND].score)
-        made.folds, made.contenders, made.rungs = tuple(folds), dict(contenders), rungs or {}
+        heads = [name for name in contenders if name not in (*SIMPLEST_FIRST, FOUND)]
+        order = [name for name in (*SIMPLEST_FIRST, *heads, FOUND) if name in contenders]
+        made.contenders = {name: contenders[name] for name in order}
+        made.folds, made.rungs = tuple(folds), rungs or {}
         return made
 
     def __iter__(self) -> Iterator[float]:

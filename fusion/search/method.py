@@ -28,6 +28,8 @@ from fusion.search.learned.cells import Cells
 from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
+FEWER = 4  # by which a head's multipliers are found on fewer
+SAMPLE = 1 << 20  # candidates that class multipliers climb on
 Arguments = Mapping[str, Any]
 Parse = Callable[..., Any]
 Evaluate = Callable[[Sequence[float], Sequence[float] | None, Sequence[str]], Scores]
@@ -70,6 +72,7 @@ class Problem:
         reach: of the multipliers, which lie in [1 / reach, reach]; None for none.
         units: of every video, what is held out together; each its own by default.
         cells: gives what heads are trained on; None where they cannot be.
+        sample: candidates that class multipliers climb on.
     """
 
     condensed: Pixels
@@ -81,6 +84,7 @@ class Problem:
     reach: float | None = None
     units: UnitOf | None = None
     cells: Callable[[], Cells] | None = None
+    sample: int = SAMPLE
 
     def __post_init__(self) -> None:
         objective(self.convention)
@@ -154,6 +158,7 @@ class Problem:
         maps = self.cells().maps
         each = dict.fromkeys(maps.videos, heads) if isinstance(heads, Head) else heads
         more: dict[str, Any] = {"reach": self.reach, "units": self.units}
+        more["sample"] = self.sample // FEWER  # a head has its biases: little is left to find
         return Problem(maps.under(each), self.convention, self.seed, **more)
 
     @property
@@ -202,7 +207,8 @@ class Method(ABC):
 
     name: as callers and the command line say it. about: what it is, in a few words. over: what it
     gives weights to by default, one of `OVER`. multiplies: whether class multipliers are searched
-    after it by default. trains: whether it needs the cells of a problem.
+    after it by default. trains: whether it needs the cells of a problem. goes_beyond: whether it is
+    a ladder of other methods.
     """
 
     name: ClassVar[str]
@@ -210,6 +216,7 @@ class Method(ABC):
     over: ClassVar[str] = "groups"
     multiplies: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    goes_beyond: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:

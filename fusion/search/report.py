@@ -14,13 +14,14 @@ from typing import Any
 from fusion import files
 from fusion.contested import Pixels
 from fusion.metrics import CONVENTIONS, Calibration, Scores
+from fusion.search.held import head_name
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
 from fusion.text import listed, or_none, percent, table
 from fusion.version import __version__
 
-MULTIPLIED = "what was found, with multipliers"
+MULTIPLIED = "the same weights, with multipliers"
 LEAD = 0.0005  # by which a simpler row must be above what was found to be spoken of
 IDLE = 0.0005  # of mIoU: what a model must add to be worth its store
 
@@ -44,13 +45,18 @@ class Report:
 
         The last rows add what was found beside weights.
         """
-        best = next(iter(self.splits[0].singles))
+        best, weighed = next(iter(self.splits[0].singles)), self.found.weighed
         single = {run.name: run.singles[best] for run in self.splits if best in run.singles}
         problems = {run.name: run.problem for run in self.splits}
-        rungs = {f"best single: {best}": single, **group_rungs(problems, self.found.vector)}
-        if self.found.multipliers is not None:
-            numbers = (self.found.vector, self.found.multiplier_vector)
-            rungs[MULTIPLIED] = {name: p.scores(*numbers) for name, p in problems.items()}
+        weights = [1.0] * len(self.splits[0].ensemble.groups)
+        if weighed.head is None:
+            weights = list(weighed.vector)
+        rungs = {f"best single: {best}": single, **group_rungs(problems, weights)}
+        beyond = {n: rung for n, rung in self.found.rungs.items() if rung.head is not None}
+        if weighed.multipliers is not None and weighed.head is None:
+            beyond = {MULTIPLIED: weighed, **beyond}
+        for name, rung in beyond.items():
+            rungs[name] = {run.name: run.scores_of(rung) for run in self.splits}
         return rungs
 
     @cached_property
@@ -68,15 +74,18 @@ class Report:
 
     def _corrected(self) -> list[str]:
         """Of the best of many weightings, what is left once the picking is discounted."""
-        known = self.found.notes.get("bias_corrected")
-        if not known or known["score"] is None:
-            return []
-        low, high = (percent(end) for end in known["interval"])
-        best = max(rank(t.miou) for t in self.found.history if t.multipliers is None)
-        picked = f"best of the weightings tried: {percent(best)}"
-        return [
-            f"{picked}; on videos that did not pick it {percent(known['score'])} ({low} to {high})"
-        ]
+        weighed, said = self.found.weighed, []
+        plain = [rank(t.miou) for t in weighed.history if t.multipliers is None]
+        best = {"bias_corrected": ("best of the weightings tried", max(plain))}
+        if self.found.held_out is not None:
+            best["picked"] = ("best rung, held out", float(self.found.held_out))
+        for key, (what, score) in best.items():
+            known = self.found.notes.get(key)
+            if known and known["score"] is not None:
+                low, high = (percent(end) for end in known["interval"])
+                there = f"on videos that did not pick it {percent(known['score'])}"
+                said.append(f"{what}: {percent(score)}; {there} ({low} to {high})")
+        return said
 
     def _warnings(self) -> list[str]:
         """Where a row that is simpler than what was found is above it on some split."""
@@ -92,6 +101,8 @@ class Report:
     @property
     def scores(self) -> Mapping[str, Scores]:
         """Of what was found, by split: the row of the ladder that has every group."""
+        if self.found.head is not None:
+            return self.rungs[head_name(self.found.head.name)]
         if self.found.multipliers is not None:
             return self.rungs[MULTIPLIED]
         return self.rungs[formula(self.found.groups, self.found.vector)]
@@ -109,7 +120,7 @@ class Report:
         lines = [f"{videos}, {condensed.about}", "", ladder, ""]
         if "auto" in found.notes:
             lines.append(f"auto: {found.notes['auto']}")
-        lines.append(f"best weights by {found.method}: {self._shown_weights()}")
+        lines.append(self._shown_choice())
         if found.multipliers is not None:
             numbers = ", ".join(f"{name} {b:.3g}" for name, b in found.multipliers.items())
             lines.append(f"multipliers of classes: {numbers}")
@@ -139,6 +150,13 @@ class Report:
                 lines.append(f"{what} and can be dropped: {listed(idle, len(idle))}")
         return "\n".join(lines)
 
+    def _shown_choice(self) -> str:
+        """What was found, in a line."""
+        if (head := self.found.head) is not None:
+            sizes = f"{len(head.units)} units, {head.parameters} parameters"
+            return f"best by {self.found.method}: the {head.name} head ({head.about}; {sizes})"
+        return f"best weights by {self.found.method}: {self._shown_weights()}"
+
     def _shown_weights(self) -> str:
         sizes = {name: len(stores) for name, stores in self.splits[0].ensemble.groups.items()}
         models = {name: f" ({size} models)" if size > 1 else "" for name, size in sizes.items()}
@@ -166,7 +184,7 @@ class Report:
 
     def _multiplied_classes(self) -> list[str]:
         """Columns of trials.csv, empty for trials without multipliers."""
-        any_of_them = any(trial.multipliers for trial in self.found.history)
+        any_of_them = any(trial.multipliers for trial in self.found.weighed.history)
         return [f"multiplier of {name}" for name in self.splits[0].ensemble.classes] * any_of_them
 
     def write(self, out: Path) -> None:
@@ -178,10 +196,9 @@ class Report:
         self.found.recommended.save(out / "recommended.json")
         text = io.StringIO()
         lines = csv.writer(text)
-        lines.writerow([*self.found.groups, "miou", *self._multiplied_classes()])
-        rows = (
-            [*trial.weights, trial.miou, *(trial.multipliers or ())] for trial in self.found.history
-        )
+        lines.writerow([*self.found.weighed.groups, "miou", *self._multiplied_classes()])
+        tried = self.found.weighed.history
+        rows = ([*trial.weights, trial.miou, *(trial.multipliers or ())] for trial in tried)
         lines.writerows(rows)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
 

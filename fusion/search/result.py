@@ -88,6 +88,11 @@ class SearchResult:
         return None if self.multipliers is None else list(self.multipliers.values())
 
     @property
+    def weighed(self) -> SearchResult:
+        """The rung that has weights; the result itself where it has them, or where none has."""
+        return next((rung for rung in self.rungs.values() if rung.head is None), self)
+
+    @property
     def gain(self) -> Gain | None:
         """What was found over uniform weights, on held-out videos; None where none were."""
         return None if self.verdict is None else self.verdict.gain

@@ -22,7 +22,7 @@ from fusion.errors import InputError
 from fusion.metrics.objectives import objective
 from fusion.progress import silent
 from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out, picked
-from fusion.search.held import FOUND, MULTIPLIERS, SINGLE, UNIFORM, WEIGHTS, HeldOut
+from fusion.search.held import FOUND, MULTIPLIERS, SINGLE, UNIFORM, WEIGHTS, WEIGHTS_ALONE, HeldOut
 from fusion.search.method import Data, Facts, Method, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
@@ -51,7 +51,8 @@ class Run(Split):
             found = replace(found, notes={**found.notes, "auto": f"{found.notes['auto']}; {why}"})
         if heads is None:
             return found
-        self.say(f"{found.verdict.sentence if found.verdict else ''}; next heads are trained")
+        assert found.verdict is not None
+        self.say(f"weights: {found.verdict.sentence}; next heads are trained over single models")
         return self._ladder(found, self.models._searched(heads, folds, alone=False))
 
     @cached_property
@@ -126,7 +127,7 @@ class Run(Split):
         """Weights and heads as contenders of one verdict; the best of them is what was found."""
         assert weights.held_out is not None
         assert heads.held_out is not None
-        first = WEIGHTS if self.reach is None else MULTIPLIERS
+        first = WEIGHTS_ALONE if self.reach is None else MULTIPLIERS
         rungs = {first: weights, **heads.rungs}
         folds = {first: weights.held_out.folds, **heads.held_out.rungs}
         scores = {first: weights.held_out.scores}
@@ -149,6 +150,9 @@ class Run(Split):
             folds = FOLDS if number > 1 else 0
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
+        if method.trains and number < 2:
+            do = "label at least 2, or hold out parts with --units blocks:N or frames"
+            raise InputError(f"learned: one unit; how far a head may go is held out; {do}")
         method.effort(list(self.ensemble.groups))  # refuses options of groups that are not there
         if self.folder is not None:
             files.check_folder(self.folder)

@@ -21,7 +21,7 @@ from fusion.errors import InputError
 from fusion.folds import dealt
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Counts
-from fusion.search.exact.multipliers import REACH, SAMPLE, Classes, multiplied
+from fusion.search.exact.multipliers import REACH, Classes, multiplied
 from fusion.search.held import UnitOf, head_name
 from fusion.search.method import ALONE, Method, Problem, Workspace
 from fusion.search.result import SearchResult, Trial
@@ -56,7 +56,7 @@ def _multiplied(problem: Problem, found: SearchResult, thorough: bool) -> Search
     if problem.reach is None or not problem.condensed.scored:
         return found
     unseen = problem if found.head is None else problem.under(found.crossed)
-    trial = multiplied(unseen, found.vector, thorough=thorough)
+    trial = multiplied(unseen, found.vector, thorough=thorough and found.head is None)
     shrinkage = shrink(unseen, found.vector, trial)
     notes = {**found.notes, "multipliers": shrinkage.to_json()}
     if shrinkage.power == 0:
@@ -125,9 +125,9 @@ def samples(
     """Fused pixels under both weights, a sample of the same ones."""
     reach = problem.reach or REACH
     if problem.wide is not None:
-        wide = problem.wide.thinned(SAMPLE)
+        wide = problem.wide.thinned(problem.sample)
         return wide.fused(plain, reach), wide.fused(weights, reach)
-    fused = problem.condensed.fused(weights, reach).thinned(SAMPLE)
+    fused = problem.condensed.fused(weights, reach).thinned(problem.sample)
     return fused, fused
 
 

@@ -146,7 +146,8 @@ class Split:
     def cells(self) -> Cells:
         """What heads are trained on."""
         assert isinstance(self.condensed, Maps)
-        return Cells.within(self.condensed, self.seed, self.ensemble.device)
+        folder = None if self.cache is None else Path(self.cache) / "heads"
+        return Cells.within(self.condensed, self.seed, device=self.ensemble.device, folder=folder)
 
     @cached_property
     def wide(self) -> Condensed | None:
@@ -228,10 +229,18 @@ class Split:
             do = "use mean='arithmetic' for contributions and for sizes that are searched"
             raise InputError(f"search: {got}; {do}")
 
-    def calibration(self, found: SearchResult) -> Calibration:
-        """Of the ensemble that was found, over every labelled pixel whatever the stride."""
-        ensemble = self.ensemble_of(found)
-        return calibrate(ensemble, self.truth, **self._how(f"calibration of {self.name}"))
+    def calibrations(self, found: SearchResult) -> dict[str, Calibration]:
+        """Of what was found, over every labelled pixel whatever the stride.
+
+        Beside a head also of the average: under the weights that were found, or uniform ones.
+        """
+        wanted = {self.name: self.ensemble_of(found)}
+        if found.head is not None:
+            weighed = found.weighed
+            average = self.ensemble if weighed.head else self.ensemble_of(weighed)
+            wanted[f"{self.name}, average"] = average
+        how = self._how(f"calibration of {self.name}")
+        return {name: calibrate(each, self.truth, **how) for name, each in wanted.items()}
 
     @property
     def _of_singles(self) -> bool:
@@ -293,8 +302,8 @@ class Split:
 
     def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
         if self.mapped or has_maps(ensemble, self.truth):
-            how = {**self._how(title), "stride": self.stride, "raw": self.mapped}
-            return load_maps(ensemble, self.truth, units=self.units, **how)
+            how = {**self._how(title), "units": self.units, "raw": self.mapped}
+            return load_maps(ensemble, self.truth, stride=self.stride, **how)
         return self._condensed(ensemble, title)
 
     def _condensed(self, ensemble: Ensemble, title: str, reach: float = 1.0) -> Condensed:

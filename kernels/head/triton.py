@@ -89,8 +89,7 @@ def add_chunks(
         mask = (k < CLASSES)[:, None] & inside[None, :]
         values = start[None, :] + k.to(tl.int64)[:, None] * stride
         z = tl.load(values, mask=mask, other=0.0).to(tl.float32)
-        logs = log_probabilities(z - top, factor, normaliser, KIND)
-        logs = tl.where((k < CLASSES)[:, None], logs, 0.0)
+        logs = log_probabilities(z - top, factor, normaliser, KIND)  # of padding: weights are 0
         undefined = tl.maximum(undefined, tl.max(tl.where(logs != logs, 1, 0), axis=0))
         scores = tl.dot(tl.load(weights + k[None, :]), logs, scores, input_precision=PRECISION)
     return tl.where((undefined > 0)[None, :], float("nan"), scores)

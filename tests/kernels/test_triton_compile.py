@@ -39,6 +39,7 @@ def features(pair) -> set:
     return {(named[0], other) for other in named[1:]} | {
         (named[2], named[3]),
         (row["SLOTS"], named[1]),
+        (row.kernel == "head", bool(row["CHUNK"]), *named[2:]),
     }
 
 

@@ -62,7 +62,8 @@ def test_auto_has_multipliers_and_the_others_do_not(drives):
     ensemble, truth = drives
     found = ensemble.search(truth, "auto", folds=0, gap=None, climbs=1)
     assert found.method == "auto"
-    assert found.notes["auto"] == "2 groups: exact line searches"
+    why = "no heads without folds to judge them"
+    assert found.notes["auto"] == f"2 groups: exact line searches; {why}"
     assert found.multipliers is not None
     assert found.miou == found.ensemble.evaluate(truth).miou
     assert found.notes["multipliers"]["held_out"].keys() == {"0.0", "0.5", "0.75", "1.0"}
@@ -82,7 +83,7 @@ def test_what_the_result_has(ensemble, truth):
     assert isinstance(found.held_out, float)
     assert len(list(found.held_out)) == 3  # five by default, where there are as many
     assert found.held_out == found.held_out.scores.miou
-    assert list(found.held_out.contenders) == [FOUND, UNIFORM, GROUP, SINGLE]
+    assert list(found.held_out.contenders) == [UNIFORM, SINGLE, GROUP, FOUND]
     assert found.gain is found.verdict.gain
     uniform = ensemble.with_weights({}).evaluate(truth)
     assert found.gain.value == pytest.approx(found.held_out - uniform.miou, abs=1e-15)
@@ -181,7 +182,7 @@ def test_multipliers_are_shrunk_by_units_with_folds_or_without(drives):
     weights = method.search(problem).vector
     trial = multiplied(problem, weights)
     together, apart = (
-        shrink(problem, weights, trial, units).to_json()
+        shrink(replace(problem, units=units), weights, trial).to_json()
         for units in (run.unit_of, {video: video for video in run.parts})
     )
     assert together != apart

@@ -12,8 +12,9 @@ import fusion
 from fusion import cli
 from fusion.errors import InputError
 from fusion.search.__main__ import build_parser, main, read_objective, read_reach
-from fusion.search.held import SINGLE
+from fusion.search.held import SINGLE, head_name
 from fusion.search.registry import METHODS
+from fusion.search.report import MULTIPLIED
 from tests.search.simulated import arguments
 
 GRID = ["--method", "grid", "--range", "weak=0:1:1", "--range", "auxiliary=0:1:1"]
@@ -111,19 +112,22 @@ def test_multipliers_are_found_printed_and_saved(drives, tmp_path, capsys, said)
     reach = 2.5 if "2.5" in said else 4.0
     found = ensemble.search(truth, method, multipliers=reach, gap=0.5, certify=math.inf)
     mine = result(tmp_path)
-    assert mine["multipliers"] == dict(found.multipliers)
+    assert mine["multipliers"] == (found.multipliers and dict(found.multipliers))
     assert mine["miou"] == found.miou
     assert mine["verdict"] == json.loads(json.dumps(found.verdict.to_json()))
-    numbers = ", ".join(f"{name} {b:.3g}" for name, b in found.multipliers.items())
-    assert f"multipliers of classes: {numbers}\n" in printed
+    numbers = ", ".join(f"{name} {b:.3g}" for name, b in (found.multipliers or {}).items())
+    none = "none, held-out videos do not gain from them"
+    assert f"multipliers of classes: {numbers or none}\n" in printed
     assert f"verdict: {found.verdict.sentence}" in printed
-    row = next(line for line in printed.split("\n") if line.startswith("what was found, with"))
+    name = MULTIPLIED if found.head is None else head_name(found.head.name)
+    row = next(line for line in printed.split("\n") if line.startswith(name))
     assert row.split()[-1] == f"{100 * found.miou:.2f}"
     best, recommended = (
         fusion.HierarchicalEnsemble.load(tmp_path / "out" / f"{name}.json")
         for name in ("best", "recommended")
     )
-    assert best.multipliers == pytest.approx(found.ensemble.multipliers)
+    assert best.multipliers == found.ensemble.multipliers
+    assert (best.head, recommended.head) == (found.ensemble.head, found.recommended.head)
     assert best.evaluate(truth).miou == found.miou
     assert recommended.evaluate(truth).miou == found.recommended.evaluate(truth).miou
     document = json.loads((tmp_path / "out" / "search.json").read_text())

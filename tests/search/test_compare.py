@@ -14,6 +14,7 @@ from fusion.search.compare import Comparison, compare
 from fusion.search.greedy import Greedy
 from fusion.search.grid import Grid
 from fusion.search.held import GROUP, SINGLE, UNIFORM, WEIGHTS
+from fusion.search.method import OVER
 from fusion.search.run import Run
 from fusion.search.selection import Shrinkage
 from tests.search.simulated import arguments
@@ -70,7 +71,10 @@ def test_the_command_writes_the_table_and_the_recommended_ensemble(data, tmp_pat
     assert cli.run(main, arguments(data, tmp_path, *quick)) == 0
     said = capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert {"auto", "grid", "optuna", "greedy over models", "exact"} <= {r["method"] for r in rows}
+    names = {row["method"] for row in rows}
+    assert {"grid", "optuna", "greedy over models", "exact"} <= names
+    assert {f"the {form} head over {what}" for form in ("log", "mix") for what in OVER} <= names
+    assert "auto" not in names  # its rungs are rows
     assert sum(row["recommended"] for row in rows) == 1
     assert said.startswith("method")
     assert "wrote compare.json" in said

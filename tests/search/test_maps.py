@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import fusion
 from fusion.contested import Condensed, Maps
 from fusion.contested.load import LoadVideo, load_maps
 from fusion.errors import InputError
+from fusion.kernels.upsample.naive import bilinear
 from fusion.search import condense_ensemble
 from fusion.search.exact.certify import certify
 from fusion.search.exact.climb import Exact
@@ -56,7 +59,7 @@ def test_multipliers_on_maps_are_those_of_condensed_pixels(seed):
     assert fast.multipliers == pytest.approx(slow.multipliers, rel=1e-5)
     assert max(fast.multipliers) > 1
     assert fast.miou == slow.miou
-    found = [select(problem, Greedy(steps=3), units) for problem in problems]
+    found = [select(replace(problem, units=units), Greedy(steps=3)) for problem in problems]
     mine, theirs = (each.notes["multipliers"] for each in found)
     assert mine["power"] == theirs["power"]
     # sums and interpolation in another order: one pixel may fall otherwise at a near tie
@@ -153,8 +156,11 @@ def test_few_groups_other_resizes_and_mixed_resolutions_are_condensed(
                     out.append(np.random.default_rng(0).normal(size=(4, 10, 14)))
     mixed = fusion.HierarchicalEnsemble({**models.groups, "fine": [tmp_path / "fine.zarr"]})
     assert isinstance(Run(mixed, truth).condensed, Condensed)
-    with pytest.raises(InputError, match="'a' is stored in 2 resolutions"):
-        mixed.native_means("a", FRAMES)
+    # heads fuse at the finest
+    assert mixed.grid("a") == (10, 14)
+    (_, means), *_ = mixed.native_means("a", FRAMES)
+    coarse = next(models.native_means("a", FRAMES))[1]
+    assert torch.equal(means[:-1], bilinear(coarse, (10, 14)))
 
 
 def test_scores_that_are_no_probabilities_are_named(ensemble, truth, monkeypatch):

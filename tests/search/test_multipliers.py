@@ -240,9 +240,8 @@ def test_large_sets_are_climbed_on_a_sample_and_end_on_all_pixels(monkeypatch):
         seen.append(classes.pixels.contested)
         return original(classes, *rest)
 
-    monkeypatch.setattr("fusion.search.exact.multipliers.SAMPLE", 200)
     monkeypatch.setattr(Classes, "line", counted)
-    trial = multiplied(weighed, [1.0, 1.0, 1.0])
+    trial = multiplied(replace(weighed, sample=200), [1.0, 1.0, 1.0])
     assert weighed.wide is not None
     assert trial.miou == weighed.wide.miou([trial.weights], "vspw", trial.multipliers)[0]
     assert min(seen) < 400 < max(seen) == weighed.wide.contested

@@ -96,7 +96,7 @@ def test_over_models_and_grouped_again_singles_are_scored_once(ensemble, truth, 
     both = {family: [s for n, s in names.items() if part in n] for family, part in families}
     run = Run(ensemble.regrouped(both), truth)
     formed = run.grouped(1, 9)  # more than there are: all of them
-    monkeypatch.setattr("fusion.search.run.score_models", None)
+    monkeypatch.setattr("fusion.search.split.score_models", None)
     ranked = [name for name in run.singles if "net" in name]
     shown = {group: [s.model for s in stores] for group, stores in formed.ensemble.groups.items()}
     assert shown["strong"] == ranked[:1]

@@ -140,7 +140,7 @@ def test_interrupt_leaves_no_half_written_result(data, tmp_path, monkeypatch, ca
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fusion.search.run.condense_ensemble", interrupted)
+    monkeypatch.setattr("fusion.search.split.condense_ensemble", interrupted)
     assert cli.run(main, arguments(data, tmp_path)) == 130
     assert not (tmp_path / "out").exists()
     assert "run the same command to go on" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def wide_of(problem: Problem) -> Condensed:
 
 def test_a_rare_class_that_gains_gets_its_multiplier():
     weighed = planted()
-    found = select(weighed, Greedy(steps=6), apart(weighed))
+    found = select(weighed, Greedy(steps=6))
     plain = Greedy(steps=6).search(weighed)
     assert found.multipliers is not None
     b = found.multipliers
@@ -67,12 +67,12 @@ def test_a_rare_class_that_gains_gets_its_multiplier():
     power = found.notes["multipliers"]["power"]
     assert last.multipliers == tuple(x**power for x in all_of_them.multipliers)
     assert found.method == "greedy"
-    assert select(weighed, Greedy(steps=6), apart(weighed)) == found  # nothing is drawn anew
+    assert select(weighed, Greedy(steps=6)) == found  # nothing is drawn anew
 
 
 def test_where_nothing_is_to_gain_there_are_no_multipliers():
     weighed = planted(favour=0.0, rare=1 / 3)
-    found = select(weighed, Greedy(steps=6), apart(weighed))
+    found = select(weighed, Greedy(steps=6))
     plain = Greedy(steps=6).search(weighed)
     assert multiplied(weighed, plain.vector).miou > plain.miou  # on what they were found on
     assert found.multipliers is None
@@ -110,7 +110,7 @@ def test_the_power_worked_out_step_by_step(wanted, favour, seed):
         ]
         without.append(two[0] - two[1])
     error = math.sqrt(len(without) - 1) * float(np.std(without))
-    found = shrink(weighed, weights, trial, units)
+    found = shrink(replace(weighed, units=units), weights, trial)
     assert found.held_out == {power: each.score for power, each in scores.items()}
     assert found.power == (expected if gain > error else 0.0)
     if favour == 3.5:
@@ -134,12 +134,14 @@ def test_one_standard_error_is_the_line(gain, power, monkeypatch):
     turn, drives = iter([*POWERS, 0.5, 0.0, 0.5, 0.0]), {f"v{i}": f"{i // 2}" for i in range(4)}
     monkeypatch.setattr("fusion.search.selection.Scores", Told)
     trial = multiplied(weighed, [1.0, 1.0])
-    assert shrink(weighed, [1.0, 1.0], trial, drives).power == power
+    assert shrink(replace(weighed, units=drives), [1.0, 1.0], trial).power == power
 
 
 def test_one_unit_keeps_multipliers_as_found():
     weighed = planted(favour=0.0)
-    found = select(weighed, Greedy(steps=6), dict.fromkeys(weighed.condensed.videos, "a drive"))
+    found = select(
+        replace(weighed, units=dict.fromkeys(weighed.condensed.videos, "a drive")), Greedy(steps=6)
+    )
     trial = multiplied(weighed, Greedy(steps=6).search(weighed).vector)
     assert tuple(found.multipliers.values()) == trial.multipliers
     assert found.vector == trial.weights
@@ -151,7 +153,9 @@ def test_units_are_never_parted_by_the_inner_folds():
     weighed = planted(favour=2.6)
     drives = {video: f"drive {int(video[1]) % 3}" for video in weighed.condensed.videos}
     trial = multiplied(weighed, [1.0, 1.0])
-    together, alone = (shrink(weighed, [1.0, 1.0], trial, u) for u in (drives, apart(weighed)))
+    together, alone = (
+        shrink(replace(weighed, units=u), [1.0, 1.0], trial) for u in (drives, apart(weighed))
+    )
     assert together.held_out[0.0] == alone.held_out[0.0]
     assert together.held_out[1.0] != alone.held_out[1.0]
     for held in split_units(weighed.condensed.videos, drives, INNER, 0):
@@ -161,7 +165,7 @@ def test_units_are_never_parted_by_the_inner_folds():
 
 def test_without_reach_or_pixels_it_is_the_method_alone():
     weighed = replace(planted(), wide=None, reach=None)
-    found = select(weighed, Greedy(steps=6), {})
+    found = select(weighed, Greedy(steps=6))
     assert found == Greedy(steps=6).search(weighed)
     assert "multipliers" not in found.notes
 

@@ -137,7 +137,7 @@ def test_the_sentence_has_its_evidence(row, said):
     assert last == f"verdict: {verdict.sentence}"
     assert gain == str(verdict.gain)
     shown = [f"{100 * s.score:.2f}" for s in verdict.held.contenders.values()]
-    assert table[0] == f"held out, vspw %: uniform weights {shown[1]}, what was found {shown[0]}"
+    assert table[0] == f"held out, vspw %: uniform weights {shown[0]}, what was found {shown[1]}"
     low, high = verdict.held.prediction_interval()
     ends = f"{100 * low:.2f} to {100 * high:.2f}"
     assert table[1:] == [f"on 10 new videos expect {ends} (95 %)"]

@@ -23,7 +23,7 @@ from fusion.kernels import sweep
 from fusion.kernels.native.pool import workers
 from fusion.metrics.objectives import Objective
 from fusion.search.exact.line import LEAST_FLIPS, best_on_segment, coordinates, pairs
-from fusion.search.method import Problem
+from fusion.search.method import SAMPLE, Problem
 from fusion.search.result import Trial, best_trial
 
 REACH = 4.0
@@ -31,7 +31,6 @@ NARROWEST = 1e-4  # of a logarithm: what lies between is no choice that other pi
 ROUNDS = 20  # of all classes; a handful is usual
 LEAST = 1e-5  # gain of a round that is worth another
 TURNS = 4  # of weights and multipliers
-SAMPLE = 1 << 20  # candidates to climb on
 NEAR = 0.1  # logarithm to either side that is left to see on all pixels
 
 Multipliers = tuple[float, ...]
@@ -52,12 +51,14 @@ class Line:
 class Classes:
     """Multipliers of fused pixels: what a climb over the classes moves on.
 
-    pixels: of one group, condensed for `reach`. wanted: what is maximised.
+    pixels: of one group, condensed for `reach`. wanted: what is maximised. sample: candidates to
+    climb on.
     """
 
     pixels: Condensed
     wanted: Objective
     reach: float
+    sample: int = SAMPLE
 
     def score(self, multipliers: Sequence[float]) -> float:
         """As fusion in float32 gives it."""
@@ -111,7 +112,7 @@ class Classes:
     def search(self, start: Sequence[float] | None, *, thorough: bool) -> tuple[float, Multipliers]:
         """Climbs on a sample, then, where it is to be thorough, on all pixels nearby."""
         start = [1.0] * len(self.pixels.classes) if start is None else start
-        sample = replace(self, pixels=self.pixels.thinned(SAMPLE))
+        sample = replace(self, pixels=self.pixels.thinned(self.sample))
         found = sample.climb(start)
         if sample.pixels is self.pixels:
             return found
@@ -145,7 +146,7 @@ def multiplied(problem: Problem, weights: Sequence[float], *, thorough: bool = T
     """
     reach, start = problem.reach or REACH, None
     if problem.wide is not None and len(problem.groups) > 1:
-        few = problem.wide.thinned(SAMPLE)
+        few = problem.wide.thinned(problem.sample)
         sample = replace(problem, condensed=few, wide=few)
         points = dict.fromkeys([tuple(weights), (1.0,) * len(problem.groups)])
         found = [in_turn(sample, w, b, reach) for w in points for b in openings(sample, w, reach)]
@@ -154,7 +155,8 @@ def multiplied(problem: Problem, weights: Sequence[float], *, thorough: bool = T
         best = best_trial(problem.trials([each.weights for each in found], tried))
         weights, start = best.weights, best.multipliers
     pixels = problem.reaching.fused(weights, reach)
-    score, multipliers = Classes(pixels, problem.objective, reach).search(start, thorough=thorough)
+    classes = Classes(pixels, problem.objective, reach, problem.sample)
+    score, multipliers = classes.search(start, thorough=thorough)
     return Trial(tuple(weights), score, multipliers)
 
 

@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,18 +64,20 @@ class Cells:
         most: cells of all videos together, about.
         seed: of the draw.
         device: where heads are trained on them.
+        folder: where what was trained is kept, None for nowhere.
     """
 
     maps: Maps
     most: int
     seed: int
-    device: torch.device
+    device: torch.device = CPU
+    folder: Path | None = None
 
     @classmethod
-    def within(cls, maps: Maps, seed: int = 0, device: torch.device = CPU) -> Cells:
-        """As many as are of use, within the maps' memory."""
+    def within(cls, maps: Maps, seed: int = 0, **more: Any) -> Cells:
+        """As many as are of use, within the maps' memory. more: device, folder."""
         each = 4 * (len(maps.groups) + 1) * len(maps.classes)
-        return cls(maps, max(1, min(MOST_CELLS, maps.memory // SHARE // each)), seed, device)
+        return cls(maps, max(1, min(MOST_CELLS, maps.memory // SHARE // each)), seed, **more)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:

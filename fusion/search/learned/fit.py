@@ -13,20 +13,25 @@ U units, C classes, N cells.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fusion import tensors
 from fusion.ensemble.heads import Head
 from fusion.ensemble.heads.base import Arrays
+from fusion.errors import StoreError
 from fusion.metrics.objectives import Objective
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.losses import Loss
+from fusion.version import __version__
 
 STEPS = 25  # of L-BFGS at a strength
 MEMORY = 10  # steps that L-BFGS remembers
@@ -38,12 +43,14 @@ class Training:
     """How heads are trained.
 
     objective: what the surrogate follows. share: of the surrogate beside cross-entropy. device:
-    where.
+    where. folder: where paths are kept, each named by all that it depends on, so that what was
+    stopped goes on and what was trained before is there at once; None for nowhere.
     """
 
     objective: Objective
     share: float
     device: torch.device
+    folder: Path | None = None
 
     def path(
         self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
@@ -56,6 +63,30 @@ class Training:
             sample: cells.
             strengths: of the pull towards the start.
         """
+        if self.folder is None:
+            return self._descend(form, below, sample, strengths)
+        file = self.folder / f"{self._key(form, below, sample, strengths)}.safetensors"
+        known = _read(file, form, len(strengths))
+        if known is None:
+            known = self._descend(form, below, sample, strengths)
+            _write(file, known)
+        return known
+
+    def _key(
+        self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
+    ) -> str:
+        """SHA-256 of all that the fits follow from."""
+        said = (form.name, list(strengths), self.objective.name, self.share, STEPS, __version__)
+        found = hashlib.sha256(repr(said).encode())
+        for arrays in (vars(sample), below or {}):
+            for name, array in sorted(arrays.items()):
+                found.update(f"{name} {array.shape}".encode())
+                found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
+    def _descend(
+        self, form: type[Head], below: Arrays | None, sample: Sample, strengths: Sequence[float]
+    ) -> list[Fit]:
         units, classes = sample.logs.shape[1:]
         logs, counts, case = (
             torch.from_numpy(array).to(self.device)
@@ -83,10 +114,25 @@ class Fit:
     stopped: int | None
 
 
+def _write(file: Path, fits: Sequence[Fit]) -> None:
+    arrays = {f"{place} {n}": a for place, fit in enumerate(fits) for n, a in fit.arrays.items()}
+    tensors.write(file, arrays, {"fits": [[fit.loss, fit.stopped] for fit in fits]})
+
+
+def _read(file: Path, form: type[Head], number: int) -> list[Fit] | None:
+    """The fits of a file; None where there is none that is whole: they are made again."""
+    try:
+        arrays, document = tensors.read(file, "remove it")
+        rows = [{n: arrays[f"{place} {n}"] for n in form.sizes} for place in range(number)]
+        return [Fit(row, *told) for row, told in zip(rows, document["fits"], strict=True)]
+    except (StoreError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _free(letters: str, seen: Tensor) -> Tensor:
     """1 for parameters that may move: all, but those of the scores of unseen classes."""
     shape = [1] * len(letters)
-    if "U" in letters or len(letters) == 1:  # the last letter C of others is a class of the unit
+    if "C" in letters and ("U" in letters or letters == "C"):  # else C is a class of the units
         place = letters.index("C")
         shape[place] = len(seen)
         return seen.to(torch.float32).view(shape)

@@ -26,13 +26,14 @@ from fusion.ensemble.heads.base import Arrays
 from fusion.errors import InputError
 from fusion.kernels.native.pool import workers
 from fusion.metrics import Scores
+from fusion.progress import Progress, silent
 from fusion.search.held import head_name
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.fit import Fit, Training
 from fusion.search.method import ALONE, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import INNER, split_units
-from fusion.text import did_you_mean, or_none
+from fusion.text import did_you_mean, or_none, percent
 
 FINEST = 1e-3
 COOLING = math.log(4)  # of a logarithm: temperatures lie in 1/4 to 4
@@ -76,9 +77,8 @@ class Learned(Method):
 
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         school, stages = School(problem, self.surrogate), list[Stage]()
-        forms = self.forms(len(school.units), len(school.classes))
-        for form in workspace.progress(forms, "training heads", len(forms)):
-            stages.append(school.stage(form, stages[-1] if stages else None))
+        for form in self.forms(len(school.units), len(school.classes)):
+            stages.append(school.stage(form, stages[-1] if stages else None, workspace.progress))
         chosen = stages[-1] if self.head != AUTO else simplest(stages, problem)
         told = {stage.form.name: stage.to_json() for stage in stages}
         rungs = {head_name(s.form.name): self._result(school, s, told) for s in stages}
@@ -152,7 +152,9 @@ def lowest(cost: Callable[[float], float], low: float, high: float) -> float:
 
 
 def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
-    """The first stage within one standard error of the best."""
+    """The first stage within one standard error of the best; the first where nothing held out."""
+    if not stages[0].held_out:
+        return stages[0]
     best = max(stages, key=lambda stage: rank(stage.scores.score))
     for stage in stages:
         gain = best.scores.gain(stage.scores, units=problem.unit_of)
@@ -165,7 +167,7 @@ def simplest(stages: Sequence[Stage], problem: Problem) -> Stage:
 class School:
     """What stages are trained on: the cells of all videos, and the inner folds.
 
-    InputError: no cells, no labelled pixel, or nothing to hold out.
+    InputError: no cells, or no labelled pixel.
     """
 
     problem: Problem
@@ -184,10 +186,9 @@ class School:
         videos, units = problem.condensed.videos, problem.unit_of
         folds = split_units(videos, units, INNER, problem.seed)
         if len(folds) < 2:
-            do = "label at least 2, or hold out parts with units='blocks:N' or 'frames'"
-            raise InputError(f"learned: one unit, and strengths are chosen on held-out ones; {do}")
+            folds = ()  # nothing holds out: the strongest pull, and the smallest form
         cells = problem.cells()
-        training = Training(problem.objective, self.surrogate, cells.device)
+        training = Training(problem.objective, self.surrogate, cells.device, cells.folder)
         for name, made in (("training", training), ("samples", cells.samples), ("folds", folds)):
             object.__setattr__(self, name, made)
 
@@ -204,34 +205,39 @@ class School:
     def videos(self) -> tuple[str, ...]:
         return self.problem.condensed.videos
 
-    def stage(self, form: type[Head], below: Stage | None) -> Stage:
+    def stage(self, form: type[Head], below: Stage | None, progress: Progress = silent) -> Stage:
         """A form trained on the inner folds, and on all videos at the strength that they choose."""
         strengths, every = form.strengths, self.videos
         rest = [[v for v in every if v not in held] for held in self.folds]
         small = [None if below is None else below.crossed[held[0]] for held in self.folds]
         jobs = [*zip(small, rest, strict=True), (None if below is None else below.head, every)]
-        with ThreadPoolExecutor(
-            workers(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            *paths, whole = pool.map(lambda job: self._path(form, *job), jobs)
+        known = below is not None and below.held_out
+        score = f", held out {percent(below.scores.score)} so far" if below and known else ""
+        # a thread a job: several threads inside one are slower, and far slower on a busy machine
+        alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        with ThreadPoolExecutor(workers(), **alone) as pool:
+            fits = pool.map(lambda job: self._path(form, *job), jobs)
+            *paths, whole = progress(fits, f"the {form.name} head{score}", len(jobs))
         matrices: dict[float, dict[str, np.ndarray]] = {strength: {} for strength in strengths}
         for held, path in zip(self.folds, paths, strict=True):
             for strength, fit in zip(strengths, path, strict=True):
                 made = {video: self._confusion(form, fit.arrays, video) for video in held}
                 matrices[strength].update(made)
-        held_out = {s: self._scores(each) for s, each in matrices.items()}
+        held_out = {s: self._scores(each) for s, each in matrices.items() if each}
         place = self._strongest(list(held_out.values()))
-        crossed = {
+        head = form(self.units, self.classes, whole[place].arrays)
+        crossed = dict.fromkeys(every, head) | {
             video: form(self.units, self.classes, path[place].arrays)
             for held, path in zip(self.folds, paths, strict=True)
             for video in held
         }
         stopped = next((fit.stopped for fit in whole if fit.stopped), None)
-        head = form(self.units, self.classes, whole[place].arrays)
         return Stage(form, strengths[place], held_out, head, crossed, stopped)
 
     def temperature(self, stage: Stage) -> float:
         """T of the lowest cross-entropy of S / T, S what the folds' heads make of unseen cells."""
+        if not self.folds:
+            return 1.0
         parts = [(self._cell_scores(head, v), self.samples[v]) for v, head in stage.crossed.items()]
         scores = torch.cat([part for part, _ in parts])
         counts = torch.cat([torch.from_numpy(sample.counts) for _, sample in parts])
@@ -264,6 +270,8 @@ class School:
 
     def _strongest(self, scores: Sequence[Scores]) -> int:
         """The first of the strengths within one standard error of the best."""
+        if not scores:
+            return 0
         best = max(scores, key=lambda each: rank(each.score))
         for place, each in enumerate(scores):
             gain = best.gain(each, units=self.problem.unit_of)

@@ -61,7 +61,7 @@ def test_the_whole_ladder(drives, tmp_path, monkeypatch):
     found = ensemble.search(truth, "auto", folds=3, climbs=1, gap=None)
     names = list(found.held_out.contenders)
     heads = [head_name(form) for form in ("log", "mix")]
-    assert names == [UNIFORM, GROUP, SINGLE, WEIGHTS, MULTIPLIERS, *heads, FOUND]
+    assert names == [UNIFORM, SINGLE, GROUP, WEIGHTS, MULTIPLIERS, *heads, FOUND]
     assert list(found.verdict.to_json()["held_out"]) == names
     assert list(found.rungs) == [MULTIPLIERS, *heads]
     assert found.verdict.recommended in names[:-1]

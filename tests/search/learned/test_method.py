@@ -110,13 +110,25 @@ def test_what_cannot_be_trained_on_is_refused_in_a_sentence():
     wrong = {
         "use resize='probabilities' and mean='arithmetic'": Problem(videos()),
         "the labels are all void; label some pixels": problem(void),
-        "one unit, .* label at least 2, or hold out parts": problem(maps.subset(["v1"])),
-        "one unit, and strengths": problem(maps, units=dict.fromkeys(maps.videos, "drive")),
     }
     for said, given in wrong.items():
         with pytest.raises(InputError, match=f"^learned: .*{said}") as caught:
             QUICK.search(given)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reach", [None, 4.0])
+def test_one_unit_holds_nothing_out(reach):
+    """The smallest form, at its strongest pull."""
+    maps = maps_of(count=3)
+    for some in ({}, dict.fromkeys(maps.videos, "drive")):
+        given = problem(maps if some else maps.subset(["v1"]), units=some or None, reach=reach)
+        found = select(given, Learned())
+        assert found.head.name == "log"
+        assert found.notes["learned"]["forms"]["log"]["strength"] == Log.strengths[0]
+        assert found.miou == pytest.approx(
+            given.under(found.head).scores([1.0], found.multiplier_vector).score
+        )
 
 
 @pytest.mark.parametrize("convention", ["vspw", "dice", "case-iou", "case-dice-nnunet"])
@@ -170,7 +182,9 @@ def test_progress_sees_every_form():
 
     given = problem()
     found = Learned().search(given, Workspace(progress))
-    assert seen == [("training heads", 2)] * 2
+    assert len(seen) == 8  # three inner folds and all videos, of each form
+    assert [said.startswith("the log head") for said, _ in seen] == [True] * 4 + [False] * 4
+    assert {total for _, total in seen} == {4}
     assert found.history == Learned().search(given).history
 
 
