@@ -17,6 +17,8 @@ are label pixels: nothing is interpolated. Five classes, all alike in the popula
                arithmetic mean is not: a head has something to learn, if little.
     confused   As level, but three networks say class 1 where they should say class 0, the fourth
                says class 3 where it should say class 2: more of it in some videos than in others.
+               Class multipliers make good for most of that.
+    swapped    The same both ways round: no multiplier helps, only what looks at other classes.
 
 `most`: what heads trained on so many other videos gain on the fresh ones: what there is to learn.
 Losses in points of mIoU (vspw).
@@ -110,7 +112,17 @@ def confused(rng: np.random.Generator) -> tuple[Floats, NDArray[np.uint8]]:
     return said, labels
 
 
-SCENES = {"level": level, "experts": experts, "confused": confused}
+def swapped(rng: np.random.Generator) -> tuple[Floats, NDArray[np.uint8]]:
+    """Part of what they say of two classes is the other's."""
+    said, labels = level(rng)
+    part = rng.uniform(0.6, 1.0)
+    for model in range(MODELS):
+        pair = [2, 3] if model == MODELS - 1 else [0, 1]
+        said[:, model, pair] += part * (said[:, model, pair[::-1]] - said[:, model, pair])
+    return said, labels
+
+
+SCENES = {"level": level, "experts": experts, "confused": confused, "swapped": swapped}
 
 
 def population(name: str, videos: int, seed: int) -> Maps:

@@ -54,6 +54,10 @@ def test_confused_networks_say_one_class_for_another():
         assert (said[:, model, right] <= 0.5 * plain[:, model, right] + 1e-12).all()
         whole = plain[:, model, [false, right]].sum(axis=1)
         np.testing.assert_allclose(said[:, model, [false, right]].sum(axis=1), whole)
+    both, _ = learned.swapped(np.random.default_rng(3))
+    np.testing.assert_allclose(both.sum(axis=2), plain.sum(axis=2))
+    assert ((both[:, :3, 0] > both[:, :3, 1]) == (plain[:, :3, 1] > plain[:, :3, 0])).all()
+    assert np.array_equal(both[:, :3, 2:], plain[:, :3, 2:])
 
 
 def test_stores_hold_what_the_population_says(tmp_path):
