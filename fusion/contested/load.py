@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -88,10 +89,11 @@ class LoadVideo:
         targets = np.stack(read)
         if self.keep:
             maps = self.maps(video, frames)
-            return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step))
+            return VideoMaps.held(Frames(maps, targets, ensemble.size(video), step, self.raw))
         classes, parts = len(ensemble.classes), partial(self.pieces, self.parts[name], targets)
         rows = np.bincount(targets.ravel(), minlength=classes)[:classes]
-        return VideoMaps(parts, rows, len(ensemble.groups))
+        cells = len(frames) * math.prod(ensemble.grid(video))
+        return VideoMaps(parts, rows, len(ensemble.groups), cells)
 
     def pieces(self, part: Part, targets: np.ndarray) -> Iterator[Frames]:
         """As many frames at a time as the budget holds."""
@@ -100,10 +102,11 @@ class LoadVideo:
         together = max(1, budget.batch * len(frames) // map_bytes(self.ensemble, part))
         for first in range(0, len(frames), together):
             some = slice(first, first + together)
-            yield Frames(self.maps(video, frames[some]), targets[some], size, self.stride)
+            maps = self.maps(video, frames[some])
+            yield Frames(maps, targets[some], size, self.stride, self.raw)
 
     def maps(self, video: str, frames: Sequence[str]) -> Floats:
-        """float32 [T, G, C, h, w], in steps."""
+        """float32 [T, G, C, h, w], in steps unless they are raw."""
         height, width = self.ensemble.grid(video)
         groups, classes = len(self.ensemble.groups), len(self.ensemble.classes)
         made = np.empty((len(frames), groups, classes, height, width), np.float32)

@@ -37,12 +37,13 @@ class VideoMaps:
     """One video's maps, in memory or read again at every pass.
 
     frames: gives them in order, in one or several parts. rows: int64 [C], scored pixels per target.
-    models: M.
+    models: M. cells: T h w, of a map of one model and class.
     """
 
     frames: Callable[[], Iterator[Frames]]
     rows: Ints
     models: int
+    cells: int
 
     @classmethod
     def held(cls, *parts: Frames) -> VideoMaps:
@@ -50,7 +51,8 @@ class VideoMaps:
         classes, models = parts[0].classes, parts[0].maps.shape[1]
         counted = [np.bincount(part.targets.ravel(), minlength=classes) for part in parts]
         rows = np.sum([each[:classes] for each in counted], axis=0)
-        return cls(partial(iter, parts), rows, models)
+        cells = sum(part.maps[:, 0, 0].size for part in parts)
+        return cls(partial(iter, parts), rows, models, cells)
 
     def fused(self, weights: NDArray[np.float64], classes: int, reach: float) -> VideoPixels:
         """The contested pixels of the sum under weights [M] of sum 1."""
@@ -71,7 +73,7 @@ class VideoMaps:
         def frames() -> Iterator[Frames]:
             return (headed(each, head, models) for each in self.frames())
 
-        return VideoMaps(frames, self.rows, 1)
+        return VideoMaps(frames, self.rows, 1, self.cells)
 
 
 def headed(frames: Frames, head: Head, models: Sequence[int]) -> Frames:
@@ -79,7 +81,7 @@ def headed(frames: Frames, head: Head, models: Sequence[int]) -> Frames:
     every = torch.from_numpy(frames.maps).permute(1, 2, 0, 3, 4)
     fused = head.probabilities([every[place] for place in models])
     maps = stepped(fused.numpy().transpose(1, 0, 2, 3)[:, None], MAP_STEPS)
-    return replace(frames, maps=np.ascontiguousarray(maps))
+    return replace(frames, maps=np.ascontiguousarray(maps), raw=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,9 +163,8 @@ class Maps:
             raise InputError(f"head: {got}; give the maps of its units")
         places = {unit: place for place, unit in enumerate(self.groups)}
         name = next(iter(heads.values())).name
-        # a head leaves one map of as many as there were
-        keep = 4 * self.scored // len(self.groups) * len(self.classes) <= self.budget.resident
-        made = []
+        size = 4 * sum(pixels.cells for pixels in self.pixels) * len(self.classes)
+        keep, made = size <= self.budget.resident, []
         for video, pixels in zip(self.videos, self.pixels, strict=True):
             models = [places[unit] for unit in heads[video].units]
             made.append(pixels.under(heads[video], models, keep=keep))

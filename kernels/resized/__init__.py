@@ -19,7 +19,7 @@ letters: T frames, M models, C classes, B weight vectors, H W label pixels, h w 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,15 @@ class Frames:
 
     maps: float32 [T, M, C, h, w] in 0..1, `stepped`. targets: uint8 or uint16 [T, rows, columns],
     ids of C and above do not count. size: (H, W) of the labels, of which targets are every
-    stride-th row and column.
+    stride-th row and column. raw: the maps are not stepped yet: those whose logarithms are asked
+    for, where 2^-24 is no small number.
     """
 
     maps: Floats
     targets: NDArray[np.uint8] | NDArray[np.uint16]
     size: tuple[int, int]
     stride: int = 1
+    raw: bool = False
 
     def __post_init__(self) -> None:
         expected = tuple(len(range(0, length, self.stride)) for length in self.size)
@@ -62,6 +64,11 @@ class Frames:
     @property
     def classes(self) -> int:
         return self.maps.shape[2]
+
+    @property
+    def in_steps(self) -> Frames:
+        """The same with maps that are stepped."""
+        return replace(self, maps=stepped(self.maps, MAP_STEPS), raw=False) if self.raw else self
 
 
 def stepped(values: NDArray[np.floating], steps: float) -> NDArray[np.floating]:
@@ -88,11 +95,11 @@ def count(
     """
     _check(frames, weights, multipliers)
     steps = stepped(weights, WEIGHT_STEPS)
-    backend, found = choose("resized"), []
+    backend, found, whole = choose("resized"), [], frames.in_steps
     for first in range(0, len(steps), BATCH):
         some = slice(first, first + BATCH)
         scale = np.ascontiguousarray(multipliers[some], np.float32)
-        found.append(backend.count(frames, steps[some], scale, matrix=matrix))
+        found.append(backend.count(whole, steps[some], scale, matrix=matrix))
     rows = frames.classes if matrix else 2
     return np.concatenate([np.zeros((0, rows, frames.classes), np.int64), *found])
 
@@ -103,7 +110,7 @@ def sums(frames: Frames, weights: NDArray[np.float64]) -> Iterator[tuple[Floats,
 
     ones = np.ones(frames.classes, np.float32)
     whole = stepped(weights, WEIGHT_STEPS).astype(np.float64, copy=False)
-    scores = naive.scores(frames, whole, ones)
+    scores = naive.scores(frames.in_steps, whole, ones)
     yield from zip(scores, frames.targets, strict=True)
 
 
@@ -126,8 +133,8 @@ def flips(
     """
     both, scale = np.stack(ends), np.stack([multipliers, multipliers])
     _check(frames, both, scale)
-    scale = np.ascontiguousarray(scale, np.float32)
-    return choose("resized").flips(frames, stepped(both, WEIGHT_STEPS), scale, low, high, room)
+    scale, steps = np.ascontiguousarray(scale, np.float32), stepped(both, WEIGHT_STEPS)
+    return choose("resized").flips(frames.in_steps, steps, scale, low, high, room)
 
 
 def _check(frames: Frames, weights: NDArray[np.float64], multipliers: Floats) -> None:

@@ -42,9 +42,10 @@ Result = TypeVar("Result")
 @contextmanager
 def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """Threads for jobs side by side, inside each of which torch has one."""
-    before, alone = torch.get_num_threads(), {"initializer": torch.set_num_threads}
+    before = torch.get_num_threads()
+    alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
     try:
-        with ThreadPoolExecutor(workers(), **alone, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(workers(), **alone) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)  # else it is what threads begin with that start later

@@ -108,7 +108,7 @@ def test_a_void_video_has_no_cells():
 def test_maps_that_are_read_again_give_the_same_cells():
     first, second = (frames_of((24, 40), (6, 10), seed=seed) for seed in range(2))
     held = VideoMaps.held(first, second)
-    again = VideoMaps(partial(iter, (first, second)), held.rows, held.models)
+    again = VideoMaps(partial(iter, (first, second)), held.rows, held.models, held.cells)
     mine, theirs = (drawn(video, 60, np.random.default_rng(3)) for video in (held, again))
     assert np.array_equal(mine.logs, theirs.logs)
     assert np.array_equal(mine.counts, theirs.counts)

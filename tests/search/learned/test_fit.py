@@ -154,3 +154,31 @@ def test_without_a_labelled_cell_it_stays_at_the_start(name):
     for found in fits:
         for n, array in HEADS["log"].start(UNITS, CLASSES, None).items():
             assert np.array_equal(found.arrays[n], array)
+
+
+def test_fits_are_kept_by_all_that_they_follow_from(tmp_path, monkeypatch):
+    given, wanted = sample(), objective("vspw")
+    plain, kept = (Training(wanted, 1.0, CPU, folder) for folder in (None, tmp_path))
+    kind = HEADS["log"]
+
+    def same(mine, theirs) -> bool:
+        pairs = list(zip(mine, theirs, strict=True))
+        arrays = all(np.array_equal(a.arrays[n], b.arrays[n]) for a, b in pairs for n in a.arrays)
+        return arrays and [a.loss for a, _ in pairs] == [b.loss for _, b in pairs]
+
+    expected = plain.path(kind, None, given, [0.1, 0.01])
+    assert same(kept.path(kind, None, given, [0.1, 0.01]), expected)
+    (file,) = tmp_path.iterdir()
+    monkeypatch.setattr(Training, "_descend", None)  # nothing is trained again
+    assert same(kept.path(kind, None, given, [0.1, 0.01]), expected)
+    monkeypatch.undo()
+    other = Sample(given.logs * np.float32(1.001), given.counts, given.case)
+    kept.path(kind, None, other, [0.1, 0.01])
+    kept.path(kind, None, given, [0.1])
+    kept.path(kind, expected[0].arrays, given, [0.1, 0.01])
+    Training(wanted, 0.5, CPU, tmp_path).path(kind, None, given, [0.1, 0.01])
+    Training(objective("dice"), 1.0, CPU, tmp_path).path(kind, None, given, [0.1, 0.01])
+    assert len(list(tmp_path.iterdir())) == 6
+    for damage in (b"", file.read_bytes()[:-5]):
+        file.write_bytes(damage)
+        assert same(kept.path(kind, None, given, [0.1, 0.01]), expected)

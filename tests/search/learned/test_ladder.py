@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 import fusion
+from fusion.labels import write_labels
 from fusion.search.auto import EVIDENCE, FEWEST_UNITS, Auto
 from fusion.search.held import FOUND, GROUP, MULTIPLIERS, SINGLE, UNIFORM, WEIGHTS, head_name
 from fusion.search.learned import fit
 from fusion.search.learned.method import Learned
 from fusion.search.method import Facts
+from fusion.search.run import Run
+from tests.ensemble.test_heads import head_of
 
 ENOUGH = Facts(folds=5, units=8, models=4, classes=4, pixels=EVIDENCE * 20, fusable=True)
 
@@ -58,7 +61,7 @@ def test_the_whole_ladder(drives, tmp_path, monkeypatch):
     found = ensemble.search(truth, "auto", folds=3, climbs=1, gap=None)
     names = list(found.held_out.contenders)
     heads = [head_name(form) for form in ("log", "mix")]
-    assert names == [UNIFORM, GROUP, SINGLE, WEIGHTS, MULTIPLIERS, *heads, FOUND]
+    assert names == [UNIFORM, SINGLE, GROUP, WEIGHTS, MULTIPLIERS, *heads, FOUND]
     assert list(found.verdict.to_json()["held_out"]) == names
     assert list(found.rungs) == [MULTIPLIERS, *heads]
     assert found.verdict.recommended in names[:-1]
@@ -79,3 +82,34 @@ def test_the_whole_ladder(drives, tmp_path, monkeypatch):
     video = again.videos[0]
     assert again.head.units == tuple(f"net_{k}" for k in range(4))
     assert np.array_equal(again.predict(video), found.rungs[heads[0]].ensemble.predict(video))
+
+
+def test_a_head_sees_in_training_what_it_will_see(tmp_path):
+    """Sure networks: most classes are less likely than a step of the maps that weights sum."""
+    rng, names = np.random.default_rng(0), [f"c{c}" for c in range(5)]
+    truth, stores = rng.normal(0, 8, (5, 12, 16)), {}
+    for m in range(3):
+        path = tmp_path / f"m{m}.zarr"
+        with (
+            fusion.LogitWriter(path, names) as writer,
+            writer.video("v", frames=["0"], size=(12, 16)) as out,
+        ):
+            out.append(truth + rng.normal(0, 4, truth.shape))
+        stores[f"m{m}"] = [path]
+    write_labels(tmp_path / "labels" / "v" / "0.png", truth.argmax(axis=0).astype(np.uint8))
+    ensemble, labels = (
+        fusion.HierarchicalEnsemble(stores),
+        fusion.Labels.folder(tmp_path / "labels"),
+    )
+    problem = Run(ensemble, labels, mapped=True).problem
+    ((frames,),) = (video.frames() for video in problem.cells().maps.pixels)
+    rare = frames.maps < 2.0**-25
+    assert 0.2 < rare.mean() < (frames.maps < 2.0**-20).mean()
+    assert (frames.maps[rare] > 0).all()
+    head = head_of(stores, classes=names)
+    ((made,),) = (video.frames() for video in problem.under(head).condensed.pixels)
+    served = ensemble.with_head(head)
+    np.testing.assert_allclose(made.maps[:, 0], served.predict_proba("v"), atol=1e-5)
+    assert problem.under(head).scores([1.0]).score == served.evaluate(labels).miou
+    plain = Run(ensemble, labels).over_models.condensed  # what weights are counted on
+    assert problem.condensed.confusion([1, 2, 1]).tolist() == plain.confusion([1, 2, 1]).tolist()

@@ -10,6 +10,7 @@ import pytest
 from fusion.contested import Maps
 from fusion.contested.maps import VideoMaps
 from fusion.ensemble.heads import HEADS
+from fusion.ensemble.heads.log import Log
 from fusion.errors import InputError
 from fusion.metrics import CONVENTIONS
 from fusion.search.__main__ import build_parser
@@ -110,13 +111,25 @@ def test_what_cannot_be_trained_on_is_refused_in_a_sentence():
     wrong = {
         "use resize='probabilities' and mean='arithmetic'": Problem(videos()),
         "the labels are all void; label some pixels": problem(void),
-        "one unit, .* label at least 2, or hold out parts": problem(maps.subset(["v1"])),
-        "one unit, and strengths": problem(maps, units=dict.fromkeys(maps.videos, "drive")),
     }
     for said, given in wrong.items():
         with pytest.raises(InputError, match=f"^learned: .*{said}") as caught:
             QUICK.search(given)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reach", [None, 4.0])
+def test_one_unit_holds_nothing_out(reach):
+    """The smallest form, at its strongest pull."""
+    maps = maps_of(count=3)
+    for some in ({}, dict.fromkeys(maps.videos, "drive")):
+        given = problem(maps if some else maps.subset(["v1"]), units=some or None, reach=reach)
+        found = select(given, Learned())
+        assert found.head.name == "log"
+        assert found.notes["learned"]["forms"]["log"]["strength"] == Log.strengths[0]
+        assert found.miou == pytest.approx(
+            given.under(found.head).scores([1.0], found.multiplier_vector).score
+        )
 
 
 @pytest.mark.parametrize("convention", ["vspw", "dice", "case-iou", "case-dice-nnunet"])
@@ -170,7 +183,9 @@ def test_progress_sees_every_form():
 
     given = problem()
     found = Learned().search(given, Workspace(progress))
-    assert seen == [("training heads", 2)] * 2
+    assert len(seen) == 8  # three inner folds and all videos, of each form
+    assert [said.startswith("the log head") for said, _ in seen] == [True] * 4 + [False] * 4
+    assert {total for _, total in seen} == {4}
     assert found.history == Learned().search(given).history
 
 
@@ -250,3 +265,24 @@ def test_the_temperature_is_of_the_lowest_cross_entropy():
         return total
 
     assert cost(temperature) <= min(cost(t) for t in np.geomspace(0.25, 4, 41)) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_what_a_head_makes_is_kept_where_memory_holds_it(stride):
+    """Whatever the stride: cells are kept, not label pixels. What is made again is the same."""
+    maps = maps_of(count=2)
+    if stride > 1:
+        parts = [next(video.frames()) for video in maps.pixels]
+        fewer = [np.ascontiguousarray(p.targets[:, ::stride, ::stride]) for p in parts]
+        pairs = zip(parts, fewer, strict=True)
+        held = (VideoMaps.held(replace(p, targets=t, stride=stride)) for p, t in pairs)
+        maps = replace(maps, pixels=tuple(held))
+    head = Log(maps.groups, maps.classes, Log.start(3, 3, None))
+    size = 2 * 2 * 6 * 10 * 3 * 4  # videos, frames, cells, classes, bytes
+    heads = dict.fromkeys(maps.videos, head)
+    kept, again = (replace(maps, memory=m).under(heads) for m in (2 * size, 2 * size - 2))
+    for mine, theirs in zip(kept.pixels, again.pixels, strict=True):
+        assert next(mine.frames()) is next(mine.frames())
+        assert next(theirs.frames()) is not next(theirs.frames())
+        assert np.array_equal(next(mine.frames()).maps, next(theirs.frames()).maps)
+    assert np.array_equal(kept.confusion([1.0]), again.confusion([1.0]))
