@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fusion.contested import Condensed
 from fusion.errors import InputError
 from fusion.metrics import Scores
@@ -157,20 +155,6 @@ def corrected_for_picking(problem: Problem, found: SearchResult) -> dict[str, An
     index = [places[units[video]] for video in pixels.videos]
     given = pixels.statistics(some), pixels.rows_per_video, problem.convention
     score, ends = bias_corrected(*given, seed=problem.seed, units=index)
-    return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
-
-
-def picked(scores: Mapping[str, Scores], units: UnitOf, seed: int) -> dict[str, Any]:
-    """The same for the best of a few rungs on held-out videos: what is left of it where it was not
-    picked.
-    """
-    each = list(scores.values())
-    places = {unit: place for place, unit in enumerate(dict.fromkeys(units.values()))}
-    matrices = [np.stack(list(rung.confusions.values())) for rung in each]  # [V, C, C] of each
-    parts = [np.stack([m.diagonal(0, 1, 2), m.sum(axis=1)], axis=1) for m in matrices]
-    index = [places[units[video]] for video in each[0].confusions]
-    given = np.stack(parts, axis=1), matrices[0].sum(axis=2), each[0].objective
-    score, ends = bias_corrected(*given, seed=seed, units=index)
     return {"score": or_none(score), "interval": [or_none(end) for end in ends]}
 
 

@@ -76,18 +76,15 @@ class Report:
 
     def _corrected(self) -> list[str]:
         """Of the best of many weightings, what is left once the picking is discounted."""
-        weighed, said = self.found.weighed, []
-        plain = [rank(t.miou) for t in weighed.history if t.multipliers is None]
-        best = {"bias_corrected": ("best of the weightings tried", max(plain))}
-        if self.found.held_out is not None:
-            best["picked"] = ("best rung, held out", float(self.found.held_out))
-        for key, (what, score) in best.items():
-            known = self.found.notes.get(key)
-            if known and known["score"] is not None:
-                low, high = (percent(end) for end in known["interval"])
-                there = f"on videos that did not pick it {percent(known['score'])}"
-                said.append(f"{what}: {percent(score)}; {there} ({low} to {high})")
-        return said
+        known, weighed = self.found.notes.get("bias_corrected"), self.found.weighed
+        if not known or known["score"] is None:
+            return []
+        low, high = (percent(end) for end in known["interval"])
+        best = max(rank(t.miou) for t in weighed.history if t.multipliers is None)
+        picked = f"best of the weightings tried: {percent(best)}"
+        return [
+            f"{picked}; on videos that did not pick it {percent(known['score'])} ({low} to {high})"
+        ]
 
     def _warnings(self) -> list[str]:
         """Where a row that is simpler than what was found is above it on some split."""

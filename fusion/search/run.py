@@ -21,7 +21,7 @@ from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.metrics.objectives import objective
 from fusion.progress import silent
-from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out, picked
+from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out
 from fusion.search.held import FOUND, MULTIPLIERS, SINGLE, UNIFORM, WEIGHTS, WEIGHTS_ALONE, HeldOut
 from fusion.search.method import Data, Facts, Method, Workspace
 from fusion.search.result import SearchResult, rank
@@ -137,7 +137,6 @@ class Run(Split):
         held = HeldOut(folds[best], {**simpler, **scores, FOUND: scores[best]}, folds)
         notes = {**weights.notes, **heads.notes, **rungs[best].notes}
         notes |= {"auto": weights.notes.get("auto", ""), "rung": best}
-        notes["picked"] = picked(scores, self.unit_of, self.seed)
         found = replace(rungs[best], method=weights.method, rungs=rungs, held_out=held, notes=notes)
         return self._with_verdict(found)
 

@@ -30,8 +30,10 @@ class Verdict:
 
     @cached_property
     def gains(self) -> Mapping[str, Gain]:
-        """Of what was found over every simpler contender."""
-        others = [name for name in self.held.contenders if name != FOUND]
+        """Of what was found over every simpler contender; not over itself under another name."""
+        known = self.held.contenders
+        others = [name for name in known if name == UNIFORM or known[name] is not known[FOUND]]
+        others = [name for name in others if name != FOUND]
         return {name: self.held.gain(FOUND, name, self.units) for name in others}
 
     @property

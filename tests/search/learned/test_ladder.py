@@ -75,7 +75,6 @@ def test_the_whole_ladder(drives, tmp_path, monkeypatch):
         labelled = {video: m.sum() for video, m in rung.scores.confusions.items()}
         assert labelled == {v: m.sum() for v, m in found.scores.confusions.items()}
         assert rung.scores.score == rung.ensemble.evaluate(truth).miou
-    assert 0 < found.notes["picked"]["score"] < 1.01
     path = tmp_path / "recommended.json"
     found.rungs[heads[0]].ensemble.save(path)
     again = fusion.HierarchicalEnsemble.load(path)
