@@ -127,7 +127,8 @@ class Report:
         elif "multipliers" in found.notes:
             lines.append("multipliers of classes: none, held-out videos do not gain from them")
         what = objective_title(found.convention)
-        lines.append(f"{names[0]} {what} {percent(found.miou)} after {len(found.history)} trials")
+        trials = "" if found.head is not None else f" after {len(found.history)} trials"
+        lines.append(f"{names[0]} {what} {percent(found.miou)}{trials}")
         if known is not None:  # about weightings that were not tried
             stage = (
                 "certified" if known["complete"] else "so far; run again or --certify inf goes on"
@@ -215,6 +216,12 @@ def learned_lines(found: SearchResult) -> list[str]:
     for form, each in told["forms"].items():
         paths = ", ".join(f"{s} {_shown(score)}" for s, score in each["held_out"].items())
         said.append(f"  {form}, {each['parameters']} parameters, by strength: {paths}")
+        if each["stopped"] is not None:
+            kept = "what was best before it is kept"
+            said.append(f"  {form}: the loss was no number at step {each['stopped']}; {kept}")
+    if told["unseen"]:
+        names = listed(told["unseen"])
+        said.append(f"classes without a labelled pixel keep the smaller form's weights: {names}")
     if mixed := strongest(found.head, MIXED):
         said += ["mixed most:", *(f"  {line}" for line in mixed)]
     if told["curve"]:

@@ -67,11 +67,15 @@ class Run(Split):
 
     def facts(self, folds: int) -> Facts:
         """What a method may go by when it decides how far to go."""
-        fusable = (self.ensemble.mean, self.ensemble.resize) == ("arithmetic", "probabilities")
         models = len(self.over("models").ensemble.groups)
         sizes = {"units": len(set(self.unit_of.values())), "models": models}
         sizes |= {"classes": len(self.ensemble.classes), "pixels": self.condensed.scored}
-        return Facts(folds=folds, fusable=fusable, **sizes)
+        return Facts(folds=folds, fusable=self._fusable, **sizes)
+
+    @property
+    def _fusable(self) -> bool:
+        """Whether a head can fuse these groups."""
+        return (self.ensemble.mean, self.ensemble.resize) == ("arithmetic", "probabilities")
 
     def _searched(self, method: Method, folds: int, *, alone: bool = True) -> SearchResult:
         """One method's result, judged by folds; without simpler contenders unless it is alone."""
@@ -149,9 +153,12 @@ class Run(Split):
             folds = FOLDS if number > 1 else 0
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
+        if method.trains and not self._fusable:
+            got = "heads fuse probabilities at store resolution"
+            raise InputError(f"{method.name}: {got}; use resize='probabilities', mean='arithmetic'")
         if method.trains and number < 2:
             do = "label at least 2, or hold out parts with --units blocks:N or frames"
-            raise InputError(f"learned: one unit; how far a head may go is held out; {do}")
+            raise InputError(f"{method.name}: one unit; how far a head may go is held out; {do}")
         method.effort(list(self.ensemble.groups))  # refuses options of groups that are not there
         if self.folder is not None:
             files.check_folder(self.folder)

@@ -78,6 +78,7 @@ class Learned(Method):
         notes: dict[str, Any] = {
             "forms": {stage.form.name: stage.to_json() for stage in stages},
             "surrogate": self.surrogate,
+            "unseen": school.unseen,
             "curve": [],
         }
         if self.max_models is not None:

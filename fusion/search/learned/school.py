@@ -157,6 +157,12 @@ class School:
         return self.problem.condensed.classes
 
     @property
+    def unseen(self) -> list[str]:
+        """Classes without a labelled pixel, whose scores' parameters no training moves."""
+        rows = self.problem.condensed.rows
+        return [name for name, row in zip(self.classes, rows, strict=True) if row == 0]
+
+    @property
     def videos(self) -> tuple[str, ...]:
         return self.problem.condensed.videos
 

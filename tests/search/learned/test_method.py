@@ -22,6 +22,7 @@ from fusion.search.learned.method import Learned
 from fusion.search.learned.school import School, lowest
 from fusion.search.method import Problem, Workspace
 from fusion.search.registry import METHODS
+from fusion.search.report import learned_lines
 from fusion.search.result import SearchResult
 from fusion.search.selection import select
 from tests.search.simulated import both_ways, videos
@@ -286,3 +287,29 @@ def test_what_a_head_makes_is_kept_where_memory_holds_it(stride):
         assert next(theirs.frames()) is not next(theirs.frames())
         assert np.array_equal(next(mine.frames()).maps, next(theirs.frames()).maps)
     assert np.array_equal(kept.confusion([1.0]), again.confusion([1.0]))
+
+
+def test_classes_that_nothing_is_and_losses_that_are_no_number_are_said():
+    void = maps_of()
+    for video in void.videos:
+        void = changed(void, video, lambda targets: np.where(targets == 2, 255, targets))
+    found = QUICK.search(problem(void))
+    told = found.notes["learned"]
+    assert told["unseen"] == ["c2"]
+    said = "classes without a labelled pixel keep the smaller form's weights: c2"
+    assert said in learned_lines(found)
+    assert not any("no number" in line for line in learned_lines(found))
+    forms = {"log": {**told["forms"]["log"], "stopped": 7}}
+    stopped = replace(found, notes={"learned": {**told, "forms": forms}})
+    said = "  log: the loss was no number at step 7; what was best before it is kept"
+    assert said in learned_lines(stopped)
+    assert "without a labelled" not in "\n".join(learned_lines(QUICK.search(problem())))
+
+
+@pytest.mark.parametrize("options", [{"resize": "logits"}, {"mean": "geometric"}])
+def test_what_no_head_can_fuse_is_refused_before_pixels_are_read(drives, options, monkeypatch):
+    ensemble, truth = drives
+    monkeypatch.setattr("fusion.search.split.load_maps", None)
+    other = ensemble.regrouped(ensemble.groups, **options)
+    with pytest.raises(InputError, match="learned: heads fuse probabilities at store resolution"):
+        other.search(truth, "learned", multipliers=False)
