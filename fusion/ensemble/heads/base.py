@@ -42,6 +42,7 @@ class Head(ABC):
     name: of the form. about: what it is, in a few words. below: the form that it falls back to,
     None for the smallest. sizes: of every parameter, in letters: U, C, R (a rank). strengths: of
     training's pull towards the form below, per squared parameter, the strongest first.
+    classes_first: whether `scores` is fast where log-probabilities lie in memory as [C, N, U].
 
     Args:
         units: names, in the order of the sums.
@@ -57,6 +58,7 @@ class Head(ABC):
     below: ClassVar[str | None]
     sizes: ClassVar[Mapping[str, str]]
     strengths: ClassVar[tuple[float, ...]]
+    classes_first: ClassVar[bool] = False
 
     units: tuple[str, ...]
     classes: tuple[str, ...]

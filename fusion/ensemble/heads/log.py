@@ -22,6 +22,7 @@ class Log(Head):
     below: ClassVar = None
     sizes: ClassVar = {"weight": "UC", "bias": "C"}
     strengths: ClassVar = (0.03, 0.01, 0.003)
+    classes_first: ClassVar = True
 
     @classmethod
     def start(cls, units: int, classes: int, below: Arrays | None) -> dict[str, Floats]:

@@ -30,6 +30,7 @@ class LowRank(Head):
     below: ClassVar = "log"
     sizes: ClassVar = {"weight": "UC", "left": "UCR", "right": "CR", "bias": "C"}
     strengths: ClassVar = (0.1, 0.03, 0.01)
+    classes_first: ClassVar = True
 
     @classmethod
     def start(cls, units: int, classes: int, below: Arrays | None) -> dict[str, Floats]:
@@ -48,7 +49,7 @@ class LowRank(Head):
     @staticmethod
     def scores(arrays: Mapping[str, Tensor], logs: Tensor) -> Tensor:
         left = arrays["left"].transpose(1, 2).flatten(0, 1)
-        mixed = (logs @ arrays["right"]).flatten(1) @ left
+        mixed = (logs.flatten(0, 1) @ arrays["right"]).view(len(logs), -1) @ left
         return mixed + Log.scores(arrays, logs)
 
     def scaled(self, factor: float) -> Arrays:

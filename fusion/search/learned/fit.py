@@ -105,6 +105,8 @@ class Training:
     ) -> list[Fit]:
         units, classes = sample.logs.shape[1:]
         logs, loss = torch.from_numpy(sample.logs).to(self.device), self.loss(sample)
+        if form.classes_first:
+            logs = logs.permute(2, 0, 1).contiguous().permute(1, 2, 0)
         start = {
             name: torch.from_numpy(array).to(self.device)
             for name, array in form.start(units, classes, below).items()

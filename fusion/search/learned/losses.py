@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,18 +73,37 @@ def lovasz_softmax(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Te
         weights: [C], of the classes in the mean.
     """
     target, size = counts.argmax(dim=1), counts.sum(dim=1)
-    found, total = probabilities.new_zeros(()), 0.0
-    for c, weight in enumerate(weights.tolist()):
-        inside = (target == c).to(probabilities)
-        if weight == 0 or not bool(inside.any()):
-            continue
-        errors, order = torch.sort((inside - probabilities[:, c]).abs(), descending=True)
-        pixels, hits = size[order], (inside * size)[order].cumsum(0)
-        union = hits[-1] + pixels.cumsum(0) - hits
-        jaccard = 1 - (hits[-1] - hits) / union
-        steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
-        found, total = found + weight * (errors * steps).sum(), total + weight
-    return found / total if total else found
+    value: Tensor = _Lovasz.apply(probabilities, target, size, weights)
+    return value
+
+
+class _Lovasz(torch.autograd.Function):
+    """The loss and its gradient from one sort a class: d loss / d error is the step there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, probabilities: Tensor, target: Tensor, size: Tensor, weights: Tensor
+    ) -> Tensor:
+        rows, slopes = probabilities.T.contiguous(), torch.zeros_like(probabilities.T)
+        value, total = probabilities.new_zeros(()), 0.0
+        for c, weight in enumerate(weights.tolist()):
+            inside = target == c
+            if weight == 0 or not bool(inside.any()):
+                continue
+            errors, order = torch.sort(torch.where(inside, 1 - rows[c], rows[c]), descending=True)
+            hits = (inside * size)[order].cumsum(0)
+            union = hits[-1] + size[order].cumsum(0) - hits
+            steps = torch.diff(1 - (hits[-1] - hits) / union, prepend=hits.new_zeros(1))
+            value, total = value + weight * (errors * steps).sum(), total + weight
+            slopes[c, order] = weight * steps
+            slopes[c][inside] *= -1  # errors of pixels of the class fall as it rises
+        ctx.save_for_backward(slopes.T / (total or 1.0))
+        return value / (total or 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * gradients[0], None, None, None
 
 
 def soft_dice(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
