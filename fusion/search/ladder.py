@@ -20,16 +20,20 @@ def formula(groups: Sequence[str], weights: Sequence[float]) -> str:
     return " + ".join(f"P_{n}" if w == 1 else f"{w:.4g} P_{n}" for n, w in used)
 
 
-def group_rungs(splits: Mapping[str, Problem], weights: Sequence[float]) -> Rungs:
+def group_rungs(splits: Mapping[str, Problem], weights: Sequence[float] | None) -> Rungs:
     """Rows P_1, P_1 + w_2 P_2, ... on every split; groups of weight 0 add no row.
+
+    None: no weights were searched, and references are all there is.
 
     References close the ladder: equal weights and, for three groups, the paper's.
     """
     groups = next(iter(splits.values())).groups
-    counts = [count for count, weight in enumerate(weights, start=1) if weight > 0]
-    steps = [[*weights[:count], *[0.0] * (len(groups) - count)] for count in counts]
-    if len(groups) > MOST_ROWS:
-        steps = [list(weights)]
+    steps: list[list[float]] = []
+    if weights is not None:
+        counts = [count for count, weight in enumerate(weights, start=1) if weight > 0]
+        steps = [[*weights[:count], *[0.0] * (len(groups) - count)] for count in counts]
+        if len(groups) > MOST_ROWS:
+            steps = [list(weights)]
     rows = [(formula(groups, step), step) for step in steps]
     references = {"uniform weights": [1.0] * len(groups)}
     if len(groups) == len(PAPER):

@@ -50,9 +50,7 @@ class Report:
         best, weighed = next(iter(self.splits[0].singles)), self.found.weighed
         single = {run.name: run.singles[best] for run in self.splits if best in run.singles}
         problems = {run.name: run.problem for run in self.splits}
-        weights = [1.0] * len(self.splits[0].ensemble.groups)
-        if weighed.head is None:
-            weights = list(weighed.vector)
+        weights = None if weighed.head is not None else weighed.vector
         rungs = {f"best single: {best}": single, **group_rungs(problems, weights)}
         beyond = {n: rung for n, rung in self.found.rungs.items() if rung.head is not None}
         if weighed.multipliers is not None and weighed.head is None:
