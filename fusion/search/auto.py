@@ -68,6 +68,5 @@ class Auto(Exact):
             return None, f"no heads: {few} of the smallest"
         if not facts.fusable:
             return None, "no heads: they need resize='probabilities' and mean='arithmetic'"
-        return Learned(
-            max_models=self.max_models
-        ), "then heads over single models, on the same folds"
+        why = "then heads over single models, on the same folds"
+        return Learned(max_models=self.max_models), why

@@ -22,7 +22,16 @@ from fusion.errors import InputError
 from fusion.metrics.objectives import objective
 from fusion.progress import silent
 from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out
-from fusion.search.held import FOUND, MULTIPLIERS, SINGLE, UNIFORM, WEIGHTS, WEIGHTS_ALONE, HeldOut
+from fusion.search.held import (
+    FOUND,
+    MULTIPLIERS,
+    SINGLE,
+    UNIFORM,
+    WEIGHTS,
+    WEIGHTS_ALONE,
+    HeldOut,
+    head_name,
+)
 from fusion.search.method import Data, Facts, Method, Workspace
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
@@ -86,8 +95,11 @@ class Run(Split):
             with files.refusals(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
         found = select(problem, method, self._workspace)
-        rungs = {name: self._complete(rung) for name, rung in found.rungs.items()}
-        found = replace(self._complete(found), rungs=rungs)
+        if found.head is None:
+            found = self._complete(found)
+        else:  # one of its rungs, which are all completed
+            rungs = {name: self._complete(rung) for name, rung in found.rungs.items()}
+            found = replace(rungs[head_name(found.head.name)], rungs=rungs)
         if not folds:
             return found
         if self.folder is not None and alone:
