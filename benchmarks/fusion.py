@@ -56,15 +56,9 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One contender on one case. status: "ok", or what is wrong; then there are no times."""
+class Row(measure.Row):
+    """With rates and memory."""
 
-    case: str
-    contender: str
-    status: str
-    median_ms: float | None = None
-    p20_ms: float | None = None
-    p80_ms: float | None = None
     elements_per_s: float | None = None
     frames_per_s: float | None = None
     bytes_per_s: float | None = None

@@ -150,21 +150,9 @@ def yardsticks(p: Head) -> dict[str, Callable[[], object]]:
     return {"(softmax_average)": average, "(float32 matmul)": lambda: flat @ other}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One contender on one case. status: "ok", or what is wrong; then there are no times."""
-
-    case: str
-    contender: str
-    status: str
-    median_ms: float | None = None
-    p20_ms: float | None = None
-    p80_ms: float | None = None
-
-
 def run_case(
     case: str, device: torch.device, quick: bool, rounds: int, compiles: bool
-) -> list[Row]:
+) -> list[measure.Row]:
     """Rows of one case, this library's first."""
     p = Head.of(case, quick).to(device)
     right, rows, sound = expected(p), [], {}
@@ -174,11 +162,11 @@ def run_case(
         if agrees(run(p), right, exact=name == "fusion" and device.type == "cpu", room=ROOM):
             sound[name] = partial(run, p)
         else:
-            rows.append(Row(case, name, "wrong: labels differ from the reference's"))
+            rows.append(measure.Row(case, name, "wrong: labels differ from the reference's"))
     times = measure.interleaved({**sound, **yardsticks(p)}, rounds, device)
     for name, taken in times.items():
         low, median, high = measure.quantiles(taken)
-        rows.append(Row(case, name, "ok", median, low, high))
+        rows.append(measure.Row(case, name, "ok", median, low, high))
     return rows
 
 

@@ -10,12 +10,25 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 FLUSH_BYTES = 256 << 20  # beyond the second-level cache of every GPU sold
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender on one case. status: "ok", or what is wrong; then there are no times."""
+
+    case: str
+    contender: str
+    status: str
+    median_ms: float | None = None
+    p20_ms: float | None = None
+    p80_ms: float | None = None
 
 
 def interleaved(

@@ -19,7 +19,7 @@ KEY = "segfusion"  # of the JSON among the file's metadata
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
     """Writes arrays and document. StoreError: the disk refuses."""
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     need = sum(array.nbytes for array in plain.values())
     with refusals(path, need), replacing(path, durable=True) as scratch:
         try:
@@ -28,17 +28,25 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, A
             raise OSError(str(error)) from error
 
 
-def read(path: Path, advice: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and document of a file that `write` wrote.
+def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and document of a file that `write` wrote; OSError, or ValueError where it is damaged.
 
-    StoreError: missing, or damaged; advice says what to do then.
+    For callers with a sentence of their own; others `read`.
     """
     try:
         with safe_open(path, "np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             return arrays, json.loads((file.metadata() or {})[KEY])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read(path: Path, advice: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The same; StoreError where it is missing or damaged, advice says what to do then."""
+    try:
+        return load(path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         got = str(error).splitlines()[0]
         raise StoreError(f"{path}: damaged, or not of this library ({got}); {advice}") from error

@@ -16,7 +16,17 @@ from fusion.metrics import Scores
 from fusion.metrics.intervals import bias_corrected
 from fusion.metrics.objectives import Counts
 from fusion.progress import Progress, silent
-from fusion.search.held import FOUND, GROUP, SINGLE, UNIFORM, WEIGHTS, Fold, HeldOut, UnitOf
+from fusion.search.held import (
+    FOUND,
+    GROUP,
+    SINGLE,
+    UNIFORM,
+    WEIGHTS,
+    Fold,
+    HeldOut,
+    UnitOf,
+    head_name,
+)
 from fusion.search.method import Method, Problem
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select, split_units
@@ -97,10 +107,14 @@ def judged(
     scored = {}
     if whole.reach is not None and found.head is None:
         scored[WEIGHTS] = whole.scores(best_without(found), None, held)
-    for name, each in {**found.rungs, FOUND: found}.items():
-        there = whole if each.head is None else whole.subset(held).under(each.head)
-        scored[name] = there.scores(each.vector, each.multiplier_vector, held)
-    return found, scored
+    if found.head is None:
+        scored[FOUND] = whole.scores(found.vector, found.multiplier_vector, held)
+        return found, scored
+    there = whole.subset(held)
+    for name, rung in found.rungs.items():
+        assert rung.head is not None
+        scored[name] = there.under(rung.head).scores(rung.vector, rung.multiplier_vector)
+    return found, scored | {FOUND: scored[head_name(found.head.name)]}
 
 
 def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:

@@ -143,10 +143,10 @@ static void finish(const struct average *a, int64_t n, int64_t count, int64_t fi
         memcpy(a->probabilities + c * a->pixels + first, scores + c * n, count * sizeof(float));
 }
 
-/* All models over n pixels (a multiple of SPAN) whose rows are in w->rows; the first `count` of
- * them are wanted. */
-static void fuse(const struct average *a, int64_t n, int64_t count, int64_t first,
-                 union scratch *w) {
+/* All models over a tile of pixels: a `fuse_t`. */
+static void fuse(const void *call, int64_t n, int64_t count, int64_t first, void *scratch) {
+    const struct average *a = call;
+    union scratch *w = scratch;
     int opens = 1;
     for (int64_t g = 0, k = 0; g < a->groups; g++) {
         int64_t start = k;
@@ -175,14 +175,7 @@ static int make_scratch(const struct average *a, union scratch *w) {
 int fusion_average(const struct average *a, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(a, &w);
-    for (int64_t s = start; ready && s < stop;) {
-        int64_t most = stop - s < a->tile ? stop - s : a->tile;
-        int64_t n = most / SPAN * SPAN; /* 0: less than a span is left over */
-        place(a->source, outer, s, &w.at);
-        if (!n) pad(a->source, most, &w.at);
-        fuse(a, n ? n : SPAN, n ? n : most, outer * a->source->inner + s, &w);
-        s += n ? n : most;
-    }
+    if (ready) walk(a->source, a->tile, outer, start, stop, &w.at, fuse, a, &w);
     for (int k = 0; k < PARTS; k++) free(w.parts[k]);
     return ready;
 }

@@ -173,9 +173,10 @@ static void finish(const struct head *h, int64_t n, int64_t count, int64_t first
     }
 }
 
-/* All models over n pixels (a multiple of SPAN) whose places are in w->at; the first `count` of
- * them are wanted. */
-static void fuse(const struct head *h, int64_t n, int64_t count, int64_t first, union scratch *w) {
+/* All models over a tile of pixels: a `fuse_t`. */
+static void fuse(const void *call, int64_t n, int64_t count, int64_t first, void *scratch) {
+    const struct head *h = call;
+    union scratch *w = scratch;
     int64_t classes = h->source->classes;
     for (int64_t c = 0; c < classes + ROWS - 1; c++)
         for (int64_t i = 0; i < n; i++) w->scores[c * n + i] = c < classes ? h->bias[c] : 0.0f;
@@ -195,14 +196,7 @@ static int make_scratch(const struct head *h, union scratch *w) {
 int fusion_head(const struct head *h, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(h, &w);
-    for (int64_t s = start; ready && s < stop;) {
-        int64_t most = stop - s < h->tile ? stop - s : h->tile;
-        int64_t n = most / SPAN * SPAN; /* 0: less than a span is left over */
-        place(h->source, outer, s, &w.at);
-        if (!n) pad(h->source, most, &w.at);
-        fuse(h, n ? n : SPAN, n ? n : most, outer * h->source->inner + s, &w);
-        s += n ? n : most;
-    }
+    if (ready) walk(h->source, h->tile, outer, start, stop, &w.at, fuse, h, &w);
     for (int k = 0; k < PARTS; k++) free(w.parts[k]);
     return ready;
 }

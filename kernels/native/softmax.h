@@ -233,6 +233,23 @@ static void pad(const struct sources *from, int64_t count, struct places *p) {
     }
 }
 
+/* Fuses n pixels (a multiple of SPAN) whose places are known; the first `count` of them, which go
+ * to `first` of the outputs, are wanted. */
+typedef void fuse_t(const void *call, int64_t n, int64_t count, int64_t first, void *scratch);
+
+/* Tile after tile of the pixels start <= i < stop of row `outer`. */
+INLINE void walk(const struct sources *from, int64_t tile, int64_t outer, int64_t start,
+                 int64_t stop, struct places *at, fuse_t *fuse, const void *call, void *scratch) {
+    for (int64_t s = start; s < stop;) {
+        int64_t most = stop - s < tile ? stop - s : tile;
+        int64_t n = most / SPAN * SPAN; /* 0: less than a span is left over */
+        place(from, outer, s, at);
+        if (!n) pad(from, most, at);
+        fuse(call, n ? n : SPAN, n ? n : most, outer * from->inner + s, scratch);
+        s += n ? n : most;
+    }
+}
+
 /* Bytes of `padded`. */
 static int64_t padded_bytes(const struct sources *from) {
     int64_t raw = 0;

@@ -1,13 +1,12 @@
 """Weights and checkpoints on disk: named tensors and JSON, written whole or not at all.
 
-safetensors where the package is installed (the extra 'models'), else torch's own format; either is
-read by what is in the file. A file can hold numbers only: pickles are opened with
-weights_only=True, which refuses anything that would run.
+safetensors (fusion.tensors). Files in torch's own format, which earlier releases wrote where that
+package was missing, are read too: pickles are opened with weights_only=True, which refuses anything
+that would run.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 from collections.abc import Mapping, Set
@@ -17,38 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusion import tensors as files
 from fusion.errors import InputError, StoreError
-from fusion.files import refusals, replacing
 from fusion.models.registry import Network
 from fusion.models.training.architecture import Architecture
 
 # of the files that `save` writes
-SUFFIX = ".safetensors" if importlib.util.find_spec("safetensors") else ".pt"
-_KEY = "segfusion"  # of the JSON among safetensors' metadata
+SUFFIX = ".safetensors"
 _ADVICE = "give a file that training wrote"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Writes tensors and document, whole or not at all. StoreError: the disk refuses."""
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    need = sum(tensor.nbytes for tensor in plain.values())
-    with refusals(path, need), replacing(path, durable=True) as scratch:
-        if SUFFIX == ".pt":
-            torch.save({"tensors": plain, "document": json.dumps(document)}, scratch)
-            return
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        try:
-            save_file(plain, scratch, {_KEY: json.dumps(document)})
-        except SafetensorError as error:  # its name for a full disk too
-            raise OSError(str(error)) from error
+    plain = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    files.write(path, plain, document)
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, on the CPU, and document of a file that `save` wrote.
 
-    StoreError: missing, damaged, or no such file. InputError: its package is not installed.
+    StoreError: missing, damaged, or no such file.
     """
     try:
         with Path(path).open("rb") as file:  # given a path, torch goes by the suffix
@@ -56,27 +43,14 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 file.seek(0)
                 content = torch.load(file, map_location="cpu", weights_only=True)
                 return dict(content["tensors"]), json.loads(content["document"])
-        return _load_safetensors(path)
-    except ImportError as error:
-        got = f"{path} needs the package safetensors"
-        raise InputError(f"weights: {got}; pip install 'segfusion[models]'") from error
+        arrays, document = files.load(path)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}, document
     except OSError as error:
         got = f"{path} cannot be read ({error.strerror or error})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
         got = f"{path} is damaged, or not of this library ({str(error).splitlines()[0]})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
-
-
-def _load_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            return tensors, json.loads((file.metadata() or {})[_KEY])
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
 
 
 def save_network(path: Path, network: nn.Module, architecture: Architecture, **facts: Any) -> None:

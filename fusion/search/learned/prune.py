@@ -29,7 +29,7 @@ from fusion.progress import Progress, silent
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.fit import Training
 from fusion.search.learned.losses import Loss
-from fusion.search.learned.school import School, Stage, side_by_side
+from fusion.search.learned.school import School, Stage, scores_of, side_by_side
 from fusion.search.method import Problem
 from fusion.search.result import SearchResult, rank
 from fusion.text import or_none
@@ -77,9 +77,7 @@ class Bench:
     @cached_property
     def scores(self) -> torch.Tensor:
         """S - b [N, C] on the cells it was trained on."""
-        arrays = {name: torch.from_numpy(array) for name, array in self.head.arrays.items()}
-        bias = torch.from_numpy(self.head.bias)
-        return self.head.scores(arrays, torch.from_numpy(self.sample.logs)) - bias
+        return scores_of(self.head, self.sample) - torch.from_numpy(self.head.bias)
 
     def part(self, logs: np.ndarray, units: Sequence[int]) -> torch.Tensor:
         """What units add to the scores [N, C]."""

@@ -57,6 +57,12 @@ def side_by_side(task: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -
         return list(pool.map(lambda job: task(*job), jobs))
 
 
+def scores_of(head: Head, sample: Sample) -> torch.Tensor:
+    """S [N, C] of cells under a head."""
+    arrays = {name: torch.from_numpy(array) for name, array in head.arrays.items()}
+    return head.scores(arrays, torch.from_numpy(sample.logs))
+
+
 @dataclass(frozen=True)
 class Stage:
     """One form, trained.
@@ -235,8 +241,7 @@ class School:
 
     def cell_scores(self, head: Head, video: str) -> torch.Tensor:
         """S [N, C] of a video's cells."""
-        arrays = {name: torch.from_numpy(array) for name, array in head.arrays.items()}
-        return head.scores(arrays, torch.from_numpy(self.samples[video].logs))
+        return scores_of(head, self.samples[video])
 
     def _confusion(self, form: type[Head], arrays: Arrays, video: str) -> np.ndarray:
         """int64 [C, C] of a video's cells under a head."""

@@ -11,7 +11,7 @@ from fusion.kernels.arithmetic import HEAD_OUTPUTS
 from fusion.kernels.call import check_head
 from fusion.kernels.head import cpu, naive
 from fusion.kernels.native import build
-from tests.kernels.head.contract import FORMS, HeadContract
+from tests.kernels.head.contract import FORMS, OverflowContract
 from tests.kernels.inputs import make
 
 
@@ -20,7 +20,7 @@ def a_compiler():
     assert build.library() is not None, "these tests need a C compiler"
 
 
-class TestCpu(HeadContract):
+class TestCpu(OverflowContract):
     backend = cpu
 
     @pytest.mark.parametrize("form", FORMS)

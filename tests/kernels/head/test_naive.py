@@ -10,13 +10,13 @@ from fusion import kernels
 from fusion.kernels.arithmetic import HEAD_OUTPUTS
 from fusion.kernels.call import check_head
 from fusion.kernels.head import naive
-from tests.kernels.head.contract import FORMS, HeadContract
+from tests.kernels.head.contract import FORMS, OverflowContract
 from tests.kernels.inputs import KINDS
 
 Z = torch.zeros(3, 4, 5)
 
 
-class TestNaive(HeadContract):
+class TestNaive(OverflowContract):
     backend = naive
 
     def head(self, call):
