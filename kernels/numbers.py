@@ -1,6 +1,7 @@
 """Numbers that stores, label maps and kernels must agree on, here alone; NumPy only.
 
-A gap code q stands for the logit -24 (q / 255)^2 below its pixel's top class, whose code is 0.
+A gap code q stands for the logit -24 (q / 255)^2 below its pixel's top class, whose code is 0. An
+angle code q stands for the logit 2 ln tan((q + 1/2) pi / 512) of an independent channel.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ GAP_RANGE = 24.0  # the largest gap below the top logit that a code keeps; exp(-
 LEAST_PROBABILITY = float(np.exp(-GAP_RANGE))  # the floor of what a logarithm is taken of
 LAST_CODE = 255
 DECODE_TABLE = (-GAP_RANGE * (np.arange(LAST_CODE + 1) / LAST_CODE) ** 2).astype(np.float32)
+
+_HALVES = np.arange(1, 512, dtype=np.float64) * (np.pi / 1024)
+_LOGITS = 2 * np.log(np.tan(_HALVES))  # at k / 2 steps of the angle, k = 1 .. 511
+_LOGITS[255] = 0.0  # tan(pi / 4) is 1
+ANGLE_BOUNDS = _LOGITS[1::2].astype(np.float32)  # [255]: code q lies above bound q - 1
+ANGLE_TABLE = _LOGITS[0::2].astype(np.float32)  # [256]
 
 NARROW_VOID, WIDE_VOID = 255, 65535  # the last value of uint8 and of uint16 names no class
 MOST_CLASSES = WIDE_VOID

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ["errors", "version"],
     ["files", "text", "folds", "device"],
-    ["progress", "tensors"],
+    ["progress", "tensors", "geometry"],
     ["parallel"],
     ["kernels"],
     ["stores"],

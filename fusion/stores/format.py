@@ -34,7 +34,7 @@ import numpy as np
 
 from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
-from fusion.stores.codec import MAX_FRAME_ELEMENTS, PROFILES
+from fusion.stores.codec import CHANNELS, MAX_FRAME_ELEMENTS, PROFILES, coding
 
 FORMAT, VERSION = "segfusion.logits", 1
 ATTRIBUTES = "segfusion"
@@ -44,8 +44,8 @@ RESTORE = "restore it or write it again"
 
 Document = dict[str, Any]
 Profile = Literal["compact", "exact"]
-Values = Literal["logits", "probabilities", "scores"]
-VALUES = ("logits", "probabilities", "scores")
+Values = Literal["logits", "probabilities", "scores", "sigmoid", "sigmoid-probabilities"]
+VALUES = ("logits", "probabilities", "scores", *CHANNELS)
 
 
 def damaged(where: object, what: str, do: str = "write the video again") -> CorruptStoreError:
@@ -78,7 +78,8 @@ class StoreInfo:
         classes: C names in channel order.
         profile: how numbers are kept.
         values: what the source was; "probabilities" are kept as their logarithms (a softmax gives
-            them back, normalised), "scores" are averaged as they are.
+            them back, normalised), "scores" are averaged as they are; "sigmoid" are logits of
+            independent channels, "sigmoid-probabilities" their probabilities, kept as logits.
         provenance: free JSON.
     """
 
@@ -88,9 +89,14 @@ class StoreInfo:
     values: Values
     provenance: Document
 
+    @property
+    def channels(self) -> bool:
+        """Whether classes are independent channels, each decided by itself."""
+        return self.values in CHANNELS
+
     def document(self) -> bytes:
         """The group's zarr.json; InputError where name or provenance cannot stand in it."""
-        codec = PROFILES[self.profile].config
+        codec = coding(self.profile, self.values).config
         body = {"format": FORMAT, "version": VERSION, **asdict(self), "codec": codec}
         group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTES: body}}
         try:

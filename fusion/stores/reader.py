@@ -19,7 +19,7 @@ from numcodecs import zstd
 from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores import format as disk
-from fusion.stores.codec import PROFILES
+from fusion.stores.codec import PROFILES, coding
 from fusion.text import closest, did_you_mean
 
 Members = list[tuple[int, np.ndarray]]  # frames of one file: position in the video, target
@@ -34,7 +34,8 @@ class LogitStore:
         videos: ids in sorted order.
         classes: C names.
         profile: "compact" (uint8 gap codes) or "exact" (float16).
-        values: what the source was ("logits", "probabilities" kept as logarithms, "scores").
+        values: what the source was, one of `fusion.stores.format.VALUES`.
+        channels: whether classes are independent channels ("sigmoid").
         kernel_values: what `fusion.kernels` calls the codes; its "probabilities" get no softmax.
 
     Raises:
@@ -47,6 +48,7 @@ class LogitStore:
         info, group = read_group(self.path)
         self.info, self.model, self.classes = info, info.model, info.classes
         self.profile, self.values = info.profile, info.values
+        self.channels = info.channels
         self.kernel_values = "probabilities" if info.values == "scores" else "logits"
         found = (disk.parse_video(folder, info, group) for folder in committed(self.path))
         self._videos = {video.video: video for video in found}
@@ -85,8 +87,9 @@ class LogitStore:
         return read_codes(self.path / disk.video_key(video), info, self.profile, wanted)
 
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel."""
-        return PROFILES[self.profile].decode(self.codes(video, frames))
+        """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel, or of a
+        channel."""
+        return coding(self.profile, self.values).decode(self.codes(video, frames))
 
     def digest(self, videos: Sequence[str] | None = None) -> str:
         """sha256 of what the numbers are: the store's kind, every frame's id and crc. No time."""

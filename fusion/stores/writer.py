@@ -40,8 +40,9 @@ class LogitWriter:
         classes: C names in channel order.
         profile: "compact" (uint8 gap codes, the default) or "exact" (float16).
         values: what `append` is given: "logits", "probabilities" (any non-negative numbers; they
-            are normalised per pixel and kept as logarithms), or "scores" (averaged as they are;
-            "exact" only).
+            are normalised per pixel and kept as logarithms), "scores" (averaged as they are;
+            "exact" only), "sigmoid" (logits of independent channels: C = 1 for binary masks, many
+            labels a pixel, regions) or "sigmoid-probabilities" (their probabilities).
         model: a name, default the folder's.
         provenance: free JSON (checkpoint digest, TTA, seed, command).
 
