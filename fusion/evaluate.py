@@ -40,7 +40,7 @@ class PredictedLabels:
     folder: Labels
     classes: tuple[str, ...]
 
-    def label_maps(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    def predicted(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         for frame in frames:
             yield frame, self.folder.read(video, frame, classes=len(self.classes))
 

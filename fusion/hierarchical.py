@@ -41,13 +41,13 @@ class HierarchicalEnsemble(Ensemble):
             progress: title of a bar on stderr.
         """
         from fusion.metrics import Scores
-        from fusion.metrics.evaluation import VideoConfusion
+        from fusion.metrics.evaluation import VideoConfusion, objective_of
         from fusion.parallel import map_videos
 
         task = VideoConfusion(self.sharing(scheduler), truth)
         wanted = self.scored_videos(truth, videos)
         matrices = map_videos(task, wanted, scheduler=scheduler, progress=progress)
-        return Scores(matrices, self.classes, convention)
+        return Scores(matrices, self.classes, objective_of(self, convention))
 
     def calibration(
         self,

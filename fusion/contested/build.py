@@ -20,6 +20,7 @@ from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.folds import VIDEOS, Units
 from fusion.kernels import contested
+from fusion.kernels.contested import layout
 from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
 from fusion.metrics.evaluation import Parts, fused_beside_truth, part_of, parts_of
@@ -74,6 +75,25 @@ def condense(
         position = [int(i) for i in np.unravel_index(error.pixel, labels.shape)]
         advice = f"class ids below {classes} or {ignore}, and finite logits"
         raise InputError(f"{where}: pixel {position} has {got}; give {advice}") from error
+
+
+def condense_channels(means: np.ndarray, targets: np.ndarray, **how: Any) -> Block:
+    """The block of independent channels: each as pixels with two candidates, 1 - P and P.
+
+    Args:
+        means: float32 [G, C, ...].
+        targets: [C, ...] ids of the 2C classes, or their void label.
+        how: as in `condense`.
+    """
+    number, blocks = len(targets), []
+    void = void_label(2 * number)
+    for channel, target in enumerate(targets):
+        present = means[:, channel]
+        two = np.stack([1 - present, present], axis=1)  # as fusion subtracts, in float32
+        ids = np.where(target == void, void_label(2), target - 2 * channel).astype(np.uint8)
+        block = condense(two, ids, 2, ignore=void_label(2), **how)
+        blocks.append(layout.renumbered(block, 2 * channel, 2 * number))
+    return merged(blocks)
 
 
 class Builder:
@@ -141,13 +161,12 @@ class CondenseVideo:
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken
             means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
-            labels = target[start::step, ::step]
-            how: dict[str, Any] = {
-                "ignore": void_label(classes),
-                "video": video,
-                "reach": self.reach,
-            }
-            yield condense(means, labels, classes, **how)
+            labels = target[..., start::step, ::step]
+            how: dict[str, Any] = {"video": video, "reach": self.reach}
+            if self.ensemble.channels is not None:
+                yield condense_channels(means, labels, **how)
+            else:
+                yield condense(means, labels, classes, ignore=void_label(classes), **how)
 
 
 def condense_ensemble(

@@ -29,7 +29,7 @@ FEWEST = 4  # groups; up to three are condensed for little, and certified
 def has_maps(ensemble: Ensemble, truth: Labels) -> bool:
     """Whether an ensemble is better searched on maps: many groups, resized after they are fused."""
     many = len(ensemble.groups) >= FEWEST and ensemble.resize == "probabilities"
-    many = many and ensemble.mean == "arithmetic"
+    many = many and ensemble.mean == "arithmetic" and ensemble.channels is None
     return many and all(len(ensemble.native_sizes(v)) == 1 for v in ensemble.scored_videos(truth))
 
 

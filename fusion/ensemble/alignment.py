@@ -13,9 +13,17 @@ Stores = Sequence[LogitStore]
 Ids = tuple[str, ...]
 
 
-def common_classes(stores: Stores) -> tuple[str, ...]:
-    """The one class list of all stores; InputError names the first difference."""
+def common_classes(stores: Stores) -> tuple[tuple[str, ...], bool]:
+    """The one class list of all stores, and whether these are independent channels.
+
+    InputError names the first difference.
+    """
     first = stores[0]
+    odd = next((store for store in stores if store.channels != first.channels), None)
+    if odd is not None:
+        got = f"values {odd.values!r}, in {first.path} {first.values!r}"
+        do = "independent channels fuse with their like alone"
+        raise InputError(f"{odd.path}: {got}; {do}")
     other = next((store for store in stores if store.classes != first.classes), None)
     if other is not None:
         how = f"{len(other.classes)} classes, {first.path} has {len(first.classes)}"
@@ -24,7 +32,7 @@ def common_classes(stores: Stores) -> tuple[str, ...]:
             at, (ours, theirs) = next(pair for pair in pairs if len(set(pair[1])) > 1)
             how = f"class {at} is {ours!r}, in {first.path} {theirs!r}"
         raise InputError(f"{other.path}: {how}; write all stores with one class list in one order")
-    return first.classes
+    return first.classes, first.channels
 
 
 def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict[str, list[str]]]:

@@ -27,6 +27,13 @@ import numpy as np
 from fusion import device as devices
 from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
+from fusion.ensemble.channels import (
+    Thresholds,
+    multipliers_at,
+    outcome_names,
+    outcomes,
+    thresholds_of,
+)
 from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan, make_plan
@@ -65,6 +72,9 @@ class Ensemble:
             difference: benchmarks/README.md).
         mean: over groups, "arithmetic" or "geometric" (arithmetic: `fusion.kernels.arithmetic`);
             models inside a group always have their arithmetic mean.
+        thresholds: of independent channels (stores of "sigmoid"), each above 0 and below 1: a
+            channel is there where F_c > t_c; one number, or by name. Default: 0.5. They are
+            multipliers of the two classes that each channel has (`fusion.ensemble.channels`).
         head: fuses the groups, its units, at store resolution in the place of weights; what it
             makes is interpolated. Multipliers apply to it as to any F.
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
@@ -85,6 +95,7 @@ class Ensemble:
         weights: Weights = None,
         *,
         multipliers: Multipliers = None,
+        thresholds: Thresholds = None,
         resize: str = "probabilities",
         mean: str = "arithmetic",
         head: Head | None = None,
@@ -106,7 +117,11 @@ class Ensemble:
         self.stores = tuple(dict.fromkeys(itertools.chain(*self.groups.values())))
         self._temperature = store_temperatures(self.stores, temperatures or {})
         self.temperatures = tuple(self._temperature.values())
-        self.classes = common_classes(self.stores)
+        names, independent = common_classes(self.stores)
+        self.channels = names if independent else None
+        self.classes = outcome_names(names) if independent else names
+        if thresholds is not None:
+            multipliers = self._multipliers_at(thresholds, multipliers)
         self.multipliers = checked_multipliers(multipliers, self.classes)
         if self.multipliers is not None and mean != "arithmetic":
             raise InputError(f"multipliers: mean={mean!r} takes none; use mean='arithmetic'")
@@ -114,10 +129,20 @@ class Ensemble:
         self.videos = tuple(self._frames)
         self.head = self._checked_head(head)
 
+    def _multipliers_at(self, thresholds: Thresholds, multipliers: Multipliers) -> Multipliers:
+        if self.channels is None:
+            got = "classes of these stores exclude each other"
+            raise InputError(f"thresholds: {got}; give multipliers=, or write values='sigmoid'")
+        if multipliers is not None:
+            raise InputError("thresholds: got multipliers beside them; give one of the two")
+        return multipliers_at(thresholds, self.channels)
+
     def _checked_head(self, head: Head | None) -> Head | None:
         """The head, if it goes with these groups and options; InputError says why it does not."""
         if head is None:
             return None
+        if self.channels is not None:
+            raise InputError("head: heads fuse classes that exclude each other; give weights")
         head.check(list(self.groups), self.classes)
         if len(set(self.weights.values())) > 1:
             raise InputError("head: got weights beside it; a head has its own, give none")
@@ -132,7 +157,9 @@ class Ensemble:
         sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
         if self.head is not None:
             sums = repr(self.head)
-        data = f"{len(self.classes)} classes, {len(self.videos)} videos, resize={self.resize!r}"
+        number = len(self.channels or self.classes)
+        kind = "classes" if self.channels is None else "independent channels"
+        data = f"{number} {kind}, {len(self.videos)} videos, resize={self.resize!r}"
         mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
         return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data}{mean})"
 
@@ -140,11 +167,21 @@ class Ensemble:
         """The classes whose multiplier is furthest from the others', for the repr."""
         if self.multipliers is None:
             return ""
+        if self.thresholds is not None:
+            said = (f"{name} {t:.3g}" for name, t in self.thresholds.items())
+            return f"; thresholds {listed(said, SHOWN_MULTIPLIERS)}"
         middle = math.exp(math.fsum(map(math.log, self.multipliers.values())) / len(self.classes))
         relative = {name: number / middle for name, number in self.multipliers.items()}
         ranked = sorted(relative, key=lambda name: -abs(math.log(relative[name])))
         said = (f"{name} {relative[name]:.3g}" for name in ranked)
         return f"; multipliers {listed(said, SHOWN_MULTIPLIERS)}"
+
+    @property
+    def thresholds(self) -> dict[str, float] | None:
+        """Of independent channels, by name; None where classes exclude each other."""
+        if self.channels is None:
+            return None
+        return thresholds_of(self.multipliers, self.channels)
 
     def frames(self, video: str) -> tuple[str, ...]:
         """Frame ids of a video, in stored order."""
@@ -162,8 +199,8 @@ class Ensemble:
         shapes = [store.describe(video).frame_shape for store in self.stores]
         item = [1 if store.profile == "compact" else 2 for store in self.stores]
         groups, size = len(self.groups), self.size(video)
-        mean = self.mean
-        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, mean=mean)
+        how: dict[str, Any] = {"mean": self.mean, "channels": self.channels is not None}
+        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, **how)
 
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
@@ -194,25 +231,43 @@ class Ensemble:
     def _fusion(self) -> Fusion:
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
         numbers = self.weights, self._temperature, multipliers
-        return Fusion(self.groups, *numbers, self.resize, self.mean, self.head, self.device)
+        how: dict[str, Any] = {"resize": self.resize, "mean": self.mean, "head": self.head}
+        how |= {"device": self.device, "channels": self.channels is not None}
+        return Fusion(self.groups, *numbers, **how)
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
-        """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes."""
+        """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes.
+
+        Of independent channels masks [C, H, W], uint8 of 0 and 1.
+        """
         return self._whole_frames(video, frames, "labels")
 
+    def predicted(self, video: str, frames: Sequence[str] | None = None) -> Maps:
+        """The same as ids of `classes`, as `target` gives the ground truth."""
+        for frame, labels in self.label_maps(video, frames):
+            yield frame, labels if self.channels is None else outcomes(labels)
+
     def predict(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
-        """Labels [T, H, W] of a video, or of some of its frames, by id; dtype as `label_maps`."""
+        """Labels [T, H, W] of a video, or of some of its frames, by id; dtype as `label_maps`.
+
+        Of independent channels masks [T, C, H, W].
+        """
         maps = [labels for _, labels in self.label_maps(video, frames)]
-        dtype = np.min_scalar_type(void_label(len(self.classes)))
-        return np.stack(maps) if maps else np.empty((0, *self.size(video)), dtype)
+        if maps:
+            return np.stack(maps)
+        if self.channels is not None:
+            return np.empty((0, len(self.channels), *self.size(video)), np.uint8)
+        return np.empty((0, *self.size(video)), np.min_scalar_type(void_label(len(self.classes))))
 
     def predict_proba(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Fused class probabilities, float32 [T, C, H, W], that sum to 1 over C.
 
+        Independent channels have each their own.
+
         Multipliers do not change them: labels are argmax_c b_c times these.
         """
         maps = [fused for _, fused in self._whole_frames(video, frames, "probabilities")]
-        shape = (0, len(self.classes), *self.size(video))
+        shape = (0, len(self.channels or self.classes), *self.size(video))
         return np.stack(maps) if maps else np.empty(shape, np.float32)
 
     def _whole_frames(self, video: str, frames: Sequence[str] | None, output: str) -> Maps:
@@ -251,11 +306,17 @@ class Ensemble:
         return [frame for frame in frames if frame in labels]
 
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        """Ground truth [H, W] of a frame, checked against classes and source size."""
-        target = truth.read(video, frame, classes=len(self.classes))
-        height, width = self.size(video)
-        if target.shape != (height, width):
-            got = f"labels are {target.shape[0]}x{target.shape[1]}, the stores say {height}x{width}"
+        """Ground truth [H, W] of a frame, checked against classes and source size.
+
+        Of independent channels [C, H, W], ids of their two classes each.
+        """
+        if self.channels is None:
+            target = truth.read(video, frame, classes=len(self.classes))
+        else:
+            target = outcomes(truth.channels(video, frame, self.channels))
+        (height, width), found = self.size(video), target.shape[-2:]
+        if found != (height, width):
+            got = f"labels are {found[0]}x{found[1]}, the stores say {height}x{width}"
             where = f"video {video!r}, frame {frame!r}"
             raise InputError(f"{where}: {got}; write the stores with size= of the labels")
         return target

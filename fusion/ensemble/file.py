@@ -11,6 +11,8 @@ auxiliary = ["cache/swin_*.zarr"]
 weak = 1.4
 [temperatures]                    # optional, by path or glob as above
 "cache/mf_01.zarr" = 1.2
+[thresholds]                      # optional, of independent channels, default 0.5 each
+tumour = 0.35
 
 A saved ensemble with a head names a safetensors file beside it, and its SHA-256.
 
@@ -39,8 +41,8 @@ from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 2
 HEADLESS = 1  # version of files without a head, which older releases read
-KEYS = ("groups", "weights", "temperatures", "multipliers", "resize", "mean")
-TABLES = KEYS[:4]
+KEYS = ("groups", "weights", "temperatures", "multipliers", "thresholds", "resize", "mean")
+TABLES = KEYS[:5]
 ADVICE = "give an ensemble.toml or a saved best.json"
 
 
@@ -65,6 +67,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         "weights": document.get("weights"),
         "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
         "multipliers": document.get("multipliers"),
+        "thresholds": document.get("thresholds"),
         **{key: document[key] for key in ("resize", "mean") if key in document},
     }
 

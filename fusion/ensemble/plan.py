@@ -54,6 +54,7 @@ def make_plan(
     workers: int,
     *,
     mean: str = "arithmetic",
+    channels: bool = False,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -66,6 +67,7 @@ def make_plan(
         memory: bytes of all workers together.
         workers: how many videos are under way at once.
         mean: over groups; a geometric one makes all else from group means.
+        channels: whether every class has labels of its own.
 
     Raises:
         InputError: one frame and one row do not fit; it says what would do.
@@ -76,6 +78,7 @@ def make_plan(
     # a mean per group and resolution
     means = groups * classes * 4 * sum({h * w for _, h, w in frame_shapes})
     planes = {"group_means": groups * classes, "probabilities": classes}
+    planes |= {"labels": classes} if channels else {}
     # twice: beside a row is a temporary of its size
     made = outputs if mean == "arithmetic" else {*outputs, "group_means", "probabilities"}
     row = 2 * sum(planes.get(name, 1) for name in made) * width * 4

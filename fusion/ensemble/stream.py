@@ -38,6 +38,7 @@ class Fusion:
         mean: over groups, "arithmetic" or "geometric".
         head: what fuses the groups in the place of weights, None for none.
         device: where.
+        channels: whether classes are independent channels.
     """
 
     groups: Mapping[str, Sequence[LogitStore]]
@@ -48,6 +49,7 @@ class Fusion:
     mean: str
     head: Head | None
     device: torch.device
+    channels: bool = False
 
     def bands(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
         """Fuses frame by frame, band by band.
@@ -100,6 +102,7 @@ class Fusion:
             "values": [store.kernel_values for store in entries],
             "outputs": outputs,
             "multipliers": self.multipliers,
+            **({"channels": True} if self.channels else {}),
         }
 
     def _entries(self, names: Sequence[str]) -> list[LogitStore]:

@@ -12,7 +12,8 @@ and confidence F_l:
 
 All three follow from sums per video, int64 [15, 5]: they add up exactly, whatever the order of
 bands, frames and videos. F is what `predict_proba` gives; of stores of "scores" it need not sum to
-one over the classes.
+one over the classes. Of independent channels each channel of a pixel counts as a pixel of two
+classes, with 1 - F and F.
 """
 
 from __future__ import annotations
@@ -132,10 +133,26 @@ class VideoCalibration:
     def __call__(self, video: str) -> Counts:
         total = np.zeros((BINS, len(SUMS)), np.int64)
         part = part_of(self.ensemble, self.truth, None, video)
-        bands = fused_beside_truth(self.ensemble, self.truth, part, OUTPUTS)
+        apart = self.ensemble.channels is not None
+        outputs = OUTPUTS[:2] if apart else OUTPUTS
+        bands = fused_beside_truth(self.ensemble, self.truth, part, outputs)
         for _, target, fused in bands:
-            total += band_sums(fused, target)
+            total += band_sums(*(of_channels(fused, target) if apart else (fused, target)))
         return total
+
+
+def of_channels(fused: Fused, target: np.ndarray) -> tuple[Fused, np.ndarray]:
+    """Bands [C, ...] of independent channels as those of pixels with two classes."""
+    import torch
+
+    from fusion.kernels.arithmetic import Fused
+
+    present = fused.probabilities
+    assert present is not None
+    both = torch.stack([1 - present, present])
+    void = void_label(2 * len(target))
+    ids = np.where(target == void, void_label(2), target % 2).astype(np.uint8)
+    return Fused(fused.labels, both, confidence=both.amax(dim=0)), ids
 
 
 def band_sums(fused: Fused, target: np.ndarray) -> Counts:

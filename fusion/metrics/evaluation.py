@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from fusion.kernels.numbers import void_label
 from fusion.metrics.confusion import confusion
-from fusion.metrics.objectives import Counts
+from fusion.metrics.objectives import Classes, Counts, Objective, objective
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
@@ -30,17 +30,30 @@ Predicted = TypeVar("Predicted")
 class Predictions(Protocol):
     """What can be scored: an ensemble, or label maps on disk.
 
-    `label_maps` gives (frame id, labels [H, W]) of these frames, in this order; `scored_videos` and
+    `predicted` gives (frame id, ids [H, W]) of these frames, in this order; `scored_videos` and
     `labelled_frames` say what is scored against `truth`, in order of time; `target` is the ground
-    truth [H, W] of a frame, checked against classes and size.
+    truth [H, W] of a frame, checked against classes and size. Of independent channels both have the
+    channels before the pixels.
     """
 
     @property
     def classes(self) -> tuple[str, ...]: ...
-    def label_maps(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]: ...
+    def predicted(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]: ...
     def scored_videos(self, truth: Labels) -> tuple[str, ...]: ...
     def labelled_frames(self, truth: Labels, video: str) -> list[str]: ...
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray: ...
+
+
+def objective_of(
+    ensemble: Ensemble, wanted: str | Objective, classes: Classes | None = None
+) -> Objective:
+    """An objective over all classes of an ensemble, or over some.
+
+    Of independent channels what is there counts, and not its absence.
+    """
+    if ensemble.channels is not None and classes is None and not objective(wanted).chosen:
+        classes = ensemble.channels
+    return objective(wanted, classes, ensemble.classes)
 
 
 class Part(NamedTuple):
@@ -69,6 +82,11 @@ def part_of(source: Predictions, truth: Labels, parts: Parts | None, name: str) 
     return Part(name, tuple(source.labelled_frames(truth, name)))
 
 
+def every(stride: int) -> tuple[Any, ...]:
+    """The index of rows and columns 0, s, 2s, ... of the last two axes."""
+    return (..., slice(None, None, stride), slice(None, None, stride))
+
+
 def beside_truth(
     source: Predictions,
     truth: Labels,
@@ -94,14 +112,14 @@ def beside_truth(
 def fused_beside_truth(
     ensemble: Ensemble, truth: Labels, part: Part, outputs: Sequence[str]
 ) -> Iterator[tuple[int, np.ndarray, Fused]]:
-    """Every band of every frame of a part: its first row, ground truth [rows, W], fused outputs."""
+    """Every band of every frame of a part: first row, truth [..., rows, W], fused outputs."""
 
     def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
         for frame, rows, fused in ensemble.stream(part.video, frames, outputs):
             yield frame, (rows, fused)
 
     for target, ((first, end), fused) in beside_truth(ensemble, truth, part, fuse):
-        yield first, target[first:end], fused
+        yield first, target[..., first:end, :], fused
 
 
 @dataclass(frozen=True)
@@ -125,8 +143,8 @@ class VideoConfusion:
     def counted(self, video: str, total: Counts) -> Iterator[np.ndarray]:
         """The labels of each labelled frame, once its counts were added to `total` [C, C]."""
         classes, part = len(total), part_of(self.source, self.truth, self.parts, video)
-        predict = partial(self.source.label_maps, part.video)
-        some = (slice(None, None, self.stride),) * 2
+        predict = partial(self.source.predicted, part.video)
+        some = every(self.stride)
         for target, labels in beside_truth(self.source, self.truth, part, predict):
             total += confusion(target[some], labels[some], classes, ignore=void_label(classes))
             yield labels

@@ -33,6 +33,7 @@ from fusion.metrics.objectives import (
     Floats,
     Objective,
     counts,
+    dice,
     objective,
 )
 from fusion.text import or_none, percent, table
@@ -109,6 +110,11 @@ class Scores:
     def class_iou(self) -> Floats:
         """float64 [C]; nan for a class that is neither in the targets nor predicted."""
         return class_iou(self.confusion)
+
+    @property
+    def class_dice(self) -> Floats:
+        """float64 [C]; nan for a class that is neither in the targets nor predicted."""
+        return dice(*counts(self.confusion), empty=math.nan)
 
     @property
     def class_accuracy(self) -> Floats:
@@ -221,10 +227,11 @@ class Scores:
         return Gain.between(mine, theirs, self.objective, over, level, units=index)
 
     def class_table(self) -> str:
-        """A table for people: IoU, accuracy (percent) and pixels of every class."""
-        shares = (map(percent, values) for values in (self.class_iou, self.class_accuracy))
+        """A table for people: IoU, Dice, accuracy (percent) and pixels of every class."""
+        measures = (self.class_iou, self.class_dice, self.class_accuracy)
+        shares = (map(percent, values) for values in measures)
         rows = [*zip(self.classes, *shares, map(str, self.confusion.sum(axis=1)), strict=True)]
-        return table(rows, ("class", "IoU %", "accuracy %", "pixels"))
+        return table(rows, ("class", "IoU %", "Dice %", "accuracy %", "pixels"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`: fractions, None where a score is nan."""
@@ -241,6 +248,7 @@ class Scores:
             "pixels": int(self.confusion.sum()),
             **{name: or_none(getattr(self, name)) for name in totals},
             "class_iou": by_class(self.class_iou),
+            "class_dice": by_class(self.class_dice),
             "class_accuracy": by_class(self.class_accuracy),
             "per_video": {video: or_none(value) for video, value in self.per_video.items()},
         }

@@ -17,13 +17,13 @@ from fusion.ensemble import Ensemble
 from fusion.errors import InputError
 from fusion.folds import Units
 from fusion.labels import Labels
+from fusion.metrics.evaluation import objective_of
 from fusion.metrics.objectives import Classes, Objective
-from fusion.metrics.objectives import objective as fusion_objective
 from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
-from fusion.search.selection import parse_reach
+from fusion.search.selection import read_reach
 from fusion.search.temperatures import fit_temperatures, warn_at_bounds
 
 __all__ = ["METHODS", "SearchResult", "condense_ensemble", "data_digest", "fit_temperatures"]
@@ -68,7 +68,8 @@ def search(
         classes: those that the objective is over, by name or id; or class to weight.
         multipliers: whether a multiplier b_c for each class is found as well, within [1/r, r]: r,
             or (lowest, highest), or True for 4. They are kept only if they hold out. Default: with
-            "auto".
+            "auto". Of independent channels they are thresholds from 1 / (1 + r^2) to 1 / (1 + 1 /
+            r^2), and True is 32.
         convention: as `objective`, the older name.
         scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
         seed: of what a method draws, and of the folds.
@@ -93,11 +94,10 @@ def search(
         got = f"over {over!r}, options {unknown} unknown to {method!r}"
         raise InputError(f"search: {got}; choose one of {OVER}, options {known}")
     chosen = kind(**options)  # checks their values before anything is read
-    wanted = fusion_objective(objective or convention, classes, ensemble.classes)
+    wanted = objective_of(ensemble, objective or convention, classes)
     run = Run(ensemble.plain(), truth, convention=wanted, stride=stride, seed=seed)
     spans = units if isinstance(units, Units) else Units.parse(units)
-    usual = kind.multiplies and ensemble.mean == "arithmetic"
-    reach = parse_reach(usual if multipliers is None else multipliers)
+    reach = read_reach(kind, ensemble, multipliers)
     run = replace(run, folds=folds, units=spans, reach=reach, scheduler=scheduler)
     run = replace(run, cache=cache, title=progress)
     if temperatures == FIT:

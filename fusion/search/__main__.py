@@ -18,14 +18,15 @@ from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, write_labels
 from fusion.metrics import CONVENTIONS, Calibration
-from fusion.metrics.objectives import OBJECTIVES, Objective, objective
+from fusion.metrics.evaluation import objective_of
+from fusion.metrics.objectives import OBJECTIVES, Objective
 from fusion.progress import progress
 from fusion.search.compare import compare
-from fusion.search.method import OVER, Method
+from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
-from fusion.search.selection import parse_reach
+from fusion.search.selection import read_reach
 from fusion.search.temperatures import fit_table
 
 EPILOG = """examples:
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.compare and (others := unused(options)):
         cli.remark(f"{', '.join(others)}: not of --method {options.method}, so without effect")
     run = open_run(options)
-    reach = read_reach(options, method, run.ensemble)
+    reach = read_reach(type(method), run.ensemble, said_multipliers(options.multipliers))
     run = replace(run, reach=reach)
     run = run if options.compare else run.over(options.over or method.over)
     if options.contributions:
@@ -141,14 +142,14 @@ def open_run(options: argparse.Namespace) -> Run:
     if options.ensemble:
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened).plain()
         ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
-        how["convention"] = read_objective(options, ensemble.classes)
+        how["convention"] = read_objective(options, ensemble)
         return prepared(Run(ensemble, **how), options)
     if not options.basic:
         raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
     families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
     both = HierarchicalEnsemble(families, **overrides, **opened)
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
-    how["convention"] = read_objective(options, both.classes)
+    how["convention"] = read_objective(options, both)
     run = prepared(Run(both, **how), options).grouped(*sizes)
     if None in sizes:
         strong, auxiliary = (len(run.ensemble.groups.get(g, ())) for g in ("strong", "auxiliary"))
@@ -156,18 +157,18 @@ def open_run(options: argparse.Namespace) -> Run:
     return run
 
 
-def read_objective(options: argparse.Namespace, classes: Sequence[str]) -> Objective:
+def read_objective(options: argparse.Namespace, ensemble: Ensemble) -> Objective:
     """What is maximised, over which classes."""
     # a class's name may hold "=" itself; what follows the last one is a weight if it is a number
     chosen: dict[str, float] = {}
     for said in options.classes or []:
         name, _, weight = said.rpartition("=")
-        weighted = bool(name) and said not in classes
+        weighted = bool(name) and said not in ensemble.classes
         number = parse_number(weight, f"--classes {said}") if weighted else 1.0
         if (name := name if weighted else said) in chosen:
             raise InputError(f"--classes: {name!r} is there twice; give each class once")
         chosen[name] = number
-    return objective(options.objective or options.convention, chosen or None, classes)
+    return objective_of(ensemble, options.objective or options.convention, chosen or None)
 
 
 def parse_number(text: str, where: str) -> float:
@@ -177,13 +178,11 @@ def parse_number(text: str, where: str) -> float:
         raise InputError(f"{where}: got {text!r}; give a number") from None
 
 
-def read_reach(options: argparse.Namespace, method: Method, ensemble: Ensemble) -> float | None:
-    """How far multipliers may go; None for none."""
-    said = options.multipliers
-    if said in (None, "on", "off"):
-        usual = method.multiplies and ensemble.mean == "arithmetic"
-        return parse_reach(usual if said is None else said == "on")
-    return parse_reach(parse_number(said, "--multipliers"))
+def said_multipliers(text: str | None) -> bool | float | None:
+    """How far multipliers may go, as --multipliers says it; None where nothing is said."""
+    if text in (None, "on", "off"):
+        return None if text is None else text == "on"
+    return parse_number(text, "--multipliers")
 
 
 def prepared(run: Run, options: argparse.Namespace) -> Run:

@@ -67,6 +67,7 @@ class Auto(Exact):
             few = f"{facts.pixels} labelled pixels for {parameters} parameters"
             return None, f"no heads: {few} of the smallest"
         if not facts.fusable:
-            return None, "no heads: they need resize='probabilities' and mean='arithmetic'"
+            needs = "resize='probabilities', mean='arithmetic', classes that exclude each other"
+            return None, f"no heads: they need {needs}"
         why = "then heads over single models, on the same folds"
         return Learned(max_models=self.max_models), why

@@ -20,7 +20,7 @@ from fusion.folds import VIDEOS, Units
 from fusion.kernels.numbers import void_label
 from fusion.labels import Labels
 from fusion.metrics import Objective, Scores, confusion
-from fusion.metrics.evaluation import Parts, beside_truth, parts_of
+from fusion.metrics.evaluation import Parts, beside_truth, every, parts_of
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
@@ -37,12 +37,12 @@ def single_confusions(
     models: Sequence[Ensemble], truth: Labels, parts: Parts, stride: int, name: str
 ) -> np.ndarray:
     """The task of one part: every model by itself, int64 [M, C, C]."""
-    classes, part, some = len(models[0].classes), parts[name], (slice(None, None, stride),) * 2
+    classes, part, some = len(models[0].classes), parts[name], every(stride)
     total = np.zeros((len(models), classes, classes), np.int64)
 
     def predict(frames: list[str]) -> Iterator[tuple[str, tuple[int, np.ndarray]]]:
         for frame, (index, model) in itertools.product(frames, enumerate(models)):
-            for _, labels in model.label_maps(part.video, [frame]):
+            for _, labels in model.predicted(part.video, [frame]):
                 yield frame, (index, labels)
 
     for target, (index, labels) in beside_truth(models[0], truth, part, predict):

@@ -9,6 +9,7 @@ from fusion.search.method import Problem
 from fusion.search.result import PAPER
 
 Rungs = dict[str, dict[str, Scores]]  # what is fused -> split -> its scores there
+PAPERS = ("strong", "weak", "auxiliary")  # groups that equation 1 is about
 MOST_ROWS = 6  # single models are no ladder
 
 
@@ -25,7 +26,7 @@ def group_rungs(splits: Mapping[str, Problem], weights: Sequence[float] | None) 
 
     None: no weights were searched, and references are all there is.
 
-    References close the ladder: equal weights and, for three groups, the paper's.
+    References close the ladder: equal weights and, for the paper's groups, its own.
     """
     groups = next(iter(splits.values())).groups
     steps: list[list[float]] = []
@@ -36,7 +37,7 @@ def group_rungs(splits: Mapping[str, Problem], weights: Sequence[float] | None) 
             steps = [list(weights)]
     rows = [(formula(groups, step), step) for step in steps]
     references = {"uniform weights": [1.0] * len(groups)}
-    if len(groups) == len(PAPER):
+    if groups == PAPERS:  # for others equation 1 says nothing
         references[f"the paper's weights: {formula(groups, PAPER)}"] = list(PAPER)
     # a reference that is among the steps has its row already
     rows += [(name, row) for name, row in references.items() if row not in steps]

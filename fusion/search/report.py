@@ -13,6 +13,7 @@ from typing import Any
 
 from fusion import files
 from fusion.contested import Pixels
+from fusion.ensemble.channels import thresholds_of
 from fusion.ensemble.heads.explain import strongest
 from fusion.metrics import CONVENTIONS, Calibration, Scores
 from fusion.search.held import head_name
@@ -119,11 +120,7 @@ class Report:
             lines.append(f"auto: {found.notes['auto']}")
         lines.append(self._shown_choice())
         lines += learned_lines(found)
-        if found.multipliers is not None:
-            numbers = ", ".join(f"{name} {b:.3g}" for name, b in found.multipliers.items())
-            lines.append(f"multipliers of classes: {numbers}")
-        elif "multipliers" in found.notes:
-            lines.append("multipliers of classes: none, held-out videos do not gain from them")
+        lines += self._shown_multipliers()
         what = objective_title(found.convention)
         trials = "" if found.head is not None else f" after {len(found.history)} trials"
         lines.append(f"{names[0]} {what} {percent(found.miou)}{trials}")
@@ -150,6 +147,20 @@ class Report:
                 do = "" if found.head is None else " (--max-models N trains without)"
                 lines.append(f"{what} and can be dropped{do}: {listed(idle, len(idle))}")
         return "\n".join(lines)
+
+    def _shown_multipliers(self) -> list[str]:
+        """The multipliers found, of independent channels the thresholds that they are."""
+        channels, known = self.splits[0].ensemble.channels, self.found.multipliers
+        what = "multipliers of classes" if channels is None else "thresholds"
+        if known is not None:
+            named = known if channels is None else thresholds_of(known, channels)
+            return [
+                f"{what}: {', '.join(f'{name} {number:.3g}' for name, number in named.items())}"
+            ]
+        if "multipliers" not in self.found.notes:
+            return []
+        usual = "none" if channels is None else "none but 0.5"
+        return [f"{what}: {usual}, held-out videos do not gain from them"]
 
     def _shown_choice(self) -> str:
         """What was found, in a line."""

@@ -84,7 +84,8 @@ class Run(Split):
     @property
     def _fusable(self) -> bool:
         """Whether a head can fuse these groups."""
-        return (self.ensemble.mean, self.ensemble.resize) == ("arithmetic", "probabilities")
+        alike = (self.ensemble.mean, self.ensemble.resize) == ("arithmetic", "probabilities")
+        return alike and self.ensemble.channels is None
 
     def _searched(self, method: Method, folds: int, *, alone: bool = True) -> SearchResult:
         """One method's result, judged by folds; without simpler contenders unless it is alone."""
@@ -166,7 +167,7 @@ class Run(Split):
         if folds:
             check_folds(list(self.parts), self.unit_of, folds)
         if method.trains and not self._fusable:
-            got = "heads fuse probabilities at store resolution"
+            got = "heads fuse probabilities of classes that exclude each other, at store resolution"
             raise InputError(f"{method.name}: {got}; use resize='probabilities', mean='arithmetic'")
         if method.trains and number < 2:
             do = "label at least 2, or hold out parts with --units blocks:N or frames"

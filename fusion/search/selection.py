@@ -17,6 +17,7 @@ import numpy as np
 
 from fusion.contested import Condensed
 from fusion.contested.build import MOST_REACH
+from fusion.ensemble import Ensemble
 from fusion.errors import InputError
 from fusion.folds import dealt
 from fusion.metrics import Scores
@@ -28,6 +29,7 @@ from fusion.search.result import SearchResult, Trial
 
 POWERS = (0.0, 0.5, 0.75, 1.0)  # of the multipliers: 0 uses none, 1 all of what was found
 INNER = 3  # folds
+THRESHOLD_REACH = 32.0  # of channels: thresholds from 0.001 to 0.999
 
 
 def select(
@@ -131,13 +133,29 @@ def samples(
     return fused, fused
 
 
-def parse_reach(multipliers: bool | float | tuple[float, float]) -> float | None:
+def read_reach(
+    method: type[Method],
+    ensemble: Ensemble,
+    multipliers: bool | float | tuple[float, float] | None,
+) -> float | None:
+    """As `parse_reach`, where nothing given is what the method does by default.
+
+    Multipliers of independent channels are thresholds, and go further.
+    """
+    if multipliers is None:
+        multipliers = method.multiplies and ensemble.mean == "arithmetic"
+    return parse_reach(multipliers, REACH if ensemble.channels is None else THRESHOLD_REACH)
+
+
+def parse_reach(
+    multipliers: bool | float | tuple[float, float], usual: float = REACH
+) -> float | None:
     """r of [1/r, r], of what a caller gives; None for no multipliers. Only ratios matter.
 
     InputError: a range that is none, or beyond what pixels can be condensed for.
     """
     if isinstance(multipliers, bool):
-        return REACH if multipliers else None
+        return usual if multipliers else None
     try:
         low, high = (
             (1 / multipliers, multipliers) if isinstance(multipliers, (int, float)) else multipliers

@@ -72,20 +72,43 @@ class VideoLosses:
 
         def read(frames: list[str]) -> Iterator[tuple[str, tuple[int, np.ndarray]]]:
             for frame, (index, store) in itertools.product(frames, enumerate(stores)):
-                yield frame, (index, store.codes(video, [frame])[0])
+                get = store.codes if self.ensemble.channels is None else store.read
+                yield frame, (index, get(video, [frame])[0])
 
-        void = void_label(len(self.ensemble.classes))
         part = part_of(self.ensemble, self.truth, None, video)
         for target, (index, codes) in beside_truth(self.ensemble, self.truth, part, read):
-            some = target[:: self.stride, :: self.stride]
-            pixels += int((some != void).sum()) if index == 0 else 0
-            temperatures = self.temperatures[index].tolist()
-            step = max(1, AT_ONCE // codes.size)
-            for at in range(0, len(temperatures), step):
-                few = temperatures[at : at + step]
-                hits = self.target_probabilities(codes, target.shape, some, few)[:, some != void]
-                total[index, at : at + step] += negative_log(hits.astype(np.float64)).sum(axis=1)
+            for maps, ids in self.decided(codes, target):
+                losses, counted = self.losses(maps, ids, self.temperatures[index].tolist())
+                total[index] += losses
+                pixels += counted if index == 0 else 0
         return total, pixels
+
+    def decided(
+        self, codes: np.ndarray, target: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Maps [C, h, w] and targets [H, W] of the problems of a frame: one, or one a channel.
+
+        The sigmoid of z is the softmax of 0 and z.
+        """
+        if self.ensemble.channels is None:
+            yield codes, target
+            return
+        void = void_label(len(self.ensemble.classes))
+        for channel, (logits, ids) in enumerate(zip(codes, target, strict=True)):
+            here = np.where(ids == void, void_label(2), ids - 2 * channel).astype(np.uint8)
+            yield np.stack([np.zeros_like(logits), logits]), here
+
+    def losses(
+        self, codes: np.ndarray, target: np.ndarray, temperatures: list[float]
+    ) -> tuple[Floats, int]:
+        """NLL [K] summed over the stride's pixels of maps [C, h, w], and how many these are."""
+        some, found = target[:: self.stride, :: self.stride], np.zeros(len(temperatures))
+        counted, step = some != void_label(len(codes)), max(1, AT_ONCE // codes.size)
+        for at in range(0, len(temperatures), step):
+            few = temperatures[at : at + step]
+            hits = self.target_probabilities(codes, target.shape, some, few)[:, counted]
+            found[at : at + step] = negative_log(hits.astype(np.float64)).sum(axis=1)
+        return found, int(counted.sum())
 
     def target_probabilities(
         self, codes: np.ndarray, size: Sequence[int], some: np.ndarray, temperatures: list[float]

@@ -139,6 +139,15 @@ def merged(blocks: Sequence[Block]) -> Block:
     return Block(sum(b.constant for b in blocks[1:]) + blocks[0].constant, *joined)
 
 
+def renumbered(block: Block, first: int, classes: int) -> Block:
+    """The block with its classes 0, 1, ... as `first`, `first` + 1, ... of C classes."""
+    constant = np.zeros((classes, classes), np.int64)
+    some = slice(first, first + len(block.constant))
+    constant[some, some] = block.constant
+    targets, candidates = (ids + np.uint16(first) for ids in (block.targets, block.classes))
+    return Block(constant, block.counts, targets, candidates, block.means)
+
+
 def runs(block: Block) -> list[Run]:
     """The contested pixels of a block in bundles, by number of candidates, else in their order."""
     made, starts = [], np.cumsum(block.counts, dtype=np.int64) - block.counts

@@ -29,7 +29,7 @@ class Maps:
         found[0, 0] = 255 if void else found[0, 0]
         return found
 
-    def label_maps(self, video, frames):
+    def predicted(self, video, frames):
         return ((frame, self.draw(self.seed, video, frame, void=False)) for frame in frames)
 
     def scored_videos(self, truth):
@@ -84,7 +84,7 @@ def test_many_models_share_one_reading_of_the_truth():
 
     def all_of_them(frames):
         for frame in frames:
-            yield frame, [labels for m in models for _, labels in m.label_maps("a", [frame])]
+            yield frame, [labels for m in models for _, labels in m.predicted("a", [frame])]
 
     totals = np.zeros((2, 3, 3), np.int64)
     for target, maps in beside_truth(models[0], 7, part_of(models[0], 7, None, "a"), all_of_them):

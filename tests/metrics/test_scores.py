@@ -183,9 +183,9 @@ def test_names_are_unique():
 def test_class_table():
     table = Scores({"v": np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])}, names(3)).class_table()
     assert [line.split() for line in table.splitlines()] == [
-        ["class", "IoU", "%", "accuracy", "%", "pixels"],
-        ["-" * 7, "-" * 5, "-" * 10, "-" * 6],
-        ["class", "0", "75.00", "75.00", "4"],
-        ["class", "1", "80.00", "100.00", "4"],
-        ["class", "2", "nan", "nan", "0"],
+        ["class", "IoU", "%", "Dice", "%", "accuracy", "%", "pixels"],
+        ["-" * 7, "-" * 5, "-" * 6, "-" * 10, "-" * 6],
+        ["class", "0", "75.00", "85.71", "75.00", "4"],  # 6 / 7
+        ["class", "1", "80.00", "88.89", "100.00", "4"],  # 8 / 9
+        ["class", "2", "nan", "nan", "nan", "0"],
     ]

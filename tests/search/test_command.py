@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 import fusion
 from fusion import cli
 from fusion.errors import InputError
-from fusion.search.__main__ import build_parser, main, read_objective, read_reach
+from fusion.search.__main__ import build_parser, main, read_objective, said_multipliers
 from fusion.search.held import SINGLE, head_name
 from fusion.search.registry import METHODS
 from fusion.search.report import MULTIPLIED
+from fusion.search.selection import read_reach
 from tests.search.simulated import arguments
 
 GRID = ["--method", "grid", "--range", "weak=0:1:1", "--range", "auxiliary=0:1:1"]
@@ -30,7 +32,7 @@ def result(folder):
 
 def reach_of(ensemble, *said, method="grid"):
     options = build_parser().parse_args(["--method", method, *said])
-    return read_reach(options, METHODS[method](), ensemble)
+    return read_reach(METHODS[method], ensemble, said_multipliers(options.multipliers))
 
 
 def test_multipliers_as_they_are_said(ensemble):
@@ -56,7 +58,8 @@ def test_the_default_method_is_auto():
 
 
 def wanted(*said, classes=("sky", "road", "a=b", "x=2")):
-    return read_objective(build_parser().parse_args([*said]), classes).name
+    ensemble = SimpleNamespace(classes=classes, channels=None)
+    return read_objective(build_parser().parse_args([*said]), ensemble).name
 
 
 def test_objectives_and_classes_as_they_are_said():
