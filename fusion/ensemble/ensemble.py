@@ -120,6 +120,8 @@ class Ensemble:
         names, independent = common_classes(self.stores)
         self.channels = names if independent else None
         self.classes = outcome_names(names) if independent else names
+        if independent and mean != "arithmetic":
+            raise InputError(f"mean: {mean!r} of independent channels; use mean='arithmetic'")
         if thresholds is not None:
             multipliers = self._multipliers_at(thresholds, multipliers)
         self.multipliers = checked_multipliers(multipliers, self.classes)

@@ -206,11 +206,13 @@ class Split:
     def census(self) -> Census:
         """What the labels hold, counted as this run scores pixels."""
         videos, classes = self.ensemble.scored_videos(self.truth), self.ensemble.classes
-        frames = pixels = 0
+        channels, frames, pixels = self.ensemble.channels, 0, 0
         for video, some in self.parts.values():
             height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
             frames, pixels = frames + len(some), pixels + len(some) * height * width
-        outside = outside_values(self.truth, videos, len(classes))
+        if channels is not None:  # a pixel is scored in each
+            pixels *= len(channels)
+        outside = {} if channels else outside_values(self.truth, videos, len(classes))
         return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
