@@ -26,6 +26,19 @@ that is proved of sum_g w_g P_gc (contested pixels, line search, certificate) ho
     F_c       = e_c * (1 / sum_c e_c), e_c = exp32((S_c * 24 - max_c S_c * 24) * 1): the product of
                 the P_gc ^ w_g over its sum
 
+Independent channels (`channels`: binary masks with C = 1, multi-label maps, overlapping regions)
+are C two-class problems, "not c" and "c", of which the lower wins a tie. uint8 means angle codes:
+the logits of ANGLE_TABLE. Sums run as above; b_c0 and b_c1 are a channel's two multipliers, all 2 C
+over their largest, and without multipliers the products are left out.
+
+    e_mc      = exp32(-|z_mc * (1 / T_m)|)
+    r_mc      = 1 / (1 + e_mc)
+    p_mc      = r_mc if z_mc >= 0 else e_mc * r_mc
+    N_c       = sum_g w_g (1 - P_gc)             beside F_c = sum_g w_g P_gc
+    label_c   = 1 if F_c * b_c1 > N_c * b_c0, else 0; void (255) if F_c is NaN
+
+No step crosses channels, so their GPU kernels have these bits too; a NaN stays in its channel.
+
 A linear head over log-probabilities (`head`: a logarithmic opinion pool that may mix classes, the
 stacking of Wolpert 1992) has weights W_mck of any sign, or W_mc for the class itself alone, and an
 offset b_c. Logits keep the logarithms that softmax would lose, down to the floor of a gap code.
@@ -42,7 +55,8 @@ score of all F_c. On tensor cores (head/triton.py) the sums of S_c are close ins
 
 Bilinear interpolation has half-pixel centres (align_corners=False), horizontal before vertical,
 each step ``a * (1 - f) + b * f``: every rounded operation is monotone in a and b, which is what
-makes skipping dominated classes exact.
+makes skipping dominated classes exact. Logits of -inf count as -1e30 meanwhile, those of channels
+that are inf as 1e30.
 
 Method: "5th Place Solution for VSPW 2021 Challenge", section 2.3, equation 1.
 """
@@ -59,6 +73,7 @@ import torch
 from torch import Tensor
 
 from fusion.kernels.numbers import (
+    ANGLE_TABLE,
     DECODE_TABLE,
     GAP_RANGE,
     LEAST_PROBABILITY,
@@ -69,6 +84,7 @@ from fusion.kernels.numbers import (
 
 NO_SCORE = -1e30  # stands for -inf while interpolating: 0 * -inf would be NaN
 OUTPUTS = ("labels", "probabilities", "confidence", "margin", "entropy", "group_means")
+CHANNEL_OUTPUTS = ("labels", "probabilities", "group_means")
 HEAD_OUTPUTS = ("labels", "probabilities", "scores")
 
 CEPHES_FIRST = 1.9875691500e-4  # the polynomial of exp32, highest power first
@@ -80,7 +96,8 @@ CEPHES_LOG = (
 )
 LOG_TILE, GPU_LOG_TILE = 1 << 15, 1 << 22  # numbers at a time: in a cache; enough for a launch
 
-# Kinds of value, as kernels.h and the Triton kernels number them; uint8 means gap codes.
+# Kinds of value, as kernels.h and the Triton kernels number them; uint8 means codes:
+# of gaps, or of angles where classes are independent channels.
 KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.uint8: 3}
 PROBABILITIES = 4  # added to the kind of values that are probabilities already
 
@@ -89,9 +106,9 @@ PROBABILITIES = 4  # added to the kind of values that are probabilities already
 class Fused:
     """What was asked for; everything else is None.
 
-    labels: [...] uint8, or uint16 beyond 255 classes. probabilities: [C, ...] float32. confidence,
-    margin (first minus second), entropy (nats): [...] float32. group_means: [G, C, ...] float32.
-    scores: [C, ...] float32, of a head alone.
+    labels: [...] uint8, or uint16 beyond 255 classes; of channels [C, ...] uint8. probabilities:
+    [C, ...] float32. confidence, margin (first minus second), entropy (nats): [...] float32.
+    group_means: [G, C, ...] float32. scores: [C, ...] float32, of a head alone.
     """
 
     labels: Tensor | None = None
@@ -127,6 +144,13 @@ def exp32(x: Tensor) -> Tensor:
     return torch.where(x < -87.0, torch.zeros_like(x), y * power)
 
 
+def sigmoid32(z: Tensor, temperature: float) -> Tensor:
+    """p_mc of float32 logits of independent channels, at any shape."""
+    e = exp32(-(z * (1.0 / torch.tensor(temperature, dtype=torch.float32))).abs())
+    r = 1.0 / (1.0 + e)
+    return torch.where(z >= 0, r, e * r)
+
+
 def log32(x: Tensor) -> Tensor:
     """log of normal float32 values above 0, below 2 ulp; NaN stays; the same bits as `exp32`.
 
@@ -159,6 +183,11 @@ def scaled_logs(means: Tensor) -> Tensor:
 def decode_gaps(codes: Tensor) -> Tensor:
     """uint8 gap codes to float32 logits up to a constant per pixel."""
     return torch.from_numpy(DECODE_TABLE).to(codes.device)[codes.to(torch.int64)]
+
+
+def decode_angles(codes: Tensor) -> Tensor:
+    """uint8 angle codes to float32 logits of independent channels."""
+    return torch.from_numpy(ANGLE_TABLE).to(codes.device)[codes.to(torch.int64)]
 
 
 def normalised(weights: Sequence[float]) -> list[float]:

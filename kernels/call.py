@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fusion.kernels.arithmetic import (
+    CHANNEL_OUTPUTS,
     HEAD_OUTPUTS,
     KINDS,
     OUTPUTS,
@@ -69,12 +70,17 @@ class Maps:
         """Shapes of the outputs that have more axes than pixels have."""
         return dict.fromkeys(("probabilities", "scores"), (self.classes, *self.shape))
 
+    @property
+    def label_count(self) -> int:
+        """How many labels there are, the void one aside."""
+        return self.classes
+
     def allocate(self) -> Fused:
         """Uninitialised tensors for the outputs that are asked for."""
         sizes = self.sizes
 
         def empty(name: str) -> Tensor:
-            dtype = label_dtype(self.classes) if name == "labels" else torch.float32
+            dtype = label_dtype(self.label_count) if name == "labels" else torch.float32
             return torch.empty(sizes.get(name, self.shape), dtype=dtype, device=self.device)
 
         return Fused(**{name: empty(name) for name in self.outputs})
@@ -85,17 +91,23 @@ class Call(Maps):
     """Arguments of `fusion.kernels.softmax_average` in full.
 
     weights [G] as given, not normalised. groups: per group its models. multipliers [C] normalised,
-    or None.
+    of channels [2 C], or None. channels: whether classes are independent.
     """
 
     weights: tuple[float, ...]
     groups: tuple[tuple[int, ...], ...]
     multipliers: tuple[float, ...] | None
+    channels: bool
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Group means beside what all operations have."""
-        return {**super().sizes, "group_means": (len(self.groups), self.classes, *self.shape)}
+        """Group means, and a label a channel, beside what all operations have."""
+        made = {**super().sizes, "group_means": (len(self.groups), self.classes, *self.shape)}
+        return {**made, "labels": (self.classes, *self.shape)} if self.channels else made
+
+    @property
+    def label_count(self) -> int:
+        return 2 if self.channels else self.classes
 
     def subset(self, groups: Sequence[Sequence[int]], **changes: Any) -> Self:
         """The same call over these groups of some of its models, numbered anew; with `changes`."""
@@ -222,6 +234,7 @@ def _check(
     values: Sequence[str] | str = "logits",
     outputs: Sequence[str] | str = ("labels",),
     multipliers: Sequence[float] | None = None,
+    channels: bool = False,
 ) -> Call:
     tensors, meanings = _check_maps("logits", logits, values)
     models = len(tensors)
@@ -236,11 +249,14 @@ def _check(
         wanted = "give one per group, or per model where there are no groups"
         raise ValueError(f"weights: got {len(numbers)} for {len(chosen)} groups; {wanted}")
     normalised(numbers)  # refuses what no weights can be
-    names = _check_outputs(outputs, OUTPUTS)
-    scaled = None
+    names, scaled = _check_outputs(outputs, OUTPUTS), None
+    if channels and not set(names) <= set(CHANNEL_OUTPUTS):
+        wanted = f"independent channels have no ranks, give some of {CHANNEL_OUTPUTS}"
+        raise ValueError(f"outputs: got {outputs!r} with channels=True; {wanted}")
     if multipliers is not None:
-        scaled = tuple(normalised_multipliers(multipliers, tensors[0].shape[0]))
-    return Call(tensors, scales, meanings, names, numbers, chosen, scaled)
+        count = tensors[0].shape[0] * (2 if channels else 1)
+        scaled = tuple(normalised_multipliers(multipliers, count))
+    return Call(tensors, scales, meanings, names, numbers, chosen, scaled, bool(channels))
 
 
 def _check_maps(
@@ -307,11 +323,9 @@ def _check_tensor(of: str, m: int, maps: Sequence[Tensor], meaning: str) -> None
     if not isinstance(z, Tensor):
         raise TypeError(f"{name}: got {type(z).__name__}; give torch tensors")
     if z.dtype not in KINDS:
-        raise TypeError(
-            f"{name}: got {z.dtype}; give float16, bfloat16, float32 or uint8 gap codes"
-        )
+        raise TypeError(f"{name}: got {z.dtype}; give float16, bfloat16, float32 or uint8 codes")
     if z.dtype == torch.uint8 and meaning == "probabilities":
-        wanted = "uint8 means gap codes, give probabilities as floats"
+        wanted = "uint8 means codes of logits, give probabilities as floats"
         raise TypeError(f"{name}: got uint8 probabilities; {wanted}")
     if z.ndim < 1 or not 1 <= z.shape[0] <= MOST_CLASSES:
         wanted = f"the first axis must hold 1 to {MOST_CLASSES} classes"

@@ -2,7 +2,8 @@
  * rounding per operation.
  *
  * M models, G groups, C classes, P pixels. The scores [C, tile] of a tile stay in the second level
- * cache, the exponentials [C, SPAN] of a span in the first.
+ * cache, the exponentials [C, SPAN] of a span in the first. Independent channels need none: they
+ * are one class of many pixels, and all that a tile of them sums up stays in the first.
  */
 
 #include "softmax.h"
@@ -17,7 +18,8 @@ struct average {
     const int64_t *group_end; /* [G] */
     const float *share;       /* [G] 1 / n_g */
     const float *weight;      /* [G] normalised; 0: the group is not looked at */
-    const float *multipliers; /* [C] normalised, for labels alone; or NULL */
+    const float *multipliers; /* [C] normalised, for labels alone; of channels [2 C]; or NULL */
+    int64_t channel; /* pixels of an independent channel, of which P holds all; 0: classes */
     int64_t ignore;
     int64_t finishes;     /* 0: only group means are asked for */
     void *labels;         /* [P] uint8, or uint16 where `ignore` needs it; outputs may be NULL */
@@ -26,14 +28,16 @@ struct average {
     float *group_means;                   /* [G, C, P] */
 };
 
-enum { PARTS = 10 };
+enum { PARTS = 12 };
 union scratch {
     struct {
         struct places at;
-        float *scores, *sums; /* [C, tile] */
-        float *exponentials;  /* [C, SPAN] */
-        float *top, *second;  /* [tile] */
-        int32_t *label, *bad; /* [tile] */
+        struct planes *planes; /* [M] of codes */
+        float *scores, *sums;  /* [C, tile] */
+        float *opposites;      /* [tile] of channels */
+        float *exponentials;   /* [C, SPAN] */
+        float *top, *second;   /* [tile] */
+        int32_t *label, *bad;  /* [tile] */
     };
     void *parts[PARTS];
 };
@@ -83,11 +87,9 @@ INLINE void close_group(int64_t classes, int64_t n, struct step t, const float *
         }
 }
 
-INLINE void add(int kind, int mode, struct view v, float scale, const float *table, struct step t,
+INLINE void add(int kind, int mode, struct view v, float scale, struct planes planes, struct step t,
                 union scratch *w) {
     float inverse[SPAN];
-    struct planes planes = {0};
-    if (kind == CODES) planes = split(table);
     if (mode == LOGITS) find_top(kind, v, &planes, w->top);
     for (int64_t s = 0; s < v.n; s += SPAN) {
         exponentials(kind, mode, v, s, &planes, w->top + s, scale, w->exponentials, inverse);
@@ -101,17 +103,111 @@ INLINE void add(int kind, int mode, struct view v, float scale, const float *tab
 static void member(const struct average *a, int64_t m, int64_t n, struct step t, union scratch *w) {
     const struct sources *from = a->source;
     struct view v = {w->at.rows[m], w->at.stride[m], from->classes, n};
-    const float *table = from->exponentials + 256 * m;
+    struct planes none = {0};
     int64_t kind = from->kind[m];
     float scale = from->scale[m];
-    if (kind == HALF) add(HALF, LOGITS, v, scale, NULL, t, w);
-    else if (kind == BFLOAT) add(BFLOAT, LOGITS, v, scale, NULL, t, w);
-    else if (kind == FLOAT) add(FLOAT, LOGITS, v, scale, NULL, t, w);
-    else if (kind == HALF + PROBABILITIES) add(HALF, PLAIN, v, scale, NULL, t, w);
-    else if (kind == BFLOAT + PROBABILITIES) add(BFLOAT, PLAIN, v, scale, NULL, t, w);
-    else if (kind == FLOAT + PROBABILITIES) add(FLOAT, PLAIN, v, scale, NULL, t, w);
-    else if (all_have_zero(v, (uint8_t *)w->top)) add(CODES, TABLE, v, scale, table, t, w);
-    else add(CODES, LOGITS, v, scale, from->gaps, t, w);
+    if (kind == HALF) add(HALF, LOGITS, v, scale, none, t, w);
+    else if (kind == BFLOAT) add(BFLOAT, LOGITS, v, scale, none, t, w);
+    else if (kind == FLOAT) add(FLOAT, LOGITS, v, scale, none, t, w);
+    else if (kind == HALF + PROBABILITIES) add(HALF, PLAIN, v, scale, none, t, w);
+    else if (kind == BFLOAT + PROBABILITIES) add(BFLOAT, PLAIN, v, scale, none, t, w);
+    else if (kind == FLOAT + PROBABILITIES) add(FLOAT, PLAIN, v, scale, none, t, w);
+    else if (all_have_zero(v, (uint8_t *)w->top)) add(CODES, TABLE, v, scale, w->planes[m], t, w);
+    else add(CODES, LOGITS, v, scale, split(from->gaps), t, w);
+}
+
+/* n pixels of channels of one model; `next` is what will be read after them. */
+struct run {
+    const char *row, *next;
+    int64_t n;
+    float scale;
+};
+
+/* sums (+)= probabilities. */
+INLINE void add_channel(int kind, int mode, struct run r, struct planes planes, int first,
+                        float *restrict sums) {
+    for (int64_t s = 0; s < r.n; s += SPAN) {
+        float p[SPAN];
+        prefetch(r.next + s * WIDTH[kind], 0, SPAN * WIDTH[kind]);
+        load(kind, r.row + s * WIDTH[kind], p, &planes);
+        if (mode == SIGMOID)
+            for (int i = 0; i < SPAN; i++) p[i] = sigmoid32(p[i], r.scale);
+        for (int i = 0; i < SPAN; i++) sums[s + i] = first ? p[i] : sums[s + i] + p[i];
+    }
+}
+
+/* A function per kind of value, so that a table of codes stays in registers. */
+#define CHANNEL(name, kind, mode)                                                         \
+    static __attribute__((noinline)) void name(struct run r, const struct planes *planes, \
+                                               int first, float *sums) {                  \
+        if (first) add_channel(kind, mode, r, *planes, 1, sums);                          \
+        else add_channel(kind, mode, r, *planes, 0, sums);                                \
+    }
+CHANNEL(half_logits, HALF, SIGMOID)
+CHANNEL(bfloat_logits, BFLOAT, SIGMOID)
+CHANNEL(float_logits, FLOAT, SIGMOID)
+CHANNEL(codes, CODES, PLAIN)
+CHANNEL(halves, HALF, PLAIN)
+CHANNEL(bfloats, BFLOAT, PLAIN)
+CHANNEL(floats, FLOAT, PLAIN)
+
+/* The k-th member's pixels of channels into its group. */
+static void channel_member(const struct average *a, int64_t k, int64_t n, int first,
+                           union scratch *w) {
+    static void (*const by_kind[])(struct run, const struct planes *, int, float *) = {
+        half_logits, bfloat_logits, float_logits, codes, halves, bfloats, floats};
+    int64_t m = a->members[k], turn = k + 1 == a->group_end[a->groups - 1];
+    int64_t then = a->members[turn ? 0 : k + 1], on = turn ? n : 0; /* pixels further */
+    const char *next = w->at.rows[then] + on * WIDTH[a->source->kind[then] & 3];
+    struct run r = {w->at.rows[m], next, n, a->source->scale[m]};
+    by_kind[a->source->kind[m]](r, w->planes + m, first, w->sums);
+}
+
+/* A group's sums to means; they speak for a channel, what is left to 1 against it. */
+static void close_channel(int64_t n, int opens, float share, float weight, float *restrict sums,
+                          float *restrict scores, float *restrict opposites) {
+    for (int64_t i = 0; i < n; i++) {
+        float mean = sums[i] * share, yes = mean * weight, no = (1.0f - mean) * weight;
+        sums[i] = mean;
+        scores[i] = opens ? yes : scores[i] + yes;
+        opposites[i] = opens ? no : opposites[i] + no;
+    }
+}
+
+/* Labels of `count` scored pixels of channels, at first + i. */
+static void decide(const struct average *a, int64_t count, int64_t first, const union scratch *w) {
+    for (int64_t i = 0; i < count;) {
+        int64_t c = (first + i) / a->channel, left = (c + 1) * a->channel - first;
+        int64_t stop = left < count ? left : count;
+        const float *restrict scores = w->scores, *restrict opposites = w->opposites;
+        uint8_t *restrict to = (uint8_t *)a->labels + first;
+        float no = a->multipliers ? a->multipliers[2 * c] : 1.0f; /* times 1 is the same bits */
+        float yes = a->multipliers ? a->multipliers[2 * c + 1] : 1.0f;
+        for (; i < stop; i++) {
+            int bad = scores[i] != scores[i], above = scores[i] * yes > opposites[i] * no;
+            to[i] = (uint8_t)(bad ? NARROW_VOID : above);
+        }
+    }
+}
+
+/* All models over a tile of pixels of channels: a `fuse_t`. */
+static void fuse_channels(const void *call, int64_t n, int64_t count, int64_t first,
+                          void *scratch) {
+    const struct average *a = call;
+    union scratch *w = scratch;
+    int opens = 1;
+    for (int64_t g = 0, k = 0; g < a->groups; g++) {
+        for (int64_t start = k; k < a->group_end[g]; k++) channel_member(a, k, n, k == start, w);
+        if (a->weight[g] > 0) {
+            close_channel(n, opens, a->share[g], a->weight[g], w->sums, w->scores, w->opposites);
+            opens = 0;
+        } else
+            for (int64_t i = 0; i < n; i++) w->sums[i] = w->sums[i] * a->share[g];
+        if (a->group_means)
+            memcpy(a->group_means + g * a->pixels + first, w->sums, count * sizeof(float));
+    }
+    if (a->labels) decide(a, count, first, w);
+    if (a->probabilities) memcpy(a->probabilities + first, w->scores, count * sizeof(float));
 }
 
 /* The first `count` of n scored pixels to labels and what else was asked for, at first + i. */
@@ -165,17 +261,23 @@ static void fuse(const void *call, int64_t n, int64_t count, int64_t first, void
 
 static int make_scratch(const struct average *a, union scratch *w) {
     int64_t C = a->source->classes, M = a->source->models, n = a->tile;
-    int64_t sizes[PARTS] = {
-        8 * M, 8 * M, padded_bytes(a->source), 4 * C * n, 4 * C * n, 4 * C * SPAN, 4 * n, 4 * n,
-        4 * n, 4 * n};
-    return reserve(w->parts, sizes, PARTS);
+    int64_t planes = M * (int64_t)sizeof(struct planes);
+    int64_t sizes[PARTS] = {8 * M,  8 * M,        padded_bytes(a->source),
+                            planes, 4 * C * n,    4 * C * n,
+                            4 * n,  4 * C * SPAN, 4 * n,
+                            4 * n,  4 * n,        4 * n};
+    if (!reserve(w->parts, sizes, PARTS)) return 0;
+    for (int64_t m = 0; m < M; m++)
+        if (a->source->kind[m] == CODES) w->planes[m] = split(a->source->exponentials + 256 * m);
+    return 1;
 }
 
 /* Pixels start <= i < stop of row `outer`. 0: no memory. */
 int fusion_average(const struct average *a, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(a, &w);
-    if (ready) walk(a->source, a->tile, outer, start, stop, &w.at, fuse, a, &w);
+    fuse_t *step = a->channel ? fuse_channels : fuse;
+    if (ready) walk(a->source, a->tile, outer, start, stop, &w.at, step, a, &w);
     for (int k = 0; k < PARTS; k++) free(w.parts[k]);
     return ready;
 }

@@ -7,6 +7,7 @@ their order of summation are the C library's.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 
 from fusion.kernels.arithmetic import Fused, normalised
@@ -26,7 +27,7 @@ def accumulate(call: Call, sizes: Sequence[int] | None = None) -> Fused:
     """The average over groups that count as of `sizes` models; default: as many as they have."""
     library = build.library()
     assert library is not None
-    lines, made = Lines.of(call), call.allocate()
+    lines, made = Lines.of(call, channels=call.channels), call.allocate()
     sizes = [len(group) for group in call.groups] if sizes is None else sizes
     arrays = {
         "members": integers([m for group in call.groups for m in group]),
@@ -38,6 +39,8 @@ def accumulate(call: Call, sizes: Sequence[int] | None = None) -> Fused:
         arrays["multipliers"] = floats(call.multipliers)
     addresses = {name: array.data_ptr() for name, array in (arrays | made.asked()).items()}
     given = Average(lines.address, len(call.groups), lines.pixels, lines.tile, **addresses)
-    given.ignore, given.finishes = void_label(call.classes), set(call.outputs) != {"group_means"}
+    given.ignore = void_label(call.label_count)
+    given.finishes = set(call.outputs) != {"group_means"}
+    given.channel = math.prod(call.shape) if call.channels else 0
     lines.run(lambda *span: library.fusion_average(ctypes.byref(given), *span), "softmax_average")
     return made

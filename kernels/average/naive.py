@@ -13,16 +13,26 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from fusion.kernels.arithmetic import Fused, decode_gaps, exp32, label_dtype, normalised
+from fusion.kernels.arithmetic import (
+    Fused,
+    decode_angles,
+    decode_gaps,
+    exp32,
+    label_dtype,
+    normalised,
+    sigmoid32,
+)
 from fusion.kernels.call import Call
 from fusion.kernels.numbers import void_label
 
 TILE = 4096  # pixels at a time, so that memory stays bounded
 
 
-def to_float32(logits: Tensor) -> Tensor:
-    """Logits of any accepted dtype as float32; uint8 means gap codes."""
-    return decode_gaps(logits) if logits.dtype == torch.uint8 else logits.to(torch.float32)
+def to_float32(logits: Tensor, channels: bool = False) -> Tensor:
+    """Logits of any accepted dtype as float32; uint8 means gap codes, of channels angle codes."""
+    if logits.dtype != torch.uint8:
+        return logits.to(torch.float32)
+    return decode_angles(logits) if channels else decode_gaps(logits)
 
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -67,13 +77,28 @@ def multiplied(scores: Tensor, multipliers: Sequence[float] | None) -> Tensor:
     return scores * factors.view(-1, *(1,) * (scores.ndim - 1))
 
 
+def channel_labels(
+    group_means: Tensor, weights: Sequence[float], multipliers: Sequence[float] | None
+) -> Tensor:
+    """[G, C, ...] means to labels [C, ...]: channel against its opposite, void where one is NaN."""
+    scores, opposites = combine(group_means, weights), combine(1.0 - group_means, weights)
+    above = scores > opposites
+    if multipliers is not None:
+        above = multiplied(scores, multipliers[1::2]) > multiplied(opposites, multipliers[0::2])
+    return torch.where(scores.isnan(), void_label(2), above.to(torch.uint8)).to(label_dtype(2))
+
+
 def summary(group_means: Tensor, call: Call) -> Fused:
     """The outputs of a call that follow from group means [G, C, ...]."""
     scores, outputs = combine(group_means, call.weights), call.outputs
     ranked = {"confidence", "margin"} & set(outputs)
     top = scores.topk(min(2, len(scores)), dim=0).values if ranked else scores
     made = {
-        "labels": lambda: argmax(multiplied(scores, call.multipliers)),
+        "labels": lambda: (
+            channel_labels(group_means, call.weights, call.multipliers)
+            if call.channels
+            else argmax(multiplied(scores, call.multipliers))
+        ),
         "probabilities": lambda: scores,
         "confidence": lambda: top[0],
         "margin": lambda: top[0] - top[1] if len(scores) > 1 else top[0],
@@ -85,8 +110,13 @@ def summary(group_means: Tensor, call: Call) -> Fused:
 
 def probabilities(call: Call, m: int) -> Tensor:
     """Model m's probabilities [C, ...] at its own resolution."""
-    values = to_float32(call.logits[m])
-    return softmax(values, call.temperatures[m]) if call.values[m] == "logits" else values
+    values = to_float32(call.logits[m], call.channels)
+    return shares(call, values, m) if call.values[m] == "logits" else values
+
+
+def shares(call: Call, logits: Tensor, m: int) -> Tensor:
+    """float32 logits [C, ...] of model m to probabilities."""
+    return (sigmoid32 if call.channels else softmax)(logits, call.temperatures[m])
 
 
 def average(call: Call, tile: int = TILE) -> Fused:

@@ -24,7 +24,7 @@ class Sources(ctypes.Structure):
     """struct sources of softmax.h."""
 
     _fields_ = (
-        *((name, N) for name in ("models", "classes", "inner")),
+        *((name, N) for name in ("models", "classes", "outer", "inner")),
         *((name, P) for name in ("data", "class_stride", "outer_stride", "kind", "scale")),
         *((name, P) for name in ("exponentials", "gaps")),
     )
@@ -40,6 +40,7 @@ class Average(ctypes.Structure):
         *(
             ("weight", P),
             ("multipliers", P),
+            ("channel", N),
             ("ignore", N),
             ("finishes", N),
             ("labels", P),
@@ -66,7 +67,7 @@ class Maps(ctypes.Structure):
     _fields_ = (
         ("data", P),
         *((name, N) for name in ("kind", "class_stride", "row_stride", "classes", "w")),
-        *((name, P) for name in ("gaps", "dead")),
+        *(("codes", P), ("infinity", F), ("dead", P)),
     )
 
 

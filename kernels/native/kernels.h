@@ -14,7 +14,8 @@ static const int64_t WIDTH[] = {2, 2, 4, 1}; /* bytes of a value of kind & 3 */
 
 #define NO_SCORE -1e30f /* stands for -inf while interpolating: 0 * -inf would be NaN */
 
-enum { LANES = 16 }; /* pixels of a bundle: kernels/contested/layout.py */
+enum { NARROW_VOID = 255 }; /* kernels/numbers.py */
+enum { LANES = 16 };        /* pixels of a bundle: kernels/contested/layout.py */
 
 /* A row of the table of addresses (layout.Parts.table): contested pixels with equally many
  * candidates, in bundles of LANES pixels. means [bundles, k, G, LANES], classes [bundles, k,

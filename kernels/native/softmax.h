@@ -17,16 +17,19 @@
 
 #define SPAN 64
 
-/* The maps of a call; bindings.py holds the mirror. Strides in elements, pixels contiguous. */
+/* The maps of a call; bindings.py holds the mirror. Strides in elements, pixels contiguous.
+ * Independent channels are one class whose lines follow each other: all of a channel, then all of
+ * the next. */
 struct sources {
-    int64_t models, classes, inner;
-    const char *const *data;     /* [M] values [C, outer, inner] */
-    const int64_t *class_stride; /* [M] */
-    const int64_t *outer_stride; /* [M] */
-    const int64_t *kind;         /* [M] */
-    const float *scale;          /* [M] 1 / T */
-    const float *exponentials;   /* [M, 256] of gap codes whose pixel has a code 0 */
-    const float *gaps;           /* [256] decoded gap codes */
+    int64_t models, classes, outer, inner; /* outer: lines of a class or channel */
+    const char *const *data;               /* [M] values [C, outer, inner] */
+    const int64_t *class_stride;           /* [M] */
+    const int64_t *outer_stride;           /* [M] */
+    const int64_t *kind;                   /* [M] */
+    const float *scale;                    /* [M] 1 / T */
+    const float *exponentials; /* [M, 256] of gap codes whose pixel has a code 0; of angle codes
+                                  their probabilities */
+    const float *gaps;         /* [256] decoded gap codes */
 };
 
 /* Where the pixels at hand are: of every model the bytes of class 0, and to the next class. */
@@ -58,6 +61,12 @@ INLINE float exp32(float x) {
     y = y * (f * f) + f + 1.0f;
     float power = from_bits((to_bits(shifted) << 23) + 0x3f800000u);
     return x < -87.0f ? 0.0f : y * power;
+}
+
+/* The probability of an independent channel. */
+INLINE float sigmoid32(float z, float scale) {
+    float e = exp32(-fabsf(z * scale)), r = 1.0f / (1.0f + e);
+    return z >= 0.0f ? r : e * r;
 }
 
 /* Cephes logf by Horner's rule for normal x > 0 and NaN. */
@@ -182,7 +191,7 @@ static int all_have_zero(struct view v, uint8_t *restrict least) {
     return worst == 0;
 }
 
-enum { LOGITS, PLAIN, TABLE };
+enum { LOGITS, PLAIN, TABLE, SIGMOID };
 
 /* best, second, label of n pixels from scores [C, n], each class times its factor (NULL: as it is);
  * bad where a score is NaN. */
@@ -209,9 +218,11 @@ INLINE void rank(const float *scores, const float *factors, int64_t classes, int
 
 /* Points at pixel `first` of row `outer` of every model. */
 static void place(const struct sources *from, int64_t outer, int64_t first, struct places *p) {
+    int64_t channel = outer / from->outer, line = outer % from->outer; /* channel 0 of classes */
     for (int64_t m = 0; m < from->models; m++) {
         int64_t width = WIDTH[from->kind[m] & 3];
-        p->rows[m] = from->data[m] + (outer * from->outer_stride[m] + first) * width;
+        int64_t start = channel * from->class_stride[m] + line * from->outer_stride[m] + first;
+        p->rows[m] = from->data[m] + start * width;
         p->stride[m] = from->class_stride[m] * width;
     }
 }

@@ -12,11 +12,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from fusion.kernels.arithmetic import decode_gaps, exp32
+from fusion.kernels.arithmetic import decode_gaps, exp32, sigmoid32
 from fusion.kernels.call import Maps
 from fusion.kernels.native.bindings import Sources
 from fusion.kernels.native.pool import run_ranges
-from fusion.kernels.numbers import DECODE_TABLE
+from fusion.kernels.numbers import ANGLE_TABLE, DECODE_TABLE
 
 SPAN = 64  # as in softmax.h
 TILE_BYTES = 640 * 1024  # what a tile holds of its pixels: most of a 1 MB second-level cache
@@ -25,7 +25,11 @@ MOST_PIXELS = 2048  # of a tile
 
 @dataclass(frozen=True)
 class Lines:
-    """struct: what `kept` holds, for C. Pixels lie in `outer` lines of `inner`."""
+    """struct: what `kept` holds, for C. Pixels lie in `outer` lines of `inner`.
+
+    Independent channels are one class, their lines one after another, all in one where memory
+    allows: what is the same to every channel knows nothing of them.
+    """
 
     struct: Sources
     kept: tuple[Tensor, ...]
@@ -34,21 +38,25 @@ class Lines:
     inner: int
 
     @classmethod
-    def of(cls, call: Maps) -> Lines:
+    def of(cls, call: Maps, *, channels: bool = False) -> Lines:
         maps = _as_lines(call.logits)
-        classes, outer, inner = maps[0].shape
+        if channels and all(m.is_contiguous() for m in maps):
+            maps = [m.view(1, 1, -1) for m in maps]
+        count, outer, inner = maps[0].shape
+        classes, lines = (1, count * outer) if channels else (count, outer)
+        table = _probabilities if channels else _exponentials
         arrays = {
             "data": integers([m.data_ptr() for m in maps]),
             "class_stride": integers([m.stride(0) for m in maps]),
             "outer_stride": integers([m.stride(1) for m in maps]),
             "kind": integers(call.kinds),
             "scale": 1.0 / floats(call.temperatures),
-            "exponentials": torch.stack([_exponentials(t) for t in call.temperatures]),
+            "exponentials": torch.stack([table(t) for t in call.temperatures]),
         }
         addresses = {name: array.data_ptr() for name, array in arrays.items()}
         gaps = DECODE_TABLE.ctypes.data
-        struct = Sources(len(maps), classes, inner, **addresses, gaps=gaps)
-        return cls(struct, (*maps, *arrays.values()), classes, outer, inner)
+        struct = Sources(len(maps), classes, outer, inner, **addresses, gaps=gaps)
+        return cls(struct, (*maps, *arrays.values()), classes, lines, inner)
 
     @property
     def address(self) -> int:
@@ -94,6 +102,12 @@ def integers(numbers: Sequence[int]) -> Tensor:
 def _exponentials(temperature: float) -> Tensor:
     """[256] float32: exp of every gap code at this temperature, for pixels whose top has code 0."""
     return exp32(scaled_gaps(temperature))
+
+
+@cache
+def _probabilities(temperature: float) -> Tensor:
+    """[256] float32: sigmoid of every angle code at this temperature."""
+    return sigmoid32(torch.from_numpy(ANGLE_TABLE), temperature)
 
 
 def _as_lines(logits: Sequence[Tensor]) -> list[Tensor]:

@@ -23,6 +23,7 @@ def upsample_softmax_average(
     rows: tuple[int, int] | None = None,
     outputs: Sequence[str] | str = ("labels",),
     multipliers: Sequence[float] | None = None,
+    channels: bool = False,
 ) -> Fused:
     """`softmax_average` at label resolution, from one frame of each model at its own resolution.
 
@@ -42,6 +43,7 @@ def upsample_softmax_average(
             Default: all.
         outputs: as `softmax_average`.
         multipliers: as `softmax_average`.
+        channels: as `softmax_average`.
 
     Returns:
         Fused as `softmax_average`, with pixel axes [rows, W].
@@ -59,6 +61,6 @@ def upsample_softmax_average(
         "values": values,
         "outputs": outputs,
     }
-    options |= {"resize": resize, "rows": rows, "multipliers": multipliers}
+    options |= {"resize": resize, "rows": rows, "multipliers": multipliers, "channels": channels}
     call = check_upsampling(logits, weights, size, **options)
     return choose("upsample", call.device.type).upsample(call)

@@ -9,19 +9,28 @@ four native pixels one class leads in every group, or a few could; no other is e
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.kernels.arithmetic import KINDS, PROBABILITIES, Fused, bilinear_steps, normalised
+from fusion.kernels.arithmetic import (
+    KINDS,
+    NO_SCORE,
+    PROBABILITIES,
+    Fused,
+    bilinear_steps,
+    normalised,
+)
 from fusion.kernels.average.cpu import accumulate
 from fusion.kernels.call import Call, Pair, Upsampling
 from fusion.kernels.native import build
 from fusion.kernels.native.bindings import Maps, Steps
 from fusion.kernels.native.pool import run_ranges
-from fusion.kernels.numbers import DECODE_TABLE, void_label
+from fusion.kernels.numbers import ANGLE_TABLE, DECODE_TABLE, void_label
 
 BAND_BYTES = 24 << 20  # interpolated maps of a band, per thread: as few as make its start cheap
 LABEL_ROWS = 8  # of a task that takes labels from corners
@@ -53,7 +62,8 @@ def counted(call: Upsampling) -> tuple[Fused, Shortcuts]:
     one_resolution = all(part.shape == shape for group in parts for part in group)
     # the corners bound softmaxes: no negative values, and sums of about 1
     bounded = set(call.values) == {"logits"} and shape[0] > 1
-    if call.outputs == ("labels",) and bounded and one_resolution and shape[1:] != call.size:
+    cornered = bounded and not call.channels and shape[1:] != call.size
+    if call.outputs == ("labels",) and cornered and one_resolution:
         return _labels_from_corners(torch.stack([group[0] for group in parts]), call)
     return _in_bands(parts, call.over_maps(len(parts)), call), nothing
 
@@ -108,7 +118,7 @@ def _in_bands(sources: Sequence[Sequence[Tensor]], average: Call, call: Upsampli
     """
     made, first = call.allocate(), call.rows[0]
     ready = [
-        [_Interpolated.prepare(part, call.size, value) for part in maps]
+        [_Interpolated.prepare(part, call.size, value, call.channels) for part in maps]
         for maps, value in zip(sources, average.values, strict=True)
     ]
     only_means = call.outputs == ("group_means",) and call.resize == "probabilities"
@@ -156,19 +166,27 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Interpolated:
-    """One model's or group's maps [C, h, w], ready to be interpolated."""
+    """One model's or group's maps [C, h, w], ready to be interpolated.
+
+    codes: what uint8 means. infinity: what inf counts as, -inf being finite. dead: as of `_dead`.
+    """
 
     maps: Tensor
     grid: _Grid
     kind: int
+    codes: np.ndarray
+    infinity: float
     dead: Tensor | None
 
     @classmethod
-    def prepare(cls, maps: Tensor, size: Pair, value: str) -> _Interpolated:
+    def prepare(cls, maps: Tensor, size: Pair, value: str, channels: bool) -> _Interpolated:
         maps = maps if maps.stride(2) == 1 or maps.shape[2] == 1 else maps.contiguous()
         grid, kind = _Grid((maps.shape[1], maps.shape[2]), size), KINDS[maps.dtype]
         plain = value == "probabilities"
-        return cls(maps, grid, kind + PROBABILITIES * plain, None if plain else _dead(maps))
+        kind += PROBABILITIES * plain
+        if channels:
+            return cls(maps, grid, kind, ANGLE_TABLE, -NO_SCORE, None)
+        return cls(maps, grid, kind, DECODE_TABLE, math.inf, None if plain else _dead(maps))
 
     def band(self, start: int, stop: int, out: Tensor) -> Tensor:
         """Label rows start..stop in `out` [C, rows, W], whose rows and columns are adjacent.
@@ -181,8 +199,9 @@ class _Interpolated:
         library, (classes, _, w) = build.library(), self.maps.shape
         assert library is not None
         strides = [stride * self.maps.element_size() for stride in self.maps.stride()[:2]]
-        tables = (DECODE_TABLE.ctypes.data, None if self.dead is None else self.dead.data_ptr())
-        maps = Maps(self.maps.data_ptr(), self.kind, *strides, classes, w, *tables)
+        maps = Maps(self.maps.data_ptr(), self.kind, *strides, classes, w)
+        maps.codes, maps.infinity = self.codes.ctypes.data, self.infinity
+        maps.dead = None if self.dead is None else self.dead.data_ptr()
         steps = ctypes.byref(self.grid.steps(start, stop))
         if not library.fusion_bilinear(ctypes.byref(maps), steps, out.data_ptr(), out.stride(0)):
             size = f"two rows of {self.grid.size[1]} pixels"

@@ -54,18 +54,21 @@ def interpolated_at(maps: Tensor, classes: Tensor, lines: Steps, columns: Steps)
     return row(upper) * (1.0 - fy) + row(lower) * fy
 
 
-def interpolable(logits: Tensor) -> Tensor:
-    """float32 logits [C, ...] with -inf made finite, and NaN at pixels without any finite class."""
+def interpolable(logits: Tensor, channels: bool = False) -> Tensor:
+    """float32 logits [C, ...] with -inf made finite, and NaN at pixels without any finite class;
+    of channels, which may be inf too, each by itself."""
+    if channels:
+        return logits.nan_to_num(nan=torch.nan, posinf=-NO_SCORE, neginf=NO_SCORE)
     dead = torch.isneginf(logits).all(dim=0)
     return torch.where(dead, torch.nan, logits.masked_fill(torch.isneginf(logits), NO_SCORE))
 
 
 def resized(call: Upsampling, m: int, rows: Pair) -> Tensor:
     """Model m's probabilities [C, rows, W] from its interpolated values."""
-    values = to_float32(call.logits[m])
+    values = to_float32(call.logits[m], call.channels)
     if call.values[m] == "probabilities":
         return bilinear(values, call.size, rows)
-    return naive.softmax(bilinear(interpolable(values), call.size, rows), call.temperatures[m])
+    return naive.shares(call, bilinear(interpolable(values, call.channels), call.size, rows), m)
 
 
 def native_sums(call: Upsampling, group: tuple[int, ...]) -> list[Tensor]:

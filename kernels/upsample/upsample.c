@@ -15,17 +15,20 @@
 struct maps {
     const char *data;
     int64_t kind, class_stride, row_stride, classes, w;
-    const float *gaps;   /* [256] decoded gap codes */
+    const float *codes;  /* [256] decoded */
+    float infinity;      /* what inf counts as where values are logits */
     const uint8_t *dead; /* [h, w] pixels without any finite logit, or NULL */
 };
 
 /* Row y of class c at label columns; `native` is room for w floats. */
 static void widen(const struct maps *m, int64_t c, int64_t y, const struct steps *s,
                   float *restrict native, float *restrict out) {
-    decode(m->kind & 3, m->data + c * m->class_stride + y * m->row_stride, m->w, m->gaps, native);
+    decode(m->kind & 3, m->data + c * m->class_stride + y * m->row_stride, m->w, m->codes, native);
     if (m->kind < PROBABILITIES)
-        for (int64_t x = 0; x < m->w; x++)
-            native[x] = native[x] == -INFINITY ? NO_SCORE : native[x];
+        for (int64_t x = 0; x < m->w; x++) {
+            float finite = native[x] == -INFINITY ? NO_SCORE : native[x];
+            native[x] = finite == INFINITY ? m->infinity : finite;
+        }
     if (m->dead)
         for (int64_t x = 0; x < m->w; x++) native[x] = m->dead[y * m->w + x] ? NAN : native[x];
     for (int64_t x = 0; x < s->width; x++)
