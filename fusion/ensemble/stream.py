@@ -102,7 +102,7 @@ class Fusion:
             "values": [store.kernel_values for store in entries],
             "outputs": outputs,
             "multipliers": self.multipliers,
-            **({"channels": True} if self.channels else {}),
+            "channels": self.channels,
         }
 
     def _entries(self, names: Sequence[str]) -> list[LogitStore]:
