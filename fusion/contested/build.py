@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,21 +78,25 @@ def condense(
         raise InputError(f"{where}: pixel {position} has {got}; give {advice}") from error
 
 
-def condense_channels(means: np.ndarray, targets: np.ndarray, **how: Any) -> Block:
+def condense_channels(
+    means: np.ndarray, targets: np.ndarray, *, video: str = "", reach: float = 1.0
+) -> Block:
     """The block of independent channels: each as pixels with two candidates, 1 - P and P.
 
     Args:
         means: float32 [G, C, ...].
         targets: [C, ...] ids of the 2C classes, or their void label.
-        how: as in `condense`.
+        video: named in errors.
+        reach: of the multipliers of what is there, those of its absence being 1.
     """
+    how: dict[str, Any] = {"ignore": void_label(2), "video": video, "reach": math.sqrt(reach)}
     number, blocks = len(targets), []
     void = void_label(2 * number)
     for channel, target in enumerate(targets):
         present = means[:, channel]
         two = np.stack([1 - present, present], axis=1)  # as fusion subtracts, in float32
         ids = np.where(target == void, void_label(2), target - 2 * channel).astype(np.uint8)
-        block = condense(two, ids, 2, ignore=void_label(2), **how)
+        block = condense(two, ids, 2, **how)
         blocks.append(layout.renumbered(block, 2 * channel, 2 * number))
     return merged(blocks)
 
@@ -210,9 +215,11 @@ def condense_ensemble(
     missing = videos if kept is None else kept.missing(videos)
     done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
     if kept is not None:
-        return replace(kept.load(videos, memory), reach=reach).on(str(ensemble.device))
-    pixels = tuple(each for each in done.values() if each is not None)
-    made = Condensed(groups, classes, tuple(done), pixels, memory, reach=reach)
+        made = kept.load(videos, memory)
+    else:
+        pixels = tuple(each for each in done.values() if each is not None)
+        made = Condensed(groups, classes, tuple(done), pixels, memory)
+    made = replace(made, reach=reach, channels=ensemble.channels is not None)
     return made.on(str(ensemble.device))
 
 

@@ -107,6 +107,7 @@ class Condensed:
         memory: bytes that evaluation may use; pixels that lie on disk are streamed through it.
         device: where labels are counted, "cpu" or a GPU (see `on`).
         reach: class multipliers may lie in [1 / reach, reach].
+        channels: whether classes are those of independent channels, two each.
     """
 
     groups: tuple[str, ...]
@@ -116,6 +117,7 @@ class Condensed:
     memory: int = MEMORY
     device: str = "cpu"
     reach: float = 1.0
+    channels: bool = False
 
     def __repr__(self) -> str:
         sizes = f"{len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes"
@@ -130,6 +132,11 @@ class Condensed:
             for width, number in pixels.widths.tolist():
                 found[width] += number
         return dict(sorted(found.items()))
+
+    @property
+    def moving(self) -> range:
+        """Classes whose multipliers decide labels; of a channel's two only the ratio matters."""
+        return range(1, len(self.classes), 2) if self.channels else range(len(self.classes))
 
     @property
     def contested(self) -> int:
@@ -182,9 +189,10 @@ class Condensed:
         """
         made = multiplier_rows(multipliers, vectors, len(self.classes))
         ratio = float((made.max(axis=1) / made.min(axis=1)).max(initial=1.0))
-        if ratio > self.reach**2 * (1 + 1e-6):  # rounding to float32
+        most = self.reach if self.channels else self.reach**2  # one of two moves, or both
+        if ratio > most * (1 + 1e-6):  # rounding to float32
             got = f"two differ by a factor {ratio:.4g}"
-            do = f"these pixels were condensed for at most {self.reach**2:g}: give a larger reach"
+            do = f"these pixels were condensed for at most {most:g}: give a larger reach"
             raise InputError(f"multipliers: {got}; {do}")
         return made
 

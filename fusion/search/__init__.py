@@ -68,8 +68,8 @@ def search(
         classes: those that the objective is over, by name or id; or class to weight.
         multipliers: whether a multiplier b_c for each class is found as well, within [1/r, r]: r,
             or (lowest, highest), or True for 4. They are kept only if they hold out. Default: with
-            "auto". Of independent channels they are thresholds from 1 / (1 + r^2) to 1 / (1 + 1 /
-            r^2), and True is 32.
+            "auto". Of independent channels they are thresholds, from 1 / (1 + r) to r / (1 + r),
+            and True is 99: from 0.01 to 0.99.
         convention: as `objective`, the older name.
         scheduler: Dask's, "threads", "processes", "synchronous", or a cluster's address.
         seed: of what a method draws, and of the folds.

@@ -29,7 +29,7 @@ from fusion.search.result import SearchResult, Trial
 
 POWERS = (0.0, 0.5, 0.75, 1.0)  # of the multipliers: 0 uses none, 1 all of what was found
 INNER = 3  # folds
-THRESHOLD_REACH = 32.0  # of channels: thresholds from 0.001 to 0.999
+THRESHOLD_REACH = 99.0  # of channels: thresholds from 0.01 to 0.99
 
 
 def select(

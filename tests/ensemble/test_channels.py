@@ -218,7 +218,7 @@ class TestSearch:
     @pytest.mark.parametrize("multiplied", [False, True])
     def test_contested_pixels_count_what_fusion_decides(self, data, ensemble, multiplied):
         rng = np.random.default_rng(5)
-        condensed = condense_ensemble(ensemble, data[2], reach=8.0 if multiplied else 1.0)
+        condensed = condense_ensemble(ensemble, data[2], reach=25.0 if multiplied else 1.0)
         assert condensed.classes == ensemble.classes
         for weights in rng.random((4, 2)):
             factors = rng.uniform(0.2, 5, 6) if multiplied else None
@@ -231,8 +231,8 @@ class TestSearch:
 
     @pytest.mark.parametrize("wanted", ["vspw", "dice"])
     def test_thresholds_are_the_best_of_all(self, data, ensemble, wanted):
-        condensed = condense_ensemble(ensemble, data[2], reach=32.0).fused([1.0, 0.5], 32.0)
-        climber = Classes(condensed, objective_of(ensemble, wanted), 32.0)
+        condensed = condense_ensemble(ensemble, data[2], reach=999.0).fused([1.0, 0.5], 999.0)
+        climber = Classes(condensed, objective_of(ensemble, wanted), 999.0)
         score, multipliers = climber.climb([1.0] * 6)
         p = np.concatenate([ensemble.predict_proba(v) for v in VIDEOS])
         truth = np.concatenate([data[2].masks[v] for v in VIDEOS])

@@ -97,7 +97,7 @@ class Classes:
         best, end = (self.score(start), tuple(start)), math.log(self.reach)
         for _ in range(ROUNDS):
             promised, moved = best
-            for moving in range(len(moved)):
+            for moving in self.pixels.moving:
                 now = math.log(moved[moving])
                 line = self.line(moved, moving, max(-end, now - near), min(end, now + near))
                 if line.score > promised:
@@ -167,8 +167,10 @@ def openings(problem: Problem, weights: Sequence[float], reach: float) -> list[M
     """
     total = problem.condensed.confusion(weights).sum(axis=0)
     ratio = np.sqrt(np.maximum(total.sum(axis=1), 1) / np.maximum(total.sum(axis=0), 1))
-    bounded = np.clip(ratio, 1 / reach, reach).tolist()
-    return [(1.0,) * len(total), tuple(bounded)]
+    bounded, wide = np.clip(ratio, 1 / reach, reach).tolist(), problem.wide
+    moving = range(len(bounded)) if wide is None else wide.moving
+    raised = tuple(b if place in moving else 1.0 for place, b in enumerate(bounded))
+    return [(1.0,) * len(total), raised]
 
 
 def in_turn(
