@@ -69,10 +69,30 @@ def read_nifti(path: Path) -> Placed:
     image = _nifti(path)
     with _reading(path, "NIfTI"):
         array = np.asanyarray(image.dataobj)
+    return Placed(np.ascontiguousarray(array.T).reshape(_spatial(array.shape)), _place(path, image))
+
+
+def nifti_geometry(path: Path) -> dict[str, Any]:
+    """Where a volume lies, by the header alone."""
+    return _place(path, _nifti(path))
+
+
+def _place(path: Path, image: Any) -> dict[str, Any]:
     affine = np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: its affine holds NaN or infinity; restore the header")
-    return Placed(np.ascontiguousarray(array.T).reshape(_spatial(array.shape)), placed(affine))
+    return placed(affine)
+
+
+def orientation(affine: np.ndarray) -> tuple[list[int], list[int]]:
+    """The world's axis (0 right, 1 front, 2 up) that each of a file's runs along, and 1 or -1.
+
+    ValueError: an axis of no length.
+    """
+    axes, signs = _needs("nibabel", "NIfTI").io_orientation(affine).T
+    if np.isnan(axes).any():
+        raise ValueError("an axis of no length")
+    return [int(axis) for axis in axes], [int(sign) for sign in signs]
 
 
 def placed(affine: np.ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Volumes and rasters: numbers and places as nibabel and rasterio say, and files that are refused."""
+"""Volumes and rasters: numbers and places as nibabel and rasterio say, and what is refused."""
 
 from __future__ import annotations
 
