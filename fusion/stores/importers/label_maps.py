@@ -1,7 +1,8 @@
 """Predictions that are labels alone, as votes: <video>/<frame>.png, <image>.png or <case>.nii.gz.
 
 A pixel's label gets probability 1 - smoothing, the other classes share the rest. Such members have
-no confidence: their weights count votes, and where votes are equal the lowest class wins.
+no confidence: their weights count votes. Where votes are equal the lowest class wins, or rounding
+decides.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from fusion.text import listed
 SUFFIXES = (*PNG, *NIFTI)
 SMOOTHING = 1e-3
 LOST = (
-    "label maps have no confidence: each model's weight counts as votes, and where votes are equal"
-    " the lowest class wins; import probabilities where there are some"
+    "label maps have no confidence: a model's weight counts as votes, and equal votes are decided"
+    " by the order of the classes, or by rounding; import probabilities where there are some"
 )
 
 
@@ -98,7 +99,7 @@ class LabelMaps(Importer):
         )
         outside = (ids < 0) | (ids >= classes)
         if outside.any():
-            found = listed(np.unique(labels[outside]), 5)
+            found = listed((f"{label:g}" for label in np.unique(labels[outside])), 5)
             problem = f"{int(outside.sum())} pixels of {found}, outside 0..{classes - 1}"
             raise InputError(f"{file}: {problem}; predictions have a class at every pixel")
         smoothing = SMOOTHING if self.smoothing is None else self.smoothing
