@@ -262,7 +262,7 @@ class ImporterContract:
         entry = folder / sources["v2"].files[0].relative_to(folder).parts[0]
         entry.rename(tmp_path / entry.name)
         entry.symlink_to(tmp_path / entry.name)
-        with pytest.raises(InputError, match=r"v2.*: a link that leads out of .*; copy"):
+        with pytest.raises(InputError, match=r"a link that leads out of .*; copy"):
             choose(folder, **self.options).videos(folder)
 
     def test_an_importer_is_a_value(self):
