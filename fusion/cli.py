@@ -54,7 +54,8 @@ def in_options(text: str) -> str:
 
     def option(match: re.Match[str]) -> str:
         flag = f"--{match.group(1).replace('_', '-')}"
-        return f"{flag} {match.group(3)}".rstrip() if flag in known else match.group(0)
+        value = match.group(3).removesuffix("True")  # a switch has none
+        return f"{flag} {value}".rstrip() if flag in known else match.group(0)
 
     return re.sub(r"\b(?<!-)([a-z_]+)=('?)([\w./-]*)\2(?=[\s,;.)]|$)", option, text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,20 +19,17 @@ from fusion.labels.classes import read_classes
 from fusion.progress import progress
 from fusion.stores.codec import PROFILES
 from fusion.stores.format import VALUES
-from fusion.stores.importers import IMPORTERS, OPTIONS, choose, import_video, read_frames
-from fusion.stores.importers.protocol import Source
+from fusion.stores.importers import IMPORTERS, OPTIONS, Plan, plan_folder, read_frames
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
-from fusion.stores.writer import LogitWriter
-from fusion.text import did_you_mean, say_bytes, table
+from fusion.text import listed, say_bytes, table
 
 EPILOG = """examples:
   python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt \\
       --labels labels/
   python -m fusion.stores import predictions/ cache/ --each --classes classes.txt \\
       --labels labels/    (a store per subfolder)
-  python -m fusion.stores import nnunet_out/ cache/unet.zarr --classes classes.txt \\
-      --values probabilities --key probabilities
+  python -m fusion.stores import nnunet_out/ cache/unet.zarr --dry-run    (classes of its own)
   python -m fusion.stores info cache/*.zarr
 """
 COLUMNS = ["store", "profile", "values", "classes", "videos", "frames", "shapes"]
@@ -69,50 +67,71 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_import_options(add: Any) -> None:
-    holds = " or ".join(importer.holds for importer in IMPORTERS)
+    holds = "; ".join(f"{importer.kind}: {importer.holds}" for importer in IMPORTERS)
+    kind = "what SOURCE is (default: recognised)"
     store = "the store to fill (made if missing); with --each a folder of stores"
     frames = "frame ids {video: [...]}, for a file per video"
-    profile = "compact: uint8 gap codes (default); exact: float16"
+    profile = "compact: uint8 codes (default); exact: float16"
     each = "SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each"
-    names = "class names, one a line or a JSON list"
+    names = "class names, one a line or a JSON list, or their number (default: the format's)"
     labels = "ground truth <video>/<frame>.png: gives frame ids and image sizes"
     size = "image size of all videos (default: the labels', else the arrays')"
-    add("source", type=Path, help=f"folder of {holds}")
+    values = "what the numbers are (default auto: what the format says, else logits)"
+    intersect = "leave out videos that --labels or --frames do not have"
+    normalise = "divide probabilities that do not sum to 1 by their sum"
+    dry = "show what would be made of the first three videos, write nothing"
+    add("source", type=Path, help=f"folder or file ({holds})")
     add("dest", type=Path, help=store)
-    add("--classes", type=Path, required=True, metavar="FILE", help=names)
+    add("--kind", choices=[importer.kind for importer in IMPORTERS], help=kind)
+    add("--classes", metavar="FILE|N", help=names)
     add("--each", action="store_true", help=each)
     add("--profile", choices=tuple(PROFILES), default="compact", help=profile)
-    add("--values", choices=VALUES, default="logits", help="what the arrays hold (default logits)")
+    add("--values", choices=("auto", *VALUES), default="auto", help=values)
     for name, facts in OPTIONS.items():
-        add(f"--{name}", **facts)
+        add(f"--{name.replace('_', '-')}", **facts)
     add("--frames", type=Path, metavar="JSON", help=frames)
     add("--labels", type=Path, metavar="DIR", help=labels)
     add("--size", metavar="HxW", help=size)
+    add("--intersect", action="store_true", help=intersect)
+    add("--normalise", action="store_true", help=normalise)
+    add("--overwrite", action="store_true", help="replace videos that are in the store")
+    add("--dry-run", action="store_true", help=dry)
     add("--model", help="model name (default: the store's file name)")
 
 
 def bring(options: argparse.Namespace) -> int:
     """Fill a store from files. Videos that are there are skipped: run it again to resume."""
-    classes, given = read_classes(options.classes), _Given(options)
-    extra = {name: getattr(options, name) for name in OPTIONS}
+    names = ("kind", "profile", "values", "model", "intersect", "normalise", "overwrite", *OPTIONS)
+    given: dict[str, Any] = {name: getattr(options, name) for name in names}
+    given |= _read_given(options)
+    command = {"command": "python -m fusion.stores import"}
     # all folders are looked through before the first store is made
-    work = [
-        (path, importer, source)
-        for folder, path in _folders(options)
-        for importer in [choose(folder, **extra)]
-        for source in importer.videos(folder)
+    plans = [
+        plan_folder(folder, path, provenance=command, **given) for folder, path in _folders(options)
     ]
-    origin = {"command": "python -m fusion.stores import", "source": "files"}
-    about = {"values": options.values, "model": options.model, "provenance": origin}
-    writers: dict[Path, LogitWriter] = {}
-    written = 0
-    for path, importer, source in progress(work, "importing"):
-        if path not in writers:
-            writers[path] = LogitWriter(path, classes, options.profile, **about)
-        frames, size = given.facts(source)
-        written += import_video(writers[path], importer, source, frames=frames, size=size)
-    there, stores = len(work) - written, f"{len(writers)} store(s) under {options.dest}"
+    for plan in plans:
+        cli.remark(plan.describe())
+        if plan.warning:
+            cli.remark(f"warning: {plan.warning}")
+    if options.dry_run:
+        return _show(plans)
+    done = [plan.run(progress) for plan in plans]
+    written, there = (sum(each) for each in zip(*done, strict=True))
+    stores = f"{len(plans)} store(s) under {options.dest}"
     print(f"{written} videos written, {there} were there already, in {stores}")
+    return 0
+
+
+def _show(plans: Sequence[Plan]) -> int:
+    """What would be written of each folder's first videos."""
+    for plan in plans:
+        print(f"{plan.dest}: {len(plan.sources)} videos, classes {listed(plan.classes)}")
+        for facts in plan.preview():
+            ids, (t, c, h, w), (height, width) = facts["frames"], facts["shape"], facts["size"]
+            place = json.dumps(facts["geometry"]) if facts["geometry"] else "none"
+            frames = f"{t} frames ({listed(ids, 3)}) of {c}x{h}x{w} for images of {height}x{width}"
+            print(f"  {facts['video']}: {frames}, {facts['values']}, geometry {place}")
+    print("nothing was written")
     return 0
 
 
@@ -129,29 +148,17 @@ def _folders(options: argparse.Namespace) -> list[tuple[Path, Path]]:
     return [(folder, options.dest / f"{folder.name}.zarr") for folder in folders]
 
 
-class _Given:
-    """What --frames, --labels and --size say of the videos: frame ids, and image sizes."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.frames = read_frames(options.frames) if options.frames else None
-        self.size = _parse_size(options.size) if options.size else None
-        self.sizes: dict[str, tuple[int, int]] | None = None
-        if options.labels:
-            labels = Labels.folder(options.labels)
-            if not self.size:
-                self.sizes = {video: labels.size(video) for video in labels.videos}
-            if not self.frames:
-                self.frames = {video: list(labels.frames(video)) for video in labels.videos}
-
-    def facts(self, source: Source) -> tuple[list[str] | None, tuple[int, int] | None]:
-        """Frame ids and size of a video; InputError rather than made-up ids or a wrong size."""
-        video, frames = source.video, None if source.named else self.frames
-        for names in (frames, self.sizes):
-            if names is not None and video not in names:
-                problem = f"--frames or --labels say nothing of video {video!r}"
-                raise InputError(f"{source.files[0]}: {problem}{did_you_mean(video, names)}")
-        size = self.size if self.sizes is None else self.sizes[video]
-        return None if frames is None else frames[video], size
+def _read_given(options: argparse.Namespace) -> dict[str, Any]:
+    """What --classes, --frames, --labels and --size say."""
+    text = options.classes
+    classes = int(text) if text and text.isdigit() else read_classes(text) if text else None
+    frames = read_frames(options.frames) if options.frames else None
+    size: Any = _parse_size(options.size) if options.size else None
+    if options.labels:
+        labels = Labels.folder(options.labels)
+        size = size or {video: labels.size(video) for video in labels.videos}
+        frames = frames or {video: list(labels.frames(video)) for video in labels.videos}
+    return {"classes": classes, "frames": frames, "size": size}
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
+from fusion.stores import LogitWriter
 from tests.stores.common import NAMES, TINY, run, write
 
 
@@ -28,3 +31,17 @@ def bring(tmp_path, classes, capsys):
         return run(capsys, "import", *folders, "--classes", classes, *options)
 
     return bring
+
+
+@pytest.fixture
+def places(monkeypatch):
+    """What importers say of videos beside their numbers: {video: geometry, overwrite}."""
+    said, video = {}, LogitWriter.video
+    takes = inspect.signature(video).parameters
+
+    def record(self, name, **facts):
+        said[name] = {k: facts[k] for k in ("geometry", "overwrite") if k in facts}
+        return video(self, name, **{k: v for k, v in facts.items() if k in takes})
+
+    monkeypatch.setattr(LogitWriter, "video", record)
+    return said

@@ -17,9 +17,16 @@ import zarr
 
 from fusion.errors import InputError
 from fusion.stores import GapCodec, LogitStore, LogitWriter
-from fusion.stores.codec import PROFILES
+from fusion.stores.codec import PROFILES, AngleCodec
 from fusion.stores.format import video_key
-from fusion.stores.importers import Importer, choose, import_video
+from fusion.stores.importers import (
+    Importer,
+    choose,
+    import_folder,
+    import_video,
+    plan_folder,
+)
+from fusion.text import natural_order
 from tests.stores.common import CLIP, folder_of, pixels, problems, refused, tree, write
 
 
@@ -102,16 +109,19 @@ class StoreContract:
 class ImporterContract:
     """What every importer promises.
 
-    importer: its class. options: what it needs to be given for `save`'s folders.
+    importer: its class. options: what it needs to be given for `save`'s folders. values: what it
+    says that the numbers are; None: nothing. frames: ids, not in order where files name them.
     save: writes clips {video: {frame: [C, h, w]}} as a folder of this kind, and returns it.
-    damage: spoils a video's files of such a folder.
+    damage: spoils a video's files of such a folder. place: the geometry of a video, if it has one.
     """
 
     importer: ClassVar[type[Importer]]
     options: ClassVar[dict[str, Any]] = {}
     classes = ("sky", "road", "car", "tree")
     videos = ("v2", "v10", "a")  # not in order
-    frames = ("f10", "f9", "f1")
+    frames: ClassVar[tuple[str, ...]] = ("f10", "f9", "f1")
+    values: ClassVar[str | None] = None
+    side: ClassVar[tuple[int, int]] = (5, 6)
 
     def save(self, folder: Path, clips: dict[str, dict[str, np.ndarray]]) -> Path:
         raise NotImplementedError
@@ -119,24 +129,57 @@ class ImporterContract:
     def damage(self, folder: Path, video: str) -> None:
         raise NotImplementedError
 
+    def place(self, video: str) -> dict[str, Any] | None:
+        return None
+
+    def kept(self, clip: np.ndarray) -> np.ndarray:
+        """Codes [T, C, h, w] of a clip, worked out without importer and writer."""
+        if self.values == "sigmoid-probabilities":
+            return AngleCodec().encode(np.log(clip / (1 - clip)))
+        return GapCodec().encode(np.log(clip) if self.values == "probabilities" else clip)
+
     @pytest.fixture
     def clips(self) -> dict[str, dict[str, np.ndarray]]:
-        rng = np.random.default_rng(5)
+        rng, shape = np.random.default_rng(5), (len(self.classes), *self.side)
+        made = {video: {f: rng.normal(0, 3, shape) for f in self.frames} for video in self.videos}
         return {
-            video: {f: rng.normal(0, 6, (4, 5, 6)).astype(np.float32) for f in self.frames}
-            for video in self.videos
+            video: {frame: self.numbers(logits) for frame, logits in clip.items()}
+            for video, clip in made.items()
         }
+
+    def numbers(self, logits: np.ndarray) -> np.ndarray:
+        """float32 numbers of the kind that the importer reads."""
+        if self.values == "probabilities":
+            logits = np.exp(logits) / np.exp(logits).sum(axis=0)
+        if self.values == "sigmoid-probabilities":
+            logits = 1 / (1 + np.exp(-logits))
+        return logits.astype(np.float32)
 
     @pytest.fixture
     def folder(self, tmp_path: Path, clips: dict) -> Path:
         (tmp_path / "source").mkdir()
         return self.save(tmp_path / "source", clips)
 
-    def bring(self, folder: Path, path: Path) -> list[bool]:
+    @pytest.fixture(autouse=True)
+    def said(self, places):
+        """Lets importers say where videos lie."""
+        self.places = places
+
+    def choose(self, folder: Path) -> Importer:
         importer = choose(folder, **self.options)
         assert type(importer) is self.importer
-        writer = LogitWriter(path, self.classes)
+        assert importer.known(folder).values == self.values
+        return importer
+
+    def writer(self, path: Path) -> LogitWriter:
+        return LogitWriter(path, self.classes, values=self.values or "logits")
+
+    def bring(self, folder: Path, path: Path) -> list[bool]:
+        importer, writer = self.choose(folder), self.writer(path)
         return [import_video(writer, importer, source) for source in importer.videos(folder)]
+
+    def order(self) -> tuple[str, ...]:
+        return tuple(sorted(self.frames, key=natural_order))
 
     def test_what_was_imported_reads_back_equal(self, folder, clips, tmp_path):
         before = tree(folder)
@@ -144,35 +187,54 @@ class ImporterContract:
         store = LogitStore(tmp_path / "s.zarr")
         assert store.videos == ("a", "v10", "v2")
         for video, clip in clips.items():
-            assert store.frames(video) == ("f1", "f9", "f10")
-            kept = GapCodec().encode(np.stack([clip[frame] for frame in store.frames(video)]))
+            assert store.frames(video) == self.order()
+            kept = self.kept(np.stack([clip[frame] for frame in store.frames(video)]))
             assert np.array_equal(store.codes(video), kept)
+            assert self.places[video].get("geometry") == self.place(video)
         assert tree(folder) == before
 
+    def test_the_call_does_it_all(self, folder, tmp_path):
+        plan = plan_folder(folder, tmp_path / "plan.zarr", self.classes, **self.options)
+        shown = list(plan.preview())
+        assert not (tmp_path / "plan.zarr").exists()
+        assert [facts["video"] for facts in shown] == ["a", "v2", "v10"]
+        assert shown[0]["shape"] == [len(self.order()), len(self.classes), *self.side]
+        assert (shown[0]["frames"], shown[0]["geometry"]) == ([*self.order()], self.place("a"))
+        assert shown[0]["values"] == self.values or self.values is None
+        done = import_folder(folder, tmp_path / "c.zarr", self.classes, **self.options)
+        assert done == (3, 0)
+        assert self.bring(folder, tmp_path / "s.zarr") == [True] * 3
+        for video in self.videos:
+            codes = [LogitStore(tmp_path / name).codes(video) for name in ("c.zarr", "s.zarr")]
+            assert np.array_equal(*codes)
+
     def test_ids_come_in_natural_order(self, folder):
-        importer = choose(folder, **self.options)
+        importer = self.choose(folder)
         found = importer.videos(folder)
         assert [source.video for source in found] == ["a", "v2", "v10"]
-        assert list(importer.frames(found[0], 4)[0]) == ["f1", "f9", "f10"]
+        assert tuple(importer.frames(found[0], self.classes).ids) == self.order()
 
     def test_another_kind_of_folder_is_refused_in_a_sentence(self, tmp_path):
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "note.txt").write_text("hello")
-        for name in ("other", "missing"):
+        for name in ("other", "missing", "other/note.txt"):
             assert not self.importer.recognises(tmp_path / name)
             with pytest.raises(InputError) as caught:
-                self.importer(**self.options).videos(tmp_path / name)
+                self.importer(**self.importer_options()).videos(tmp_path / name)
             text = str(caught.value)
             assert text.startswith(f"{tmp_path / name}: ")
             assert self.importer.holds in text
             assert "\n" not in text
         assert not os.path.exists(tmp_path / "missing")
 
+    def importer_options(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name != "kind"}
+
     def test_running_it_again_skips(self, folder, tmp_path):
         path = tmp_path / "s.zarr"
-        importer = choose(folder, **self.options)
+        importer = self.choose(folder)
         first = importer.videos(folder)[0]
-        assert import_video(LogitWriter(path, self.classes), importer, first)
+        assert import_video(self.writer(path), importer, first)
         assert self.bring(folder, path) == [False, True, True]
         before = tree(path)
         assert self.bring(folder, path) == [False] * 3
@@ -188,7 +250,23 @@ class ImporterContract:
         assert store.videos == ("a",)
         assert not (tmp_path / "s.zarr" / video_key("v2")).exists()
 
+    def test_another_number_of_classes_is_refused(self, folder, tmp_path):
+        with pytest.raises(InputError) as caught:
+            import_folder(folder, tmp_path / "s.zarr", [*self.classes, "more"], **self.options)
+        assert str(folder) in str(caught.value)
+        assert "classes" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_a_link_that_leads_out_is_refused(self, folder, tmp_path):
+        sources = {source.video: source for source in self.choose(folder).videos(folder)}
+        entry = folder / sources["v2"].files[0].relative_to(folder).parts[0]
+        entry.rename(tmp_path / entry.name)
+        entry.symlink_to(tmp_path / entry.name)
+        with pytest.raises(InputError, match=r"a link that leads out of .*; copy"):
+            choose(folder, **self.options).videos(folder)
+
     def test_an_importer_is_a_value(self):
-        importer = self.importer(**self.options)
-        assert importer == self.importer(**self.options)
-        assert hash(importer) == hash(self.importer(**self.options))
+        options = self.importer_options()
+        importer = self.importer(**options)
+        assert importer == self.importer(**options)
+        assert hash(importer) == hash(self.importer(**options))

@@ -219,8 +219,9 @@ def test_a_broken_file_is_refused_by_name(tmp_path, bring, name, place):
     code, _, err = bring()
     assert code == 2
     assert path.name in err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
+    recognised, problem = err.splitlines()
+    assert recognised.endswith("source: NumPy arrays, 2 videos, 4 classes, logits (assumed)")
+    assert problem.startswith("error: ")
     assert LogitStore(tmp_path / "s.zarr").videos == ("0",)
     names = {p.name for p in (tmp_path / "s.zarr").iterdir() if not p.name.startswith(".")}
     assert names == {video_key("0"), "zarr.json"}
@@ -296,10 +297,7 @@ def test_nothing_to_import(tmp_path, bring):
     assert (code, "source: no such folder" in err) == (2, True)
     (tmp_path / "source").mkdir()
     code, _, err = bring()
-    assert (
-        code,
-        "source: no <video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W] inside" in err,
-    ) == (2, True)
+    assert (code, "source: no " in err, Arrays.holds in err, "inside" in err) == (2, *[True] * 3)
     code, _, err = bring("--each")
     assert (code, "source: no subfolder; --each expects one per model" in err) == (2, True)
     assert not (tmp_path / "s.zarr").exists()

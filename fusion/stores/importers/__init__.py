@@ -9,66 +9,160 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import InputError
+from fusion.progress import Progress, silent
 from fusion.stores.importers.arrays import Arrays
-from fusion.stores.importers.protocol import Importer, Source, refusal
-from fusion.stores.writer import LogitWriter
+from fusion.stores.importers.folders import find
+from fusion.stores.importers.geotiff import GeoTiff
+from fusion.stores.importers.hdf5 import Hdf5
+from fusion.stores.importers.images import Images
+from fusion.stores.importers.label_maps import LabelMaps
+from fusion.stores.importers.mmsegmentation import MmSegmentation
+from fusion.stores.importers.monai import Monai
+from fusion.stores.importers.nifti import Nifti
+from fusion.stores.importers.nnunet import NnUnet
+from fusion.stores.importers.pictures import PNG
+from fusion.stores.importers.plan import Imported, Plan, import_video
+from fusion.stores.importers.protocol import Frames, Importer, Known, Source, refusal
+from fusion.stores.importers.tensors import Tensors
+from fusion.stores.importers.zarrs import Zarrs
+from fusion.text import did_you_mean
 
-__all__ = ["IMPORTERS", "OPTIONS", "Importer", "Source", "choose", "import_video", "read_frames"]
+__all__ = [
+    "IMPORTERS",
+    "OPTIONS",
+    "Frames",
+    "Imported",
+    "Importer",
+    "Known",
+    "Plan",
+    "Source",
+    "choose",
+    "import_folder",
+    "import_video",
+    "plan_folder",
+    "read_frames",
+]
 
-IMPORTERS: tuple[Any, ...] = (Arrays,)  # of several that recognise a folder the first is taken
+# of several that recognise a folder the first is taken
+IMPORTERS: tuple[Any, ...] = (
+    NnUnet,
+    MmSegmentation,
+    Monai,
+    Arrays,
+    Tensors,
+    Nifti,
+    GeoTiff,
+    Hdf5,
+    Zarrs,
+    Images,
+    LabelMaps,
+)
 OPTIONS: dict[str, Mapping[str, Any]] = {
     field.name: field.metadata for importer in IMPORTERS for field in fields(importer)
 }
 
 
-def choose(folder: Path, **options: Any) -> Importer:
-    """The first importer that recognises a folder.
+def choose(path: Path, kind: str | None = None, **options: Any) -> Importer:
+    """The first importer that recognises a folder or file.
 
     Args:
-        folder: what to import.
+        path: what to import.
+        kind: the importer's own name, to choose it whatever there is.
         options: of OPTIONS; None stands for not given.
 
     Raises:
         InputError: nothing to import, or an option that this kind of source does not have.
     """
-    kind = next((kind for kind in IMPORTERS if kind.recognises(folder)), None)
-    if kind is None:
-        raise refusal(folder, *(kind.holds for kind in IMPORTERS))
+    if kind is not None:
+        found = next((each for each in IMPORTERS if each.kind == kind), None)
+        if found is None:
+            known = [each.kind for each in IMPORTERS]
+            raise InputError(f"kind: got {kind!r}{did_you_mean(kind, known)}")
+    else:
+        found = next((each for each in IMPORTERS if each.recognises(path)), None)
+    if found is None and find(path, PNG):
+        problem = "PNGs do not say what their numbers are"
+        advice = "give kind=images for probabilities, kind=label_maps for class ids"
+        raise InputError(f"{path}: {problem}; {advice}")
+    if found is None:
+        raise refusal(path, *(each.holds for each in IMPORTERS))
     given = {name: value for name, value in options.items() if value is not None}
-    for name in given.keys() - {field.name for field in fields(kind)}:
-        raise InputError(f"{folder}: {kind.name} take no {name}={given[name]}; leave it out")
-    return kind(**given)
+    for name in given.keys() - {field.name for field in fields(found)}:
+        raise InputError(f"{path}: {found.name} take no {name}={given[name]}; leave it out")
+    importer: Importer = found(**given)
+    return importer
 
 
-def import_video(
-    writer: LogitWriter,
-    importer: Importer,
-    source: Source,
+def plan_folder(
+    source: str | Path,
+    dest: str | Path,
+    classes: Sequence[str] | int | None = None,
     *,
-    frames: Sequence[str] | None = None,
-    size: tuple[int, int] | None = None,
-) -> bool:
-    """Writes one source as a video. Run it again to resume.
+    kind: str | None = None,
+    profile: str = "compact",
+    values: str = "auto",
+    model: str | None = None,
+    frames: Mapping[str, Sequence[str]] | None = None,
+    size: tuple[int, int] | Mapping[str, tuple[int, int]] | None = None,
+    intersect: bool = False,
+    normalise: bool = False,
+    overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Plan:
+    """Looks through what `import_folder` would import; the same arguments, and writes nothing."""
+    path = Path(source)
+    importer = choose(path, kind, **options)
+    origin = {"source": "files", "kind": getattr(importer, "kind", None)}
+    return Plan.of(
+        importer,
+        path,
+        Path(dest),
+        classes=classes,
+        values=values,
+        frames=frames,
+        size=size,
+        intersect=intersect,
+        normalise=normalise,
+        overwrite=overwrite,
+        store={
+            "profile": profile,
+            "model": model,
+            "provenance": dict(provenance or {}) | origin,
+        },
+    )
+
+
+def import_folder(
+    source: str | Path,
+    dest: str | Path,
+    classes: Sequence[str] | int | None = None,
+    *,
+    progress: Progress = silent,
+    **options: Any,
+) -> Imported:
+    """Fills a store from files. Videos that are there are skipped: run it again to resume.
 
     Args:
-        writer: the store's.
-        importer: the one that found the source.
-        source: the video.
-        frames: ids for a source that does not name its own; default 00000, 00001, ...
-        size: (height, width) of the images; default the arrays' own.
+        source: a folder, or one file.
+        dest: the store's folder, made if it is missing.
+        classes: C names in channel order, or C; default what the format says.
+        progress: shows how far it is.
+        options: `kind` of importer (default: the first that recognises the source), `profile`,
+            `values` ("auto": what the format says, else logits; contradicted by the numbers they
+            are refused), `model`; `frames` {video: ids} for files that do not say; `size` (height,
+            width) of the images, or {video: size}; `intersect` to leave out videos that `frames`
+            or `size` do not have; `normalise` for probabilities that do not sum to 1; `overwrite`;
+            `provenance`; and the importer's own, of OPTIONS.
 
     Returns:
-        False where the video was committed already.
+        How many videos were written, and how many were there already.
+
+    Raises:
+        InputError: nothing to import, files or options that are unclear, damaged or contradicted.
+        StoreConflictError: dest holds another store, or a video of other frames.
     """
-    own, arrays = importer.frames(source, len(writer.info.classes))
-    ids = frames if frames and not source.named else own
-    if len(ids) != len(own):
-        problem = f"{len(own)} frames, but {len(ids)} frame ids are given for it"
-        raise InputError(f"{source.files[0]}: {problem}; make them agree")
-    with writer.video(source.video, frames=ids, size=size) as out:
-        for array in () if out.committed else arrays:
-            out.append(array)
-    return not out.committed
+    return plan_folder(source, dest, classes, **options).run(progress)
 
 
 def read_frames(path: Path) -> dict[str, list[str]]:

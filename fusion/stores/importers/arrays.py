@@ -1,13 +1,14 @@
-"""Logits in .npy and .npz files: a file per video or per frame, any array key, several axis orders.
+"""Logits in .npy and .npz files: a file per video, image or frame, any key, several axis orders.
 
-SOURCE/<video>.npy|npz            [T, C, H, W], or one frame
+SOURCE/<video>.npy|npz            [T, C, H, W], or the one frame [C, H, W] of an image
 SOURCE/<video>/<frame>.npy|npz    [C, H, W]; nnU-Net's are read by their key ("probabilities")
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,75 +17,67 @@ from typing import ClassVar
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.geometry import DEFLATE_RATIO, slice_ids
 from fusion.stores.codec import MAX_FRAME_ELEMENTS
-from fusion.stores.importers.protocol import Source, option, refusal
-from fusion.text import natural_order
+from fusion.stores.importers.axes import as_clip, axes_option
+from fusion.stores.importers.folders import checked, find, stem
+from fusion.stores.importers.protocol import Frames, Importer, Source, option
 
 SUFFIXES = (".npy", ".npz")
-AXES = ("TCHW", "CTHW", "CHW", "HWC", "THWC")
 NNUNET_KEYS = ("probabilities", "softmax", "logits")
 
 
 @dataclass(frozen=True)
-class Arrays:
+class Arrays(Importer):
     """.npy and .npz files; `as_clip` tells what is taken by itself where no axes are given."""
 
+    kind: ClassVar[str] = "arrays"
     name: ClassVar[str] = "NumPy arrays"
     holds: ClassVar[str] = "<video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W]"
 
     key: str | None = option(
-        "name of the array in .npz files (default: the only one, or nnU-Net's)"
+        "name of the array in files of several (default: the only one, or nnU-Net's)"
     )
-    axes: str | None = option("order of the axes (default: told by the class count)", choices=AXES)
+    axes: str | None = axes_option()
 
     @staticmethod
-    def recognises(folder: Path) -> bool:
-        return bool(_find(folder))
+    def recognises(path: Path) -> bool:
+        return bool(find(path, SUFFIXES))
 
-    def videos(self, folder: Path) -> list[Source]:
-        found = _find(folder)
-        names = [source.video for source in found]
-        twice = sorted(name for name in names if names.count(name) > 1)
-        if twice:
-            problem = f"video {twice[0]!r} is there twice (.npy, .npz or a folder)"
-            raise InputError(f"{folder}: {problem}; keep one")
-        if not found:
-            raise refusal(folder, self.holds)
-        return found
+    def videos(self, path: Path) -> list[Source]:
+        return checked(path, find(path, SUFFIXES), self.holds)
 
-    def frames(self, source: Source, classes: int) -> tuple[Sequence[str], Iterable[np.ndarray]]:
-        def clips() -> Iterator[np.ndarray]:
-            for file in source.files:  # opened one by one, as the writer asks for frames
-                clip = as_clip(load_array(file, self.key), classes, self.axes, file)
-                if source.named and len(clip) != 1:
-                    problem = f"holds {len(clip)} frames, one expected in a file per frame"
-                    raise InputError(f"{file}: {problem}; put videos into one file each")
-                yield clip
+    def frames(self, source: Source, classes: Sequence[str]) -> Frames:
+        def clip(file: Path) -> np.ndarray:
+            return as_clip(load_array(file, self.key), len(classes), self.axes, file)
 
-        if source.named:
-            return [file.stem for file in source.files], chain.from_iterable(clips())
-        clip = next(clips())
-        return [f"{i:05d}" for i in range(len(clip))], clip
+        return frames_of_files(source, clip, SUFFIXES)
 
 
-def _find(folder: Path) -> list[Source]:
-    found = []
-    for entry in _listed(folder) if folder.is_dir() else []:
-        if entry.is_file() and entry.suffix in SUFFIXES:
-            found.append(Source(entry.stem, (entry,), named=False))
-        elif entry.is_dir():
-            files = tuple(file for file in _listed(entry) if file.suffix in SUFFIXES)
-            if files:
-                found.append(Source(entry.name, files, named=True))
-    return found
+def frames_of_files(
+    source: Source, clip: Callable[[Path], np.ndarray], suffixes: Sequence[str]
+) -> Frames:
+    """The frames of a video that `folders.find` found.
 
+    Args:
+        source: the video.
+        clip: reads the [T, C, H, W] of a file.
+        suffixes: of the files.
+    """
 
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir(), key=lambda entry: natural_order(entry.name))
-    except OSError as error:
-        problem = f"cannot be listed ({error.strerror})"
-        raise InputError(f"{folder}: {problem}; check the folder's rights") from error
+    def clips() -> Iterator[np.ndarray]:
+        for file in source.files:  # opened one by one, as the writer asks for frames
+            frames = clip(file)
+            if len(frames) != 1:
+                problem = f"holds {len(frames)} frames, one expected in a file per frame"
+                raise InputError(f"{file}: {problem}; put videos into one file each")
+            yield frames
+
+    if source.named:
+        arrays: Iterable[np.ndarray] = chain.from_iterable(clips())
+        return Frames([stem(file, suffixes) for file in source.files], arrays)
+    whole = clip(source.files[0])
+    return Frames(slice_ids(len(whole)), whole)
 
 
 def load_array(path: Path, key: str | None) -> np.ndarray:
@@ -93,12 +86,9 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with zipfile.ZipFile(path) as archive:  # NumPy would allocate whatever the headers claim
-            largest = max((item.file_size for item in archive.infolist()), default=0)
-        if largest > 4 * MAX_FRAME_ELEMENTS:
-            advice = "split it into one file per frame"
-            raise InputError(f"{path}: an array of {largest} bytes; {advice}")
+            _check_members(archive, path)
         with np.load(path, allow_pickle=False) as bundle:
-            array = bundle[_choose_key(bundle.files, key, path)]
+            array = bundle[choose_key(bundle.files, key, path)]
         if not isinstance(array, np.ndarray):
             raise TypeError("no NumPy array under this name")
         return array
@@ -110,7 +100,27 @@ def load_array(path: Path, key: str | None) -> np.ndarray:
         raise InputError(f"{path}: not a readable array ({reason}); {advice}") from error
 
 
-def _choose_key(keys: Sequence[str], key: str | None, path: Path) -> str:
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """That no member claims more than any frame, than it can hold, or another size than its own."""
+    for item in archive.infolist():
+        size = item.file_size
+        if size > 4 * MAX_FRAME_ELEMENTS:
+            raise InputError(f"{path}: an array of {size} bytes; split it into one file per frame")
+        if size > DEFLATE_RATIO * max(1, item.compress_size):
+            raise ValueError(f"{item.filename} claims {size} bytes in {item.compress_size}")
+        if item.filename.endswith(".npy"):
+            with archive.open(item) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0
+                header = read if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = header(member)
+                claimed = math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and member.tell() + claimed != size:
+                    raise ValueError(f"{item.filename} claims {list(shape)} in {size} bytes")
+
+
+def choose_key(keys: Sequence[str], key: str | None, where: object) -> str:
+    """The array to read of a file with several."""
     known = [name for name in NNUNET_KEYS if name in keys]
     if key in keys or (key is None and len(keys) == 1):
         return key or keys[0]
@@ -118,30 +128,4 @@ def _choose_key(keys: Sequence[str], key: str | None, path: Path) -> str:
         return known[0]
     held = f"holds {list(keys)[:8]}"
     problem = held if key is None else f"no array {key!r}, it {held}"
-    raise InputError(f"{path}: {problem}; choose one with key=NAME")
-
-
-def as_clip(array: np.ndarray, classes: int, axes: str | None, path: Path) -> np.ndarray:
-    """[T, C, H, W] view of an array.
-
-    Args:
-        array: [T, C, H, W], [C, H, W], nnU-Net's [C, 1, H, W], or an order that `axes` gives.
-        classes: C.
-        axes: one of AXES.
-        path: the file, for errors.
-    """
-    if axes is not None and axes not in AXES:
-        raise InputError(f"axes: got {axes!r}; choose one of {AXES}")
-    shape = array.shape
-    fitting = [a for a in AXES if len(a) == len(shape) and shape[a.index("C")] == classes]
-    # taken by itself only where no other reading is as likely: [C, T, H, W] is not guessed
-    plain = [a for a in fitting if a in ("TCHW", "CHW") or (a == "CTHW" and shape[1] == 1)]
-    order = axes or next(iter(plain), None)
-    if order not in fitting:
-        wanted = f"{axes or '[T, C, H, W] or [C, H, W]'} with C = {classes} classes"
-        say = " or ".join(f"axes='{a}'" for a in fitting)
-        hint = f"; if the order is another, say so with {say}" if fitting else ""
-        raise InputError(f"{path}: shape {list(shape)}, expected {wanted}{hint}")
-    if "T" not in order:
-        array, order = array[None], f"T{order}"
-    return array.transpose([order.index(axis) for axis in "TCHW"])
+    raise InputError(f"{where}: {problem}; choose one with key=NAME")
