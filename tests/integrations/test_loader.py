@@ -118,6 +118,7 @@ def test_autocast(path):
     seen = []
 
     def net(images):
+        assert torch.is_inference_mode_enabled()
         seen.append((images @ images.mT).dtype)
         return images[..., ::4, ::4].bfloat16()
 

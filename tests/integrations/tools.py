@@ -21,7 +21,7 @@ class Net(nn.Module):
 
     def forward(self, images):
         assert not self.training
-        assert torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
         self.calls.append(len(images))
         small = images[..., ::4, ::4]
         return torch.stack([torch.tensordot(self.mix, one, 1) for one in small])
