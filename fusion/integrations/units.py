@@ -6,7 +6,7 @@ frames it has, so they are held until the next unit's first one arrives, or the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from inspect import signature
@@ -31,7 +31,7 @@ class _Unit:
     size: Size | None
     geometry: Mapping[str, Any] | None = None
     frames: list[str] = field(default_factory=list)
-    predictions: list[Any] = field(default_factory=list)
+    predictions: Any = field(default_factory=list)  # as many
 
 
 class Units:
@@ -92,12 +92,12 @@ class Units:
         self,
         unit: str,
         frames: Sequence[str],
-        predictions: Sequence[Any],
+        predictions: Iterable[Any],
         size: Size | None = None,
         geometry: Mapping[str, Any] | None = None,
     ) -> None:
         """Commits a unit of as many frames as predictions [C, h, w], and its place in the world."""
-        self._begin(_Unit(unit, size, geometry, list(frames), list(predictions)))
+        self._begin(_Unit(unit, size, geometry, list(frames), predictions))
         self._commit()
 
     def finish(self) -> None:
