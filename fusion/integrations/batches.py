@@ -79,8 +79,10 @@ class Batches:
         if self.size is None:
             height, width = self.images_of(batch).shape[-2:]
             return [(height, width)] * len(names)
-        constant = isinstance(self.size, (tuple, list))
-        given = self.size if constant else _picked(batch, self.size, "size")
+        if isinstance(self.size, tuple):
+            given: Any = self.size
+        else:
+            given = _picked(batch, self.size, "size")
         try:
             return _pairs(given, len(names))
         except (TypeError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -29,7 +29,7 @@ def fill(
     if isinstance(net, nn.Module):
         net = net if place is None else net.to(place)
         place = next((weight.device for weight in net.parameters()), place)
-    total = len(loader) if hasattr(loader, "__len__") else None
+    total = len(loader) if isinstance(loader, Sized) else None
     with _evaluating(net):
         for batch in progress(loader, units.path.stem, total, unit="batch"):
             names, found = batches.names(batch), None

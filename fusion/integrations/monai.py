@@ -74,7 +74,7 @@ class SaveLogitsd(MapTransform):
         self._rows_first = rows_first
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        (key,), where = self.keys, self._units.path
+        key, where = str(self.keys[0]), self._units.path
         if key not in data:
             raise InputError(f"{where}: no {key!r} in the data, which hold {list(data)[:10]}")
         tensor, meta = data[key], getattr(data[key], "meta", {})

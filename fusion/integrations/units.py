@@ -47,8 +47,8 @@ class Units:
     def __init__(
         self, path: str | Path, classes: Sequence[str], *, pack: bool = False, **store: Any
     ) -> None:
-        self._writer = LogitWriter(path, classes, **store)
-        self.path = self._writer.path
+        self._writer: Any = LogitWriter(path, classes, **store)
+        self.path = Path(path)
         self._there = frozenset(LogitStore(path).videos)
         self._seen: set[str] = set()
         self._unit: _Unit | None = None  # whose frames are arriving
@@ -131,7 +131,7 @@ class Units:
 
     def _packed(self) -> Any:
         if self._pack is None:
-            self._pack = self._ending.enter_context(self._writer.pack())  # type: ignore[attr-defined]
+            self._pack = self._ending.enter_context(self._writer.pack())
         return self._pack
 
 
