@@ -10,7 +10,7 @@ import transformers
 from PIL import Image
 
 import fusion
-from fusion.errors import InputError
+from fusion.errors import InputError, StoreConflictError
 from fusion.integrations import hf
 from fusion.models.networks.maskformer import MaskFormer
 from tests.integrations.tools import halves
@@ -92,6 +92,9 @@ def test_clips(tmp_path, segformer):
     assert {clip: store.frames(clip) for clip in store.videos} == {
         "0": ("000", "001"), "1": ("000", "001")
     }  # fmt: skip
+    with pytest.raises(StoreConflictError, match="video '0' is committed already with other"):
+        hf.cache(segformer, items, tmp_path / "s.zarr", processor=PROCESSOR, unit="clip",
+                 frame=lambda item: f"other {item['time']}")  # fmt: skip
 
 
 class Opened(list):

@@ -96,6 +96,17 @@ def test_modes_come_back_part_by_part(path):
     assert not net.frozen.training
 
 
+def test_a_network_may_use_its_memory_again(path):
+    memory, net = torch.zeros(4, 3, 4, 6), Net().eval()
+
+    def reusing(images):
+        return memory[: len(images)].copy_(net(images))
+
+    keys = {"unit": "clip", "frame": "time", "size": "source"}
+    store = fusion.cache_predictions(reusing, clips(), path, **keys, **EXACT)
+    assert np.array_equal(store.read("a"), expected(IMAGES[:6]))
+
+
 @pytest.mark.parametrize(
     ("wrap", "output"),
     [
