@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from fusion.hierarchical import HierarchicalEnsemble
+    from fusion.integrations.loader import cache_predictions
     from fusion.labels import Labels
     from fusion.metrics import Scores
     from fusion.search.result import SearchResult
@@ -33,6 +34,7 @@ _HOMES = dict.fromkeys(_ERRORS, "fusion.errors") | {
     "Labels": "fusion.labels",
     "Scores": "fusion.metrics",
     "SearchResult": "fusion.search.result",
+    "cache_predictions": "fusion.integrations.loader",
 }
 __all__ = [
     "CorruptStoreError",
@@ -47,6 +49,7 @@ __all__ = [
     "StoreConflictError",
     "StoreError",
     "__version__",
+    "cache_predictions",
     "kernels",
 ]
 

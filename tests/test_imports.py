@@ -20,7 +20,7 @@ ORDER = (
     ["parallel"],
     ["kernels"],
     ["stores"],
-    ["labels"],
+    ["labels", "integrations"],
     ["ensemble"],
     ["metrics"],
     ["contested"],
@@ -145,6 +145,7 @@ def test_the_walk_sees_relative_and_hidden_imports():
             "from fusion import HierarchicalEnsemble",
             "dask optuna triton matplotlib transformers torch._dynamo torch._inductor",
         ),
+        ("from fusion import cache_predictions", "zarr dask optuna triton transformers lightning"),
         ("import fusion.search", "optuna triton matplotlib transformers"),
     ],
 )
