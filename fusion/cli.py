@@ -66,7 +66,7 @@ def in_options(text: str) -> str:
         word, value = match.group(1), match.group(3)
         flag = f"--{word.replace('_', '-')}"
         flag = flag if flag in known else RENAMED.get(word, flag)
-        if flag not in known or (known[flag].nargs == 0 and value != "True"):
+        if flag not in known or (known[flag].nargs == 0 and value not in ("True", "")):
             return match.group(0)
         return flag if known[flag].nargs == 0 else f"{flag} {value}".rstrip()
 

@@ -30,18 +30,19 @@ def of_channels(stored: Array, classes: int) -> Found:
         stored = np.moveaxis(stored, -1, 0)
     if len(stored) != classes:
         raise InputError(f"holds {len(stored)} channels, {classes} are wanted; give one a class")
-    return _zero_one_void(stored, "channels are 0, 1, and 255 where void")
+    rule = "channels are 0, 1, and 255 where void"
+    return _zero_one_void(stored, rule, "write 1 where a channel's class is")
 
 
 def of_mask(stored: Array) -> Found:
     """One channel of a mask [H, W] of 0 and 1, 255 where void."""
-    return _zero_one_void(stored[None], "a mask is 0, 1, and 255 where void")
+    do = "class_map='binary' makes 255 the foreground, class_map='binary-void' void"
+    return _zero_one_void(stored[None], "a mask is 0, 1, and 255 where void", do)
 
 
-def _zero_one_void(stored: Array, rule: str) -> Found:
+def _zero_one_void(stored: Array, rule: str, do: str) -> Found:
     outside = (stored != 0) & (stored != 1) & (stored != VOID)
     if stored.size and (stored == VOID).any() and not (stored == 1).any():
-        do = "class_map='binary' makes 255 the foreground, class_map='binary-void' void"
         raise InputError(f"holds 255 and no 1, and {rule}: {do}")
     stray = counted(stored[outside]) if outside.any() else {}
     return np.where(outside, VOID, stored).astype(np.uint8), stray

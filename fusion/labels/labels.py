@@ -267,7 +267,9 @@ class Labels:
         except InputError as error:
             raise InputError(f"labels: {self.path(video, frame)} {error}") from None
         if stray and self.stray == "error":
-            allowed = "0, 1 and 255" if known is None else known.allowed()
+            allowed = f"bits 0..{wanted - 1}"
+            if known is None or known.names:
+                allowed = "0, 1 and 255" if known is None else known.allowed()
             self._refuse(video, frame, stray, allowed)
         return made
 
