@@ -30,6 +30,7 @@ class Census:
         class_pixels: those of each class, [C]: the row sums of a confusion matrix.
         classes: the C names.
         outside: pixels by stored value that were no label and were read as void.
+        stride: s where only every s-th row and column of `pixels` was counted, but all `outside`.
     """
 
     videos: int
@@ -38,6 +39,7 @@ class Census:
     class_pixels: Sequence[int] | NDArray[np.int64]
     classes: Sequence[str]
     outside: Mapping[Value, int] = field(default_factory=dict)
+    stride: int = 1
 
     @property
     def void_fraction(self) -> float:
@@ -73,7 +75,8 @@ class Census:
         if self.outside:
             most = sorted(self.outside.items(), key=lambda item: (-item[1], pack(item[0])))
             values = listed((f"{value} ({pixels:,} pixels)" for value, pixels in most), SHOWN)
-            loud, share = "", sum(self.outside.values()) / self.pixels if self.pixels else 1.0
+            loud, every = "", self.pixels * self.stride**2
+            share = sum(self.outside.values()) / every if every else 1.0
             if share > LOUD:
                 wrong = "the labels may need a class map (--label-map), and scores are of the rest"
                 loud = f"{percent(share)} % OF ALL PIXELS ARE IN NO CLASS: {wrong}; "

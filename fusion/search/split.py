@@ -211,7 +211,8 @@ class Split:
             height, width = (len(range(0, n, self.stride)) for n in self.ensemble.size(video))
             frames, pixels = frames + len(some), pixels + len(some) * height * width
         outside = outside_values(self.truth, videos, len(classes))
-        return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
+        rows, stride = self.condensed.rows, self.stride
+        return Census(len(videos), frames, pixels, rows, classes, outside, stride)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found, or to a head on unseen cells."""

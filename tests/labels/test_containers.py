@@ -231,6 +231,21 @@ def test_arrays_of_every_shape():
             labels.read(unit, frame)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+def test_negative_ids_are_no_labels(dtype):
+    """-1 as uint8 is 255, which would be void without a word."""
+    array = np.array([[-1, 0, 1]], dtype)
+    for known in (None, {"classes": {"a": 0, "b": 1}}):
+        labels = Labels.from_arrays({"a": array}, class_map=known)
+        with pytest.raises(InputError, match="holds -1 outside 0"):
+            labels.read("a", "a", classes=2)
+        void = Labels.from_arrays({"a": array}, class_map=known, stray="void")
+        assert void.read("a", "a", classes=2).tolist() == [[255, 0, 1]]
+        assert void.strays("a", "a", 2) == {-1: 1}
+    with pytest.raises(InputError, match="holds -1 outside 0, 1 and 255"):
+        Labels.from_arrays({"a": array}).channels("a", "a", 1)
+
+
 @pytest.mark.parametrize(
     ("array", "frames", "message"),
     [

@@ -232,19 +232,19 @@ def stems(folder: Path, suffix: str) -> list[str]:
 
 
 def masks_in(folder: Path, suffixes: Sequence[str] = PLAIN) -> list[tuple[str, str]]:
-    """(id, name) of a folder's masks, in natural order of ids."""
-    split = (os.path.splitext(n) for n in os.listdir(folder) if not n.startswith("."))
-    found = [(stem, stem + suffix) for stem, suffix in split if suffix in suffixes]
-    return sorted(found, key=lambda pair: natural_order(pair[0]))
+    """(id, name) of a folder's masks, in no order."""
+    ends = tuple(suffixes)
+    names = [n for n in os.listdir(folder) if n.endswith(ends) and n[0] != "."]
+    return [(name[: name.rindex(".")], name) for name in names]
 
 
 def holds_masks(folder: Path, suffixes: Sequence[str] = PLAIN) -> bool:
     """Whether there is a mask right in a folder; stops at the first."""
     if not folder.is_dir():
         return False
+    ends = tuple(suffixes)
     with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries)
-        return any(os.path.splitext(n)[1] in suffixes and n[0] != "." for n in names)
+        return any(entry.name.endswith(ends) and entry.name[0] != "." for entry in entries)
 
 
 def nothing(root: Path, wanted: str, advice: str) -> StoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from fusion.labels.layouts.base import (
     directory,
     holds_masks,
     masks_in,
-    names_in,
     nothing,
     twice,
 )
+from fusion.text import natural_order
 
 
 class Folder(Files):
@@ -30,11 +31,16 @@ class Folder(Files):
 
     @classmethod
     def recognises(cls, root: Path, split: str | None) -> bool:
-        return root.is_dir() and any(holds_masks(root / name) for name in names_in(root))
+        if not root.is_dir():
+            return False
+        with os.scandir(root) as entries:  # which know what is a folder, of many files
+            return any(e.is_dir() and e.name[0] != "." and holds_masks(Path(e)) for e in entries)
 
     @classmethod
     def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
-        return tuple(name for name in names_in(directory(root)) if (root / name).is_dir())
+        with os.scandir(directory(root)) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        return tuple(sorted(names, key=natural_order))
 
     def labelled(self) -> tuple[str, ...]:
         """Those of `videos` that have masks; StoreError: none, or a needed one is missing."""
@@ -49,7 +55,7 @@ class Folder(Files):
 
     def frames(self, unit: str) -> list[str]:
         folder = self.masks(unit)
-        found = masks_in(folder)
+        found = sorted(masks_in(folder), key=lambda pair: natural_order(pair[0]))
         if not found:
             raise StoreError(f"labels: {folder} has no PNG; remove the folder or restore its files")
         names = dict(found)
