@@ -60,19 +60,25 @@ def of_map(known: ClassMap, stored: Array, classes: int | Sequence[str]) -> Foun
     channels = chosen(known, classes)
     if known.exclusive:
         labels, stray = known.read(stored)
-        void = labels == void_label(len(known.names))
-        made = np.stack([labels == channel for channel in channels]).astype(np.uint8)
-        made[:, void] = VOID
-        return made, stray
+        made = np.empty((len(channels), *labels.shape), np.uint8)
+        for plane, channel in zip(made, channels, strict=True):
+            np.equal(labels, channel, out=plane.view(bool))
+        return _voided(made, labels == void_label(len(known.names))), stray
     if known.form == "bits":
         return _of_bits(known, known.keys(stored), channels)
     keys = known.keys(stored)
     tables = _region_codes(known)
-    made = np.stack([tables[channel](keys) for channel in channels]).astype(np.uint8)
+    made = np.stack([tables[channel](keys) for channel in channels]).astype(np.uint8, copy=False)
     outside = made[0] == STRAY
     stray = known.said(counted(keys[outside])) if outside.any() else {}
-    made[:, outside] = VOID
-    return made, stray
+    return _voided(made, outside), stray
+
+
+def _voided(channels: Channels, void: NDArray[np.bool_]) -> Channels:
+    """Channels [C, H, W], void in all of them where `void` [H, W] is."""
+    for plane in channels if void.any() else ():
+        np.putmask(plane, void, VOID)
+    return channels
 
 
 def chosen(known: ClassMap, classes: int | Sequence[str]) -> list[int]:
@@ -100,14 +106,11 @@ def _of_bits(known: ClassMap, keys: Array, channels: Sequence[int]) -> Found:
         raise InputError(f"a mask has 16 bits at most, {max(places) + 1} are wanted")
     bits = keys.astype(np.uint16, copy=False)
     made = np.stack([((bits >> place) & 1).astype(np.uint8) for place in places])
-    void = np.isin(bits, [pack(value) for value in known.void]) if known.void else None
+    void = np.isin(bits, [pack(value) for value in known.void])
     outside = (bits & ~np.uint16(sum(1 << place for place in every))) != 0
-    if void is not None:
-        outside &= ~void
-        made[:, void] = VOID
+    outside &= ~void
     stray = counted(keys[outside]) if outside.any() else {}
-    made[:, outside] = VOID
-    return made, stray
+    return _voided(made, void | outside), stray
 
 
 @functools.lru_cache(maxsize=32)

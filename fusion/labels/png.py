@@ -109,6 +109,8 @@ def reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
+        if str(error).startswith("labels: "):  # which names a place already
+            raise
         raise StoreError(f"labels: {path} {error}") from error
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"

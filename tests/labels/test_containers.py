@@ -371,6 +371,12 @@ def test_zarr_of_other_things(tmp_path):
     array.attrs["units"] = ["x", "x"]
     with pytest.raises(StoreError, match="2 ids, 1 different"):
         Labels.open("zarr", tmp_path / "a")
+    group.attrs["frames"] = 7
+    with pytest.raises(StoreError, match="cannot be read as Zarr"):
+        Labels.open("zarr", tmp_path / "g")
+    array.attrs["units"] = 7
+    with pytest.raises(StoreError, match="cannot be read as Zarr"):
+        Labels.open("zarr", tmp_path / "a")
     zarr.open_group(tmp_path / "e", mode="w")
     with pytest.raises(StoreError, match="has no array"):
         Labels.open("zarr", tmp_path / "e")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -134,3 +135,18 @@ def test_classes_in_another_order_are_an_error():
     check_names(labels, ("ciel", "rue"))
     with pytest.raises(InputError, match="class 0 is 'sky' in the labels' class map, 'road' here"):
         check_names(labels, ("road", "sky"))
+
+
+def test_what_cannot_be_listed_is_one_sentence(tmp_path, monkeypatch):
+    root = write(tmp_path, "v/1.png")
+    labels = Labels.folder(root)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(StoreError, match=rf"{root} cannot be read \(Permission denied\)"):
+        Labels.open("auto", root)
+    with pytest.raises(StoreError, match=r"v cannot be read \(Permission denied\)"):
+        labels.frames("v")

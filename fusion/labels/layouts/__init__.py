@@ -35,6 +35,7 @@ from fusion.labels.layouts.pattern import Pattern
 from fusion.labels.layouts.table import Table
 from fusion.labels.layouts.vspw import Vspw
 from fusion.labels.layouts.zarr_arrays import ZarrArrays
+from fusion.labels.png import reading
 from fusion.text import did_you_mean, listed
 
 __all__ = ["AUTO", "LAYOUTS", "Layout", "open_layout", "recognised"]
@@ -64,12 +65,13 @@ def open_layout(name: str, root: Path, split: str | None = None, **options: obje
     """
     if name != AUTO and name not in LAYOUTS:
         raise InputError(f"layout: got {name!r}{did_you_mean(name, LAYOUTS)}")
-    if name == AUTO:
-        name = Pattern.name if options.get("pattern") else recognised(root, split)
-    kind = LAYOUTS[name]
-    if split is not None and not kind.splits:
-        return kind(subfolder(root, split), None, **options)
-    return kind(root, split, **options)
+    with reading(root):
+        if name == AUTO:
+            name = Pattern.name if options.get("pattern") else recognised(root, split)
+        kind = LAYOUTS[name]
+        if split is not None and not kind.splits:
+            return kind(subfolder(root, split), None, **options)
+        return kind(root, split, **options)
 
 
 def subfolder(root: Path, split: str) -> Path:

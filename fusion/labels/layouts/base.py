@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from fusion.errors import InputError, StoreError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import FORMATS, PLAIN, Stored
-from fusion.labels.png import Size
+from fusion.labels.png import Size, reading
 from fusion.text import did_you_mean, listed, natural_order
 
 
@@ -175,7 +175,9 @@ class Files(Layout):
         return FORMATS[path.suffix].read(path, depth)
 
     def content(self, unit: str, frame: str) -> bytes:
-        return self.file(unit, frame).read_bytes()
+        path = self.file(unit, frame)
+        with reading(path):
+            return path.read_bytes()
 
 
 class Indexed(Files):
@@ -234,7 +236,8 @@ def stems(folder: Path, suffix: str) -> list[str]:
 def masks_in(folder: Path, suffixes: Sequence[str] = PLAIN) -> list[tuple[str, str]]:
     """(id, name) of a folder's masks, in no order."""
     ends = tuple(suffixes)
-    names = [n for n in os.listdir(folder) if n.endswith(ends) and n[0] != "."]
+    with reading(folder):
+        names = [n for n in os.listdir(folder) if n.endswith(ends) and n[0] != "."]
     return [(name[: name.rindex(".")], name) for name in names]
 
 

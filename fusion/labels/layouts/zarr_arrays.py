@@ -43,7 +43,8 @@ class ZarrArrays(Layout):
             with reading(root):
                 keys = sorted(_tried(lambda: list(node.array_keys())), key=natural_order)
             self.units = tuple(keys)
-            self._frames: dict[str, list[str]] = dict(node.attrs.get("frames", {}))
+            with reading(root):
+                self._frames: dict[str, Any] = _tried(lambda: dict(node.attrs.get("frames", {})))
         if not self.units:
             raise StoreError(f"labels: {root} has no array; give a group with an array a unit")
 
@@ -107,7 +108,9 @@ class ZarrArrays(Layout):
             return _tried(lambda: zarr.open(self.root, mode="r", path=key))
 
     def _ids(self, path: Path, given: Any, count: int) -> list[str]:
-        ids = slice_ids(count) if given is None else [str(each) for each in given]
+        with reading(path):
+            listed = _tried(lambda: None if given is None else [str(each) for each in given])
+        ids = slice_ids(count) if listed is None else listed
         if len(ids) != count or len(set(ids)) != count:
             got = f"{count} frames, {len(ids)} ids, {len(set(ids))} different"
             raise StoreError(f"labels: {path} has {got}; give each an id of its own")
