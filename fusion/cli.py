@@ -17,11 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import FusionError, InputError
-from fusion.labels import Labels
+from fusion.labels import LAYOUTS, MAPS, Labels
+from fusion.labels.layouts import AUTO
+from fusion.labels.layouts.pattern import Pattern
 
 Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"
 _parsers: list[argparse.ArgumentParser] = []  # every one made so far
+RENAMED = {  # words of the API -> flags that say more, of commands which have several inputs
+    "class_map": "--label-map",
+    "layout": "--label-layout",
+    "pattern": "--label-pattern",
+    "column": "--label-column",
+}
 called_as: dict[str, str] = {}  # module of a command -> its name, where not `python -m MODULE`
 
 
@@ -48,16 +56,21 @@ def _terminate(*_: object) -> None:
 
 
 def in_options(text: str) -> str:
-    """An error in a command's words: where it has --align, align='x' reads --align x."""
+    """An error in a command's words: where it has --align, align='x' reads --align x.
 
-    known = {flag for parser in _parsers for flag in parser._option_string_actions}
+    A flag without a value is said alone: overwrite=True reads --overwrite.
+    """
+    known = {flag: a for parser in _parsers for flag, a in parser._option_string_actions.items()}
 
     def option(match: re.Match[str]) -> str:
-        flag = f"--{match.group(1).replace('_', '-')}"
-        value = match.group(3).removesuffix("True")  # a switch has none
-        return f"{flag} {value}".rstrip() if flag in known else match.group(0)
+        word, value = match.group(1), match.group(3)
+        flag = f"--{word.replace('_', '-')}"
+        flag = flag if flag in known else RENAMED.get(word, flag)
+        if flag not in known or (known[flag].nargs == 0 and value not in ("True", "")):
+            return match.group(0)
+        return flag if known[flag].nargs == 0 else f"{flag} {value}".rstrip()
 
-    return re.sub(r"\b(?<!-)([a-z_]+)=('?)([\w./-]*)\2(?=[\s,;.)]|$)", option, text)
+    return re.sub(r"\b(?<!-)([a-z_]+)=('?)([\w./{}*-]*)\2(?=[\s,;:.)]|$)", option, text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,25 +92,49 @@ def parser(module: str, description: str, epilog: str | None = None) -> Parser:
 Options = argparse._ActionsContainer  # a parser, or a group of its options
 
 
+MAP_HELP = (
+    f"what stored values mean: a JSON file, nnU-Net's dataset.json, or {', '.join(MAPS)}; "
+    "none for class ids (default: what the data set itself says, else none)"
+)
+
+
 def add_truth(options: Options) -> None:
-    """Where the ground truth is."""
+    """Where the ground truth is, and what it means."""
     add = options.add_argument
-    labels = "ground truth <video>/<frame>.png, void 255"
-    add("--labels", type=Path, metavar="DIR", help=labels)
-    vspw = "ground truth of a VSPW release instead of --labels"
-    add("--vspw", type=Path, metavar="ROOT", help=vspw)
-    add("--split", default="val", help="split of --vspw (default val)")
-    stray = "label values outside the classes (default error)"
+    labels = "ground truth: <video>/<frame>.png, or anything else that --label-layout lists"
+    add("--labels", type=Path, metavar="PATH", help=labels)
+    add("--vspw", type=Path, metavar="ROOT", help="the same as --labels ROOT --label-layout vspw")
+    layouts = f"how it lies: {', '.join(LAYOUTS)} (default auto: whichever recognises it)"
+    add("--label-layout", choices=(AUTO, *LAYOUTS), default=AUTO, metavar="NAME", help=layouts)
+    pattern = "of files below --labels, such as {unit}/{frame}_mask.png or **/{unit}_gt.png"
+    add("--label-pattern", metavar="PATTERN", help=pattern)
+    add("--label-column", metavar="NAME", help="of masks in a Hugging Face data set")
+    add("--label-map", metavar="MAP", help=MAP_HELP)
+    split = "part of the data set: its own, or a subfolder (default val, or no subfolder)"
+    add("--split", metavar="NAME", help=split)
+    stray = "values that are no class and not void (default error)"
     add("--stray", choices=("error", "void"), default="error", help=stray)
 
 
 def read_truth(options: argparse.Namespace) -> Labels:
-    """The labels that `add_truth`'s options name."""
+    """The labels that `add_truth`'s options name; says on stderr what was recognised."""
     if (options.labels is None) == (options.vspw is None):
         raise InputError("ground truth: give either --labels DIR or --vspw ROOT")
     if options.vspw:
-        return Labels.vspw(options.vspw, split=options.split, stray=options.stray)
-    return Labels.folder(options.labels, stray=options.stray)
+        how = {"stray": options.stray, "class_map": options.label_map}
+        return Labels.open("vspw", options.vspw, options.split, **how)
+    return read_labels(options, options.labels, options.split)
+
+
+def read_labels(options: argparse.Namespace, path: Path, split: str | None = None) -> Labels:
+    """Labels at another place that lie, and mean, what `add_truth`'s options say."""
+    layout = Pattern.name if options.label_pattern else options.label_layout
+    parts = {"pattern": options.label_pattern, "column": options.label_column}
+    how = {"stray": options.stray, "class_map": options.label_map, **parts}
+    labels = Labels.open(layout, path, split, **how)
+    if layout == AUTO:
+        remark(f"{path}: {labels.summary()}")
+    return labels
 
 
 def _adds(name: str, **facts: Any) -> Callable[[Options], object]:

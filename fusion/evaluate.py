@@ -18,6 +18,7 @@ from fusion.errors import InputError
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
+from fusion.labels.matching import check_names, mismatch
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
 from fusion.metrics.consistency import LENGTHS, VideoWindows
 from fusion.metrics.evaluation import Predictions, VideoConfusion
@@ -45,6 +46,9 @@ class PredictedLabels:
             yield frame, self.folder.read(video, frame, classes=len(self.classes))
 
     def scored_videos(self, truth: Labels) -> tuple[str, ...]:
+        check_names(truth, self.classes)
+        if not set(truth.videos) & set(self.folder.videos):
+            raise mismatch(truth.videos, self.folder.videos, "videos", intersect=False)
         return truth.videos
 
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
@@ -70,7 +74,8 @@ def report_video(counts: VideoConfusion, raw_targets: bool, video: str) -> Video
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    truth, source, variant = cli.read_truth(options), read_source(options), options.variant
+    truth, variant = cli.read_truth(options), options.variant
+    source = read_source(options, truth.names)
     task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
     found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
@@ -135,12 +140,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser("fusion.evaluate", purpose, EPILOG)
     source = parser.add_mutually_exclusive_group(required=True).add_argument
     source("--ensemble", type=Path, help="ensemble.toml or best.json")
-    maps = "label maps <video>/<frame>.png; needs --classes"
+    maps = "label maps <video>/<frame>.png, or in another layout that is recognised"
     source("--predictions", type=Path, metavar="DIR", help=maps)
     add = parser.add_argument
     stores = "take stores of the same names from here (another split)"
     add("--stores", type=Path, metavar="DIR", help=stores)
-    add("--classes", type=Path, metavar="FILE", help="class names, one a line or a JSON list")
+    names = "class names of --predictions, one a line or a JSON list (default: the labels' own)"
+    add("--classes", type=Path, metavar="FILE", help=names)
+    mapped = "what the values of --predictions mean, as --label-map (default: class ids)"
+    add("--prediction-map", metavar="MAP", help=mapped)
     cli.add_truth(parser)
     mean = "classes in the mean (default vspw)"
     add("--convention", choices=CONVENTIONS, default="vspw", help=mean)
@@ -153,18 +161,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_source(options: argparse.Namespace) -> Predictions:
-    """The ensemble, or the label maps, that the options name."""
+def read_source(options: argparse.Namespace, names: Sequence[str] | None = None) -> Predictions:
+    """The ensemble, or the label maps, that the options name.
+
+    Args:
+        options: of the command.
+        names: of the classes, if the labels know them.
+    """
     if options.ensemble:
         opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
         return ensemble.sharing(options.scheduler)
     if options.calibration:
         raise InputError("--calibration needs probabilities, label maps have none; give --ensemble")
-    if options.classes is None:
+    if options.classes is not None:
+        names = read_classes(options.classes)
+    if names is None:
         raise InputError("--predictions needs --classes FILE, the names in order of the label ids")
-    classes = tuple(read_classes(options.classes))
-    return PredictedLabels(Labels.folder(options.predictions, classes=len(classes)), classes)
+    meaning = options.prediction_map or "none"
+    folder = Labels.open("auto", options.predictions, class_map=meaning)
+    return PredictedLabels(folder, tuple(names))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ from fusion import cli
 from fusion.errors import InputError, StoreError
 from fusion.files import refusals, replacing
 from fusion.hierarchical import HierarchicalEnsemble
-from fusion.labels import write_labels
+from fusion.labels.output import FORMS, Output
 from fusion.progress import progress
 
 EPILOG = """examples:
   python -m fusion.predict --ensemble results/best.json --out labels/
   python -m fusion.predict --ensemble results/best.json --stores cache/test --out submission --zip
       (the stores of another split)
+  python -m fusion.predict --ensemble results/best.json --out submission --label-map cityscapes
+      (the ids that the benchmark's server takes)
 """
 
 
@@ -28,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ensemble = HierarchicalEnsemble.load(
         options.ensemble, stores=options.stores, memory=options.memory, device=options.device
     )
+    output = Output.of(ensemble.classes, options.label_map, options.write, options.palette)
     written = skipped = 0
     for video in progress(options.videos or list(ensemble.videos), "predicting"):
-        done, there = predict_video(ensemble, video, options)
+        done, there = predict_video(ensemble, video, output, options)
         written, skipped = written + done, skipped + there
     print(f"{written} label maps written, {skipped} were there already, under {options.out}")
     if options.zip:
@@ -48,7 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--stores", type=Path, metavar="DIR", help=stores)
     add("--out", type=Path, required=True, metavar="DIR", help="where the PNGs go")
     add("--videos", nargs="+", metavar="ID", help="only these (default: all)")
-    add("--palette", default="vspw", help="colours of the indexed PNGs (default vspw)")
+    add("--label-map", metavar="MAP", help=f"write the values of a data set. {cli.MAP_HELP}")
+    written = "class ids, what --label-map stores for them (default with it), or colours"
+    add("--write", choices=FORMS, help=written)
+    palette = (
+        "JSON list of colours [R, G, B], or {class: colour} (default --label-map's, else vspw)"
+    )
+    add("--palette", metavar="FILE", help=palette)
     packed = "also pack OUT into OUT.zip, as challenge servers take it"
     add("--zip", action="store_true", help=packed)
     cli.add_memory(parser)
@@ -60,14 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def predict_video(
-    ensemble: HierarchicalEnsemble, video: str, options: argparse.Namespace
+    ensemble: HierarchicalEnsemble, video: str, output: Output, options: argparse.Namespace
 ) -> tuple[int, int]:
     """Writes a video's PNGs; returns how many were written and how many were there."""
     folder = options.out / safe_name(video)
     files = {frame: folder / f"{safe_name(frame)}.png" for frame in ensemble.frames(video)}
     todo = [f for f, path in files.items() if not (options.resume and os.path.lexists(path))]
     for frame, labels in ensemble.label_maps(video, todo) if todo else ():
-        write_labels(files[frame], labels, palette=options.palette, overwrite=options.overwrite)
+        output.write(files[frame], labels, overwrite=options.overwrite)
     return len(todo), len(files) - len(todo)
 
 

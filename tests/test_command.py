@@ -61,7 +61,11 @@ def test_errors_speak_in_options():
     parser.add_argument("--no-cache", action="store_true")
     said = cli.in_options("x lacks y; predict it too, or use align='intersect'")
     assert said == "x lacks y; predict it too, or use --align intersect"
+    parser.add_argument("--label-map")
     assert cli.in_options("use no_cache= of it") == "use --no-cache of it"
+    assert cli.in_options("another path or no_cache=True for") == "another path or --no-cache for"
+    assert cli.in_options("not no_cache=False, now") == "not no_cache=False, now"
+    assert cli.in_options("class_map='binary' makes") == "--label-map binary makes"
     assert (
         cli.in_options("search again, or use unheard='of'") == "search again, or use unheard='of'"
     )

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fusion
 from fusion import cli, evaluate, predict
@@ -71,7 +72,8 @@ def test_what_people_read(data, capsys):
     assert "VC16" in captured.out
     assert "3 videos, 3192 pixels scored" in captured.out
     assert captured.out.endswith(f"\n\n{scores.class_table()}\n")
-    assert captured.err == f"{LINE}\n"
+    found = f"{data / 'labels'}: folder layout, 3 videos, 6 frames: a, b, c"
+    assert captured.err == f"{found}\n{LINE}\n"
 
 
 def test_calibration_is_shown_where_it_is_asked_for(data, capsys):
@@ -142,7 +144,8 @@ def test_masks_of_0_and_255_are_not_passed_over(tmp_path, capsys):
     (tmp_path / "classes.txt").write_text("background\ncell")
     document, err = run_json(of_maps(tmp_path), capsys)
     assert document["miou"] == 1.0  # which is what must not stand there alone
-    line, absent, doubt = err.splitlines()
+    found, line, absent, doubt = err.splitlines()
+    assert found.endswith("labels: folder layout, 1 videos, 2 frames: v")
     assert line.startswith("labels: 1 videos, 2 frames, 400 pixels: 1 of 2 classes occur, ")
     assert "classes never occur: cell" in absent
     assert "masks of 0 and 255 need another foreground value" in doubt
@@ -198,7 +201,7 @@ def test_mistakes_are_one_line_and_code_2(data, capsys, arguments, message):
     assert cli.run(evaluate.main, given) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("error: ")
+    assert captured.err.splitlines()[-1].startswith("error: ")  # below what was recognised
     assert message in captured.err
 
 
@@ -208,3 +211,60 @@ def test_help_teaches(module):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"python -m {module}" in done.stdout
     assert "examples:" in done.stdout
+
+
+def cityscapes(folder):
+    """Two images of its ids, and predictions of road and car, as ids and as classes."""
+    draw = np.random.default_rng(0)
+    for name in ("ulm_000000_000019", "ulm_000001_000019"):
+        truth = draw.choice([7, 26, 0, 3, 24], (12, 16)).astype(np.uint8)
+        predicted = draw.choice([7, 26], truth.shape).astype(np.uint8)
+        path = folder / "gtFine" / "val" / "ulm" / f"{name}_gtFine_labelIds.png"
+        write_labels(path, truth)
+        write_labels(folder / "ids" / f"{name}.png", predicted)
+        write_labels(folder / "classes" / f"{name}.png", (predicted == 26).astype(np.uint8) * 13)
+    return ["--labels", str(folder), "--predictions"]
+
+
+def test_labels_are_recognised_and_mapped(tmp_path, capsys):
+    arguments = cityscapes(tmp_path)
+    document, err = run_json([*arguments, str(tmp_path / "classes")], capsys)
+    line = "cityscapes layout, 2 videos, 2 frames, 19 classes: ulm_000000_000019, ulm_0"
+    assert f"{tmp_path}: {line}" in err
+    ids, _ = run_json([*arguments, str(tmp_path / "ids"), "--prediction-map", "cityscapes"], capsys)
+    assert ids == document
+    names = ("ulm_000000_000019", "ulm_000001_000019")
+    ground = tmp_path / "gtFine" / "val" / "ulm"
+    truth = np.concatenate([_pixels(ground / f"{n}_gtFine_labelIds.png") for n in names])
+    predicted = np.concatenate([_pixels(tmp_path / "ids" / f"{n}.png") for n in names])
+    counted = np.isin(truth, [7, 24, 26])
+    ious = []
+    for value in (7, 24, 26):
+        both = ((truth == value) & (predicted == value) & counted).sum()
+        ious.append(both / (((truth == value) | (predicted == value)) & counted).sum())
+    assert document["miou"] == pytest.approx(np.mean(ious), abs=1e-12)
+
+
+def _pixels(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_raw_ids_read_as_classes_are_loud(tmp_path, capsys):
+    arguments = [*cityscapes(tmp_path), str(tmp_path / "classes"), "--label-map", "none"]
+    (tmp_path / "names.txt").write_text("\n".join(f"c{k}" for k in range(19)))
+    arguments += ["--classes", str(tmp_path / "names.txt")]
+    assert cli.run(evaluate.main, arguments) == 2
+    assert "24, 26 outside 0..18 (void is 255): 24 has " in capsys.readouterr().err
+    _, err = run_json([*arguments, "--stray", "void"], capsys)
+    assert "% OF ALL PIXELS ARE IN NO CLASS: the labels may need a class map (--label-map)" in err
+
+
+def test_predictions_of_other_names(tmp_path, capsys):
+    arguments = [*cityscapes(tmp_path), str(tmp_path / "classes")]
+    for path in sorted((tmp_path / "classes").iterdir()):
+        path.rename(path.with_name(f"{path.stem}_leftImg8bit.png"))
+    assert cli.run(evaluate.main, arguments) == 2
+    err = capsys.readouterr().err
+    assert "labels and stores share no video" in err
+    assert "but for suffix, extension or case 2 agree (labels 'ulm_000000_000019'" in err

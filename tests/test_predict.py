@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 
@@ -72,3 +73,26 @@ def test_ids_that_cannot_be_file_names(name):
     with pytest.raises(InputError, match="cannot be a file name"):
         predict.safe_name(name)
     assert predict.safe_name("0001_x.y") == "0001_x.y"
+
+
+def test_predictions_in_a_data_sets_own_values(toml, arguments, tmp_path, capsys):
+    ensemble = fusion.HierarchicalEnsemble.load(toml)
+    expected = ensemble.predict("a", ["1"])[0]
+    values = {name: [10 * c, 10 * c + 1] for c, name in enumerate(ensemble.classes)}
+    (tmp_path / "map.json").write_text(json.dumps({"classes": values, "void": 255}))
+    mapped = [*arguments, "--label-map", str(tmp_path / "map.json")]
+    assert predict.main(mapped) == 0
+    with Image.open(tmp_path / "pngs" / "a" / "1.png") as image:
+        assert np.array_equal(np.asarray(image), 10 * expected)
+    read = fusion.Labels.folder(tmp_path / "pngs", class_map=tmp_path / "map.json")
+    assert np.array_equal(read.read("a", "1"), expected)
+    assert cli.run(predict.main, mapped) == 2
+    assert "choose another path or --overwrite for files" in capsys.readouterr().err
+    colours = {name: [c, 0, 200] for c, name in enumerate(ensemble.classes)}
+    (tmp_path / "palette.json").write_text(json.dumps(colours))
+    shown = ["--write", "colours", "--palette", str(tmp_path / "palette.json"), "--overwrite"]
+    assert predict.main([*arguments, *shown]) == 0
+    with Image.open(tmp_path / "pngs" / "a" / "1.png") as image:
+        assert np.array_equal(np.asarray(image)[..., 0], expected)
+    assert cli.run(predict.main, [*arguments, "--palette", "viridis"]) == 2
+    assert "palette: got 'viridis', which is no file" in capsys.readouterr().err

@@ -283,29 +283,27 @@ class Ensemble:
 
     def scored_videos(self, truth: Labels, videos: Sequence[str] | None = None) -> tuple[str, ...]:
         """The videos that are scored; InputError where a store lacks one of them."""
+        from fusion.labels.matching import check_names, mismatch
+
+        check_names(truth, self.classes)
         wanted = tuple(truth.videos if videos is None else videos)
-        lacking = [video for video in wanted if video not in self._frames]
-        if lacking and self.align == "strict":
-            got = f"labels hold {len(lacking)} videos that no store has, the first {lacking[0]!r}"
-            raise InputError(f"{got}; give stores of this split, or align='intersect'")
         kept = tuple(video for video in wanted if video in self._frames)
-        if not kept:
-            got = f"stores have {self.videos[:3]}, labels {wanted[:3]}"
-            raise InputError(f"stores and labels share no video: {got}; give this split's labels")
+        strict = self.align == "strict"
+        if not kept or (strict and len(kept) < len(wanted)):
+            raise mismatch(wanted, self.videos, "videos", intersect=strict)
         return kept
 
     def labelled_frames(self, truth: Labels, video: str) -> list[str]:
         """Frames that have labels, in stored order; InputError for labels that no frame has."""
-        labels, frames = set(truth.frames(video)), self.frames(video)
-        lacking = sorted(labels - set(frames))
-        if lacking and self.align == "strict":
-            what = f"{len(lacking)} frames that the stores lack, the first {lacking[0]!r}"
-            advice = "predict them too, or use align='intersect'"
-            raise InputError(f"video {video!r}: labels hold {what}; {advice}")
-        if not labels & set(frames):
-            got = f"no frame id of the labels ({lacking[0]!r}, ...) is one of the stores'"
-            raise InputError(f"video {video!r}: {got} ({frames[0]!r}, ...)")
-        return [frame for frame in frames if frame in labels]
+        from fusion.labels.matching import mismatch
+
+        labels, frames, strict = truth.frames(video), self.frames(video), self.align == "strict"
+        known = set(labels)
+        shared = [frame for frame in frames if frame in known]
+        if not shared or (strict and len(shared) < len(known)):
+            where = f"video {video!r}: "
+            raise mismatch(labels, frames, "frames", intersect=strict, where=where)
+        return shared
 
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
         """Ground truth [H, W] of a frame, checked against classes and source size.

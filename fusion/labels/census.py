@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from fusion.kernels.numbers import void_label
 from fusion.labels.labels import Labels
+from fusion.labels.lookup import Value, pack
 from fusion.parallel import map_videos
 from fusion.text import listed, percent
 
 SHOWN = 5  # names or values in one warning
+LOUD = 0.01  # of all pixels, in no class: more is no slip of a brush
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Census:
         class_pixels: those of each class, [C]: the row sums of a confusion matrix.
         classes: the C names.
         outside: pixels by stored value that were no label and were read as void.
+        stride: s where only every s-th row and column of `pixels` was counted, but all `outside`.
     """
 
     videos: int
@@ -35,7 +38,8 @@ class Census:
     pixels: int
     class_pixels: Sequence[int] | NDArray[np.int64]
     classes: Sequence[str]
-    outside: Mapping[int, int] = field(default_factory=dict)
+    outside: Mapping[Value, int] = field(default_factory=dict)
+    stride: int = 1
 
     @property
     def void_fraction(self) -> float:
@@ -69,9 +73,14 @@ class Census:
         if doubts:
             found.append("; ".join(doubts))
         if self.outside:
-            most = sorted(self.outside.items(), key=lambda item: (-item[1], item[0]))
+            most = sorted(self.outside.items(), key=lambda item: (-item[1], pack(item[0])))
             values = listed((f"{value} ({pixels:,} pixels)" for value, pixels in most), SHOWN)
-            found.append(f"values outside the classes were read as void: {values}")
+            loud, every = "", self.pixels * self.stride**2
+            share = sum(self.outside.values()) / every if every else 1.0
+            if share > LOUD:
+                wrong = "the labels may need a class map (--label-map), and scores are of the rest"
+                loud = f"{percent(share)} % OF ALL PIXELS ARE IN NO CLASS: {wrong}; "
+            found.append(f"{loud}values outside the classes were read as void: {values}")
         return [f"warning: labels: {text}" for text in found]
 
     def text(self) -> str:
@@ -79,19 +88,16 @@ class Census:
         return "\n".join([self.line(), *self.warnings()])
 
 
-def outside_values(truth: Labels, videos: Sequence[str], classes: int) -> dict[int, int]:
+def outside_values(truth: Labels, videos: Sequence[str], classes: int) -> dict[Value, int]:
     """Pixels by stored value that `truth` reads as void though the value is not; reads every file.
 
     Nothing is read, and nothing found, where such values are errors.
     """
-    void = void_label(classes)
 
-    def count(video: str) -> Counter[int]:
-        found = Counter[int]()
+    def count(video: str) -> Counter[Value]:
+        found = Counter[Value]()
         for frame in truth.frames(video):
-            raw, read = (get(video, frame, classes=classes) for get in (truth.raw, truth.read))
-            stray = raw[(read == void) & (truth.rule.ids(raw, void) != void)]
-            found.update(stray.tolist())
+            found.update(truth.strays(video, frame, classes))
         return found
 
     if truth.stray != "void":

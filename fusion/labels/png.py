@@ -1,9 +1,10 @@
 """Label PNGs, read strictly and written atomically.
 
 H W pixels. Accepted: 8-bit greyscale and palette images (uint8 [H, W]; indices are the labels), and
-16-bit greyscale where more than 255 classes were announced (uint16 [H, W]). The size is checked
-before anything is allocated, and every chunk's checksum before anything is decoded, so that a
-damaged file is an error and never another label map.
+16-bit greyscale where more than 255 classes were announced (uint16 [H, W]); where a class map says
+what values mean, any of these, 1-bit greyscale and 8-bit RGB. The size is checked before anything
+is allocated, and every chunk's checksum before anything is decoded, so that a damaged file is an
+error and never another label map.
 Format: W3C, "Portable Network Graphics Specification (Third Edition)", sections 5 and 11.
 """
 
@@ -27,52 +28,89 @@ PathLike = str | os.PathLike[str]
 Size = tuple[int, int]  # (H, W)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb
-_GREY, _PALETTE = 0, 3
+_GREY, _RGB, _PALETTE = 0, 2, 3
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1}  # a pixel
 _PASSES = [  # of Adam7: x, y, dx, dy
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 ]
-_COLOURS = {_GREY: "greyscale", 2: "RGB", _PALETTE: "palette", 4: "greyscale with alpha", 6: "RGBA"}
+_COLOURS = {
+    _GREY: "greyscale",
+    _RGB: "RGB",
+    _PALETTE: "palette",
+    4: "greyscale with alpha",
+    6: "RGBA",
+}
 
 
 def read_size(path: Path) -> Size:
     """(H, W) from the first 33 bytes of a file."""
-    with _reading(path), path.open("rb") as file:
-        return _header(file.read(33))[0]
+    with reading(path), path.open("rb") as file:
+        return png_size(file.read(33))
 
 
-def read_png(path: Path, *, wide: bool = False) -> NDArray[np.integer]:
-    """The label map [H, W] of a file: uint8, or uint16 from a 16-bit file if `wide`.
+def png_size(content: bytes) -> Size:
+    """(H, W) from the first 33 bytes of what a file holds."""
+    return _header(content)[0]
+
+
+def read_png(path: Path, *, depth: int | None = 8) -> NDArray[np.integer]:
+    """The label map [H, W] of a file, or its colours, as `decode_png`; errors name the file."""
+    with reading(path):
+        return decode_png(path.read_bytes(), depth)
+
+
+def decode_png(content: bytes, depth: int | None = 8) -> NDArray[np.integer]:
+    """The label map [H, W] of a PNG's bytes.
+
+    Args:
+        content: the bytes.
+        depth: 8 for uint8 of 8-bit grey and indices, 16 for uint16 of 16-bit grey, None for
+            whichever it is; then also 1-bit grey, and colours, uint8 [H, W, 3].
 
     Raises:
-        StoreError: another kind of image, or a damaged file; names the file and what is wrong.
+        StoreError: another kind of image, or a damaged one; says what is wrong.
     """
+    size, bits, colour, interlaced = _header(content)
+    try:
+        _check_kind(bits, colour, depth)
+    except StoreError as error:
+        if (bits, colour) != (8, _RGB):
+            raise
+        raise StoreError(f"{error}; {colours_found(decode_png(content, None))}") from None
+    data, expected = _image_data(content), _row_bytes(size, bits * _SAMPLES[colour], interlaced)
     from PIL import Image
 
-    with _reading(path):
-        content = path.read_bytes()
-        size, depth, colour, interlaced = _header(content)
-        _check_kind(depth, colour, wide=wide)
-        data, expected = _image_data(content), _row_bytes(size, depth, interlaced)
-        try:
-            found = len(zlib.decompressobj().decompress(data, expected + 1))
-            if found != expected:  # decoders may fill in zeros, a valid class
-                raise ValueError(f"it holds {found} bytes of rows, not {expected}")
-            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-                labels: NDArray[np.integer] = np.array(image, dtype=np.uint16 if wide else np.uint8)
-        except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
-            raise StoreError(f"cannot be decoded ({error}); restore the file") from error
-        if labels.shape != size:
-            raise StoreError(f"decodes to {[*labels.shape]}, its header says {[*size]}; restore it")
+    try:
+        found = len(zlib.decompressobj().decompress(data, expected + 1))
+        if found != expected:  # decoders may fill in zeros, a valid class
+            raise ValueError(f"it holds {found} bytes of rows, not {expected}")
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            labels: NDArray[np.integer] = np.array(image, np.uint16 if bits == 16 else np.uint8)
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+        raise StoreError(f"cannot be decoded ({error}); restore the file") from error
+    if labels.shape != (size if colour != _RGB else (*size, 3)):
+        raise StoreError(f"decodes to {[*labels.shape]}, its header says {[*size]}; restore it")
     return labels
 
 
+def colours_found(colours: NDArray[np.integer]) -> str:
+    """What to do about colours [H, W, 3] without a class map, and the first five of them."""
+    flat = colours.reshape(-1, 3)
+    known = list(dict.fromkeys(map(tuple, np.unique(flat[:: max(1, len(flat) // 65536)], axis=0))))
+    shown = ", ".join(str([int(n) for n in colour]) for colour in known[:5])
+    form = 'class_map=FILE says what colours mean, {"colours": {NAME: [R, G, B]}, "void": []}'
+    return f"{form}; here are {shown}{', ...' if len(known) > 5 else ''}"
+
+
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with it."""
     try:
         yield
     except StoreError as error:
+        if str(error).startswith("labels: "):  # which names a place already
+            raise
         raise StoreError(f"labels: {path} {error}") from error
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
@@ -92,15 +130,17 @@ def _header(content: bytes) -> tuple[Size, int, int, bool]:
     return (height, width), depth, colour, content[28] != 0
 
 
-def _check_kind(depth: int, colour: int, *, wide: bool) -> None:
-    """That a file is 16-bit greyscale if `wide`, else holds whole bytes of grey or indices."""
-    found, deep = f"{depth}-bit {_COLOURS.get(colour, 'unknown')}", (depth, colour) == (16, _GREY)
-    if wide and not deep:
+def _check_kind(bits: int, colour: int, depth: int | None) -> None:
+    """That a file is of the kind that `decode_png` was asked for."""
+    found, deep = f"{bits}-bit {_COLOURS.get(colour, 'unknown')}", (bits, colour) == (16, _GREY)
+    if depth == 16 and not deep:
         raise StoreError(f"is {found}; beyond 255 classes, labels are 16-bit greyscale PNGs")
-    small = (depth, colour) == (8, _GREY) or (colour == _PALETTE and depth <= 8)
-    if not wide and not small:
+    small = (bits, colour) == (8, _GREY) or (colour == _PALETTE and bits <= 8)
+    if depth == 8 and not small:
         advice = "announce the number of classes" if deep else "save class ids, not colours"
         raise StoreError(f"is {found}; give 8-bit greyscale or palette PNGs ({advice})")
+    if not (small or deep or (bits, colour) in ((8, _RGB), (1, _GREY))):
+        raise StoreError(f"is {found}; give ids in greyscale or a palette, or 8-bit RGB colours")
 
 
 def _image_data(content: bytes) -> bytes:
@@ -119,11 +159,11 @@ def _image_data(content: bytes) -> bytes:
     return b"".join(data)
 
 
-def _row_bytes(size: Size, depth: int, interlaced: bool) -> int:
+def _row_bytes(size: Size, bits: int, interlaced: bool) -> int:
     """Bytes of all rows before compression, each with its filter byte."""
     (height, width), passes = size, _PASSES if interlaced else [(0, 0, 1, 1)]
     grids = ((-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes)
-    return sum(rows * (1 + -(-columns * depth // 8)) for columns, rows in grids if columns > 0)
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in grids if columns > 0)
 
 
 def colour_map() -> NDArray[np.uint8]:
@@ -151,7 +191,10 @@ def write_labels(
         StoreError: something is there already, or the disk refuses.
         InputError: other shapes or types.
     """
-    target, content = Path(path), _encode(labels, palette)
+    _write(Path(path), _encode(labels, palette), overwrite=overwrite)
+
+
+def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
     try:
         replaceable = overwrite and (target.is_symlink() or not target.is_dir())
         if os.path.lexists(target) and not replaceable:
@@ -164,6 +207,19 @@ def write_labels(
     except OSError as error:
         reason = f"cannot be written ({error.strerror}), {len(content)} bytes needed"
         raise StoreError(f"write_labels: {target} {reason}") from error
+
+
+def write_colours(path: PathLike, colours: ArrayLike, *, overwrite: bool = False) -> None:
+    """Write colours uint8 [H, W, 3] as an RGB PNG; as `write_labels` in all else."""
+    from PIL import Image
+
+    array, buffer = np.asarray(colours), io.BytesIO()
+    whole = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if not whole or not 0 < array.size <= 3 * MOST_PIXELS:
+        got = f"got {array.dtype} {list(array.shape)}"
+        raise InputError(f"write_colours: {got}; give uint8 [H, W, 3] of 1 to {MOST_PIXELS} pixels")
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG")
+    _write(Path(path), buffer.getvalue(), overwrite=overwrite)
 
 
 def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:

@@ -16,7 +16,7 @@ from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
 from fusion.errors import InputError
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
-from fusion.labels import Labels, write_labels
+from fusion.labels import write_labels
 from fusion.metrics import CONVENTIONS, Calibration
 from fusion.metrics.evaluation import objective_of
 from fusion.metrics.objectives import OBJECTIVES, Objective
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.prepare(method)
     splits = [run]
     if options.test_labels:
-        truth = Labels.folder(options.test_labels, stray=options.stray)
+        truth = cli.read_labels(options, options.test_labels)
         splits.append(run.elsewhere(truth, options.test_stores))
     for split in splits:
         cli.remark(split.census().text())  # this condenses
@@ -134,7 +134,7 @@ def open_run(options: argparse.Namespace) -> Run:
     how: dict[str, Any] = {name: getattr(options, name) for name in same}
     how |= {"units": Units.parse(options.units), "say": cli.remark}
     how |= {"truth": cli.read_truth(options), "folder": options.out, "progress": progress}
-    how["name"] = "val" if options.labels else options.split
+    how["name"] = "val" if options.labels else options.split or "val"
     how["cache"] = None if options.no_cache else options.out / "condensed"
     opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
     said = {name: getattr(options, name) for name in ("resize", "mean")}

@@ -213,7 +213,8 @@ class Split:
         if channels is not None:  # a pixel is scored in each
             pixels *= len(channels)
         outside = {} if channels else outside_values(self.truth, videos, len(classes))
-        return Census(len(videos), frames, pixels, self.condensed.rows, classes, outside)
+        rows, stride = self.condensed.rows, self.stride
+        return Census(len(videos), frames, pixels, rows, classes, outside, stride)
 
     def contributions(self, found: SearchResult) -> dict[str, float]:
         """What each model adds to mIoU under the weights found, or to a head on unseen cells."""

@@ -98,8 +98,8 @@ def test_labels_that_do_not_belong_to_the_stores(stores, tmp_path):
     ensemble = fusion.HierarchicalEnsemble({"g": stores[:1]})
     labels = {"video": ("z", "f1", SIZE), "frame": ("a", "f3", SIZE), "size": ("a", "f1", (4, 4))}
     messages = {
-        "video": "no store has, the first 'z'",
-        "frame": "stores lack, the first 'f3'",
+        "video": "share no video: labels have 1 \\('z'\\), stores 2",
+        "frame": "video 'a': labels and stores share no frame: labels have 1 \\('f3'\\), stores",
         "size": "labels are 4x4, the stores say 24x32",
     }
     for name, (video, frame, size) in labels.items():

@@ -77,3 +77,14 @@ def test_values_outside_the_classes_are_counted(tmp_path):
     assert outside_values(strict, ["a", "b"], 2) == {}
     (line,) = Census(2, 3, 10, [3, 2], BINARY, found).warnings()
     assert line.endswith("were read as void: 9 (4 pixels), 200 (1 pixels)")
+
+
+def test_many_pixels_in_no_class_are_loud():
+    few = Census(1, 1, 1000, [600, 390], BINARY, {9: 10})
+    many = Census(1, 1, 1000, [600, 380], BINARY, {9: 10, 7: 10})
+    colours = Census(1, 1, 1000, [600, 380], BINARY, {(1, 2, 3): 20})
+    loud = "warning: labels: 2.00 % OF ALL PIXELS ARE IN NO CLASS: the labels may need a class map"
+    assert "OF ALL" not in few.text()
+    assert many.warnings()[-1].startswith(loud)
+    assert colours.warnings()[-1].endswith("were read as void: (1, 2, 3) (20 pixels)")
+    assert "OF ALL" not in Census(1, 1, 250, [150, 97], BINARY, {9: 10}, stride=2).text()

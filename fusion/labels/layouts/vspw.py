@@ -7,23 +7,32 @@ Miao et al., "VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild", 
 from __future__ import annotations
 
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from fusion.errors import StoreError
-from fusion.labels.layouts.base import Layout, directory, stems
+from fusion.labels.known_maps import vspw
+from fusion.labels.layouts.base import directory, stems
+from fusion.labels.layouts.folder import Folder
 from fusion.text import did_you_mean
 
-VSPW_CLASSES = 124
 
-
-class Vspw(Layout):
+class Vspw(Folder):
     """Videos in the order of the split's list; every one of them must have masks to be labels."""
 
-    classes = VSPW_CLASSES
+    name = "vspw"
+    holds = "data/<video>/mask/<frame>.png and <split>.txt"
+    marked = splits = True
 
-    def videos(self, root: Path, split: str | None) -> tuple[str, ...]:
+    def __init__(self, root: Path, split: str | None = None, **options: Any) -> None:
+        super().__init__(root, split or "val", **options)
+        self.class_map = vspw()
+
+    @classmethod
+    def recognises(cls, root: Path, split: str | None) -> bool:
+        return (root / "data").is_dir() and (root / f"{split or 'val'}.txt").is_file()
+
+    @classmethod
+    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
         lists, split = stems(directory(root), ".txt"), split or "val"
         if split not in lists:
             raise StoreError(f"labels: {root} has no list {split}.txt{did_you_mean(split, lists)}")
@@ -38,22 +47,17 @@ class Vspw(Layout):
             raise StoreError(f"labels: {path} {got}; one folder name a line")
         return found
 
-    def labelled(self, root: Path, split: str | None) -> tuple[str, ...]:
-        found, path = self.videos(root, split), root / f"{split or 'val'}.txt"
-        lost = [v for v in found if not self.masks(root, v).is_dir()]
+    def labelled(self) -> tuple[str, ...]:
+        found, path = self.videos(self.root, self.split), self.root / f"{self.split}.txt"
+        lost = [v for v in found if not self.masks(v).is_dir()]
         if lost:
             got = f"{len(found)} videos, {len(lost)} without data/<video>/mask, first {lost[0]!r}"
             raise StoreError(f"labels: {path} lists {got}; is the release unpacked whole?")
         return found
 
-    def masks(self, root: Path, video: str) -> Path:
-        return root / "data" / video / "mask"
+    def masks(self, unit: str) -> Path:
+        return self.root / "data" / unit / "mask"
 
-    def images(self, root: Path, video: str) -> Path:
-        return root / "data" / video / "origin"
-
-    def ids(self, stored: NDArray[np.integer], void: int) -> NDArray[np.integer]:
-        return np.where(stored == void, stored, stored - 1)  # 0 wraps around to void
-
-    def allowed(self, classes: int, void: int) -> str:
-        return f"1..{classes} (0 and {void} are void)"
+    @classmethod
+    def images(cls, root: Path, unit: str) -> Path:
+        return root / "data" / unit / "origin"

@@ -1,0 +1,141 @@
+"""Predictions as a data set stores its labels: class ids, raw ids or colours. C classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import InputError
+from fusion.kernels.numbers import void_label
+from fusion.labels.class_map import ClassMap
+from fusion.labels.known_maps import NNUNET, NONE, read_class_map, read_json
+from fusion.labels.lookup import Colour, as_values
+from fusion.labels.png import PathLike, colour_map, write_colours, write_labels
+
+FORMS = ("classes", "stored", "colours")
+VSPW = "vspw"  # the palette that needs no file
+
+
+@dataclass(frozen=True)
+class Output:
+    """How label maps are written.
+
+    Args:
+        form: "classes" for class ids, "stored" for the values of the class map, "colours" for RGB.
+        classes: C.
+        class_map: whose values those are; None where class ids are written.
+        palette: a colour of each class [C], if any is known.
+    """
+
+    form: str
+    classes: int
+    class_map: ClassMap | None = None
+    palette: tuple[Colour, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[str],
+        class_map: str | None = None,
+        form: str | None = None,
+        palette: str | None = None,
+    ) -> Self:
+        """What a command's options say.
+
+        Args:
+            classes: the C names of what is predicted.
+            class_map: a name or file as `read_class_map` takes it.
+            form: default "stored" with a class map, else "classes".
+            palette: a file as `read_palette` takes it, or "vspw".
+
+        Raises:
+            InputError: a map of other classes, or what cannot be written without one.
+        """
+        if class_map == NNUNET:
+            raise InputError(f"class_map: got {NNUNET}; give the path of its dataset.json")
+        known = None if class_map in (None, NONE) else read_class_map(str(class_map))
+        if known is not None:
+            known = _of_classes(known, classes)
+        form = form or ("classes" if known is None else "stored")
+        if form == "stored" and known is None:
+            raise InputError("write: got stored without a class map; give class_map=FILE")
+        colours = known.colours if known is not None else ()
+        if palette is not None:
+            every = tuple(map(tuple, colour_map().tolist()))
+            colours = every[: len(classes)] if palette == VSPW else read_palette(palette, classes)
+        if (colours or form == "colours") and len(colours) < len(classes):
+            colours += tuple(map(tuple, colour_map()[len(colours) : len(classes)].tolist()))
+        if form == "colours" and len(colours) < len(classes):
+            got = f"{len(classes)} classes, {len(colours)} colours"
+            raise InputError(f"palette: got {got}; give a colour for each class")
+        if known is not None and known.form == "classes":
+            known = replace(known, palette=colours)
+        return cls(form, len(classes), known, colours)
+
+    def write(self, path: PathLike, labels: NDArray[np.integer], *, overwrite: bool) -> None:
+        """A label map [H, W] as a PNG, as `write_labels` writes."""
+        if self.form == "colours":
+            table = np.zeros((void_label(self.classes) + 1, 3), np.uint8)  # void is black
+            table[: self.classes] = self.palette
+            write_colours(path, table[labels], overwrite=overwrite)
+            return
+        if self.form == "classes" or self.class_map is None:
+            colours = self.palette[:256] or VSPW
+            write_labels(path, labels, palette=colours, overwrite=overwrite)
+            return
+        stored = self.class_map.stored(labels)
+        if stored.ndim == 3:
+            write_colours(path, stored, overwrite=overwrite)
+            return
+        by_id = self.class_map.id_colours()
+        palette = VSPW if by_id is None else by_id
+        write_labels(path, stored, palette=palette, overwrite=overwrite)
+
+
+def _of_classes(known: ClassMap, classes: Sequence[str]) -> ClassMap:
+    """The map with its classes in this order. InputError: it has others."""
+    if not known.exclusive:
+        got = f"class_map: {known.form} overlap, and a label map has one class a pixel"
+        raise InputError(f"{got}; give a map of classes or colours")
+    if len(known.names) != len(classes):
+        got = f"got {len(known.names)} classes, the ensemble has {len(classes)}"
+        raise InputError(f"class_map: {got}; give a map of its classes")
+    if set(known.names) != set(classes):
+        return known
+    places = [known.names.index(name) for name in classes]
+    shown = tuple(known.palette[place] for place in places) if known.palette else ()
+    values = tuple(known.values[place] for place in places)
+    return replace(known, names=tuple(classes), values=values, palette=shown)
+
+
+def read_palette(path: PathLike, classes: Sequence[str]) -> tuple[Colour, ...]:
+    """Colours of classes: a JSON list in their order, or {name: colour} of all of them.
+
+    Raises:
+        InputError: no such file, no colours, an unknown or missing name, or more than classes.
+    """
+    place = Path(path)
+    if not place.is_file():
+        rule = f"give '{VSPW}' or a JSON file of colours [R, G, B]"
+        raise InputError(f"palette: got {str(path)!r}, which is no file; {rule}")
+    document = read_json(place)
+    if isinstance(document, Mapping):
+        wrong = sorted(set(document) ^ set(classes))
+        if wrong:
+            state = "is no class" if wrong[0] in document else "has no colour"
+            raise InputError(f"palette: {place}: {wrong[0]!r} {state}; name each class once")
+        document = [document[name] for name in classes]
+    if not isinstance(document, list) or not 0 < len(document) <= len(classes):
+        got = (
+            f"{len(document)} colours" if isinstance(document, list) else json.dumps(document)[:40]
+        )
+        raise InputError(f"palette: {place} has {got}; give at most {len(classes)}, [R, G, B] each")
+    what = f"palette: {place}"
+    colours = [as_values(colour, what, colours=True)[0] for colour in document]
+    return tuple(colour for colour in colours if isinstance(colour, tuple))
