@@ -16,6 +16,13 @@ UNITS = {"": 1} | {
     for power, prefix in enumerate("KMGT", start=1)
 }
 
+# what tools put behind a name; nnU-Net numbers the channels of images
+SUFFIX = re.compile(
+    r"[_-](gtfine_labelids|gtfine_labeltrainids|gtfine_color|leftimg8bit|mask|masks|seg|segmentation"
+    r"|gt|label|labels|labelids|labeltrainids|pred|prediction|image|img|0000)$"
+)
+ENDING = re.compile(r"\.(nii\.gz|nii|png|npy|npz|jpe?g|tiff?|zarr)$")
+
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The name that `name` was probably meant to be."""
@@ -35,6 +42,14 @@ def listed(values: Iterable[Any], most: int = 10) -> str:
     """The first of many, with commas."""
     shown = [str(value) for value in values]
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
+
+
+def bare(name: str) -> str:
+    """A name in small letters, without extension and the suffixes of masks and images."""
+    before, name = "", name.lower()
+    while before != name:
+        before, name = name, SUFFIX.sub("", ENDING.sub("", name))
+    return name
 
 
 def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:

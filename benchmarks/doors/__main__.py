@@ -23,7 +23,7 @@ def door(name: str) -> ModuleType:
 def glue(module: ModuleType) -> int:
     """Lines that a user writes: commands, or the statements of `use` without imports and return."""
     if commands := getattr(module, "COMMANDS", None):
-        return len(commands.strip().splitlines())
+        return len(commands)
     (function,) = ast.parse(inspect.getsource(module.use)).body
     nodes = (node for node in ast.walk(function) if isinstance(node, ast.stmt))
     plain = (ast.FunctionDef, ast.Import, ast.ImportFrom, ast.Return)

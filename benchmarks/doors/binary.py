@@ -31,8 +31,9 @@ def make(root: Path, images: int = IMAGES) -> None:
 
 
 def use(root: Path) -> dict[str, Any]:
-    import fusion
     from fusion.outputs import write
+
+    import fusion
     from fusion.stores.importers import import_folder
 
     labels = fusion.Labels.open("flat", root / "masks", label_map="binary")

@@ -1,4 +1,4 @@
-"""Cityscapes: its folders, names and 34 raw ids; predictions of 19 classes named after the images."""
+"""Cityscapes: its folders, names and 34 raw ids; predictions of 19 classes, named as images are."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ def make(root: Path) -> None:
                 np.save(place / f"{name}_leftImg8bit.npy", logits)
 
 
-COMMANDS = """
-segfusion stores import predictions/ cache/ --each --classes cityscapes --labels gtFine --split val
-segfusion search --basic cache/*.zarr --auto-groups --strong 1 --labels gtFine --label-map cityscapes --out results
-segfusion predict --ensemble results/best.json --out maps --label-map cityscapes
-"""
+COMMANDS = (
+    "segfusion stores import predictions/ cache/ --each --classes cityscapes --labels gtFine",
+    "segfusion search --stores cache/*.zarr --labels gtFine --out results",
+    "segfusion predict --ensemble results/best.json --out maps --label-map cityscapes"
+    " --write stored",
+)
 
 
 def use(root: Path) -> dict[str, Any]:
     from benchmarks.doors.shell import run
 
-    return {"outputs": [run(command, root) for command in COMMANDS.strip().splitlines()]}
+    return {"outputs": [run(command, root) for command in COMMANDS]}

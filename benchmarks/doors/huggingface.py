@@ -38,9 +38,10 @@ def networks() -> list[Any]:
 
 
 def use(root: Path) -> dict[str, Any]:
+    from fusion.outputs import write
+
     import fusion
     from fusion.integrations import hf
-    from fusion.outputs import write
 
     images = [
         {"id": path.stem, "image": Image.open(path)} for path in sorted(root.glob("images/*"))

@@ -43,14 +43,15 @@ def make(root: Path) -> None:
     (root / "classes.txt").write_text("\n".join(COLOURS))
 
 
-COMMANDS = """
-segfusion stores import predictions/ cache/ --each --classes classes.txt --labels labels/
-segfusion search --basic cache/*.zarr --auto-groups --strong 1 --labels labels/ --label-map colours.json --out results
-segfusion predict --ensemble results/best.json --out maps --label-map colours.json --format geotiff
-"""
+COMMANDS = (
+    "segfusion stores import predictions/ cache/ --each --classes classes.txt --labels labels",
+    "segfusion search --stores cache/*.zarr --labels labels --label-map colours.json --out results",
+    "segfusion predict --ensemble results/best.json --out maps --format geotiff"
+    " --label-map colours.json --write colours",
+)
 
 
 def use(root: Path) -> dict[str, Any]:
     from benchmarks.doors.shell import run
 
-    return {"outputs": [run(command, root) for command in COMMANDS.strip().splitlines()]}
+    return {"outputs": [run(command, root) for command in COMMANDS]}

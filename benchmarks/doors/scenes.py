@@ -12,7 +12,7 @@ Logits = NDArray[np.float32]
 
 
 def fields(rng: np.random.Generator, count: int, size: Sequence[int], grain: int = 8) -> Logits:
-    """Smooth random fields [count, *size]: a coarse grid of normal numbers, repeated and blurred."""
+    """Smooth random fields [count, *size]: normal numbers on a coarse grid, interpolated."""
     coarse = rng.normal(size=(count, *(-(-length // grain) + 1 for length in size)))
     for axis, length in enumerate(size, start=1):
         at = np.arange(length) / grain

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from fusion.errors import InputError
 from fusion.labels.labels import Labels
-from fusion.text import closest, listed
+from fusion.text import bare, closest, listed
 
-# what tools put behind a name; nnU-Net numbers the channels of images
-SUFFIX = re.compile(
-    r"[_-](gtfine_labelids|gtfine_labeltrainids|gtfine_color|leftimg8bit|mask|masks|seg|segmentation"
-    r"|gt|label|labels|labelids|labeltrainids|pred|prediction|image|img|0000)$"
-)
-ENDING = re.compile(r"\.(nii\.gz|nii|png|npy|npz|jpe?g|tiff?|zarr)$")
 SHOWN = 3  # names of either side
-
-
-def plain(name: str) -> str:
-    """A name in small letters, without extension and the suffixes of masks and images."""
-    before, name = "", name.lower()
-    while before != name:
-        before, name = name, SUFFIX.sub("", ENDING.sub("", name))
-    return name
 
 
 def mismatch(
@@ -60,8 +45,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _hint(lacking: Sequence[str], stores: Sequence[str]) -> str:
     """What the names that lack a partner may be called there."""
-    known = {plain(name): name for name in stores}
-    same = [(name, known[plain(name)]) for name in lacking if plain(name) in known]
+    known = {bare(name): name for name in stores}
+    same = [(name, known[bare(name)]) for name in lacking if bare(name) in known]
     if same:
         ours, theirs = same[0]
         agree = f"but for suffix, extension or case {len(same)} agree"

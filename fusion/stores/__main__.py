@@ -14,8 +14,8 @@ from typing import Any
 from fusion import cli
 from fusion.errors import InputError
 from fusion.files import STAGING
-from fusion.labels import Labels
 from fusion.labels.classes import read_classes
+from fusion.labels.known_maps import MAPS, read_class_map
 from fusion.progress import progress
 from fusion.stores.codec import PROFILES
 from fusion.stores.format import VALUES
@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.formatter_class = argparse.RawDescriptionHelpFormatter
     sub.set_defaults(command=bring)
     _add_import_options(sub.add_argument)
+    cli.add_truth(sub.add_argument_group("labels, which give frame ids and image sizes"))
     return parser
 
 
@@ -73,8 +74,7 @@ def _add_import_options(add: Any) -> None:
     frames = "frame ids {video: [...]}, for a file per video"
     profile = "compact: uint8 codes (default); exact: float16"
     each = "SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each"
-    names = "class names, one a line or a JSON list, or their number (default: the format's)"
-    labels = "ground truth <video>/<frame>.png: gives frame ids and image sizes"
+    names = "class names, one a line or a JSON list, a class map's, or their number"
     size = "image size of all videos (default: the labels', else the arrays')"
     values = "what the numbers are (default auto: what the format says, else logits)"
     intersect = "leave out videos that --labels or --frames do not have"
@@ -83,14 +83,13 @@ def _add_import_options(add: Any) -> None:
     add("source", type=Path, help=f"folder or file ({holds})")
     add("dest", type=Path, help=store)
     add("--kind", choices=[importer.kind for importer in IMPORTERS], help=kind)
-    add("--classes", metavar="FILE|N", help=names)
+    add("--classes", metavar="FILE|MAP|N", help=names)
     add("--each", action="store_true", help=each)
     add("--profile", choices=tuple(PROFILES), default="compact", help=profile)
     add("--values", choices=("auto", *VALUES), default="auto", help=values)
     for name, facts in OPTIONS.items():
         add(f"--{name.replace('_', '-')}", **facts)
     add("--frames", type=Path, metavar="JSON", help=frames)
-    add("--labels", type=Path, metavar="DIR", help=labels)
     add("--size", metavar="HxW", help=size)
     add("--intersect", action="store_true", help=intersect)
     add("--normalise", action="store_true", help=normalise)
@@ -150,15 +149,22 @@ def _folders(options: argparse.Namespace) -> list[tuple[Path, Path]]:
 
 def _read_given(options: argparse.Namespace) -> dict[str, Any]:
     """What --classes, --frames, --labels and --size say."""
-    text = options.classes
-    classes = int(text) if text and text.isdigit() else read_classes(text) if text else None
+    classes = _class_names(options.classes) if options.classes else None
     frames = read_frames(options.frames) if options.frames else None
     size: Any = _parse_size(options.size) if options.size else None
-    if options.labels:
-        labels = Labels.folder(options.labels)
+    if options.labels or options.vspw:
+        labels = cli.read_truth(options)
         size = size or {video: labels.size(video) for video in labels.videos}
         frames = frames or {video: list(labels.frames(video)) for video in labels.videos}
     return {"classes": classes, "frames": frames, "size": size}
+
+
+def _class_names(text: str) -> Sequence[str] | int:
+    """A number of classes, the names of a class map, or those in a file."""
+    if text.isdigit():
+        return int(text)
+    known = read_class_map(text).names if text in MAPS else ()
+    return known or read_classes(text)
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -11,7 +11,8 @@ import pytest
 from fusion.errors import InputError, StoreError
 from fusion.labels import Labels, write_labels
 from fusion.labels.layouts import LAYOUTS, recognised
-from fusion.labels.matching import check_names, mismatch, plain
+from fusion.labels.matching import check_names, mismatch
+from fusion.text import bare
 from tests.labels.contract import maps
 
 
@@ -103,7 +104,7 @@ def test_many_units_are_listed_without_opening_one(tmp_path):
     ],
 )
 def test_plain_names(name, expected):
-    assert plain(name) == expected
+    assert bare(name) == expected
 
 
 def test_names_that_differ_by_a_suffix():

@@ -15,7 +15,7 @@ from fusion.stores.format import VALUES
 from fusion.stores.importers.protocol import Frames, Importer, Source
 from fusion.stores.importers.values import check_values
 from fusion.stores.writer import LogitWriter
-from fusion.text import did_you_mean, listed
+from fusion.text import bare, did_you_mean, listed
 
 Size = tuple[int, int]
 
@@ -54,6 +54,7 @@ class Plan:
         dest: the store's folder.
         sources: its videos.
         left_out: those that have no frame ids or size and were left out.
+        renamed: how many are called as in the labels, though files add a suffix.
         classes: C names.
         rules: of its numbers.
         frames: {video: ids}, of sources that do not name their own.
@@ -68,6 +69,7 @@ class Plan:
     dest: Path
     sources: tuple[Source, ...]
     left_out: tuple[str, ...]
+    renamed: int
     classes: tuple[str, ...]
     rules: Rules
     frames: Mapping[str, Sequence[str]] | None
@@ -96,6 +98,7 @@ class Plan:
         if values not in ("auto", *VALUES):
             raise InputError(f"values: got {values!r}{did_you_mean(values, ('auto', *VALUES))}")
         known, found = importer.known(path), importer.videos(path)
+        found, renamed = _named_as(found, _names(frames, size), path)
         names = _class_names(path, classes, known.classes)
         said = known.values if values == "auto" else values
         if values == "auto" and said == "probabilities" and len(names) == 1:
@@ -107,6 +110,7 @@ class Plan:
             dest=dest,
             sources=tuple(found),
             left_out=(),
+            renamed=renamed,
             classes=names,
             rules=rules,
             frames=frames,
@@ -129,7 +133,7 @@ class Plan:
         return named and (not isinstance(self.size, Mapping) or source.video in self.size)
 
     def _say_lost(self, lost: list[Source]) -> str:
-        names = {*(self.frames or ()), *(self.size if isinstance(self.size, Mapping) else ())}
+        names = _names(self.frames, self.size)
         videos = [source.video for source in lost]
         shown = listed(map(repr, videos), 3)
         problem = f"{len(lost)} of {len(self.sources)} videos ({shown}) have no labels or frame ids"
@@ -140,6 +144,8 @@ class Plan:
         """What was recognised, in a line."""
         videos = f"{len(self.sources)} videos, {len(self.classes)} classes, {self.rules.values}"
         out = f"; left out without labels: {listed(self.left_out, 3)}" if self.left_out else ""
+        if self.renamed:
+            out += f"; {self.renamed} named as the labels are: {self.sources[0].video}"
         how = "" if self.rules.told else " (assumed)"
         return f"{self.path}: {self.importer.name}, {videos}{how}{out}"
 
@@ -181,6 +187,26 @@ class Plan:
 
     def _checked(self, source: Source, frames: Frames, size: Size | None) -> Iterator[np.ndarray]:
         return _checked(frames, source, size, self.rules)
+
+
+def _names(frames: Mapping[str, Any] | None, size: Any) -> set[str]:
+    """The videos that somebody gave ids or sizes for."""
+    return {*(frames or ()), *(size if isinstance(size, Mapping) else ())}
+
+
+def _named_as(found: Sequence[Source], known: set[str], path: Path) -> tuple[list[Source], int]:
+    """Videos under the names that they have in `known`, where only a suffix is in between.
+
+    InputError: two would have one name.
+    """
+    plain = {bare(name): name for name in sorted(known)}
+    names = [v if v in known else plain.get(bare(v), v) for v in (s.video for s in found)]
+    if twice := [name for name in names if names.count(name) > 1][:1] if known else []:
+        both = [source.video for source, name in zip(found, names, strict=True) if name == twice[0]]
+        got = f"{both[0]!r} and {both[1]!r} are both {twice[0]!r} in the labels"
+        raise InputError(f"{path}: {got}; keep one")
+    made = [replace(source, video=name) for source, name in zip(found, names, strict=True)]
+    return made, sum(one != other for one, other in zip(found, made, strict=True))
 
 
 def import_video(
