@@ -18,22 +18,6 @@ SIZE, NATIVE, FRAMES = (12, 16), (6, 8), ("0", "1")
 VIDEOS = ("a", "b", "c", "d")
 
 
-class Masks:
-    """Ground truth in memory: uint8 [C, H, W] of 0, 1 and void 255 for every frame."""
-
-    def __init__(self, masks):
-        self.masks, self.videos, self.stray = masks, tuple(masks), "error"
-
-    def frames(self, video):
-        return list(FRAMES)
-
-    def channels(self, video, frame, classes, *, size=None):
-        return self.masks[video][FRAMES.index(frame)]
-
-    def digest(self, videos=None, frames=None):
-        return "masks"
-
-
 def sigmoid(z):
     return 1 / (1 + np.exp(-np.asarray(z, np.float64)))
 
@@ -61,7 +45,8 @@ def data(tmp_path_factory):
         mask = (hidden[video].repeat(2, axis=-2).repeat(2, axis=-1) > 0).astype(np.uint8)
         mask[rng.random(mask.shape) < 0.05] = 255
         masks[video] = mask
-    return stores, logits, Masks(masks)
+    truth = fusion.Labels.from_arrays(masks, frames=dict.fromkeys(VIDEOS, FRAMES))
+    return stores, logits, truth, masks
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +74,7 @@ def counts(data, masks_of, thresholds=(0.5, 0.5, 0.5)):
     """[V, C, 2, 2], rows truth, by hand."""
     found = np.zeros((len(VIDEOS), 3, 2, 2), np.int64)
     for v, video in enumerate(VIDEOS):
-        truth = data[2].masks[video]
+        truth = data[3][video]
         for c in range(3):
             for t in (0, 1):
                 for p in (0, 1):
@@ -205,7 +190,7 @@ class TestScores:
     def test_calibration_counts_channels_as_pixels_of_two_classes(self, data, ensemble):
         found = ensemble.calibration(data[2])
         p = np.concatenate([ensemble.predict_proba(v) for v in VIDEOS]).astype(np.float64)
-        truth = np.concatenate([data[2].masks[v] for v in VIDEOS])
+        truth = np.concatenate([data[3][v] for v in VIDEOS])
         counted = truth != 255
         p, truth = p[counted], truth[counted]
         hits = np.where(truth == 1, p, 1 - p)
@@ -235,7 +220,7 @@ class TestSearch:
         climber = Classes(condensed, objective_of(ensemble, wanted), 999.0)
         score, multipliers = climber.climb([1.0] * 6)
         p = np.concatenate([ensemble.predict_proba(v) for v in VIDEOS])
-        truth = np.concatenate([data[2].masks[v] for v in VIDEOS])
+        truth = np.concatenate([data[3][v] for v in VIDEOS])
         best = [best_threshold(p[:, c], truth[:, c], wanted) for c in range(3)]
         assert score == pytest.approx(np.mean(best), abs=1e-12)
         fused = ensemble.with_multipliers(multipliers)
@@ -255,7 +240,7 @@ class TestSearch:
     def test_temperatures_are_those_of_brute_force(self, data, ensemble):
         found = fit_temperatures(ensemble, data[2], stride=1)
         for (path, temperature), logits in zip(sorted(found.items()), data[1], strict=True):
-            truth = np.concatenate([data[2].masks[v] for v in VIDEOS])
+            truth = np.concatenate([data[3][v] for v in VIDEOS])
             counted = truth != 255
 
             def nll(t, logits=logits, truth=truth, counted=counted):
