@@ -21,8 +21,8 @@ from fusion.labels.census import Census, outside_values
 from fusion.labels.matching import check_names, mismatch
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
 from fusion.metrics.consistency import LENGTHS, VideoWindows
-from fusion.metrics.evaluation import Predictions, VideoConfusion
-from fusion.metrics.objectives import Counts
+from fusion.metrics.evaluation import Predictions, VideoConfusion, objective_of
+from fusion.metrics.objectives import OBJECTIVES, Counts
 from fusion.parallel import map_videos
 from fusion.text import or_none, percent, table
 
@@ -40,6 +40,7 @@ class PredictedLabels:
 
     folder: Labels
     classes: tuple[str, ...]
+    channels: tuple[str, ...] | None = None
 
     def predicted(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         for frame in frames:
@@ -69,6 +70,8 @@ def report_video(counts: VideoConfusion, raw_targets: bool, video: str) -> Video
     total, read = np.zeros((classes, classes), np.int64), truth.raw if raw_targets else truth.read
     frames = source.labelled_frames(truth, video)
     targets = (read(video, frame, classes=classes) for frame in frames)
+    if source.channels is not None:
+        targets = (source.target(truth, video, frame) for frame in frames)
     return total, stable_windows(targets, counts.counted(video, total))
 
 
@@ -79,9 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
     found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
-    scores = Scores({v: cm for v, (cm, _) in found.items()}, source.classes, options.convention)
+    wanted = objective_of(source, options.objective or options.convention)
+    scores = Scores({v: cm for v, (cm, _) in found.items()}, source.classes, wanted)
     windows = {video: windows for video, (_, windows) in found.items()}
-    cli.remark(census(truth, windows, scores).text())
+    cli.remark(census(truth, windows, scores, source.channels).text())
     extra = None
     if options.calibration and isinstance(source, HierarchicalEnsemble):
         shown = {"scheduler": options.scheduler, "progress": "calibration"}
@@ -99,11 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def census(truth: Labels, windows: Mapping[str, VideoWindows], scores: Scores) -> Census:
+def census(
+    truth: Labels,
+    windows: Mapping[str, VideoWindows],
+    scores: Scores,
+    channels: Sequence[str] | None,
+) -> Census:
     """What the labels hold, from what scoring them counted; all frames of a video are one size."""
     frames = {video: found.frames for video, found in windows.items()}
     pixels = sum(math.prod(truth.size(video)) * count for video, count in frames.items())
-    outside = outside_values(truth, tuple(frames), len(scores.classes))
+    pixels *= len(channels or [1])  # each channel of a pixel is scored
+    outside = {} if channels else outside_values(truth, tuple(frames), len(scores.classes))
     rows = scores.confusion.sum(axis=1)
     return Census(len(frames), sum(frames.values()), pixels, rows, scores.classes, outside)
 
@@ -122,8 +132,10 @@ def document(scores: Scores, consistency: Mapping[str, float], variant: str) -> 
 def report(scores: Scores, consistency: Mapping[str, float], variant: str) -> str:
     """The scores as people read them: percent, nan where a score does not exist."""
     low, high = map(percent, scores.interval())
+    wanted = scores.objective.name
+    first = f"mIoU ({wanted})" if wanted in CONVENTIONS else wanted
     rows = [
-        (f"mIoU ({scores.convention})", scores.miou, f"95 % interval over videos {low} to {high}"),
+        (first, scores.score, f"95 % interval over videos {low} to {high}"),
         ("fwIoU", scores.fwiou, ""),
         ("pixel accuracy", scores.pixel_accuracy, ""),
         ("mean accuracy", scores.mean_accuracy, ""),
@@ -152,9 +164,11 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_truth(parser)
     mean = "classes in the mean (default vspw)"
     add("--convention", choices=CONVENTIONS, default="vspw", help=mean)
+    most = f"another objective: {', '.join(OBJECTIVES)}"
+    add("--objective", choices=tuple(OBJECTIVES), metavar="NAME", help=most)
     windows = "of video consistency (default official)"
     add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
-    add("--per-class", action="store_true", help="IoU of every class")
+    add("--per-class", action="store_true", help="IoU and Dice of every class")
     cli.add_calibration(parser)
     for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device, cli.add_json):
         add_shared(parser)

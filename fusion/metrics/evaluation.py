@@ -32,12 +32,14 @@ class Predictions(Protocol):
 
     `predicted` gives (frame id, ids [H, W]) of these frames, in this order; `scored_videos` and
     `labelled_frames` say what is scored against `truth`, in order of time; `target` is the ground
-    truth [H, W] of a frame, checked against classes and size. Of independent channels both have the
-    channels before the pixels.
+    truth [H, W] of a frame, checked against classes and size. Of independent `channels` both have
+    the channels before the pixels.
     """
 
     @property
     def classes(self) -> tuple[str, ...]: ...
+    @property
+    def channels(self) -> tuple[str, ...] | None: ...
     def predicted(self, video: str, frames: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]: ...
     def scored_videos(self, truth: Labels) -> tuple[str, ...]: ...
     def labelled_frames(self, truth: Labels, video: str) -> list[str]: ...
@@ -45,15 +47,15 @@ class Predictions(Protocol):
 
 
 def objective_of(
-    ensemble: Ensemble, wanted: str | Objective, classes: Classes | None = None
+    source: Predictions, wanted: str | Objective, classes: Classes | None = None
 ) -> Objective:
     """An objective over all classes of an ensemble, or over some.
 
     Of independent channels what is there counts, and not its absence.
     """
-    if ensemble.channels is not None and classes is None and not objective(wanted).chosen:
-        classes = ensemble.channels
-    return objective(wanted, classes, ensemble.classes)
+    if source.channels is not None and classes is None and not objective(wanted).chosen:
+        classes = source.channels
+    return objective(wanted, classes, source.classes)
 
 
 class Part(NamedTuple):
