@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +35,10 @@ STAGING = ".staging"  # of a root: work in progress, never read
 LOCK = "lock"
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # of file systems without them
 FULL = (errno.ENOSPC, errno.EDQUOT)
-PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # no link, and no pipe that a reader hangs at
-CLAIM = os.O_RDWR | os.O_NOFOLLOW  # of a lock
+# no link, and no pipe that a reader hangs at; Windows knows neither flag, but bytes from text
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+PLAIN = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
+CLAIM = os.O_RDWR | _NO_LINK  # of a lock
 
 
 @contextlib.contextmanager
@@ -47,6 +49,26 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _hold(handle: int, *, wait: bool = True) -> None:
+        """As below; msvcrt's own waiting ends after ten seconds."""
+        while True:
+            try:
+                return msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            except PermissionError as error:
+                if not wait:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+                time.sleep(0.05)
+else:
+    import fcntl
+
+    def _hold(handle: int, *, wait: bool = True) -> None:
+        """Locks a file until its handle is closed; BlockingIOError where another process has it."""
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 @contextlib.contextmanager
@@ -144,7 +166,7 @@ def staged(root: Path) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 lock = stack.enter_context(opened(folder / LOCK, CLAIM | os.O_CREAT))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _hold(lock)
                 claimed = os.fstat(lock).st_nlink > 0
         yield folder
 
@@ -207,7 +229,7 @@ def _remove(folder: Path, *, dry_run: bool) -> int | None:
             # who died between folder and lock left none: made here, lest an owner come in between
             flags = CLAIM | (0 if dry_run else os.O_CREAT)
             lock = stack.enter_context(opened(folder / LOCK, flags))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(lock, wait=False)
             if not os.fstat(lock).st_nlink:  # another sweep took it, and it may be claimed anew
                 return None
         except BlockingIOError:
@@ -238,7 +260,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with opened(folder) as handle:
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _hold(handle)
         yield
 
 

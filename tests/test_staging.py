@@ -258,3 +258,29 @@ def test_a_folder_is_locked_by_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(files.fcntl, "flock", failing)  # a file system that locks no folders
     with files.locked(tmp_path):
         assert names(tmp_path) == []
+
+
+OTHER_SYSTEM = """
+import contextlib, errno, json, os, pathlib, secrets, shutil, sys, time, types, fusion.errors
+def locking(handle, mode, count):
+    seen.append((handle, mode, count))
+    if len(seen) % 2:
+        raise PermissionError(13, "in use")
+seen, sys.platform = [], "win32"
+sys.modules |= {"fcntl": None, "msvcrt": types.SimpleNamespace(locking=locking, LK_NBLCK=2)}
+del os.O_NOFOLLOW, os.O_NONBLOCK
+from fusion import files
+files._hold(7)
+assert seen == [(7, 2, 1)] * 2
+try:
+    files._hold(7, wait=False)
+except BlockingIOError:
+    print("imported, waited, refused")
+"""
+
+
+def test_without_posix_locks_come_from_msvcrt():
+    """What Windows has and lacks; the module can be imported there."""
+    command = [sys.executable, "-c", OTHER_SYSTEM]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "imported, waited, refused\n", done.stderr

@@ -273,11 +273,11 @@ static int make_scratch(const struct average *a, union scratch *w) {
 }
 
 /* Pixels start <= i < stop of row `outer`. 0: no memory. */
-int fusion_average(const struct average *a, int64_t outer, int64_t start, int64_t stop) {
+EXPORT int fusion_average(const struct average *a, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(a, &w);
     fuse_t *step = a->channel ? fuse_channels : fuse;
     if (ready) walk(a->source, a->tile, outer, start, stop, &w.at, step, a, &w);
-    for (int k = 0; k < PARTS; k++) free(w.parts[k]);
+    release_all(w.parts, PARTS);
     return ready;
 }

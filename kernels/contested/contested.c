@@ -12,6 +12,9 @@ enum { TILE = 512, DONE = 0, BAD_SCORE = 1, BAD_TARGET = 2, NO_MEMORY = 3 };
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
 
+/* Vectors are passed to what is inlined alone, so that no calling convention is involved. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 /* ---- filter ---- */
 
 /* One pixel's scores [G, C], the same raised (value * scale + tiny), and flags [2, C]. */
@@ -42,7 +45,7 @@ static void tile_tops(const float *restrict rows, int64_t stride, int64_t classe
             uint32_t bits = to_bits(value);
             int higher = value > best[i];
             doubt[i] = bits > doubt[i] ? bits : doubt[i];
-            runner[i] = higher ? best[i] : both & (value > runner[i]) ? value : runner[i];
+            runner[i] = higher ? best[i] : (both & (value > runner[i])) ? value : runner[i];
             top[i] = higher ? (int32_t)c : top[i];
             best[i] = higher ? value : best[i];
         }
@@ -106,11 +109,12 @@ static int64_t survivors(const pixel_t *pixel, const int32_t *tops, uint16_t *al
  * [C, C] += uncontested pixels. Contested pixels are appended: counts, kept_targets [n],
  * kept_classes [K], kept_means [K, G]. state: [next pixel, n, K, status]; a bad status leaves the
  * offending pixel in state[0]. */
-void contested_filter(const float *means, const uint16_t *targets, int64_t groups, int64_t classes,
-                      int64_t stride, int64_t first, int64_t last, int64_t ignore, float scale,
-                      float tiny, float limit, int64_t both, int64_t *constant, uint16_t *counts,
-                      uint16_t *kept_targets, uint16_t *kept_classes, float *kept_means,
-                      int64_t room, int64_t *state) {
+EXPORT void contested_filter(const float *means, const uint16_t *targets, int64_t groups,
+                             int64_t classes, int64_t stride, int64_t first, int64_t last,
+                             int64_t ignore, float scale, float tiny, float limit, int64_t both,
+                             int64_t *constant, uint16_t *counts, uint16_t *kept_targets,
+                             uint16_t *kept_classes, float *kept_means, int64_t room,
+                             int64_t *state) {
     int64_t cells = groups * classes, n = 0, total = 0, start = first, status = DONE;
     float *column = malloc((size_t)(2 * cells + 2 * classes + groups * TILE) * 4);
     int32_t *flags = (int32_t *)(column + 2 * cells), *tops = flags + 2 * classes;
@@ -178,12 +182,12 @@ static inline void add(counter_t to, int64_t b, int64_t target, int64_t label, i
     if (label == target) statistics[label] += amount;
 }
 
-static inline uint32_t unequal(ints a, ints b) {
+INLINE uint32_t unequal(const ints *a, const ints *b) {
 #ifdef __AVX512F__
-    return _mm512_cmpneq_epi32_mask((__m512i)a, (__m512i)b);
+    return _mm512_cmpneq_epi32_mask((__m512i)*a, (__m512i)*b);
 #else
     uint32_t mask = 0;
-    for (int i = 0; i < LANES; i++) mask |= (uint32_t)(a[i] != b[i]) << i;
+    for (int i = 0; i < LANES; i++) mask |= (uint32_t)((*a)[i] != (*b)[i]) << i;
     return mask;
 #endif
 }
@@ -223,7 +227,7 @@ INLINE void count_run(const run_t *run, const float *weights, const float *multi
         for (int64_t b = 1; b < vectors; b++) {
             const float *factors = multipliers ? multipliers + b * counter.classes : NULL;
             ints now = winners(means, classes, weights + b * groups, factors, run->width, groups);
-            for (uint32_t changed = unequal(now, before); changed; changed &= changed - 1) {
+            for (uint32_t changed = unequal(&now, &before); changed; changed &= changed - 1) {
                 int lane = __builtin_ctz(changed);
                 add(counter, b, targets[lane], classes[before[lane] * LANES + lane], -1);
                 add(counter, b, targets[lane], classes[now[lane] * LANES + lane], 1);
@@ -237,9 +241,9 @@ INLINE void count_run(const run_t *run, const float *weights, const float *multi
  * normalised. out: per video (per_video values apart; 0 adds them up) [B, C, C] or [B, 2, C], as
  * *differences* between consecutive weight vectors: the caller accumulates over B. Neighbouring
  * vectors disagree on few pixels, so little is written. */
-void contested_count(const run_t *runs, int64_t count, const float *weights,
-                     const float *multipliers, int64_t vectors, int64_t groups, int64_t classes,
-                     int64_t matrix, int64_t per_video, int64_t *out) {
+EXPORT void contested_count(const run_t *runs, int64_t count, const float *weights,
+                            const float *multipliers, int64_t vectors, int64_t groups,
+                            int64_t classes, int64_t matrix, int64_t per_video, int64_t *out) {
     for (int64_t r = 0; r < count && vectors > 0; r++) {
         counter_t counter = {out + runs[r].video * per_video, classes, matrix};
         /* the common cases, unrolled */

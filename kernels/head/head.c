@@ -193,10 +193,10 @@ static int make_scratch(const struct head *h, union scratch *w) {
 }
 
 /* Pixels start <= i < stop of row `outer`. 0: no memory. */
-int fusion_head(const struct head *h, int64_t outer, int64_t start, int64_t stop) {
+EXPORT int fusion_head(const struct head *h, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(h, &w);
     if (ready) walk(h->source, h->tile, outer, start, stop, &w.at, fuse, h, &w);
-    for (int k = 0; k < PARTS; k++) free(w.parts[k]);
+    release_all(w.parts, PARTS);
     return ready;
 }

@@ -1,1 +1,1 @@
-"""The compiled loops: one build, one table of their signatures, one pool of threads."""
+"""The compiled loops: which library, one table of its signatures, one pool of threads."""

@@ -90,6 +90,8 @@ class Frame(ctypes.Structure):
 
 
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "fusion_sources": (ctypes.c_char_p, ()),
+    "fusion_level": (INT, ()),
     "fusion_average": (INT, (P, N, N, N)),
     "fusion_head": (INT, (P, N, N, N)),
     "fusion_bilinear": (INT, (P, P, P, N)),

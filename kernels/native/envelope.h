@@ -11,8 +11,8 @@ typedef struct {
 
 /* Candidate j scores height[j] + s * slope[j]; lanes of a bundle lie side by side, hence [j *
  * LANES]. At equal scores the steeper one wins to the right, of equal lines the lower class. */
-static __attribute__((unused)) int64_t winner_at(const double *height, const double *slope,
-                                                 int64_t width, double s) {
+UNUSED static int64_t winner_at(const double *height, const double *slope, int64_t width,
+                                double s) {
     int64_t best = 0;
     for (int64_t j = LANES; j < width * LANES; j += LANES) {
         double difference = height[j] + s * slope[j] - (height[best] + s * slope[best]);
@@ -23,8 +23,8 @@ static __attribute__((unused)) int64_t winner_at(const double *height, const dou
 
 /* The candidate that overtakes `now` first after s, and where (before `high`, else -1). Of equal
  * ones the first: it is overtaken by a steeper one at the same place. */
-static int64_t overtaker(const double *height, const double *slope, int64_t width, int64_t now,
-                         double s, double high, double *at) {
+UNUSED static int64_t overtaker(const double *height, const double *slope, int64_t width,
+                                int64_t now, double s, double high, double *at) {
     int64_t next = -1;
     for (int64_t j = 0; j < width; j++) {
         double gain = slope[j * LANES] - slope[now * LANES];

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "portable.h"
 
 /* Numbered as KINDS of kernels/arithmetic.py. Values that are probabilities already: kind + 4. */
 enum { HALF, BFLOAT, FLOAT, CODES, PROBABILITIES };

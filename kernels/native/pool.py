@@ -53,4 +53,5 @@ def _forget() -> None:
     _here.worker = False  # the child's only thread, even where a worker forked
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget)

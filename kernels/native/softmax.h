@@ -272,6 +272,10 @@ static int64_t padded_bytes(const struct sources *from) {
 static int reserve(void **parts, const int64_t *sizes, int count) {
     int ready = 1;
     for (int k = 0; k < count; k++)
-        ready &= (parts[k] = aligned_alloc(64, (size_t)(sizes[k] + 127) / 64 * 64)) != NULL;
+        ready &= (parts[k] = allocate_aligned((size_t)sizes[k])) != NULL;
     return ready;
+}
+
+static void release_all(void **parts, int count) {
+    for (int k = 0; k < count; k++) free_aligned(parts[k]);
 }

@@ -320,9 +320,9 @@ static void walk(const struct frame *f, const struct sums *s, struct room *r, fl
 /* Adds the labels of B sums of maps to counts: [B, C, C] (rows targets) where `matrix`, else [B, 2,
  * C], intersections and predictions. base [M] and more [B, M] add up to the weights; scale [B, C].
  * 0: no memory. */
-int fusion_resized_count(const struct frame *f, const double *base, const double *more,
-                         int64_t number, const float *scale, float slack, int64_t matrix,
-                         int64_t *counts) {
+EXPORT int fusion_resized_count(const struct frame *f, const double *base, const double *more,
+                                int64_t number, const float *scale, float slack, int64_t matrix,
+                                int64_t *counts) {
     struct sums s = {.number = number, .scale = scale};
     struct room r = {0};
     int64_t C = f->classes, lanes = padded(number), rows = matrix ? C : 2;
@@ -345,9 +345,9 @@ int fusion_resized_count(const struct frame *f, const double *base, const double
 /* Flips with low < s < high along the segment from one weighted sum to another (ends [2, M]) into
  * list [most]; further ones are only counted, their number is returned; -1: no memory. statistics
  * [2, C] += intersections and predictions just right of low. scale [2, C], the same rows twice. */
-int64_t fusion_resized_flips(const struct frame *f, const double *ends, const float *scale,
-                             float slack, double low, double high, int64_t most, flip_t *list,
-                             int64_t *statistics) {
+EXPORT int64_t fusion_resized_flips(const struct frame *f, const double *ends, const float *scale,
+                                    float slack, double low, double high, int64_t most,
+                                    flip_t *list, int64_t *statistics) {
     struct sums s = {.number = 2, .scale = scale};
     struct room r = {0};
     struct flips to = {low, high, most, 0, list, statistics};

@@ -45,7 +45,7 @@ static flip_t *sorted(flip_t *from, int64_t n, flip_t *to, int64_t *counts) {
 }
 
 /* Flips [n] by place, equal ones as they came, to `ordered` [n]. 0: no memory. */
-int contested_order(const flip_t *flips, int64_t n, flip_t *ordered) {
+EXPORT int contested_order(const flip_t *flips, int64_t n, flip_t *ordered) {
     int64_t ends[PARTS] = {0}, parts = n < MANY ? 1 : PARTS, largest = 0;
     double low = n ? flips[0].at : 0, high = low;
     for (int64_t i = 1; i < n; i++) {

@@ -44,10 +44,10 @@ static void lines_of(const run_t *run, int64_t pixel, int64_t groups, const doub
 /* Flips with low < s < high of all runs into flips[room] (further ones are only counted), their
  * number is returned. statistics [V, 2, C] += intersections and predictions just right of low, a
  * run's video being its case. scratch [2, largest width, LANES]. */
-int64_t contested_flips(const run_t *runs, int64_t count, const double *start, const double *step,
-                        const double *multipliers, int64_t groups, int64_t classes, double low,
-                        double high, int64_t room, flip_t *flips, int64_t *statistics,
-                        double *scratch) {
+EXPORT int64_t contested_flips(const run_t *runs, int64_t count, const double *start,
+                               const double *step, const double *multipliers, int64_t groups,
+                               int64_t classes, double low, double high, int64_t room,
+                               flip_t *flips, int64_t *statistics, double *scratch) {
     int64_t found = 0;
     for (int64_t r = 0; r < count; r++) {
         const run_t *run = runs + r;
@@ -102,10 +102,10 @@ INLINE void two_best(const run_t *run, int64_t pixel, const double *weights,
 /* Flips to class `moving` while the logarithm of its multiplier goes from low to high, the others
  * standing still: at most one a pixel, where its score meets the best other. Flips beyond room are
  * only counted; their number is returned. statistics [V, 2, C] += counts just right of low. */
-int64_t contested_class_flips(const run_t *runs, int64_t count, const double *weights,
-                              const double *multipliers, int64_t groups, int64_t classes,
-                              int64_t moving, double low, double high, int64_t room, flip_t *flips,
-                              int64_t *statistics) {
+EXPORT int64_t contested_class_flips(const run_t *runs, int64_t count, const double *weights,
+                                     const double *multipliers, int64_t groups, int64_t classes,
+                                     int64_t moving, double low, double high, int64_t room,
+                                     flip_t *flips, int64_t *statistics) {
     double mine[LANES], best[LANES];
     int64_t other[LANES], found = 0;
     for (int64_t r = 0; r < count; r++) {
@@ -226,13 +226,15 @@ INLINE void scan(const mean_t *start, const flip_t *flips, int64_t n, double low
  * interval that is at least `narrowest` wide, the wider one of equals; best[0] stays -1 if there is
  * none. rows, counted, weight, outer [V, C], share [O]: mean_t. Scratch: score [V, C], sums [3, O],
  * members [2, O]. */
-void contested_scan(const flip_t *flips, int64_t n, int64_t cases, int64_t classes, int64_t outers,
-                    const int64_t *rows, const uint8_t *counted, const double *weight,
-                    const int64_t *outer, const double *share, int64_t dice, int64_t *statistics,
-                    double low, double high, double narrowest, double *cell_scores, double *sums,
-                    int64_t *members, double *best) {
-    mean_t m = {rows, outer, counted, weight, share, classes, statistics};
-    m.members = members, m.present = members + outers, m.score = cell_scores;
+EXPORT void contested_scan(const flip_t *flips, int64_t n, int64_t cases, int64_t classes,
+                           int64_t outers, const int64_t *rows, const uint8_t *counted,
+                           const double *weight, const int64_t *outer, const double *share,
+                           int64_t dice, int64_t *statistics, double low, double high,
+                           double narrowest, double *cell_scores, double *sums, int64_t *members,
+                           double *best) {
+    mean_t m = {.rows = rows, .outer = outer, .counted = counted, .weight = weight, .share = share};
+    m.classes = classes, m.statistics = statistics, m.score = cell_scores;
+    m.members = members, m.present = members + outers;
     m.sum = sums, m.weights = sums + outers, m.mean = sums + 2 * outers;
     memset(cell_scores, 0, (size_t)(cases * classes) * sizeof *cell_scores);
     memset(sums, 0, 3 * (size_t)outers * sizeof *sums);
@@ -257,9 +259,9 @@ void contested_scan(const flip_t *flips, int64_t n, int64_t cases, int64_t class
  * checked at the corners, with `slack` for rounding. right, wrong [C] += decided pixels by
  * predicted class; gain [C] += undecided pixels that may become right. scratch [largest width, G].
  */
-int64_t contested_bound(const run_t *runs, int64_t count, const int64_t *ids, int64_t n,
-                        const double *corners, int64_t groups, double slack, int64_t *open,
-                        int64_t *right, int64_t *wrong, int64_t *gain, double *scratch) {
+EXPORT int64_t contested_bound(const run_t *runs, int64_t count, const int64_t *ids, int64_t n,
+                               const double *corners, int64_t groups, double slack, int64_t *open,
+                               int64_t *right, int64_t *wrong, int64_t *gain, double *scratch) {
     int64_t left = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t place = ids[i] >> 32, pixel = ids[i] & 0xffffffff;

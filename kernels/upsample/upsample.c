@@ -37,7 +37,8 @@ static void widen(const struct maps *m, int64_t c, int64_t y, const struct steps
 
 /* Maps to out [C, rows, W], `out_stride` floats between classes. Consecutive label rows share their
  * neighbours, which are widened once. 0: no memory. */
-int fusion_bilinear(const struct maps *m, const struct steps *s, float *out, int64_t out_stride) {
+EXPORT int fusion_bilinear(const struct maps *m, const struct steps *s, float *out,
+                           int64_t out_stride) {
     float *room = malloc(sizeof(float) * (size_t)(m->w + 2 * s->width));
     float *native = room, *above = room + m->w, *below = above + s->width;
     for (int64_t c = 0; room && c < m->classes; c++) {
@@ -84,9 +85,10 @@ static int64_t decide(const float *means, int64_t groups, int64_t classes, int64
 /* Labels of rows from group means [G, C, h, w] >= 0, C > 1, weights [G] and multipliers [C] (ones
  * where there are none). labels [rows, W]; adds the pixels whose cell left one class only to
  * *decided. 0: no memory. */
-int fusion_resized_labels(const float *means, int64_t groups, int64_t classes, int64_t h, int64_t w,
-                          const float *weights, const float *multipliers, float slack,
-                          const struct steps *s, int64_t ignore, void *labels, int64_t *decided) {
+EXPORT int fusion_resized_labels(const float *means, int64_t groups, int64_t classes, int64_t h,
+                                 int64_t w, const float *weights, const float *multipliers,
+                                 float slack, const struct steps *s, int64_t ignore, void *labels,
+                                 int64_t *decided) {
     float *best = malloc(4 * (size_t)w), *bound = malloc(16 * (size_t)(groups * w));
     int32_t *winner = malloc(4 * (size_t)w), *count = malloc(4 * (size_t)w);
     uint8_t *stays = malloc((size_t)w);

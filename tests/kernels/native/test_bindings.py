@@ -11,6 +11,7 @@ from fusion.kernels.native import bindings, build
 
 NAMES = {
     **{"int": ctypes.c_int, "int64_t": ctypes.c_int64, "void": None},
+    "const char *": ctypes.c_char_p,
     **{"float": ctypes.c_float, "double": ctypes.c_double},
 }
 ARRAYS = {  # by the C type of their elements; a table of run_t is one of int64
@@ -30,8 +31,9 @@ def c_type(declaration: str) -> object:
 def functions(text: str) -> dict[str, tuple[object, list[str]]]:
     """Every exported function: name -> result and arguments."""
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
-    found = re.findall(r"^(int|void|int64_t) (\w+)\(([^)]*)\) \{", text, flags=re.M)
-    return {name: (NAMES[r], args.split(",")) for r, name, args in found}
+    kinds = r"^EXPORT (int|void|int64_t|const char \*) ?"
+    found = re.findall(kinds + r"(\w+)\(([^)]*)\) \{", text, flags=re.M)
+    return {n: (NAMES[r], [] if args == "void" else args.split(",")) for r, n, args in found}
 
 
 def fits(argument: str, declared: object) -> bool:
@@ -45,12 +47,12 @@ def expanded(text: str) -> str:
     macro = re.search(r"#define CONFUSION\(name, type\)(.*?)\n(?!.*\\\n)", text, flags=re.S)
     if macro is None:
         return text
-    body = macro[1].replace("\\\n", "\n").replace("    int name", "int name", 1)
+    body = macro[1].replace("\\\n", "\n")
     uses = re.findall(r"^CONFUSION\((\w+), (\w+)\)", text, flags=re.M)
     made = [
         re.sub(r"\btype\b", kind, body.replace("int name", f"int {name}")) for name, kind in uses
     ]
-    return "\n".join(re.sub(r"^\s*int fusion", "int fusion", part, flags=re.M) for part in made)
+    return "\n".join(re.sub(r"^\s*EXPORT", "EXPORT", part, flags=re.M) for part in made)
 
 
 def test_every_function_is_declared_as_it_is_written():
@@ -64,6 +66,15 @@ def test_every_function_is_declared_as_it_is_written():
         assert len(takes) == len(arguments), name
         wrong = [a for a, t in zip(arguments, takes, strict=True) if not fits(a, t)]
         assert not wrong, f"{name}: {wrong}"
+
+
+def test_every_function_is_exported_or_static():
+    """On Windows a library shows only what is marked."""
+    for path, text in SOURCES.items():
+        plain = re.findall(
+            r"^(?!EXPORT|static|INLINE|UNUSED|typedef)\w[\w *]* \*?\w+\(.*", text, flags=re.M
+        )
+        assert not plain, f"{path.name}: {plain} without EXPORT or static"
 
 
 @pytest.mark.parametrize(
