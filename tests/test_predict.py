@@ -59,7 +59,7 @@ def test_an_interrupted_zip_leaves_nothing(arguments, tmp_path, monkeypatch):
 def test_refuses_then_resumes(arguments, capsys):
     assert cli.run(predict.main, [*arguments, "--videos", "a"]) == 0
     assert cli.run(predict.main, arguments) == 2
-    assert "is taken" in capsys.readouterr().err
+    assert "exists (and 1 more); give --overwrite or --resume to" in capsys.readouterr().err
     assert cli.run(predict.main, [*arguments, "--resume"]) == 0
     assert "4 label maps written, 2 were there already" in capsys.readouterr().out
     assert cli.run(predict.main, [*arguments, "--overwrite"]) == 0
