@@ -71,7 +71,9 @@ class Content:
 
     def labels(self, unit: Unit, frames: Sequence[str]) -> Maps:
         """Label maps, or what is made of them."""
-        for frame, labels in self.ensemble.label_maps(unit.video, list(frames)):
+        maps = self.ensemble.label_maps(unit.video, list(frames))
+        for wanted, (frame, labels) in zip(frames, maps, strict=True):
+            assert frame == wanted
             yield frame, self._made(labels)
 
     def fused(self, unit: Unit, frames: Sequence[str]) -> Maps:

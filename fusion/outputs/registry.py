@@ -7,12 +7,14 @@ from dataclasses import fields
 from typing import Any
 
 from fusion.errors import InputError
+from fusion.outputs.geotiff import GeoTiff
+from fusion.outputs.nifti import Nifti
 from fusion.outputs.npy import Npy
 from fusion.outputs.output import Output
 from fusion.outputs.png import Png
 from fusion.text import did_you_mean
 
-OUTPUTS: Mapping[str, type[Output]] = {kind.name: kind for kind in (Png, Npy)}
+OUTPUTS: Mapping[str, type[Output]] = {kind.name: kind for kind in (Png, Npy, Nifti, GeoTiff)}
 
 
 def output_options() -> dict[str, tuple[str, dict[str, Any]]]:

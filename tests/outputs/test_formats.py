@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import nibabel
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from fusion.errors import InputError, StoreError
+from fusion.geometry import read_geotiff, read_nifti
 from fusion.outputs import write
 from tests.outputs.contract import OutputContract
-from tests.outputs.simulated import FRAMES, FakeEnsemble
+from tests.outputs.simulated import AFFINE, FRAMES, RASTER, VOLUME, FakeEnsemble
 
 
 class TestPng(OutputContract):
@@ -99,3 +104,72 @@ class TestNpy(OutputContract):
 
     def read(self, out, video, *, probabilities=False):
         return np.load(out / f"{video}.npy", allow_pickle=False)
+
+
+class TestNifti(OutputContract):
+    kind = "nifti"
+    geometry: ClassVar = {"case": VOLUME}
+
+    def main_files(self, out, video):
+        return [out / f"{video}.nii.gz"]
+
+    def read(self, out, video, *, probabilities=False):
+        image = nibabel.load(out / f"{video}.nii.gz")
+        affine = AFFINE if video == "case" else np.eye(4)
+        assert np.allclose(image.affine, affine, atol=1e-5)
+        found = np.asarray(image.dataobj)  # [x, y, z] or [x, y, z, c], which nibabel counts up
+        placed = read_nifti(out / f"{video}.nii.gz")
+        assert np.allclose(placed.geometry["affine"], affine, atol=1e-5)
+        assert np.array_equal(placed.array, found.T)
+        return np.moveaxis(found, (0, 1), (-1, -2))
+
+    def test_a_slice_that_not_all_stores_have(self, tmp_path):
+        ensemble = self.ensemble()
+        ensemble.frames = lambda video: FRAMES[video][1:] if video == "case" else FRAMES[video]
+        with pytest.raises(InputError, match=r"'case': 1 slices are not in every store.*complete"):
+            self.write(ensemble, tmp_path)
+        assert ensemble.worked == []
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+class TestGeoTiff(OutputContract):
+    kind = "geotiff"
+    geometry: ClassVar = {"image": RASTER}
+
+    def main_files(self, out, video):
+        if (out / f"{video}.tif").exists():
+            return [out / f"{video}.tif"]
+        return [out / video / f"{frame}.tif" for frame in FRAMES.get(video, ("0", "1"))]
+
+    def read(self, out, video, *, probabilities=False):
+        found = []
+        for file in self.main_files(out, video):
+            with rasterio.open(file) as raster:
+                placed = video == "image"
+                assert raster.crs == (rasterio.CRS.from_epsg(32633) if placed else None)
+                identity = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+                transform = (*RASTER["transform"],) if placed else identity
+                assert tuple(raster.transform)[:6] == transform
+                bands = raster.read()
+            back = read_geotiff(file)
+            assert np.array_equal(back.array, bands)
+            assert back.geometry["transform"] == list(transform)
+            if len(bands) == 3 and not self.masks:
+                bands = np.moveaxis(bands, 0, -1)
+            found.append(bands[0] if len(bands) == 1 else bands)
+        return np.stack(found)
+
+    masks = False
+
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_independent_channels(self, tmp_path, number):
+        self.masks = True
+        super().test_independent_channels(tmp_path, number)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("nifti", RASTER), ("geotiff", VOLUME)])
+def test_a_place_that_the_format_would_lose(tmp_path, kind, place):
+    ensemble = FakeEnsemble(geometry={"image": place})
+    with pytest.raises(InputError, match=rf"unit 'image' was a .*, whose place {kind} files canno"):
+        write(ensemble, tmp_path, kind)
+    assert ensemble.worked == []
