@@ -9,12 +9,15 @@ from typing import Any
 from fusion.errors import InputError
 from fusion.outputs.geotiff import GeoTiff
 from fusion.outputs.nifti import Nifti
+from fusion.outputs.nnunet import NnUnet
 from fusion.outputs.npy import Npy
 from fusion.outputs.output import Output
 from fusion.outputs.png import Png
 from fusion.text import did_you_mean
 
-OUTPUTS: Mapping[str, type[Output]] = {kind.name: kind for kind in (Png, Npy, Nifti, GeoTiff)}
+OUTPUTS: Mapping[str, type[Output]] = {
+    kind.name: kind for kind in (Png, Npy, Nifti, GeoTiff, NnUnet)
+}
 
 
 def output_options() -> dict[str, tuple[str, dict[str, Any]]]:
