@@ -127,7 +127,7 @@ def _made(content: Content, ending: str) -> str:
     """
     if content.stored is not None:
         raise InputError("nnunet: stored ids need their own dataset.json; give dataset_json=")
-    names, labels = content.names, {"background": 0}
+    names, labels = content.names, dict[str, Any](background=0)
     if not content.independent:
         names = names[1:]
     if wrong := [name for name in names if name in RESERVED]:

@@ -25,6 +25,8 @@ from fusion.outputs.content import Content, Maps, is_colours
 from fusion.outputs.unit import Unit
 from fusion.text import listed
 
+PREDICTED = "segfusion.predicted"  # in attributes: what is of this room
+
 
 def option(flag: str, help: str, **form: Any) -> Any:
     """An option of a format, None where nobody says.
@@ -95,6 +97,9 @@ class Output(ABC):
     @abstractmethod
     def parts(self, unit: Unit) -> list[Part]:
         """What a unit becomes, every frame in one part."""
+
+    def look(self, out: Path, content: Content) -> None:  # noqa: B027  most folders will do
+        """Before any work: StoreError where the output folder is something else's."""
 
     def start(  # noqa: B027  most share nothing
         self, out: Path, content: Content, units: Sequence[Unit], *, overwrite: bool

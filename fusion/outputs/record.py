@@ -18,10 +18,8 @@ import numpy as np
 from fusion.errors import FusionError
 from fusion.files import locked, refusals, write_json
 from fusion.outputs.content import Content
-from fusion.outputs.output import Output
+from fusion.outputs.output import PREDICTED, Output
 from fusion.outputs.unit import Unit
-
-ATTRIBUTES = "segfusion.predicted"
 
 
 def digests(output: Output, content: Content, units: Sequence[Unit]) -> dict[str, str]:
@@ -83,7 +81,7 @@ def read_record(out: Path, output: Output) -> dict[str, str]:
     """Digests by video; none where there is no record, or a damaged one."""
     try:
         document = json.loads((out / output.record[0]).read_bytes())
-        units = document["attributes"][ATTRIBUTES]["units"]
+        units = document["attributes"][PREDICTED]["units"]
         return {str(video): str(digest) for video, digest in units.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
@@ -94,4 +92,4 @@ def add_to_record(out: Path, output: Output, known: Mapping[str, str]) -> None:
     name, rest = output.record
     with refusals(out), locked(out):
         body = {"format": output.name, "units": {**read_record(out, output), **known}}
-        write_json(out / name, {**rest, "attributes": {ATTRIBUTES: body}})
+        write_json(out / name, {**rest, "attributes": {PREDICTED: body}})

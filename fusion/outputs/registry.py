@@ -8,15 +8,17 @@ from typing import Any
 
 from fusion.errors import InputError
 from fusion.outputs.geotiff import GeoTiff
+from fusion.outputs.logit_store import Store
 from fusion.outputs.nifti import Nifti
 from fusion.outputs.nnunet import NnUnet
 from fusion.outputs.npy import Npy
 from fusion.outputs.output import Output
 from fusion.outputs.png import Png
+from fusion.outputs.zarr_group import ZarrGroup
 from fusion.text import did_you_mean
 
 OUTPUTS: Mapping[str, type[Output]] = {
-    kind.name: kind for kind in (Png, Npy, Nifti, GeoTiff, NnUnet)
+    kind.name: kind for kind in (Png, Npy, Nifti, GeoTiff, NnUnet, ZarrGroup, Store)
 }
 
 

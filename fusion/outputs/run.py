@@ -93,6 +93,7 @@ def write(
     output = output.prepared(content, units_of(ensemble, ensemble.videos))
     units = units_of(ensemble, ensemble.videos if videos is None else videos)
     known = digests(output, content, units)
+    output.look(out, content)
     todo, kept = plan(out, output, units, known, mode)
     with refusals(out):
         out.mkdir(parents=True, exist_ok=True)

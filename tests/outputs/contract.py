@@ -300,7 +300,7 @@ class OutputContract:
 
     def full_disk(self, patch, refuse):
         """Lets the step that gives a unit's file its name fail."""
-        for owner, step in ((Path, "replace"), (os, "link")):
+        for owner, step in ((Path, "replace"), (os, "link"), (os, "rename")):
             real = getattr(owner, step)
             patch.setattr(
                 owner,
