@@ -32,6 +32,11 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
+    replace = options.overwrite or options.resume
+    if options.zip:
+        _check_archive(
+            _archive(options.out), overwrite=replace
+        )  # before the work, and again after it
     ensemble = HierarchicalEnsemble.load(
         options.ensemble, stores=options.stores, memory=options.memory, device=options.device
     )
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = "probability maps" if probabilities else "label maps"
     print(f"{written} {what} written, {kept} were there already, under {options.out}")
     if options.zip:
-        patterns, replace = OUTPUTS[options.format].packed, options.overwrite or options.resume
+        patterns = OUTPUTS[options.format].packed
         print(f"packed into {pack(options.out, patterns, overwrite=replace)}")
     return 0
 
@@ -96,9 +101,8 @@ def _ids(pairs: Sequence[str]) -> dict[str, int]:
 
 def pack(folder: Path, patterns: Sequence[str] = ("*/*.png",), *, overwrite: bool) -> Path:
     """OUT.zip with OUT's files of these patterns, whole or not at all."""
-    target = folder.with_name(folder.name + ".zip")
-    if os.path.lexists(target) and not overwrite:
-        raise StoreError(f"{target}: exists; remove it or use --overwrite")
+    target = _archive(folder)
+    _check_archive(target, overwrite=overwrite)
     with (
         refusals(target),
         replacing(target, overwrite=overwrite) as scratch,
@@ -107,6 +111,15 @@ def pack(folder: Path, patterns: Sequence[str] = ("*/*.png",), *, overwrite: boo
         for file in sorted(_packed(folder, patterns)):
             archive.write(file, file.relative_to(folder))
     return target
+
+
+def _archive(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".zip")
+
+
+def _check_archive(target: Path, *, overwrite: bool) -> None:
+    if os.path.lexists(target) and not overwrite:
+        raise StoreError(f"{target}: exists; remove it or use --overwrite")
 
 
 def _packed(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:

@@ -137,7 +137,7 @@ def _made(content: Content, ending: str) -> str:
     if content.independent and len(names) > 1:
         if content.regions is None:
             got = f"{len(names)} channels in one pixel"
-            do = f"give compose={names[0]}=1 and so on, or dataset_json="
+            do = "give compose= an id for each, or dataset_json="
             raise InputError(f"nnunet: {got}; {do}")
         ids = content.regions
         rest = [list(ids[k:]) for k in range(len(ids))]
@@ -146,7 +146,7 @@ def _made(content: Content, ending: str) -> str:
     else:
         labels |= {name: k for k, name in enumerate(names, start=1)}
         if content.regions not in (None, (1,)):
-            raise InputError(f"nnunet: compose={names[0]}={content.regions[0]}; its label is 1")
+            raise InputError(f"compose: got {content.regions[0]}; nnU-Net's only label is 1")
     return json.dumps(document, indent=1) + "\n"
 
 

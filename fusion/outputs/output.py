@@ -89,8 +89,8 @@ class Output(ABC):
     def refusal(self, content: Content) -> str:
         """Why content of a kind that it does not keep is refused, and what to do."""
         if content.kind == "channels":
-            do = f"compose={content.names[0]}=1 and so on makes one label map of them"
-            return f"{len(content.names)} channels in one pixel; {do}, npy keeps them apart"
+            do = "give compose= an id for each, or choose npy, which keeps them apart"
+            return f"{len(content.names)} channels in one pixel; {do}"
         held = listed(kind for kind in self.keeps if kind not in ("stored", "colours"))
         return f"got {content.kind}, holds {held}; choose another format"
 

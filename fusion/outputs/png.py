@@ -44,7 +44,7 @@ class Png(Output):
         super().prepared(content, units)
         if content.kind == "channels" and len(content.names) > MOST_BITS:
             got = f"{len(content.names)} channels, a PNG has {MOST_BITS} bits"
-            raise InputError(f"png: {got}; choose npy, or compose= for one label map")
+            raise InputError(f"png: {got}; choose npy, or give compose= an id for each")
         return self
 
     def parts(self, unit: Unit) -> list[Part]:

@@ -74,8 +74,8 @@ def _fill(folder: Path, unit: Unit, maps: Maps, content: Content) -> None:
     import zarr
     from zarr.codecs import ZstdCodec
 
-    facts: dict[str, Any] = {"video": unit.video, "frames": list(unit.frames)}
-    facts |= {"classes": list(content.names), "content": content.kind}
+    facts: dict[str, Any] = {"video": unit.video, "content": content.kind}
+    facts["classes"] = list(content.names)
     if unit.geometry is not None:
         facts["geometry"] = dict(unit.geometry)
     target: Any = None
@@ -92,7 +92,7 @@ def _fill(folder: Path, unit: Unit, maps: Maps, content: Content) -> None:
                 compressors=ZstdCodec(level=3, checksum=True),
                 fill_value=0,
                 dimension_names=axes,
-                attributes={PREDICTED: facts},
+                attributes={"frames": list(unit.frames), PREDICTED: facts},
                 config={"write_empty_chunks": True},
             )
         target[t] = array

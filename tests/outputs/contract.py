@@ -207,7 +207,8 @@ class OutputContract:
     def test_one_video_then_the_rest(self, tmp_path):
         ensemble = self.ensemble()
         assert self.write(ensemble, tmp_path, videos=["long"]) == (5, 0)
-        assert self.write(ensemble, tmp_path, resume=True) == (4, 5)
+        assert self.write(ensemble, tmp_path, videos=["image"]) == (1, 0)
+        assert self.write(ensemble, tmp_path, resume=True) == (3, 6)
         with pytest.raises(KeyError):
             self.write(ensemble, tmp_path, videos=["longer"])
 
@@ -223,6 +224,18 @@ class OutputContract:
         self.write(ours, tmp_path, resume=True)  # none of the other's are counted as done
         for video in self.videos:
             self.same(self.read(tmp_path, video), self.expected(ours, video))
+
+    @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"attributes": []}'])
+    def test_outputs_that_nothing_is_known_of(self, tmp_path, content):
+        ensemble, record = self.ensemble(), tmp_path / OUTPUTS[self.kind].record[0]
+        self.write(ensemble, tmp_path)
+        record.unlink()
+        if content is not None:
+            record.write_bytes(content)
+        again = self.ensemble()
+        with pytest.raises(StoreError, match=r"of another ensemble|is no group of predictions"):
+            self.write(again, tmp_path, resume=True)
+        assert again.worked == []
 
     def test_overwriting_replaces(self, tmp_path):
         self.write(self.ensemble(seed=1), tmp_path)
