@@ -34,7 +34,9 @@ COMMANDS = {
     ),
     "stores": Command("fusion.stores", "fill stores from arrays on disk; show, verify, clean them"),
     "search": Command("fusion.search", "find the weights, and say what they are worth"),
-    "predict": Command("fusion.predict", "label maps of an ensemble, as PNGs"),
+    "predict": Command(
+        "fusion.predict", "label maps or probabilities of an ensemble, in many formats"
+    ),
     "evaluate": Command("fusion.evaluate", "scores of an ensemble or of label maps on disk"),
     "train": Command("fusion.models.train", "train a network that fills a store"),
 }

@@ -25,6 +25,7 @@ ORDER = (
     ["metrics"],
     ["contested"],
     ["search"],
+    ["outputs"],
     ["hierarchical"],
     ["cli"],
     ["demo", "predict", "evaluate", "models"],

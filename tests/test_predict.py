@@ -60,7 +60,7 @@ def test_an_interrupted_zip_leaves_nothing(arguments, tmp_path, monkeypatch):
 def test_refuses_then_resumes(arguments, capsys):
     assert cli.run(predict.main, [*arguments, "--videos", "a"]) == 0
     assert cli.run(predict.main, arguments) == 2
-    assert "is taken" in capsys.readouterr().err
+    assert "exists (and 1 more); give --overwrite or --resume to" in capsys.readouterr().err
     assert cli.run(predict.main, [*arguments, "--resume"]) == 0
     assert "4 label maps written, 2 were there already" in capsys.readouterr().out
     assert cli.run(predict.main, [*arguments, "--overwrite"]) == 0
@@ -87,7 +87,7 @@ def test_predictions_in_a_data_sets_own_values(toml, arguments, tmp_path, capsys
     read = fusion.Labels.folder(tmp_path / "pngs", class_map=tmp_path / "map.json")
     assert np.array_equal(read.read("a", "1"), expected)
     assert cli.run(predict.main, mapped) == 2
-    assert "choose another path or --overwrite for files" in capsys.readouterr().err
+    assert "give --overwrite or --resume" in capsys.readouterr().err
     colours = {name: [c, 0, 200] for c, name in enumerate(ensemble.classes)}
     (tmp_path / "palette.json").write_text(json.dumps(colours))
     shown = ["--write", "colours", "--palette", str(tmp_path / "palette.json"), "--overwrite"]
@@ -96,3 +96,64 @@ def test_predictions_in_a_data_sets_own_values(toml, arguments, tmp_path, capsys
         assert np.array_equal(np.asarray(image)[..., 0], expected)
     assert cli.run(predict.main, [*arguments, "--palette", "viridis"]) == 2
     assert "palette: got 'viridis', which is no file" in capsys.readouterr().err
+
+
+def test_a_zip_that_is_there_stops_before_the_work(arguments, tmp_path):
+    (tmp_path / "pngs.zip").write_bytes(b"precious")
+    assert cli.run(predict.main, [*arguments, "--zip"]) == 2
+    assert os.listdir(tmp_path) == ["pngs.zip"]
+
+
+@pytest.mark.parametrize(
+    ("format", "packed"),
+    [
+        ("npy", ["a.npy", "b.npy", "c.npy"]),
+        ("nifti", ["a.nii.gz", "b.nii.gz", "c.nii.gz"]),
+        ("nnunet", ["a.nii.gz", "b.nii.gz", "c.nii.gz", "dataset.json"]),
+    ],
+)
+def test_every_format_packs_its_own_files(arguments, tmp_path, format, packed):
+    (tmp_path / "pngs" / "old").mkdir(parents=True)
+    (tmp_path / "pngs" / "old" / "1.png").write_bytes(b"of another day")
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "pngs" / f"z{packed[0][1:]}").symlink_to(tmp_path / "precious")
+    assert predict.main([*arguments, "--zip", "--format", format]) == 0
+    with zipfile.ZipFile(tmp_path / "pngs.zip") as archive:
+        assert archive.namelist() == packed
+
+
+def test_a_packed_store_is_a_store(arguments, tmp_path):
+    assert predict.main([*arguments, "--zip", "--format", "store"]) == 0
+    with zipfile.ZipFile(tmp_path / "pngs.zip") as archive:
+        assert not [name for name in archive.namelist() if "/." in f"/{name}"]
+        archive.extractall(tmp_path / "elsewhere")
+    store = fusion.LogitStore(tmp_path / "elsewhere")
+    assert store.videos == ("a", "b", "c")
+    assert store.digest() == fusion.LogitStore(tmp_path / "pngs").digest()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--probabilities"], "png: got probabilities, holds labels, channels; choose another"),
+        (["--flat"], "unit 'a' has 2 frames, a flat folder has one file a unit; leave out --flat"),
+        (["--format", "npy", "--flat"], "npy: takes no --flat, it is png's; leave it out"),
+        (["--compose", "car=1"], "there is nothing to compose; leave it out"),
+        (["--compose", "car=one"], "--compose: got car=one; give NAME=ID, a whole number"),
+        (["--format", "nnunet", "--dataset-json", "no.json"], "no.json: cannot be read"),
+    ],
+)
+def test_options_that_do_not_fit(arguments, tmp_path, capsys, options, said):
+    assert cli.run(predict.main, [*arguments, *options]) == 2
+    assert said in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_probabilities_by_the_command(toml, arguments, tmp_path, capsys):
+    assert predict.main([*arguments, "--format", "npy", "--probabilities"]) == 0
+    assert "6 probability maps written" in capsys.readouterr().out
+    ensemble = fusion.HierarchicalEnsemble.load(toml)
+    found = np.load(tmp_path / "pngs" / "b.npy")
+    assert np.array_equal(found, ensemble.predict_proba("b"))
+    assert cli.run(predict.main, [*arguments, "--format", "npy", "--resume"]) == 2
+    assert "is of another ensemble, other options" in capsys.readouterr().err

@@ -96,7 +96,7 @@ MAPS: dict[str, Callable[[], ClassMap]] = {
     ),
     "vspw": functools.cache(vspw),
     "voc": functools.cache(lambda: plain(_VOC.split(), 0, (255,), colours=True)),
-    "binary": functools.cache(lambda: _binary((1, 255), ())),
+    "binary": functools.cache(lambda: _binary((255, 1), ())),
     "binary-void": functools.cache(lambda: _binary((1,), (255,))),
     "bits": functools.cache(lambda: ClassMap("bits", (), ())),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -16,14 +16,14 @@ from fusion.kernels.numbers import void_label
 from fusion.labels.class_map import ClassMap
 from fusion.labels.known_maps import NNUNET, NONE, read_class_map, read_json
 from fusion.labels.lookup import Colour, as_values
-from fusion.labels.png import PathLike, colour_map, write_colours, write_labels
+from fusion.labels.png import PathLike, colour_map
 
 FORMS = ("classes", "stored", "colours")
 VSPW = "vspw"  # the palette that needs no file
 
 
 @dataclass(frozen=True)
-class Output:
+class StoredAs:
     """How label maps are written.
 
     Args:
@@ -78,24 +78,24 @@ class Output:
             known = replace(known, palette=colours)
         return cls(form, len(classes), known, colours)
 
-    def write(self, path: PathLike, labels: NDArray[np.integer], *, overwrite: bool) -> None:
-        """A label map [H, W] as a PNG, as `write_labels` writes."""
+    @property
+    def stored(self) -> Callable[[NDArray[np.integer]], NDArray[np.integer]] | None:
+        """From class ids [H, W] to what is written, colours [H, W, 3] too; None: ids themselves."""
         if self.form == "colours":
             table = np.zeros((void_label(self.classes) + 1, 3), np.uint8)  # void is black
             table[: self.classes] = self.palette
-            write_colours(path, table[labels], overwrite=overwrite)
-            return
+            return lambda labels: table[labels]
         if self.form == "classes" or self.class_map is None:
-            colours = self.palette[:256] or VSPW
-            write_labels(path, labels, palette=colours, overwrite=overwrite)
-            return
-        stored = self.class_map.stored(labels)
-        if stored.ndim == 3:
-            write_colours(path, stored, overwrite=overwrite)
-            return
-        by_id = self.class_map.id_colours()
-        palette = VSPW if by_id is None else by_id
-        write_labels(path, stored, palette=palette, overwrite=overwrite)
+            return None
+        return self.class_map.stored
+
+    @property
+    def shown(self) -> tuple[Colour, ...] | str:
+        """The palette in which written values are shown: a colour of each, or a name."""
+        if self.stored is None:
+            return self.palette[:256] or VSPW
+        by_id = None if self.class_map is None else self.class_map.id_colours()
+        return VSPW if by_id is None else tuple(map(tuple, by_id.tolist()))
 
 
 def _of_classes(known: ClassMap, classes: Sequence[str]) -> ClassMap:

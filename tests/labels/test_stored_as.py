@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fusion.errors import InputError, StoreError
-from fusion.labels import Labels, colour_map, read_class_map, write_colours
-from fusion.labels.output import Output
+from fusion.labels import Labels, colour_map, read_class_map, write_colours, write_labels
+from fusion.labels.stored_as import StoredAs
 
 NAMES = ("sky", "road")
 LABELS = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
@@ -18,7 +18,11 @@ COLOURS = {"sky": [0, 0, 9], "road": [9, 0, 0]}
 
 
 def written(output, tmp_path, labels=LABELS):
-    output.write(tmp_path / "out.png", labels, overwrite=True)
+    values = labels if output.stored is None else output.stored(labels)
+    if values.ndim == 3:
+        write_colours(tmp_path / "out.png", values, overwrite=True)
+    else:
+        write_labels(tmp_path / "out.png", values, palette=output.shown, overwrite=True)
     with Image.open(tmp_path / "out.png") as image:
         return np.asarray(image), image.convert("RGB")
 
@@ -29,25 +33,27 @@ def saved(tmp_path, config):
 
 
 def test_class_ids_with_vspws_colours(tmp_path):
-    values, shown = written(Output.of(NAMES), tmp_path)
+    values, shown = written(StoredAs.of(NAMES), tmp_path)
     assert np.array_equal(values, LABELS)
     assert np.array_equal(np.asarray(shown), colour_map()[LABELS])
 
 
 def test_cityscapes_ids_in_its_colours(tmp_path):
     known = read_class_map("cityscapes")
-    values, shown = written(Output.of(known.names, "cityscapes"), tmp_path, LABELS + 13)
+    values, shown = written(StoredAs.of(known.names, "cityscapes"), tmp_path, LABELS + 13)
     assert values.tolist() == (LABELS + 26).tolist()  # car and truck
     assert shown.getpixel((0, 0)) == (0, 0, 142)
-    values, shown = written(Output.of(known.names, "cityscapes", "classes"), tmp_path, LABELS + 13)
+    values, shown = written(
+        StoredAs.of(known.names, "cityscapes", "classes"), tmp_path, LABELS + 13
+    )
     assert np.array_equal(values, LABELS + 13)
     assert shown.getpixel((0, 0)) == (0, 0, 142)
-    values, _ = written(Output.of(known.names, "cityscapes", "colours"), tmp_path, LABELS + 13)
+    values, _ = written(StoredAs.of(known.names, "cityscapes", "colours"), tmp_path, LABELS + 13)
     assert values[0, 0].tolist() == [0, 0, 142]
 
 
 def test_colours_are_written_as_the_truth_stores_them(tmp_path):
-    output = Output.of(NAMES, saved(tmp_path, {"colours": COLOURS}))
+    output = StoredAs.of(NAMES, saved(tmp_path, {"colours": COLOURS}))
     values, _ = written(output, tmp_path)
     expected = np.array([COLOURS["sky"], COLOURS["road"]])[LABELS]
     assert np.array_equal(values, expected)
@@ -57,7 +63,7 @@ def test_colours_are_written_as_the_truth_stores_them(tmp_path):
 
 def test_classes_of_the_same_names_in_another_order(tmp_path):
     known = {"classes": {"road": 7, "sky": 300}}
-    values, _ = written(Output.of(NAMES, saved(tmp_path, known)), tmp_path)
+    values, _ = written(StoredAs.of(NAMES, saved(tmp_path, known)), tmp_path)
     assert np.array_equal(values, np.where(LABELS == 0, 300, 7))
 
 
@@ -66,10 +72,10 @@ def test_palettes_from_a_file(tmp_path, palette):
     (tmp_path / "palette.json").write_text(json.dumps(palette))
     place = str(tmp_path / "palette.json")
     for form in ("classes", "colours"):
-        _, shown = written(Output.of(NAMES, None, form, place), tmp_path)
+        _, shown = written(StoredAs.of(NAMES, None, form, place), tmp_path)
         assert (shown.getpixel((0, 0)), shown.getpixel((1, 0))) == ((0, 0, 9), (9, 0, 0))
     known = saved(tmp_path, {"classes": {"sky": 23, "road": 7}})
-    values, shown = written(Output.of(NAMES, known, None, place), tmp_path)
+    values, shown = written(StoredAs.of(NAMES, known, None, place), tmp_path)
     assert (values[0, 0], shown.getpixel((0, 0))) == (23, (0, 0, 9))
 
 
@@ -86,9 +92,9 @@ def test_palettes_from_a_file(tmp_path, palette):
 def test_palettes_that_are_refused(tmp_path, palette, message):
     (tmp_path / "palette.json").write_text(json.dumps(palette))
     with pytest.raises(InputError, match=message):
-        Output.of(NAMES, None, None, str(tmp_path / "palette.json"))
+        StoredAs.of(NAMES, None, None, str(tmp_path / "palette.json"))
     with pytest.raises(InputError, match="palette: got 'viridis', which is no file"):
-        Output.of(NAMES, None, None, "viridis")
+        StoredAs.of(NAMES, None, None, "viridis")
 
 
 @pytest.mark.parametrize(
@@ -102,13 +108,13 @@ def test_palettes_that_are_refused(tmp_path, palette, message):
 )
 def test_maps_that_cannot_be_written(arguments, message):
     with pytest.raises(InputError, match=message):
-        Output.of(NAMES, *arguments)
+        StoredAs.of(NAMES, *arguments)
 
 
 def test_void_without_a_value_is_refused(tmp_path):
-    output = Output.of(NAMES, "binary")
+    output = StoredAs.of(NAMES, "binary")
     with pytest.raises(InputError, match="no value stands for void"):
-        output.write(tmp_path / "out.png", np.full((2, 2), 255, np.uint8), overwrite=False)
+        written(output, tmp_path, np.full((2, 2), 255, np.uint8))
     assert not list(tmp_path.iterdir())
 
 

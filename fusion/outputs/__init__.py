@@ -1,0 +1,21 @@
+"""What an ensemble predicts, as files of others' formats: an object per format, one registration.
+
+    png        <out>/<unit>/<frame>.png, <out>/<unit>.png of single images
+    npy        <out>/<unit>.npy, [T, H, W]
+    nifti      <out>/<unit>.nii.gz, [Z, Y, X] under its affine
+    geotiff    <out>/<unit>.tif, in its coordinates
+    nnunet     <out>/<unit>.nii.gz or .png, .npz, dataset.json
+    zarr       <out> a group, an array a unit
+    store      <out> a logit store of the fused probabilities
+
+A unit is a video, a single image or a 3D case; its frames come in the order of the stores. A new
+format is a file with a frozen dataclass of `Output`, and its name in OUTPUTS; its tests are
+`OutputContract`'s.
+"""
+
+from fusion.outputs.names import safe_name
+from fusion.outputs.output import Output
+from fusion.outputs.registry import OUTPUTS, output_options
+from fusion.outputs.run import Written, write
+
+__all__ = ["OUTPUTS", "Output", "Written", "output_options", "safe_name", "write"]
