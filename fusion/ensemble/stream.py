@@ -19,7 +19,7 @@ from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.average.geometric import geometric
-from fusion.stores import LogitStore
+from fusion.stores import Store
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
 Means = Iterator[tuple[str, Tensor]]  # frame id, float32 [G, C, h, w]
@@ -41,9 +41,9 @@ class Fusion:
         channels: whether classes are independent channels.
     """
 
-    groups: Mapping[str, Sequence[LogitStore]]
+    groups: Mapping[str, Sequence[Store]]
     weights: Mapping[str, float]
-    temperatures: Mapping[LogitStore, float]
+    temperatures: Mapping[Store, float]
     multipliers: Sequence[float] | None
     resize: str
     mean: str
@@ -105,7 +105,7 @@ class Fusion:
             **({"channels": True} if self.channels else {}),
         }
 
-    def _entries(self, names: Sequence[str]) -> list[LogitStore]:
+    def _entries(self, names: Sequence[str]) -> list[Store]:
         """The stores of these groups, once per group."""
         return [store for name in names for store in self.groups[name]]
 
@@ -120,7 +120,7 @@ class Fusion:
             for position, frame in enumerate(batch):
                 yield frame, [read[store][position] for store in entries]
 
-    def _codes(self, store: LogitStore, video: str, frames: Sequence[str]) -> Tensor:
+    def _codes(self, store: Store, video: str, frames: Sequence[str]) -> Tensor:
         codes = torch.from_numpy(store.codes(video, frames))
         if self.device.type == "cpu":
             return codes
