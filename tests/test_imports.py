@@ -26,6 +26,7 @@ ORDER = (
     ["contested"],
     ["search"],
     ["hierarchical"],
+    ["arrays"],
     ["cli"],
     ["demo", "predict", "evaluate", "models"],
     ["__main__", "__init__"],
@@ -146,6 +147,8 @@ def test_the_walk_sees_relative_and_hidden_imports():
             "dask optuna triton matplotlib transformers torch._dynamo torch._inductor",
         ),
         ("import fusion.search", "optuna triton matplotlib transformers"),
+        ("from fusion import fuse, search_weights", "optuna triton matplotlib transformers pandas"),
+        ("from fusion import MemoryStore", "torch zarr dask optuna triton"),
     ],
 )
 def test_imports_stay_light(statement, heavy):

@@ -207,14 +207,14 @@ class Ensemble:
         Of a geometric mean the group means are scaled logarithms, which its weights multiply.
         """
         wanted = list(self.frames(video) if frames is None else frames)
-        return self._fusion.bands(video, wanted, self.plan(video, outputs))
+        return self.recipe.bands(video, wanted, self.plan(video, outputs))
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
         """(frame id, group means [G, C, h, w]) at store resolution, the finest of the video."""
         if self.mean != "arithmetic":
             got = f"the {self.mean} mean of interpolated groups is not that of groups interpolated"
             raise InputError(f"native means: {got}; fuse at label resolution instead")
-        return self._fusion.native_means(video, frames, self.plan(video))
+        return self.recipe.native_means(video, frames, self.plan(video))
 
     def native_sizes(self, video: str) -> set[tuple[int, int]]:
         """The resolutions (h, w) in which stores keep a video."""
@@ -225,7 +225,8 @@ class Ensemble:
         return max(self.native_sizes(video), key=math.prod)
 
     @property
-    def _fusion(self) -> Fusion:
+    def recipe(self) -> Fusion:
+        """How groups are fused, whatever their numbers come from."""
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
         numbers = self.weights, self._temperature, multipliers
         how: dict[str, Any] = {"resize": self.resize, "mean": self.mean, "head": self.head}
