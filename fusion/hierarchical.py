@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.ensemble import Ensemble
+from fusion.text import html_table, listed
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 class HierarchicalEnsemble(Ensemble):
     __doc__ = Ensemble.__doc__  # the same arguments
+
+    def _repr_html_(self) -> str:
+        weights = [f"{self.weights[name]:g}" if self.head is None else "" for name in self.groups]
+        models = [listed(store.model for store in stores) for stores in self.groups.values()]
+        rows = zip(self.groups, weights, map(len, self.groups.values()), models, strict=True)
+        return html_table(rows, ("group", "weight", "stores", "models"), repr(self))
 
     def predict_all(
         self, videos: Sequence[str] | None = None, *, probabilities: bool = False

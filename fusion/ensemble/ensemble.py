@@ -33,8 +33,21 @@ from fusion.ensemble.channels import (
     outcomes,
     thresholds_of,
 )
-from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
-from fusion.ensemble.groups import Groups, Opened, named_groups, open_groups, single_groups
+from fusion.ensemble.factors import (
+    Multipliers,
+    Weights,
+    checked_multipliers,
+    checked_weights,
+    said_factors,
+)
+from fusion.ensemble.groups import (
+    Groups,
+    Opened,
+    named_groups,
+    open_groups,
+    said_groups,
+    single_groups,
+)
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.stream import Band, Fusion, Means
@@ -42,14 +55,13 @@ from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
 from fusion.stores import Store
-from fusion.text import listed, parse_bytes
+from fusion.text import parse_bytes
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
-SHOWN_MULTIPLIERS = 4  # in a repr
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
@@ -150,28 +162,14 @@ class Ensemble:
         return head
 
     def __repr__(self) -> str:
-        sizes = {name: len(stores) for name, stores in self.groups.items()}
-        sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
-        if self.head is not None:
-            sums = repr(self.head)
+        head = self.head
+        sums = said_groups(self.groups, self.weights) if head is None else repr(head)
+        sums += said_factors(self.multipliers, self.thresholds)
         number = len(self.channels or self.classes)
         kind = "classes" if self.channels is None else "independent channels"
         data = f"{number} {kind}, {len(self.videos)} videos, resize={self.resize!r}"
         mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
-        return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data}{mean})"
-
-    def _said_multipliers(self) -> str:
-        """The classes whose multiplier is furthest from the others', for the repr."""
-        if self.multipliers is None:
-            return ""
-        if self.thresholds is not None:
-            said = (f"{name} {t:.3g}" for name, t in self.thresholds.items())
-            return f"; thresholds {listed(said, SHOWN_MULTIPLIERS)}"
-        middle = math.exp(math.fsum(map(math.log, self.multipliers.values())) / len(self.classes))
-        relative = {name: number / middle for name, number in self.multipliers.items()}
-        ranked = sorted(relative, key=lambda name: -abs(math.log(relative[name])))
-        said = (f"{name} {relative[name]:.3g}" for name in ranked)
-        return f"; multipliers {listed(said, SHOWN_MULTIPLIERS)}"
+        return f"{type(self).__name__}({sums}; {data}{mean})"
 
     @property
     def thresholds(self) -> dict[str, float] | None:

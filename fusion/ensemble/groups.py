@@ -15,6 +15,7 @@ StoreLike = str | Path | Store
 Groups = Mapping[str, Sequence[StoreLike] | StoreLike] | Sequence[StoreLike] | StoreLike
 Stores = tuple[Store, ...]
 Opened = Mapping[str, Sequence[Store]]
+MOST_NAMED = 6  # models that a line can name
 
 
 def named_groups(groups: Groups) -> Mapping[str, Sequence[StoreLike] | StoreLike]:
@@ -41,6 +42,19 @@ def single_groups(stores: Sequence[Store]) -> dict[str, list[Store]]:
     """Group names for single stores: the model's name, its place where two models share one."""
     names = [store.model for store in stores]
     return {s.model if names.count(s.model) == 1 else s.place: [s] for s in stores}
+
+
+def said_groups(groups: Opened, weights: Mapping[str, float]) -> str:
+    """Equation 1 in a line: weights, groups, and their models where these are few."""
+    few = sum(map(len, groups.values())) <= MOST_NAMED
+
+    def members(name: str) -> str:
+        models = [store.model for store in groups[name]]
+        if models == [name]:
+            return ""
+        return f" ({', '.join(models) if few else len(models)})"
+
+    return " + ".join(f"{weights[name]:g} x {name}{members(name)}" for name in groups)
 
 
 def _order(store: Store) -> tuple[str, str]:

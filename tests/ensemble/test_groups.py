@@ -88,3 +88,21 @@ def test_a_store_twice_and_a_missing_one(stores):
         fusion.HierarchicalEnsemble(stores[0].parent / "m9.zarr")
     with pytest.raises(InputError, match="weights: unknown group 'm7'"):
         fusion.HierarchicalEnsemble(stores, {"m7": 1})
+
+
+def test_a_few_models_are_named(stores):
+    ensemble = fusion.HierarchicalEnsemble({"strong": stores[:2], "m3": stores[3]}, {"m3": 0.5})
+    assert repr(ensemble) == (
+        "HierarchicalEnsemble(1 x strong (m0, m1) + 0.5 x m3; 5 classes, 2 videos, "
+        "resize='probabilities')"
+    )
+    many = {"a": stores, "b": stores[:2]}
+    assert "(1 x a (5) + 1 x b (2); " in repr(fusion.HierarchicalEnsemble(many))
+    assert str(stores[0].parent) not in repr(ensemble)
+
+
+def test_notebooks_show_the_groups_escaped(stores, tmp_path):
+    shown = fusion.HierarchicalEnsemble({"<i>": stores[:2], "weak": stores[2]})._repr_html_()
+    assert "<td>&lt;i&gt;</td><td>1</td><td>2</td><td>m0, m1</td>" in shown
+    assert "<td>weak</td><td>1</td><td>1</td><td>m2</td>" in shown
+    assert "<i>" not in shown
