@@ -118,9 +118,9 @@ def _gathered(belongs: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _ids(clips: Mapping[str, Any], belongs: Sequence[str] | None) -> dict[str, list[str]]:
-    """Frame ids by unit: the numbers of its images, or from 0 on."""
+    """Frame ids by unit: the numbers of its images; from 0 on, or the unit's where it has one."""
     if belongs is None:
-        return {unit: slice_ids(len(clip)) for unit, clip in clips.items()}
+        return {u: [u] if len(clip) == 1 else slice_ids(len(clip)) for u, clip in clips.items()}
     return {unit: [f"{n:04d}" for n in some] for unit, some in _gathered(belongs).items()}
 
 

@@ -36,7 +36,8 @@ class MemoryStore(Store):
         model: its name; default one made of the content.
         size: (H, W) of the source images, the resolution of the labels, for all units or by unit;
             default the arrays' own.
-        frames: ids of T frames, for all units or by unit; default "00000", "00001", ...
+        frames: ids of T frames, for all units or by unit; default "00000", "00001", ..., and the
+            unit's id where its array is a single image.
 
     Raises:
         InputError: what `LogitWriter` and its `append` refuse, in their words.
@@ -57,15 +58,17 @@ class MemoryStore(Store):
         where = model or type(self).__name__
         if values not in disk.VALUES:
             raise InputError(f"{where}: values {values!r}; choose one of {disk.VALUES}")
-        clips = {unit: _clip(where, unit, array) for unit, array in units_of(arrays, 3).items()}
+        units = units_of(arrays, 3)
+        clips = {unit: _clip(where, unit, array) for unit, array in units.items()}
         if classes is None:
             classes = [str(c) for c in range(next(iter(clips.values())).shape[1])]
         names = checked_names("classes", classes)
         self._numbers: dict[str, np.ndarray] = {}
         videos = []
         for unit, clip in clips.items():
-            ids = slice_ids(len(clip)) if frames is None else _of_unit(frames, unit)
-            ids = checked_names(f"video {unit!r}: frames", ids)
+            default = [unit] if len(units[unit].shape) == 3 else slice_ids(len(clip))
+            said = default if frames is None else _of_unit(frames, unit)
+            ids = checked_names(f"video {unit!r}: frames", said)
             kept = self._numbers[unit] = _kept(f"{where}: video {unit!r}", clip, ids, names, values)
             place = checked_size(unit, _of_unit(size, unit)) or kept.shape[2:]
             crc = tuple(map(disk.crc32c, kept))

@@ -45,10 +45,10 @@ def test_finds_what_a_search_over_stores_finds(found, tmp_path):
     for m, logits in enumerate(models()):
         writer = fusion.LogitWriter(tmp_path / f"{m}.zarr", NAMES, "exact")
         for unit, frame in zip(ids, logits, strict=True):
-            with writer.video(unit, frames=["00000"], size=SIZE) as out:
+            with writer.video(unit, frames=[unit], size=SIZE) as out:
                 out.append(frame)
     for unit, target in zip(ids, labels, strict=True):
-        write_labels(tmp_path / "labels" / unit / "00000.png", target)
+        write_labels(tmp_path / "labels" / unit / f"{unit}.png", target)
     ensemble = fusion.HierarchicalEnsemble(f"{tmp_path}/*.zarr")
     expected = ensemble.search(fusion.Labels.folder(tmp_path / "labels"), **QUICK)
     assert found.weights == expected.weights
@@ -134,7 +134,7 @@ def test_copies_live_on(found):
         ({"units": ["a"]}, "units: got 1 names for 6 images of model '0'"),
         (
             {"classes": ["a"]},
-            r"0: video '0000', frame '00000': got shape .*, expected \[1",
+            r"0: video '0000', frame '0000': got shape .*, expected \[1",
         ),
         ({"method": "best"}, "method: "),
         ({"depth": 3}, "options .'depth'. unknown to 'grid'"),
