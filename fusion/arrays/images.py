@@ -98,14 +98,14 @@ class _Images:
     def __init__(self, name: str, array: Any, values: str) -> None:
         self.name, self.array, self.values = name, array, values
         self.kernel_values = "probabilities" if values == "scores" else "logits"
-        cuda = isinstance(array, Tensor) and array.device.type == "cuda"
-        self.device = array.device if cuda else torch.device("cpu")
+        self.stays = stays(array)
+        self.device = array.device if self.stays else torch.device("cpu")
 
     def codes(self, video: str, frames: Sequence[str]) -> Tensor:
         (image,) = frames
         frame, classes = self.array[int(image)], self.array.shape[1]
         try:
-            if self.device.type == "cpu":
+            if not self.stays:
                 numbers = kernel_numbers(to_numpy(frame), classes, self.values)
                 return torch.from_numpy(numbers)[None]
             if not frame.dtype.is_floating_point:
@@ -113,6 +113,11 @@ class _Images:
             return kernel_numbers(frame.float(), classes, self.values, torch)[None]
         except InputError as error:
             raise InputError(f"prediction {self.name!r}, image {image}: {error}") from None
+
+
+def stays(array: Any) -> bool:
+    """Whether a tensor is checked where it lies, on a GPU: its logarithms are then the GPU's."""
+    return isinstance(array, Tensor) and array.device.type == "cuda"
 
 
 def named(predictions: Predictions, names: Sequence[str] | None = None) -> dict[str, Any]:

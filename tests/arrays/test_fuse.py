@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import fusion
+from fusion.arrays import images
 from fusion.ensemble.heads import HEADS
 from fusion.errors import FusionError, InputError
 from fusion.stores import MemoryStore
+from fusion.stores.codec import kernel_numbers
 from tests.ensemble.test_heads import head_of
 
 N, C = 3, 4
@@ -156,6 +158,44 @@ def test_one_image_comes_without_n_and_other_types_are_the_same():
     before = [a.copy() for a in arrays]
     fusion.fuse(arrays, WEIGHTS)
     assert all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
+
+
+@pytest.mark.parametrize("values", ["probabilities", "logits", "scores"])
+def test_tensors_that_stay_on_their_device_have_the_same_checks(values, monkeypatch):
+    arrays, bad = drawn(values), drawn(values)[0]
+    bad[1, :, 2, 3] = np.nan
+    expected = fusion.fuse(arrays, WEIGHTS, values=values)
+    with pytest.raises(InputError) as plain:
+        fusion.fuse([bad], values=values)
+    monkeypatch.setattr(images, "stays", lambda array: True)  # as on a GPU
+    tensors = [torch.from_numpy(array) for array in arrays]
+    fused = fusion.fuse(tensors, WEIGHTS, values=values).numpy()
+    if values == "probabilities":  # another library's logarithms
+        np.testing.assert_allclose(fused, expected, atol=1e-6)
+    else:
+        assert np.array_equal(fused, expected)
+    with pytest.raises(InputError) as there:
+        fusion.fuse([torch.from_numpy(bad)], values=values)
+    assert str(there.value) == str(plain.value)
+    with pytest.raises(InputError, match=r"got torch.int64; give floating"):
+        fusion.fuse([tensors[0].long()], values=values)
+
+
+@pytest.mark.parametrize("values", ["sigmoid", "sigmoid-probabilities"])
+def test_both_libraries_make_the_same_channels(values):
+    (frame,) = drawn(values, [(6, 8)])[0][:1]
+    frame[0, 0, 0] = 0.0
+    one = kernel_numbers(frame, C, values)
+    other = kernel_numbers(torch.from_numpy(frame), C, values, torch)
+    assert other.dtype == torch.float32
+    np.testing.assert_allclose(other.numpy(), one, rtol=1e-6)
+    frame[1, 2, 3] = np.nan
+    sentences = []
+    for given in ((frame, C, values), (torch.from_numpy(frame), C, values, torch)):
+        with pytest.raises(InputError) as refused:
+            kernel_numbers(*given)
+        sentences.append(str(refused.value))
+    assert sentences[0] == sentences[1]
 
 
 def test_three_hundred_classes_have_wide_labels():
