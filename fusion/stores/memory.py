@@ -116,12 +116,13 @@ def units_of(arrays: Any, axes: int) -> dict[str, Any]:
         if wrong := [unit for unit in found if not isinstance(unit, str)]:
             raise InputError(f"arrays: unit {wrong[0]!r}; give a string")
     else:
-        alone = isinstance(arrays, list | tuple) and all(hasattr(a, "shape") for a in arrays)
-        listed_ = arrays if alone else as_array(arrays)
-        if not alone and len(listed_.shape) != axes + 1:
-            got, do = list(listed_.shape), "with the units first, or a dict of unit -> array"
-            raise InputError(f"arrays: got shape {got}; give {axes + 1} axes {do}")
-        found = {f"{n:04d}": as_array(array) for n, array in enumerate(listed_)}
+        images = arrays
+        if not isinstance(arrays, list | tuple) or not all(hasattr(a, "shape") for a in arrays):
+            images = as_array(arrays)
+            if len(images.shape) != axes + 1:
+                got, do = list(images.shape), "with the units first, or a dict of unit -> array"
+                raise InputError(f"arrays: got shape {got}; give {axes + 1} axes {do}")
+        found = {f"{n:04d}": as_array(image) for n, image in enumerate(images)}
     if not found:
         raise InputError("arrays: got none; give at least one unit")
     return found
@@ -131,7 +132,12 @@ def as_array(array: Any) -> Any:
     """An array of any framework as it is, without its gradient; nested lists as NumPy's."""
     if hasattr(array, "detach"):
         return array.detach()
-    return array if hasattr(array, "shape") else np.asarray(array)
+    if hasattr(array, "shape"):
+        return array
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise InputError(f"arrays: {error}; give arrays, or lists of equal lengths") from error
 
 
 def _clip(where: str, unit: str, array: Any) -> Any:

@@ -139,6 +139,7 @@ def test_later_changes_of_an_array_change_nothing():
     [
         (CLIP[0], {}, r"got shape \[3, 4, 5\]; give 4 axes with the units first"),
         ({}, {}, "got none; give at least one unit"),
+        ([[[1.0], [2.0, 3.0]]], {}, "arrays: .*; give arrays, or lists of equal lengths"),
         ({1: CLIP}, {}, "unit 1; give a string"),
         ({"v": CLIP[0, 0]}, {}, r"video 'v' has shape \[4, 5\]; give \[C, h, w\]"),
         ({"v": CLIP[:0]}, {}, "nothing empty"),
