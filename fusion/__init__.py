@@ -12,6 +12,7 @@ from fusion.version import __version__
 
 if TYPE_CHECKING:
     from fusion import kernels
+    from fusion.arrays import fuse, search_weights
     from fusion.errors import (
         CorruptStoreError,
         FusionError,
@@ -24,17 +25,20 @@ if TYPE_CHECKING:
     from fusion.labels import Labels
     from fusion.metrics import Scores
     from fusion.search.result import SearchResult
-    from fusion.stores import LogitStore, LogitWriter
+    from fusion.stores import LogitStore, LogitWriter, MemoryStore
 
 _ERRORS = ("FusionError", "InputError", "StoreError", "CorruptStoreError", "StoreConflictError")
 _HOMES = dict.fromkeys(_ERRORS, "fusion.errors") | {
     "HierarchicalEnsemble": "fusion.hierarchical",
     "LogitStore": "fusion.stores",
     "LogitWriter": "fusion.stores",
+    "MemoryStore": "fusion.stores",
     "Labels": "fusion.labels",
     "Scores": "fusion.metrics",
     "SearchResult": "fusion.search.result",
     "cache_predictions": "fusion.integrations.loader",
+    "fuse": "fusion.arrays",
+    "search_weights": "fusion.arrays",
 }
 __all__ = [
     "CorruptStoreError",
@@ -44,13 +48,16 @@ __all__ = [
     "Labels",
     "LogitStore",
     "LogitWriter",
+    "MemoryStore",
     "Scores",
     "SearchResult",
     "StoreConflictError",
     "StoreError",
     "__version__",
     "cache_predictions",
+    "fuse",
     "kernels",
+    "search_weights",
 ]
 
 

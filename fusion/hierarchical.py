@@ -6,10 +6,13 @@ stands after them all, so that no arrow of the architecture points back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fusion.ensemble import Ensemble
+from fusion.text import html_table, listed
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
@@ -19,6 +22,36 @@ if TYPE_CHECKING:
 
 class HierarchicalEnsemble(Ensemble):
     __doc__ = Ensemble.__doc__  # the same arguments
+
+    def _repr_html_(self) -> str:
+        weights = [f"{self.weights[name]:g}" if self.head is None else "" for name in self.groups]
+        models = [listed(store.model for store in stores) for stores in self.groups.values()]
+        rows = zip(self.groups, weights, map(len, self.groups.values()), models, strict=True)
+        return html_table(rows, ("group", "weight", "stores", "models"), repr(self))
+
+    def predict_all(
+        self, videos: Sequence[str] | None = None, *, probabilities: bool = False
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Video after video: (its id, what `predict` gives for it).
+
+            for video, labels in ensemble.predict_all(): ...
+            everything = dict(ensemble.predict_all())
+
+        Args:
+            videos: ids, in the order wanted; default all.
+            probabilities: what `predict_proba` gives instead.
+
+        Returns:
+            An iterator that holds one video at a time, whatever is done with the last one.
+
+        Raises:
+            InputError: an unknown video, before any is read.
+        """
+        wanted = self.videos if videos is None else tuple(videos)
+        for video in wanted:
+            self.frames(video)
+        predict = self.predict_proba if probabilities else self.predict
+        return ((video, predict(video)) for video in wanted)
 
     def evaluate(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -119,3 +120,14 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
         for row in cells
     ]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: str = "") -> str:
+    """A table for notebooks, every word of it escaped."""
+
+    def line(cells: Iterable[Any], tag: str) -> str:
+        return "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    head = f"<thead><tr>{line(header, 'th')}</tr></thead>"
+    return f"<table>{line([caption], 'caption')}{head}<tbody>{body}</tbody></table>"

@@ -27,6 +27,7 @@ ORDER = (
     ["search"],
     ["outputs"],
     ["hierarchical"],
+    ["arrays"],
     ["cli"],
     ["demo", "predict", "evaluate", "models"],
     ["__main__", "__init__"],
@@ -148,6 +149,8 @@ def test_the_walk_sees_relative_and_hidden_imports():
         ),
         ("from fusion import cache_predictions", "zarr dask optuna triton transformers lightning"),
         ("import fusion.search", "optuna triton matplotlib transformers"),
+        ("from fusion import fuse, search_weights", "optuna triton matplotlib transformers pandas"),
+        ("from fusion import MemoryStore", "torch zarr dask optuna triton"),
     ],
 )
 def test_imports_stay_light(statement, heavy):

@@ -85,3 +85,10 @@ def test_scores():
 def test_tables():
     shown = text.table([["swin", "61.2"], ["b", "7"]], ["model", "mIoU"])
     assert shown.splitlines() == ["model  mIoU", "-----  ----", "swin   61.2", "b         7"]
+
+
+def test_html_is_escaped():
+    shown = text.html_table([("<b>", 1)], ("a & b", "c"), "x > y")
+    body = "<tbody><tr><td>&lt;b&gt;</td><td>1</td></tr></tbody>"
+    head = "<thead><tr><th>a &amp; b</th><th>c</th></tr></thead>"
+    assert shown == f"<table><caption>x &gt; y</caption>{head}{body}</table>"

@@ -1,5 +1,6 @@
 """Many models' stores as one prediction."""
 
-from fusion.ensemble.ensemble import Ensemble, single_groups
+from fusion.ensemble.ensemble import Ensemble
+from fusion.ensemble.groups import single_groups
 
 __all__ = ["Ensemble", "single_groups"]

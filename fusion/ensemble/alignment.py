@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from fusion.errors import InputError
-from fusion.stores import LogitStore
+from fusion.stores import Store
 
-Stores = Sequence[LogitStore]
+Stores = Sequence[Store]
 Ids = tuple[str, ...]
 
 
@@ -21,17 +20,17 @@ def common_classes(stores: Stores) -> tuple[tuple[str, ...], bool]:
     first = stores[0]
     odd = next((store for store in stores if store.channels != first.channels), None)
     if odd is not None:
-        got = f"values {odd.values!r}, in {first.path} {first.values!r}"
+        got = f"values {odd.values!r}, in {first.place} {first.values!r}"
         do = "independent channels fuse with their like alone"
-        raise InputError(f"{odd.path}: {got}; {do}")
+        raise InputError(f"{odd.place}: {got}; {do}")
     other = next((store for store in stores if store.classes != first.classes), None)
     if other is not None:
-        how = f"{len(other.classes)} classes, {first.path} has {len(first.classes)}"
+        how = f"{len(other.classes)} classes, {first.place} has {len(first.classes)}"
         if len(other.classes) == len(first.classes):
             pairs = enumerate(zip(other.classes, first.classes, strict=True))
             at, (ours, theirs) = next(pair for pair in pairs if len(set(pair[1])) > 1)
-            how = f"class {at} is {ours!r}, in {first.path} {theirs!r}"
-        raise InputError(f"{other.path}: {how}; write all stores with one class list in one order")
+            how = f"class {at} is {ours!r}, in {first.place} {theirs!r}"
+        raise InputError(f"{other.place}: {how}; write all stores with one class list in one order")
     return first.classes, first.channels
 
 
@@ -52,7 +51,7 @@ def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict
         if lacking and strict:
             raise _incomplete(lacking[0], f"has no video {video!r}, other stores have it")
         if lacking:
-            left_out.setdefault(video, []).extend(str(store.path) for store in lacking)
+            left_out.setdefault(video, []).extend(store.place for store in lacking)
             continue
         sets = {store: set(store.frames(video)) for store in stores}
         common = set.intersection(*sets.values())
@@ -60,21 +59,21 @@ def common_frames(stores: Stores, *, strict: bool) -> tuple[dict[str, Ids], dict
             extra = frames - common
             if extra and strict:
                 other = next(s for s in stores if not extra <= sets[s])
-                what = f"lacks frame {min(extra - sets[other])!r} that {store.path} has"
+                what = f"lacks frame {min(extra - sets[other])!r} that {store.place} has"
                 raise _incomplete(other, f"video {video!r} {what}")
             if extra:
-                left_out.setdefault(f"{video} ({len(extra)} frames)", []).append(str(store.path))
+                left_out.setdefault(f"{video} ({len(extra)} frames)", []).append(store.place)
         _check_size(video, stores)
         if common:  # in the order of the first store
             kept[video] = tuple(frame for frame in stores[0].frames(video) if frame in common)
     if not kept:
         share = f"the {len(stores)} stores share no video and frame"
-        raise InputError(f"{stores[0].path}: {share}; check that they are of one split")
+        raise InputError(f"{stores[0].place}: {share}; check that they are of one split")
     return kept, left_out
 
 
-def _incomplete(store: LogitStore, message: str) -> InputError:
-    return InputError(f"{store.path}: {message}; predict it too, or use align='intersect'")
+def _incomplete(store: Store, message: str) -> InputError:
+    return InputError(f"{store.place}: {message}; predict it too, or use align='intersect'")
 
 
 def _check_size(video: str, stores: Stores) -> None:
@@ -82,15 +81,15 @@ def _check_size(video: str, stores: Stores) -> None:
     for store in stores:
         size = store.describe(video).size
         if size != first:
-            got = f"of {size[0]}x{size[1]} images, in {stores[0].path} of {first[0]}x{first[1]}"
-            raise InputError(f"{store.path}: video {video!r} is {got}; write both with one size=")
+            got = f"of {size[0]}x{size[1]} images, in {stores[0].place} of {first[0]}x{first[1]}"
+            raise InputError(f"{store.place}: video {video!r} is {got}; write both with one size=")
 
 
-def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[LogitStore, float]:
+def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[Store, float]:
     """T of every store, default 1; `given` names them by path, file name or model name."""
     found = dict.fromkeys(stores, 1.0)
     for key, value in given.items():
-        fits = [store for store in stores if _is_called(store, key)]
+        fits = [store for store in stores if store.is_called(key)]
         if not fits:
             advice = "use its path, file name or model name"
             raise InputError(f"temperatures: {key!r} names no store of the ensemble; {advice}")
@@ -98,8 +97,3 @@ def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[Logit
             raise InputError(f"temperatures: {key!r} is {value!r}; give a finite number above 0")
         found |= dict.fromkeys(fits, float(value))
     return found
-
-
-def _is_called(store: LogitStore, key: str) -> bool:
-    names = (str(store.path), store.path.name, store.model)
-    return key in names or Path(key).absolute() == store.path.absolute()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,26 +33,35 @@ from fusion.ensemble.channels import (
     outcomes,
     thresholds_of,
 )
-from fusion.ensemble.factors import Multipliers, Weights, checked_multipliers, checked_weights
+from fusion.ensemble.factors import (
+    Multipliers,
+    Weights,
+    checked_multipliers,
+    checked_weights,
+    said_factors,
+)
+from fusion.ensemble.groups import (
+    Groups,
+    Opened,
+    named_groups,
+    open_groups,
+    said_groups,
+    single_groups,
+)
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
-from fusion.stores import LogitStore
-from fusion.text import listed, parse_bytes
+from fusion.stores import Store
+from fusion.text import parse_bytes
 
 if TYPE_CHECKING:
     from fusion.labels import Labels
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
-SHOWN_MULTIPLIERS = 4  # in a repr
-StoreLike = str | Path | LogitStore
-Groups = Mapping[str, Sequence[StoreLike]]
-Stores = tuple[LogitStore, ...]
-Opened = Mapping[str, Sequence[LogitStore]]
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
@@ -61,8 +69,9 @@ class Ensemble:
     """Groups of logit stores with a weight each.
 
     Args:
-        groups: name -> stores (paths or LogitStore), G >= 1 groups of at least one; a store may be
-            in several groups.
+        groups: name -> stores (paths, globs, LogitStore or MemoryStore), G >= 1 groups of at least
+            one; a store may be in several groups. Or a list of stores, or one path or glob such as
+            "cache/*.zarr": each store is then a group of its own, named by its model.
         weights: name -> number >= 0, missing ones 1; only ratios matter.
         multipliers: class name -> number > 0 for every class, or C numbers in their order; only
             ratios matter. Labels are argmax_c b_c F_c, F the fused probabilities, which themselves
@@ -109,11 +118,11 @@ class Ensemble:
             raise InputError(f"resize {resize!r}, align {align!r}; {choices}")
         if mean not in MEANS:
             raise InputError(f"mean: got {mean!r}; choose one of {MEANS}")
-        self.weights, self.mean = checked_weights(groups, weights), mean
+        named = named_groups(groups)
+        self.weights, self.mean = checked_weights(named, weights), mean
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
         self.device, self.workers = devices.chosen(device), 1
-        once: dict[Path, LogitStore] = {}  # a store in two groups is opened, and read, once
-        self.groups = {name: _opened(name, stores, once) for name, stores in groups.items()}
+        self.groups = open_groups(named)
         self.stores = tuple(dict.fromkeys(itertools.chain(*self.groups.values())))
         self._temperature = store_temperatures(self.stores, temperatures or {})
         self.temperatures = tuple(self._temperature.values())
@@ -155,28 +164,14 @@ class Ensemble:
         return head
 
     def __repr__(self) -> str:
-        sizes = {name: len(stores) for name, stores in self.groups.items()}
-        sums = " + ".join(f"{self.weights[name]:g} x {name} ({sizes[name]})" for name in sizes)
-        if self.head is not None:
-            sums = repr(self.head)
+        head = self.head
+        sums = said_groups(self.groups, self.weights) if head is None else repr(head)
+        sums += said_factors(self.multipliers, self.thresholds)
         number = len(self.channels or self.classes)
         kind = "classes" if self.channels is None else "independent channels"
         data = f"{number} {kind}, {len(self.videos)} videos, resize={self.resize!r}"
         mean = f", mean={self.mean!r}" if self.mean != MEANS[0] else ""
-        return f"{type(self).__name__}({sums}{self._said_multipliers()}; {data}{mean})"
-
-    def _said_multipliers(self) -> str:
-        """The classes whose multiplier is furthest from the others', for the repr."""
-        if self.multipliers is None:
-            return ""
-        if self.thresholds is not None:
-            said = (f"{name} {t:.3g}" for name, t in self.thresholds.items())
-            return f"; thresholds {listed(said, SHOWN_MULTIPLIERS)}"
-        middle = math.exp(math.fsum(map(math.log, self.multipliers.values())) / len(self.classes))
-        relative = {name: number / middle for name, number in self.multipliers.items()}
-        ranked = sorted(relative, key=lambda name: -abs(math.log(relative[name])))
-        said = (f"{name} {relative[name]:.3g}" for name in ranked)
-        return f"; multipliers {listed(said, SHOWN_MULTIPLIERS)}"
+        return f"{type(self).__name__}({sums}; {data}{mean})"
 
     @property
     def thresholds(self) -> dict[str, float] | None:
@@ -199,7 +194,7 @@ class Ensemble:
     def plan(self, video: str, outputs: Sequence[str] = ("labels",)) -> Plan:
         """How `video` will be worked through within the memory budget."""
         shapes = [store.describe(video).frame_shape for store in self.stores]
-        item = [1 if store.profile == "compact" else 2 for store in self.stores]
+        item = [store.item_bytes for store in self.stores]
         groups, size = len(self.groups), self.size(video)
         how: dict[str, Any] = {"mean": self.mean, "channels": self.channels is not None}
         return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, **how)
@@ -212,14 +207,14 @@ class Ensemble:
         Of a geometric mean the group means are scaled logarithms, which its weights multiply.
         """
         wanted = list(self.frames(video) if frames is None else frames)
-        return self._fusion.bands(video, wanted, self.plan(video, outputs))
+        return self.recipe.bands(video, wanted, self.plan(video, outputs))
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
         """(frame id, group means [G, C, h, w]) at store resolution, the finest of the video."""
         if self.mean != "arithmetic":
             got = f"the {self.mean} mean of interpolated groups is not that of groups interpolated"
             raise InputError(f"native means: {got}; fuse at label resolution instead")
-        return self._fusion.native_means(video, frames, self.plan(video))
+        return self.recipe.native_means(video, frames, self.plan(video))
 
     def native_sizes(self, video: str) -> set[tuple[int, int]]:
         """The resolutions (h, w) in which stores keep a video."""
@@ -230,7 +225,8 @@ class Ensemble:
         return max(self.native_sizes(video), key=math.prod)
 
     @property
-    def _fusion(self) -> Fusion:
+    def recipe(self) -> Fusion:
+        """How groups are fused, whatever their numbers come from."""
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
         numbers = self.weights, self._temperature, multipliers
         how: dict[str, Any] = {"resize": self.resize, "mean": self.mean, "head": self.head}
@@ -352,27 +348,20 @@ class Ensemble:
         shared.__dict__.update(self.__dict__, workers=worker_count(scheduler))
         return shared
 
-    def _options(self, used: Collection[LogitStore]) -> dict[str, Any]:
-        temperatures = {str(s.path): t for s, t in self._temperature.items() if s in used}
+    def _options(self, used: Collection[Store]) -> dict[str, Any]:
+        temperatures = {s.place: t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "mean": self.mean, "align": self.align, "head": self.head}
         rest = {"memory": self.memory, "device": str(self.device)}
         return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
 
     def save(self, path: str | Path) -> None:
         """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
-        path = Path(path)
-
-        def member(store: LogitStore) -> dict[str, Any]:
-            relative = os.path.relpath(store.path.resolve(), path.parent.resolve())
-            facts = {"path": relative, "model": store.model, "digest": store.digest(self.videos)}
-            return {**facts, "temperature": self._temperature[store]}
-
-        groups = {name: [member(store) for store in stores] for name, stores in self.groups.items()}
         names = {"classes": list(self.classes), "videos": list(self.videos)}
         how: dict[str, Any] = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
         if self.multipliers is not None:  # files without are read by older versions
             how["multipliers"] = self.multipliers
-        file.write(path, {"groups": groups, **how, **names}, self.head)
+        groups = file.members(Path(path), self.groups, self.videos, self._temperature)
+        file.write(Path(path), {"groups": groups, **how, **names}, self.head)
 
     @classmethod
     def load(
@@ -397,31 +386,6 @@ class Ensemble:
         return cls(**file.read_json(path, folder, check=check), **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels to other processes as paths and options; stores are opened again there."""
-        groups = {
-            name: [str(store.path) for store in members] for name, members in self.groups.items()
-        }
+        """Travels to other processes as stores, of which those on disk are opened again there."""
         make = partial(type(self), weights=self.weights, **self._options(self.stores))
-        return make, (groups,), {"workers": self.workers}
-
-
-def single_groups(stores: Sequence[LogitStore]) -> dict[str, list[LogitStore]]:
-    """Group names for single stores: the model's name, with the path where two models share one."""
-    names = [store.model for store in stores]
-    return {s.model if names.count(s.model) == 1 else str(s.path): [s] for s in stores}
-
-
-def _opened(name: str, given: Sequence[StoreLike], once: dict[Path, LogitStore]) -> Stores:
-    """A group's stores in their order of summation; `once` has all opened so far, by path."""
-    if isinstance(given, str | Path | LogitStore) or len(given) == 0:
-        raise InputError(f"group {name!r}: got {given!r:.60}; give a list of at least one store")
-    opened = []
-    for store in given:
-        path = Path(store.path if isinstance(store, LogitStore) else store).absolute()
-        if path not in once:
-            once[path] = store if isinstance(store, LogitStore) else LogitStore(store)
-        if once[path] in opened:
-            problem = f"store {path} stands in it twice"
-            raise InputError(f"group {name!r}: {problem}; list each store once")
-        opened.append(once[path])
-    return tuple(sorted(opened, key=lambda store: (store.model, str(store.path.absolute()))))
+        return make, (self.groups,), {"workers": self.workers}

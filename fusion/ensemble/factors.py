@@ -12,6 +12,7 @@ from fusion.text import did_you_mean, listed
 
 Weights = Mapping[str, float] | None
 Multipliers = Mapping[str, float] | Sequence[float] | None
+SHOWN = 4  # multipliers in a repr
 
 
 def checked_weights(groups: Mapping[str, Any], weights: Weights) -> dict[str, float]:
@@ -66,3 +67,19 @@ def checked_multipliers(multipliers: Any, classes: Sequence[str]) -> dict[str, f
     except ValueError as error:
         raise InputError(str(error)) from error
     return dict(zip(classes, numbers, strict=True))
+
+
+def said_factors(
+    multipliers: Mapping[str, float] | None, thresholds: Mapping[str, float] | None
+) -> str:
+    """The classes whose multiplier is furthest from the others', or thresholds, for a repr."""
+    if multipliers is None:
+        return ""
+    if thresholds is not None:
+        said = (f"{name} {t:.3g}" for name, t in thresholds.items())
+        return f"; thresholds {listed(said, SHOWN)}"
+    middle = math.exp(math.fsum(map(math.log, multipliers.values())) / len(multipliers))
+    relative = {name: number / middle for name, number in multipliers.items()}
+    ranked = sorted(relative, key=lambda name: -abs(math.log(relative[name])))
+    said = (f"{name} {relative[name]:.3g}" for name in ranked)
+    return f"; multipliers {listed(said, SHOWN)}"

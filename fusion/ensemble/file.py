@@ -25,8 +25,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from fusion import tensors
 from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
-from fusion.stores import LogitStore
+from fusion.stores import LogitStore, Store
 from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 2
@@ -105,6 +106,25 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
         raise InputError(f"{path}: cannot be read ({error.strerror}); {ADVICE}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a saved ensemble ({error!r}); {ADVICE}") from error
+
+
+def members(
+    path: Path,
+    groups: Mapping[str, Sequence[Store]],
+    videos: Sequence[str],
+    temperatures: Mapping[Store, float],
+) -> dict[str, list[dict[str, Any]]]:
+    """The stores of each group as a file at `path` keeps them; paths are relative to it.
+
+    InputError: a store in memory, which no file can name.
+    """
+
+    def member(store: Store) -> dict[str, Any]:
+        relative = os.path.relpath(store.folder.resolve(), path.parent.resolve())
+        facts = {"path": relative, "model": store.model, "digest": store.digest(videos)}
+        return {**facts, "temperature": temperatures[store]}
+
+    return {name: [member(store) for store in stores] for name, stores in groups.items()}
 
 
 def write(path: Path, document: Mapping[str, Any], head: Head | None) -> None:

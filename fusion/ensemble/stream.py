@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +20,17 @@ from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.average.geometric import geometric
-from fusion.stores import LogitStore
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
 Means = Iterator[tuple[str, Tensor]]  # frame id, float32 [G, C, h, w]
+
+
+class Source(Protocol):
+    """What a model's numbers are read from: a store, or what gives them as a store does."""
+
+    @property
+    def kernel_values(self) -> str: ...
+    def codes(self, video: str, frames: Sequence[str]) -> np.ndarray | Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,9 @@ class Fusion:
         channels: whether classes are independent channels.
     """
 
-    groups: Mapping[str, Sequence[LogitStore]]
+    groups: Mapping[str, Sequence[Source]]
     weights: Mapping[str, float]
-    temperatures: Mapping[LogitStore, float]
+    temperatures: Mapping[Any, float]
     multipliers: Sequence[float] | None
     resize: str
     mean: str
@@ -105,7 +113,7 @@ class Fusion:
             "channels": self.channels,
         }
 
-    def _entries(self, names: Sequence[str]) -> list[LogitStore]:
+    def _entries(self, names: Sequence[str]) -> list[Source]:
         """The stores of these groups, once per group."""
         return [store for name in names for store in self.groups[name]]
 
@@ -120,9 +128,9 @@ class Fusion:
             for position, frame in enumerate(batch):
                 yield frame, [read[store][position] for store in entries]
 
-    def _codes(self, store: LogitStore, video: str, frames: Sequence[str]) -> Tensor:
-        codes = torch.from_numpy(store.codes(video, frames))
-        if self.device.type == "cpu":
+    def _codes(self, store: Source, video: str, frames: Sequence[str]) -> Tensor:
+        codes = torch.as_tensor(store.codes(video, frames))
+        if codes.device.type == self.device.type:
             return codes
         return codes.pin_memory().to(self.device, non_blocking=True)
 

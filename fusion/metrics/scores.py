@@ -36,7 +36,7 @@ from fusion.metrics.objectives import (
     dice,
     objective,
 )
-from fusion.text import or_none, percent, table
+from fusion.text import html_table, or_none, percent, table
 
 Units = Mapping[str, str] | None  # video id to name of its unit
 
@@ -228,10 +228,44 @@ class Scores:
 
     def class_table(self) -> str:
         """A table for people: IoU, Dice, accuracy (percent) and pixels of every class."""
+        return table(*self._class_rows())
+
+    def _class_rows(self) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+        """Rows of that table, and its header."""
         measures = (self.class_iou, self.class_dice, self.class_accuracy)
         shares = (map(percent, values) for values in measures)
-        rows = [*zip(self.classes, *shares, map(str, self.confusion.sum(axis=1)), strict=True)]
-        return table(rows, ("class", "IoU %", "Dice %", "accuracy %", "pixels"))
+        pixels = map(str, self.confusion.sum(axis=1))
+        rows = [*zip(self.classes, *shares, pixels, strict=True)]
+        return rows, ("class", "IoU %", "Dice %", "accuracy %", "pixels")
+
+    def to_pandas(self, by: str = "classes") -> Any:
+        """A `pandas.DataFrame`: fractions, NaN where there is none.
+
+        Args:
+            by: "classes" (columns class, iou, dice, accuracy, pixels) or "videos" (columns video,
+                miou, pixels).
+
+        Raises:
+            InputError: pandas is not installed, or another `by`.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            do = "pip install pandas"
+            raise InputError(f"to_pandas needs pandas, which is not installed; {do}") from error
+        if by == "classes":
+            shares = {"iou": self.class_iou, "dice": self.class_dice}
+            shares["accuracy"] = self.class_accuracy
+            pixels = self.confusion.sum(axis=1)
+            return pandas.DataFrame({"class": list(self.classes), **shares, "pixels": pixels})
+        if by != "videos":
+            raise InputError(f"to_pandas: got by={by!r}; choose one of classes, videos")
+        counted = [int(matrix.sum()) for matrix in self.confusions.values()]
+        columns = {"miou": list(self.per_video.values()), "pixels": counted}
+        return pandas.DataFrame({"video": list(self.per_video), **columns})
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._class_rows(), repr(self))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values ready for `json.dump`: fractions, None where a score is nan."""

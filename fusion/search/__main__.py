@@ -6,7 +6,7 @@ import argparse
 import itertools
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
 from fusion.search.selection import read_reach
 from fusion.search.temperatures import fit_table
+from fusion.stores import Store
+from fusion.text import listed
 
 EPILOG = """examples:
   python -m fusion.search --demo
@@ -151,10 +153,17 @@ def open_run(options: argparse.Namespace) -> Run:
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
     how["convention"] = read_objective(options, both)
     run = prepared(Run(both, **how), options).grouped(*sizes)
-    if None in sizes:
-        strong, auxiliary = (len(run.ensemble.groups.get(g, ())) for g in ("strong", "auxiliary"))
-        cli.remark(f"groups formed: {strong} strong, {auxiliary} auxiliary")
+    cli.remark(said_formation(both.stores, run.ensemble.groups))
     return run
+
+
+def said_formation(stores: Sequence[Store], groups: Mapping[str, Sequence[Store]]) -> str:
+    """Which models form the groups, and which of the stores were left out."""
+    used = set(itertools.chain(*groups.values()))
+    dealt = {**groups, "left out": [store for store in stores if store not in used]}
+    models = {name: listed((s.model for s in some), len(some)) for name, some in dealt.items()}
+    said = (f"{len(some)} {name} ({models[name]})" for name, some in dealt.items() if some)
+    return f"groups formed: {', '.join(said)}"
 
 
 def read_objective(options: argparse.Namespace, ensemble: Ensemble) -> Objective:

@@ -12,7 +12,7 @@ from fusion.metrics import Scores
 from fusion.metrics.intervals import Gain, Interval
 from fusion.search.held import HeldOut
 from fusion.search.verdict import Verdict
-from fusion.text import listed, or_none, percent
+from fusion.text import html_table, listed, or_none, percent
 
 # strong, weak, auxiliary: "5th Place Solution for VSPW 2021 Challenge", equation 1 and Table 3
 PAPER = (1.0, 1.4, 1.0)
@@ -117,6 +117,17 @@ class SearchResult:
         return known.prediction_interval(videos, level, units=self.units)
 
     def __repr__(self) -> str:
+        return "\n".join([self._title, *(f"  {name:<11} {value}" for name, value in self._rows())])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), ("", ""), self._title)
+
+    @property
+    def _title(self) -> str:
+        return f"SearchResult by {self.method}, % by {self.convention!r}"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """What people are shown, by name."""
         miou, (low, high) = percent(self.miou), self.interval()
         if not math.isnan(low):
             miou += f", 95 % interval {percent(low)} to {percent(high)}"
@@ -135,9 +146,7 @@ class SearchResult:
             rows.append(("none above", percent(self.certificate["upper_bound"])))
         rows.append(("trials", f"{len(self.history)}, the best of them"))
         best = sorted(self.history, key=lambda trial: -rank(trial.miou))[:SHOWN]
-        rows += [(f"  {percent(trial.miou)}", self._listed(trial.weights)) for trial in best]
-        head = f"SearchResult by {self.method}, % by {self.convention!r}"
-        return "\n".join([head, *(f"  {name:<11} {value}" for name, value in rows)])
+        return [*rows, *((f"  {percent(t.miou)}", self._listed(t.weights)) for t in best)]
 
     def _listed(self, weights: Sequence[float]) -> str:
         """The groups that have weight; the heaviest where they are too many for a line."""

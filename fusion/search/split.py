@@ -128,7 +128,7 @@ class Split:
         """The run with those temperatures; its folds hold out videos that they have seen."""
         ensemble = self.ensemble
         known = zip(ensemble.stores, ensemble.temperatures, strict=True)
-        temperatures = {str(store.path): t for store, t in known}
+        temperatures = {store.place: t for store, t in known}
         temperatures |= {path: fit.temperature for path, fit in self.fits.items()}
         changed = ensemble.regrouped(ensemble.groups, ensemble.weights, temperatures=temperatures)
         return replace(self, ensemble=changed, known=None)
@@ -293,8 +293,8 @@ class Split:
         ensemble = self.ensemble
         if stores is not None:
             old = ensemble.groups.items()
-            groups = {g: [LogitStore(stores / store.path.name) for store in s] for g, s in old}
-            names = [store.path.name for store in ensemble.stores]
+            groups = {g: [LogitStore(stores / store.folder.name) for store in s] for g, s in old}
+            names = [store.folder.name for store in ensemble.stores]
             temperatures = dict(zip(names, ensemble.temperatures, strict=True))
             ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
         formation = self.formation

@@ -34,7 +34,7 @@ from fusion.metrics.calibration import negative_log
 from fusion.metrics.evaluation import beside_truth, part_of
 from fusion.metrics.objectives import Floats
 from fusion.parallel import map_videos
-from fusion.stores import LogitStore
+from fusion.stores import Store
 from fusion.text import table
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class VideoLosses:
         return hits.cpu().numpy()
 
 
-def with_logits(ensemble: Ensemble) -> list[LogitStore]:
+def with_logits(ensemble: Ensemble) -> list[Store]:
     """The stores that a temperature can be fitted for; InputError where none can."""
     stores = [store for store in ensemble.stores if store.kernel_values == "logits"]
     if not stores:
@@ -179,7 +179,7 @@ def fit_each(
         if not pixels:
             raise InputError("temperatures: no labelled pixel; give labels, or a smaller stride")
         summed = sum((total for total, _ in found), np.zeros(temperatures.shape))
-        if bad := [s.path for s, row in zip(stores, summed, strict=True) if np.isnan(row).any()]:
+        if bad := [s.place for s, row in zip(stores, summed, strict=True) if np.isnan(row).any()]:
             raise InputError(f"temperatures: {bad[0]} has NaN at labelled pixels; write it again")
         return summed / pixels
 
@@ -195,7 +195,7 @@ def fit_each(
         place = int(nll.argmin())
         bound = grid[place] in (low, high)
         temperature = float(grid[place]) if bound else round(vertex(grid, nll, place), 4)
-        fits[str(store.path)] = Fit(temperature, float(nll.min()), float(at_one), bound)
+        fits[store.place] = Fit(temperature, float(nll.min()), float(at_one), bound)
     return fits
 
 
@@ -252,7 +252,7 @@ def warn_at_bounds(fits: Mapping[str, Fit]) -> None:
 
 def fit_table(ensemble: Ensemble, fits: Mapping[str, Fit]) -> str:
     """Fitted temperatures for people."""
-    models = {str(store.path): store.model for store in ensemble.stores}
+    models = {store.place: store.model for store in ensemble.stores}
     header = ("temperature of", "T", "NLL at 1", "NLL")
     rows = [
         (models[path], f"{f.temperature:.3f}", f"{f.nll_at_one:.4f}", f"{f.nll:.4f}")

@@ -159,45 +159,62 @@ def encode_frame(frame: Any, classes: int, profile: str, values: str) -> np.ndar
     Raises:
         InputError: numbers that cannot be kept, with count and first index; says not where.
     """
-    numbers = to_numpy(frame)
+    numbers = kernel_numbers(to_numpy(frame), classes, values)
+    return np.ascontiguousarray(coding(profile, values).encode(numbers))
+
+
+def kernel_numbers(numbers: Any, classes: int, values: str, library: Any = np) -> Any:
+    """A frame as kernels take it, before any coding: logits, or "scores" as they are.
+
+    Args:
+        numbers: float32 [C, h, w].
+        classes: C.
+        values: what the floats are.
+        library: of the array: numpy, or torch for a tensor, whose functions have the same names.
+
+    Raises:
+        InputError: as `encode_frame`.
+    """
     shape = list(numbers.shape)
     if len(shape) != 3 or shape[0] != classes or 0 in shape:
         raise InputError(f"got shape {shape}, expected [{classes}, h, w] by the store's classes")
-    if numbers.size > MAX_FRAME_ELEMENTS:
+    if math.prod(shape) > MAX_FRAME_ELEMENTS:
         most = f"at most {MAX_FRAME_ELEMENTS}; store a lower resolution"
-        raise InputError(f"{numbers.size} numbers in a frame, {most}")
+        raise InputError(f"{math.prod(shape)} numbers in a frame, {most}")
     if values in CHANNELS:
-        return np.ascontiguousarray(
-            coding(profile, values).encode(_channel_logits(numbers, values))
-        )
-    _refuse(np.isnan(numbers) | np.isposinf(numbers), "NaN or +inf", "[class, y, x]")
+        return _channel_logits(numbers, values, library)
+    bad = library.isnan(numbers) | library.isposinf(numbers)
+    _refuse(bad, "NaN or +inf", "[class, y, x]", library)
     if values == "probabilities":
         below = int((numbers < 0).sum())
         if below:
             raise InputError(f"{below} negative probabilities; write logits with values='logits'")
         with np.errstate(divide="ignore"):
-            numbers = np.log(numbers)  # softmax is p by its sum: what sums to less is normalised
+            # softmax is p by its sum: what sums to less is normalised
+            numbers = library.log(numbers)
     if values != "scores":
         what = "pixels have no class with a finite logit (or a probability above 0)"
-        _refuse(np.isneginf(numbers).all(axis=0), what, "[y, x]")
-    return np.ascontiguousarray(PROFILES[profile].encode(numbers))
+        _refuse(library.isneginf(numbers).all(axis=0), what, "[y, x]", library)
+    return numbers
 
 
-def _channel_logits(numbers: np.ndarray, values: str) -> np.ndarray:
+def _channel_logits(numbers: Any, values: str, library: Any) -> Any:
     """Logits of independent channels, within +-24; InputError for what is none."""
     if values == "sigmoid-probabilities":
         outside = ~((numbers >= 0) & (numbers <= 1))  # NaN too
-        _refuse(outside, "numbers outside 0..1, which channel probabilities are", "[class, y, x]")
+        what = "numbers outside 0..1, which channel probabilities are"
+        _refuse(outside, what, "[class, y, x]", library)
         with np.errstate(divide="ignore"):
-            doubles = numbers.astype(np.float64)
-            numbers = (np.log(doubles) - np.log1p(-doubles)).astype(np.float32)
-    _refuse(np.isnan(numbers), "NaN", "[class, y, x]")
-    return np.clip(numbers, -GAP_RANGE, GAP_RANGE)  # sigmoid of the ends: 4e-11 from 0 and 1
+            doubles = library.asarray(numbers, dtype=library.float64)
+            logits = library.log(doubles) - library.log1p(-doubles)
+        numbers = library.asarray(logits, dtype=library.float32)
+    _refuse(library.isnan(numbers), "NaN", "[class, y, x]", library)
+    return library.clip(numbers, -GAP_RANGE, GAP_RANGE)  # sigmoid of the ends: 4e-11 from 0 and 1
 
 
-def _refuse(bad: Any, what: str, axes: str) -> None:
+def _refuse(bad: Any, what: str, axes: str, library: Any) -> None:
     if bad.any():
-        first = f"the first at {axes} = {np.argwhere(bad)[0].tolist()}"
+        first = f"the first at {axes} = {library.argwhere(bad)[0].tolist()}"
         raise InputError(f"{int(bad.sum())} {what}, {first}; repair the model's output")
 
 

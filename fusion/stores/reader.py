@@ -17,19 +17,21 @@ import numpy as np
 from numcodecs import zstd
 
 from fusion import files
-from fusion.errors import CorruptStoreError, InputError, StoreError
+from fusion.errors import CorruptStoreError, StoreError
 from fusion.stores import format as disk
 from fusion.stores.codec import PROFILES, coding
-from fusion.text import closest, did_you_mean
+from fusion.stores.store import Store
+from fusion.text import closest
 
 Members = list[tuple[int, np.ndarray]]  # frames of one file: position in the video, target
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
-class LogitStore:
-    """One model's predictions for one split.
+class LogitStore(Store):
+    """One model's predictions for one split, on disk.
 
     Attributes:
+        path: the store's folder.
         model: its name.
         videos: ids in sorted order.
         classes: C names.
@@ -46,28 +48,27 @@ class LogitStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         info, group = read_group(self.path)
-        self.info, self.model, self.classes = info, info.model, info.classes
-        self.profile, self.values = info.profile, info.values
-        self.channels = info.channels
-        self.kernel_values = "probabilities" if info.values == "scores" else "logits"
-        found = (disk.parse_video(folder, info, group) for folder in committed(self.path))
-        self._videos = {video.video: video for video in found}
-        self.videos = tuple(sorted(self._videos))
+        found = [disk.parse_video(folder, info, group) for folder in committed(self.path)]
+        names = info.model, info.classes, info.profile, info.values
+        super().__init__(str(self.path), *names, found)
+        self.info, self.item_bytes = info, PROFILES[info.profile].dtype.itemsize
 
-    def __repr__(self) -> str:
-        frames = sum(len(info.frames) for info in self._videos.values())
-        held = f"{len(self.classes)} classes, {len(self._videos)} videos, {frames} frames"
-        return f"LogitStore({str(self.path)!r}: {self.profile}, {held})"
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to other processes as its path; it is opened again there."""
+        return type(self), (str(self.path),)
 
-    def describe(self, video: str) -> disk.VideoInfo:
-        """Shape, frame ids and source size of a video; InputError with the closest name if none."""
-        if video not in self._videos:
-            raise InputError(f"{self.path}: no video {video!r}{did_you_mean(video, self.videos)}")
-        return self._videos[video]
+    @property
+    def folder(self) -> Path:
+        return self.path
 
-    def frames(self, video: str) -> tuple[str, ...]:
-        """Frame ids in stored order."""
-        return self.describe(video).frames
+    @property
+    def identity(self) -> str:
+        return str(self.path.absolute())
+
+    def is_called(self, key: str) -> bool:
+        """By path, file name or model name."""
+        named = key == self.path.name or Path(key).absolute() == self.path.absolute()
+        return named or super().is_called(key)
 
     def codes(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as they are kept: [T, C, h, w] uint8 gap codes or float16.
@@ -76,28 +77,13 @@ class LogitStore:
             video: its id.
             frames: ids, in the order asked for; default all, in stored order.
         """
-        info = self.describe(video)
-        order = {frame: index for index, frame in enumerate(info.frames)}
-        missing = [frame for frame in frames or () if frame not in order]
-        if missing:
-            count = f"{len(missing)} missing of {len(order)}"
-            raise InputError(f"{self.path}: video {video!r} has no frame {missing[0]!r} ({count})")
-        # by id, never by position: models may have been run on other frames
-        wanted = range(len(order)) if frames is None else [order[frame] for frame in frames]
+        info, wanted = self.describe(video), self._positions(video, frames)
         return read_codes(self.path / disk.video_key(video), info, self.profile, wanted)
 
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel, or of a
         channel."""
         return coding(self.profile, self.values).decode(self.codes(video, frames))
-
-    def digest(self, videos: Sequence[str] | None = None) -> str:
-        """sha256 of what the numbers are: the store's kind, every frame's id and crc. No time."""
-        parts: list[Any] = [self.model, list(self.classes), self.profile, self.values]
-        for video in sorted(self.videos if videos is None else videos):
-            v = self.describe(video)
-            parts.append([v.video, list(v.frames), list(v.size), list(v.shape), list(v.crc)])
-        return disk.sha256(disk.dump({"digest": parts}))
 
 
 def read_group(root: Path) -> tuple[disk.StoreInfo, bytes]:

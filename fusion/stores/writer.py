@@ -68,7 +68,7 @@ class LogitWriter:
             raise InputError(f"{path}: profile {profile!r}, values {values!r}; {choice}")
         if values == "scores" and profile != "exact":
             raise InputError(f"{path}: gap codes cannot keep scores; use profile='exact'")
-        names, model = _checked("classes", classes), model or self.path.stem
+        names, model = checked_names("classes", classes), model or self.path.stem
         self.info = disk.StoreInfo(model, names, profile, values, provenance or {})
         self._group = _create(self.path, self.info)
 
@@ -94,8 +94,8 @@ class LogitWriter:
         """
         if not isinstance(video, str):
             raise InputError(f"video id: got {video!r}; give a string")
-        ids = _checked(f"video {video!r}: frames", frames)
-        return VideoWriter(self, video, ids, _checked_size(video, size))
+        ids = checked_names(f"video {video!r}: frames", frames)
+        return VideoWriter(self, video, ids, checked_size(video, size))
 
 
 class VideoWriter:
@@ -251,14 +251,14 @@ def _create(root: Path, info: disk.StoreInfo) -> bytes:
     return there
 
 
-def _checked(what: str, ids: Any) -> tuple[str, ...]:
+def checked_names(what: str, ids: Any) -> tuple[str, ...]:
     try:
         return disk.checked_ids(ids)
     except ValueError as error:
         raise InputError(f"{what}: {error}") from None
 
 
-def _checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] | None:
+def checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
     try:

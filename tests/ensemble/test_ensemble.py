@@ -229,3 +229,18 @@ def test_no_frames_are_no_frames(stores):
     labels, probabilities = ensemble.predict("a", []), ensemble.predict_proba("a", frames=[])
     assert (labels.shape, labels.dtype) == ((0, *SIZE), np.uint8)
     assert (probabilities.shape, probabilities.dtype) == ((0, len(CLASSES), *SIZE), np.float32)
+
+
+def test_all_videos_come_one_after_the_other(stores):
+    ensemble = fusion.HierarchicalEnsemble({"g": stores})
+    every = ensemble.predict_all()
+    assert iter(every) is every  # nothing is kept
+    labels = dict(every)
+    assert list(labels) == list(ensemble.videos)
+    for video in VIDEOS:
+        assert np.array_equal(labels[video], ensemble.predict(video))
+    ((video, fused),) = ensemble.predict_all(["a"], probabilities=True)
+    assert video == "a"
+    assert np.array_equal(fused, ensemble.predict_proba("a"))
+    with pytest.raises(InputError, match="no video 'aa'; did you mean 'a'"):
+        ensemble.predict_all(["a", "aa"])

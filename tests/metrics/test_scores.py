@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -189,3 +190,39 @@ def test_class_table():
         ["class", "1", "80.00", "88.89", "100.00", "4"],  # 8 / 9
         ["class", "2", "nan", "nan", "nan", "0"],
     ]
+
+
+def test_as_data_frames():
+    scores = Scores(random_matrices(0, 7, 5, absent=(1, 3)), names(5))
+    frame = scores.to_pandas()
+    assert list(frame.columns) == ["class", "iou", "dice", "accuracy", "pixels"]
+    assert list(frame["class"]) == names(5)
+    columns = {"iou": scores.class_iou, "dice": scores.class_dice}
+    columns["accuracy"] = scores.class_accuracy
+    for name, expected in columns.items():
+        np.testing.assert_array_equal(frame[name], expected)
+    assert frame["pixels"].sum() == scores.confusion.sum()
+    assert frame["pixels"].dtype == np.int64
+    videos = scores.to_pandas(by="videos").set_index("video")
+    assert videos["miou"].to_dict() == pytest.approx(scores.per_video)
+    assert videos["pixels"].sum() == scores.confusion.sum()
+    with pytest.raises(InputError, match="got by='frames'; choose one of classes, videos"):
+        scores.to_pandas(by="frames")
+
+
+def test_without_pandas_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    scores = Scores({"v": confusion(HAND_TARGETS, HAND_LABELS, 4)}, names(4))
+    with pytest.raises(InputError, match=r"to_pandas needs pandas.*pip install pandas"):
+        scores.to_pandas()
+
+
+def test_notebooks_show_the_classes_escaped():
+    scores = Scores({"v": confusion(HAND_TARGETS, HAND_LABELS, 4)}, ["<a>", "b", "c", "d&e"])
+    shown = scores._repr_html_()
+    assert "&lt;a&gt;" in shown
+    assert "d&amp;e" in shown
+    assert "<a>" not in shown
+    assert shown.count("<tr>") == 5
+    assert "<td>66.67</td>" in shown
+    assert "miou=0.8333" in shown

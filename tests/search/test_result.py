@@ -73,6 +73,15 @@ def test_printed_it_is_a_table_of_about_ten_lines(groups):
     assert len(repr(bare).split("\n")) == 5
 
 
+def test_notebooks_show_the_same_rows_escaped():
+    found = SearchResult("grid", ("<i>", "b"), (1.0, 0.5), 0.5, "vspw", (Trial((1.0, 0.5), 0.5),))
+    shown = found._repr_html_()
+    assert "<i>" not in shown
+    assert "<td>&lt;i&gt; 1, b 0.5</td>" in shown
+    assert shown.count("<tr>") == len(repr(found).split("\n"))
+    assert "<caption>SearchResult by grid" in shown
+
+
 def test_printed_it_has_the_interval_where_it_is_known():
     weighed = Problem(videos())
     found = Greedy(steps=2).search(weighed)

@@ -89,12 +89,18 @@ def auto(data, folder, strong, *more):
 def test_auto_groups_on_the_command_line(data, tmp_path, capsys):
     said = auto(data, tmp_path, "1", "--auxiliary", "1", "--other", *stores_of(data, "other"))
     assert main(said) == 0
-    document = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
     singles = document["singles"]["val"]
     ranked = sorted((n for n in singles if "net" in n), key=singles.get, reverse=True)
     assert document["groups"]["strong"] == ranked[:1]
     assert sorted(document["groups"]["weak"]) == sorted(ranked[1:])
     assert len(document["groups"]["auxiliary"]) == 1
+    (left_out,) = {"other_4", "other_5"} - set(document["groups"]["auxiliary"])
+    known = {name: document["groups"][name] for name in ("strong", "weak", "auxiliary")}
+    groups = (f"{len(m)} {name} ({', '.join(m)})" for name, m in known.items())
+    line = f"groups formed: {', '.join(groups)}, 1 left out ({left_out})\n"
+    assert captured.err.count(line) == 1
 
 
 def test_optuna_on_the_command_line(data, tmp_path, capsys):
