@@ -9,7 +9,6 @@ import torch
 import fusion
 from fusion.errors import InputError
 from fusion.labels import write_labels
-from tests.arrays.test_fuse import 
 
 N, C, NATIVE, SIZE = 6, 3, (8, 10), (16, 20)
 NAMES = ["sky", "road", "car"]
@@ -155,6 +154,8 @@ def test_a_class_is_never_taken_for_void():
     how = {"values": "logits", "method": "grid", "folds": 0, "ranges": {"1": (0, 1, 1)}}
     found = fusion.search_weights(list(logits), labels, ignore=None, **how)
     assert found.scores.confusion.sum() == labels.size
+
+
 @pytest.mark.parametrize("flat", [False, True])
 def test_channels_are_searched(flat):
     masks = (truth() == 1).astype(np.uint8)
