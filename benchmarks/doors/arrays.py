@@ -34,7 +34,7 @@ def use(root: Path) -> dict[str, Any]:
     held = np.load(root / "predictions.npz")
     predictions, labels = [held[name] for name in "abc"], held["labels"]
     found = fusion.search_weights(predictions, labels)
-    fused = fusion.fuse(predictions, found.vector, labels=True)
+    fused = fusion.fuse(predictions, found, labels=True)
     print(found)
     return {"found": found, "fused": fused, "predictions": predictions, "labels": labels}
 

@@ -31,12 +31,11 @@ def make(root: Path, images: int = IMAGES) -> None:
 
 
 def use(root: Path) -> dict[str, Any]:
-    from fusion.outputs import write
-
     import fusion
+    from fusion.outputs import write
     from fusion.stores.importers import import_folder
 
-    labels = fusion.Labels.open("flat", root / "masks", label_map="binary")
+    labels = fusion.Labels.open("flat", root / "masks", class_map="binary")
     for model in (root / "predictions").iterdir():
         dest, values = root / "cache" / f"{model.name}.zarr", "sigmoid-probabilities"
         import_folder(model, dest, ["lesion"], values=values)

@@ -38,16 +38,19 @@ def networks() -> list[Any]:
 
 
 def use(root: Path) -> dict[str, Any]:
-    from fusion.outputs import write
+    from transformers import SegformerImageProcessorPil
 
     import fusion
     from fusion.integrations import hf
+    from fusion.outputs import write
 
     images = [
         {"id": path.stem, "image": Image.open(path)} for path in sorted(root.glob("images/*"))
     ]
+    processor = SegformerImageProcessorPil(size={"height": 64, "width": 64})
     for number, network in enumerate(networks()):
-        hf.cache(network, images, root / "cache" / f"segformer_{number}.zarr", unit="id")
+        path = root / "cache" / f"segformer_{number}.zarr"
+        hf.cache(network, images, path, processor=processor, unit="id")
     ensemble = fusion.HierarchicalEnsemble(root / "cache" / "*.zarr")
     write(ensemble, root / "labels")
     for image in ensemble.videos:

@@ -33,6 +33,7 @@ from fusion.text import listed
 
 EPILOG = """examples:
   python -m fusion.search --demo
+  python -m fusion.search --stores cache/*.zarr --labels labels/val
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --out results/
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --method exact
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --over models
@@ -128,9 +129,9 @@ def compare_methods(options: argparse.Namespace, run: Run) -> int:
 
 
 def open_run(options: argparse.Namespace) -> Run:
-    """What the options name: an ensemble's file, or stores to form groups of."""
-    if bool(options.ensemble) == options.auto_groups:
-        do = "--ensemble FILE, --auto-groups with --basic and --other, or --demo"
+    """What the options name: an ensemble's file, stores, or stores to form groups of."""
+    if bool(options.ensemble) + bool(options.stores) + options.auto_groups != 1:
+        do = "--stores STORE, --ensemble FILE, --auto-groups with --basic and --other, or --demo"
         raise InputError(f"give one of {do}")
     same = ("folds", "stride", "seed", "scheduler")
     how: dict[str, Any] = {name: getattr(options, name) for name in same}
@@ -141,8 +142,8 @@ def open_run(options: argparse.Namespace) -> Run:
     opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
     said = {name: getattr(options, name) for name in ("resize", "mean")}
     overrides = {name: value for name, value in said.items() if value}
-    if options.ensemble:
-        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened).plain()
+    if not options.auto_groups:
+        ensemble = read_groups(options, **opened)
         ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
         how["convention"] = read_objective(options, ensemble)
         return prepared(Run(ensemble, **how), options)
@@ -155,6 +156,13 @@ def open_run(options: argparse.Namespace) -> Run:
     run = prepared(Run(both, **how), options).grouped(*sizes)
     cli.remark(said_formation(both.stores, run.ensemble.groups))
     return run
+
+
+def read_groups(options: argparse.Namespace, **opened: Any) -> HierarchicalEnsemble:
+    """The groups of an ensemble's file, or each store by itself."""
+    if options.ensemble:
+        return HierarchicalEnsemble.load(options.ensemble, **opened).plain()
+    return HierarchicalEnsemble(options.stores, **opened)
 
 
 def said_formation(stores: Sequence[Store], groups: Mapping[str, Sequence[Store]]) -> str:
@@ -220,7 +228,7 @@ def prepare_demo(options: argparse.Namespace) -> None:
     for split in ("val", "test"):
         for _ in progress(demo.write(out, split), f"simulating {split}", models, "model"):
             pass
-    options.auto_groups, options.ensemble = True, None
+    options.auto_groups, options.ensemble, options.stores = True, None, None
     families = (sorted((out / "val").glob(f"{name}_*.zarr")) for name in ("maskformer", "swin"))
     options.basic, options.other = families
     options.labels, options.test_labels = out / "labels" / "val", out / "labels" / "test"
@@ -240,6 +248,7 @@ def build_parser() -> argparse.ArgumentParser:
     epilog = EPILOG.format(methods=textwrap.fill(f"methods: {methods}.", 100))
     parser = cli.parser("fusion.search", does, epilog)
     add = parser.add_argument_group("what is fused (one of these)").add_argument
+    add("--stores", **STORES, help="stores, each a group of its own")
     add("--ensemble", type=Path, help="ensemble.toml or a saved best.json")
     add("--auto-groups", **FLAG, help="form groups as the paper does, from --basic and --other")
     add("--demo", **FLAG, help="make small simulated stores under OUT first, and search on those")
