@@ -1,7 +1,7 @@
 """Logit stores: a model's predictions for a split, written once, never silently different."""
 
-from fusion.stores.codec import GapCodec
+from fusion.stores.codec import AngleCodec, GapCodec
 from fusion.stores.reader import LogitStore
-from fusion.stores.writer import LogitWriter, VideoWriter
+from fusion.stores.writer import LogitWriter, PackWriter, VideoWriter
 
-__all__ = ["GapCodec", "LogitStore", "LogitWriter", "VideoWriter"]
+__all__ = ["AngleCodec", "GapCodec", "LogitStore", "LogitWriter", "PackWriter", "VideoWriter"]

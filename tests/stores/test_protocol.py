@@ -10,7 +10,7 @@ import pytest
 
 from fusion.errors import StoreConflictError
 from fusion.stores import GapCodec, LogitStore, LogitWriter
-from fusion.stores import writer as writing
+from fusion.stores import video_writer as writing
 from tests.stores.common import CLASSES, CLIP, pixels, staging, tree, write
 
 
