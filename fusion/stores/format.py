@@ -216,9 +216,11 @@ class VideoInfo:
         if geometry not in (None, self.geometry):
             return "geometry"
         if crc is not None and crc != self.crc:
-            at = [n for n, (one, two) in enumerate(zip(self.crc, crc, strict=True)) if one != two]
-            first = f"frame {frames[at[0]]!r}, crc32c {self.crc[at[0]]:08x} there"
-            return f"pixels ({len(at)} frames; the first is {first} and {crc[at[0]]:08x} here)"
+            pixels = zip(frames, self.crc, crc, strict=True)
+            other = [(frame, one, two) for frame, one, two in pixels if one != two]
+            frame, one, two = other[0]
+            first = f"the first is frame {frame!r}, crc32c {one:08x} there and {two:08x} here"
+            return f"pixels ({len(other)} frames; {first})"
         return None
 
     def commit(self, metadata: bytes, group: bytes, facts: Mapping[str, Any]) -> bytes:

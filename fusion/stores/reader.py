@@ -8,6 +8,7 @@ is refused before anything is allocated.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ class LogitStore:
         try:
             return read_codes(self.path, info, self.profile, wanted, self._shards)
         except CorruptStoreError:
+            self._shards = Shards()  # whoever repairs the file need not open the store again
             self._check_replaced(info)
             raise
 
@@ -161,9 +163,10 @@ def read_codes(
     where, folder = f"{where}: video {info.video!r}", info.folder
     try:
         out = np.empty((len(at), *info.frame_shape), PROFILES[profile].dtype)
-        numbers = out[:1].size if info.pack is None else info.pack.length
+        own = math.prod(info.frame_shape)
         # shorter than its pack's rows: a row is unpacked whole, and its fill left behind
-        row = None if numbers == out[:1].size else np.empty(numbers, out.dtype)
+        length = own if info.pack is None else info.pack.length
+        row = np.empty(length, out.dtype) if length > own else None
     except (MemoryError, ValueError) as error:
         raise StoreError(f"{where}: {error}; read fewer frames at a time") from error
     for target, index in zip(out, at, strict=True):
@@ -172,7 +175,7 @@ def read_codes(
         what = f"{where}, frame {info.frames[index]!r}"
         _read_frame(shard, position, target if row is None else row, what)
         if row is not None:
-            target.reshape(-1)[:] = row[: target.size]
+            target.reshape(-1)[:] = row[:own]
         if crc32c(target) != info.crc[index]:
             raise damaged(what, "crc32c differs from the committed one", WRITE_AGAIN)
     return out
