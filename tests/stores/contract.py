@@ -28,8 +28,8 @@ class StoreContract:
 
     profile: its name. dtype: of the codes. config: its codec, as the attributes give it. values:
     of the store. packed: whether videos go into packs. clip: what goes in. kept: the codes
-    [T, C, h, w] of such a clip, worked out without the writer. decided: what a frame says of each
-    pixel, in logits.
+    [T, C, h, w] of such a clip, worked out without the writer. decided: what logits say of each
+    pixel. truth: what the clip does.
     """
 
     profile: ClassVar[str]
@@ -45,6 +45,9 @@ class StoreContract:
     def decided(self, logits: np.ndarray) -> np.ndarray:
         return logits.argmax(axis=-3)
 
+    def truth(self) -> np.ndarray:
+        return self.decided(self.clip)
+
     def write(self, path: Path, clip: np.ndarray, **options: Any) -> Path:
         how = {"profile": self.profile, "values": self.values, "packed": self.packed}
         return write(path, {"v": clip}, **how, **options)
@@ -57,7 +60,7 @@ class StoreContract:
         store = LogitStore(path)
         assert store.codes("v").tobytes() == self.kept(self.clip).tobytes()
         assert store.codes("v").dtype == self.dtype
-        assert np.array_equal(self.decided(store.read("v")), self.decided(self.clip))
+        assert np.array_equal(self.decided(store.read("v")), self.truth())
         assert (store.read("v").dtype, store.read("v").shape) == (np.float32, CLIP.shape)
         assert (store.profile, store.values) == (self.profile, self.values)
         assert store.kernel_values == "logits"
