@@ -2,6 +2,16 @@
 
 from fusion.stores.codec import AngleCodec, GapCodec
 from fusion.stores.reader import LogitStore
+from fusion.stores.tiles import TileWriter, tile_positions
 from fusion.stores.writer import LogitWriter, PackWriter, VideoWriter
 
-__all__ = ["AngleCodec", "GapCodec", "LogitStore", "LogitWriter", "PackWriter", "VideoWriter"]
+__all__ = [
+    "AngleCodec",
+    "GapCodec",
+    "LogitStore",
+    "LogitWriter",
+    "PackWriter",
+    "TileWriter",
+    "VideoWriter",
+    "tile_positions",
+]

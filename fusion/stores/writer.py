@@ -14,13 +14,15 @@ from typing import Any
 
 from fusion import files
 from fusion.errors import InputError, StoreConflictError
+from fusion.geometry import slice_ids
 from fusion.stores import format as disk
 from fusion.stores.catalog import PackIndex
 from fusion.stores.codec import PROFILES
 from fusion.stores.pack_writer import PackWriter
+from fusion.stores.tiles import MEMORY, TileWriter, Window, checked_tiling, window_of
 from fusion.stores.video_writer import Request, Target, VideoWriter
 
-__all__ = ["LogitWriter", "PackWriter", "VideoWriter"]
+__all__ = ["LogitWriter", "PackWriter", "TileWriter", "VideoWriter"]
 
 
 class LogitWriter:
@@ -109,6 +111,54 @@ class LogitWriter:
                         out.append(logits)
         """
         return PackWriter(self._target)
+
+    def tiles(
+        self,
+        video: str,
+        size: Sequence[int],
+        *,
+        frames: Sequence[str] | None = None,
+        window: Window = "gaussian",
+        sigma_scale: float = 0.125,
+        source_size: tuple[int, int] | None = None,
+        geometry: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        memory: int | str = MEMORY,
+    ) -> TileWriter:
+        """A context for the overlapping tiles of a sliding window over one image or one case.
+
+        Leaving it commits the blended whole, an exception discards.
+
+            with writer.tiles("case", (155, 240, 240)) as tiles:
+                for at in tile_positions((155, 240, 240), (128, 128, 128), 0.5):
+                    tiles.add(logits_of_a_crop, at=at)
+
+        Args:
+            video: its id.
+            size: of the whole, (Y, X) of an image (a single frame) or (Z, Y, X) of a case, whose
+                frames are its slices.
+            frames: ids; default 00000, 00001, ...
+            window: how tiles are weighted: "constant", "gaussian" (MONAI's) or "nnunet".
+            sigma_scale: of both bells, a share of the tile's side.
+            source_size: (height, width) of the source images; default that of the whole.
+            geometry: as `video`.
+            overwrite: as `video`.
+            memory: bytes of sums, 4 (C + 1) a pixel, that are kept in memory; larger ones in a
+                scratch file of the store's folder. A number, or a text such as "4GB".
+
+        Raises:
+            InputError: no such size, window or memory; when the block ends, a pixel in no tile.
+            StoreConflictError: as `video`.
+        """
+        where = f"video {video!r}"
+        whole, most = checked_tiling(len(self.info.classes), size, memory, where)
+        planes = whole[0] if len(whole) == 3 else 1
+        ids = slice_ids(planes) if frames is None else frames
+        request = Request.of(video, ids, source_size, geometry, overwrite)
+        if len(request.frames) != planes:
+            problem = f"{len(request.frames)} frame ids for {planes} slices of size {list(whole)}"
+            raise InputError(f"{where}: {problem}; make them agree")
+        return TileWriter(self._target, request, whole, window_of(window, sigma_scale), most)
 
 
 def _create(root: Path, info: disk.StoreInfo) -> bytes:
