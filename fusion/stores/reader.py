@@ -24,7 +24,8 @@ from fusion.stores.codec import PROFILES, coding
 from fusion.stores.documents import crc32c, damaged
 from fusion.stores.format import VideoInfo
 from fusion.stores.shards import Shard, Shards
-from fusion.text import closest, did_you_mean
+from fusion.stores.summary import summary
+from fusion.text import closest, did_you_mean, listed
 
 WRITE_AGAIN = "write the video again with overwrite=True"
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
@@ -68,6 +69,12 @@ class LogitStore:
         frames = sum(len(info.frames) for info in self._videos.values())
         held = f"{len(self.classes)} classes, {len(self._videos)} videos, {frames} frames"
         return f"LogitStore({str(self.path)!r}: {self.profile}, {held})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        frames = sum(len(info.frames) for info in self._videos.values())
+        facts = {"videos": len(self._videos), "frames": frames, "first": listed(self.videos, 3)}
+        return summary(self, facts)
 
     def describe(self, video: str) -> VideoInfo:
         """Shape, frame ids, source size and geometry; InputError with the closest name if none."""

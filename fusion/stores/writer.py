@@ -19,6 +19,7 @@ from fusion.stores import format as disk
 from fusion.stores.catalog import PackIndex
 from fusion.stores.codec import PROFILES
 from fusion.stores.pack_writer import PackWriter
+from fusion.stores.summary import summary
 from fusion.stores.tiles import MEMORY, TileWriter, Window, checked_tiling, window_of
 from fusion.stores.video_writer import Request, Target, VideoWriter
 
@@ -71,6 +72,15 @@ class LogitWriter:
 
     def __exit__(self, *_: object) -> None:
         """Videos commit themselves; there is nothing left to close."""
+
+    def __repr__(self) -> str:
+        info = self.info
+        kept = f"{info.profile}, {info.values} of {len(info.classes)} classes"
+        return f"LogitWriter({str(self.path)!r}: {kept}, model {info.model!r})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return summary(self, {})
 
     def video(
         self,
