@@ -89,9 +89,9 @@ class Batch:
 
 
 def _metadata(info: disk.VideoInfo) -> int:
-    """Bytes of zarr.json that a video takes, at most: every line is indented."""
-    text = json.dumps(pack_body(info), indent=2)
-    return len(text) + 12 * (text.count("\n") + 1)
+    """Bytes of zarr.json that a video takes, at most: every value has a line, and is indented."""
+    text = json.dumps(pack_body(info))
+    return len(text) + 20 * sum(map(text.count, ",[{]}"))
 
 
 class PackWriter:

@@ -15,7 +15,8 @@ import pytest
 from fusion import files
 from fusion.errors import InputError, StoreConflictError, StoreError
 from fusion.files import STAGING
-from fusion.stores import GapCodec, LogitStore, LogitWriter
+from fusion.stores import GapCodec, LogitStore, LogitWriter, pack_writer
+from fusion.stores import format as disk
 from fusion.stores.maintenance import gc
 from tests.stores.common import (
     CLASSES,
@@ -83,6 +84,17 @@ def test_a_video_that_waits_for_its_pack_is_replaced_there(tmp_path):
                     out.extend(clip)
     assert [which(path, name) for name in "vw"] == ["new", "old"]
     assert [len(packs_of(path)), problems(path)] == [1, [None] * 2]
+
+
+def test_a_video_that_waits_is_replaced_by_one_too_large_for_packs(tmp_path, monkeypatch):
+    monkeypatch.setattr(pack_writer, "MAX_PACK_FRAMES", 2)
+    path = tmp_path / "s.zarr"
+    with LogitWriter(path, CLASSES).pack() as pack:
+        for clip, ids in ((OLD[:1], "0"), (NEW, "012")):
+            with pack.video("v", frames=list(ids), overwrite=True) as out:
+                out.extend(clip)
+    assert which(path) == "new"
+    assert problems(path) == [None]
 
 
 def test_an_interrupted_replacement_changes_nothing(store, way):
@@ -176,6 +188,21 @@ def test_readers_find_the_old_or_the_new_one_at_any_moment(tmp_path, first):
     for thread in threads:
         thread.join()
     assert found - {"reopen"} == {"old", "new"}
+
+
+def test_a_video_replaced_between_its_two_documents_is_the_new_one(video_store, monkeypatch):
+    honest, replaced = disk.read_document, []
+
+    def slow(path: Path) -> bytes:
+        document = honest(path)
+        if path.name == "commit.json" and not replaced:
+            replaced.append(path)
+            write(video_store, {"v": NEW}, overwrite=True, size=(30, 50))
+        return document
+
+    monkeypatch.setattr(disk, "read_document", slow)
+    assert which(video_store) == "new"
+    assert replaced
 
 
 # --- kills

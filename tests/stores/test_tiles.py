@@ -104,19 +104,20 @@ def test_the_gaussian_is_monais(shape):
     assert ours.min() >= np.float32(1e-3)
 
 
-def nnunet_gaussian(shape: tuple[int, ...]) -> np.ndarray:
+def nnunet_gaussian(shape: tuple[int, ...], scale: float = 1 / 8) -> np.ndarray:
     """nnunetv2.inference.sliding_window_prediction.compute_gaussian, as it is called there."""
     impulse = np.zeros(shape)
     impulse[tuple(side // 2 for side in shape)] = 1
-    bell = gaussian_filter(impulse, [side / 8 for side in shape], 0, mode="constant", cval=0)
+    bell = gaussian_filter(impulse, [side * scale for side in shape], 0, mode="constant", cval=0)
     halves = torch.from_numpy(bell / bell.max() * 10).to(torch.float16)
     halves[halves == 0] = halves[halves != 0].min()
     return halves.numpy()
 
 
+@pytest.mark.parametrize("scale", [0.125, 0.07, 0.3])
 @pytest.mark.parametrize("shape", [(16, 16), (7, 12), (1, 5), (4, 9, 16), (32, 32, 32), (128, 96)])
-def test_the_nnunet_window_is_nnunets(shape):
-    theirs, ours = nnunet_gaussian(shape), tiles.window_of("nnunet", 0.125)(shape)
+def test_the_nnunet_window_is_nnunets(shape, scale):
+    theirs, ours = nnunet_gaussian(shape, scale), tiles.window_of("nnunet", scale)(shape)
     # float64 products in another order: a float16 may round the other way
     np.testing.assert_allclose(ours, theirs.astype(np.float32), rtol=2.0**-10)
     assert (ours != theirs).mean() < 0.001
