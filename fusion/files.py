@@ -4,6 +4,7 @@
     replacing(path)            the same for a file that somebody else's code writes
     staged(root)               a folder of one's own, locked while its owner lives
     publish(draft, place)      makes what was staged visible; of two owners the first wins
+    replace(draft, place)      the same in the place of something else; the last wins
     sweep(root)                removes the staging folders whose owners died
     locked(folder)             one process at a time, for what somebody else's code opens
     opened(path)               a handle that is closed again
@@ -18,6 +19,7 @@ names the place.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -194,6 +196,46 @@ def publish(draft: Path, place: Path) -> bool:
         published = False
     _sync(place.parent)
     return published
+
+
+def replace(draft: Path, place: Path) -> None:
+    """Makes a staged folder visible in the place of whatever is there, which is then removed.
+
+    The two are exchanged at once: nobody finds neither of them. Where the file system cannot
+    exchange, there is a moment between two renames in which nothing is there; who is killed in it
+    has lost the old one and not written the new one.
+
+    Args:
+        draft: a folder inside what `staged` gave; afterwards the old one, until the block ends.
+        place: where it belongs, on the same file system.
+    """
+    while not publish(draft, place):
+        with contextlib.suppress(FileNotFoundError):  # taken away meanwhile: publish anew
+            if not _exchange(draft, place):
+                aside = draft.with_name(f"{draft.name}.replaced")
+                place.rename(aside)
+                try:
+                    draft.rename(place)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        aside.rename(place)
+                    raise
+            _sync(place.parent)
+            return
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Whether two paths have changed places: Linux, and most of its file systems."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, *NO_HARD_LINKS):
+        return False
+    raise OSError(code, os.strerror(code), str(two))
 
 
 def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fusion.errors import InputError
 
+LONGEST = 200  # letters of a cell in a notebook
 UNITS = {"": 1} | {
     f"{prefix}{middle}B": base**power
     for middle, base in (("", 1000), ("I", 1024))
@@ -123,10 +124,15 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 
 
 def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: str = "") -> str:
-    """A table for notebooks, every word of it escaped."""
+    """A table for notebooks, every word of it escaped and cut at LONGEST letters."""
+
+    def text(cell: Any) -> str:
+        # no letters that move what stands around them
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in str(cell))
+        return html.escape(shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}...")
 
     def line(cells: Iterable[Any], tag: str) -> str:
-        return "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
+        return "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in cells)
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     head = f"<thead><tr>{line(header, 'th')}</tr></thead>"

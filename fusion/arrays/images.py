@@ -20,7 +20,7 @@ from fusion.search.result import SearchResult
 from fusion.stores.codec import CHANNELS, kernel_numbers, to_numpy
 from fusion.stores.format import VALUES
 from fusion.stores.memory import as_array
-from fusion.stores.writer import checked_size
+from fusion.stores.video_writer import checked_size
 from fusion.text import did_you_mean, listed
 
 Predictions = Sequence[Any] | Mapping[str, Any]  # a model each: arrays or tensors

@@ -9,6 +9,7 @@
         c/<shard>/0/0/0     inner chunk = one frame; zstd with checksum
         commit.json         written last: crc32c of every frame, sha256 of both zarr.json, a
                             checksum of itself
+      pack-<hash>/          many small videos in one array: `fusion.stores.pack_format`
       .staging/<random>/    work in progress, never read
 
 Zarr alone reads a missing chunk as fill value and an edited zarr.json as other numbers;
@@ -17,40 +18,38 @@ commit.json is what notices.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import re
-import stat
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-import google_crc32c
-import numpy as np
-
-from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.codec import CHANNELS, MAX_FRAME_ELEMENTS, PROFILES, coding
+from fusion.stores.documents import (
+    ATTRIBUTES,
+    COMMIT,
+    MAX_METADATA_BYTES,
+    METADATA,
+    RESTORE,
+    Document,
+    attributes_of,
+    checked_ids,
+    damaged,
+    dump,
+    parse_json,
+    read_document,
+    sha256,
+)
 
 FORMAT, VERSION = "segfusion.logits", 1
-ATTRIBUTES = "segfusion"
-COMMIT, METADATA = "commit.json", "zarr.json"
-MAX_METADATA_BYTES = 16 << 20
-RESTORE = "restore it or write it again"
+RESIZE = "bilinear, align_corners=False"
 
-Document = dict[str, Any]
 Profile = Literal["compact", "exact"]
 Values = Literal["logits", "probabilities", "scores", "sigmoid", "sigmoid-probabilities"]
 VALUES = ("logits", "probabilities", "scores", *CHANNELS)
-
-
-def damaged(where: object, what: str, do: str = "write the video again") -> CorruptStoreError:
-    """The error of content that is not what was committed."""
-    return CorruptStoreError(f"{where}: {what}; {do}")
 
 
 def video_key(video: str) -> str:
@@ -58,15 +57,6 @@ def video_key(video: str) -> str:
     digest = sha256(video.encode("utf-8", "surrogatepass"))[:16]
     slug = re.sub(r"[^a-z0-9._-]+", "-", video.lower())[:48].strip(".-")
     return f"{slug or 'video'}-{digest}"
-
-
-def crc32c(frame: np.ndarray) -> int:
-    """Castagnoli CRC of a frame's bytes in C order, as stored (little-endian)."""
-    return int(google_crc32c.value(frame.tobytes()))
-
-
-def sha256(document: bytes) -> str:
-    return hashlib.sha256(document).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -114,7 +104,7 @@ class StoreInfo:
     @classmethod
     def parse(cls, document: bytes, path: Path) -> StoreInfo:
         """What a group's zarr.json says; StoreError for another or a damaged one."""
-        body = _attributes(_json(document, path), path)
+        body = attributes_of(parse_json(document, path), path)
         if body.get("format") != FORMAT:
             problem = f"not a logit store (format {body.get('format')!r}, expected {FORMAT!r})"
             raise StoreError(f"{path}: {problem}; give a store's folder")
@@ -133,6 +123,21 @@ class StoreInfo:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Where a video lies that shares an array with others.
+
+    Args:
+        folder: the pack's name.
+        first: row of its first frame.
+        length: numbers in a row; a frame's own come first, then fill.
+    """
+
+    folder: str
+    first: int
+    length: int
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """One committed video.
 
@@ -143,6 +148,9 @@ class VideoInfo:
         shape: [T, C, h, w] as stored.
         shard_frames: frames in a file.
         crc: crc32c of each frame.
+        geometry: plain JSON that says where its pixels lie (see `fusion.geometry`); None for none.
+        replaces: packs that hold an older version of this video.
+        pack: None where the video has a folder of its own.
     """
 
     video: str
@@ -151,16 +159,69 @@ class VideoInfo:
     shape: tuple[int, int, int, int]
     shard_frames: int
     crc: tuple[int, ...]
+    geometry: Document | None = field(default=None, hash=False)
+    replaces: tuple[str, ...] = ()
+    pack: Packed | None = None
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         return self.shape[1:]
 
-    def attributes(self) -> Document:
-        """Of the video's array, in its zarr.json."""
+    @property
+    def folder(self) -> str:
+        """Name of the folder of the store that holds it."""
+        return video_key(self.video) if self.pack is None else self.pack.folder
+
+    def place(self, index: int) -> tuple[str, int]:
+        """The file of a frame, below the folder, and its position among the file's frames."""
+        if self.pack is not None:
+            return "c/0/0", self.pack.first + index
+        shard, position = divmod(index, self.shard_frames)
+        return f"c/{shard}/0/0/0", position
+
+    def body(self) -> Document:
+        """What the attributes say of this video; new words stand there only where they are used."""
         height, width = self.size
         body = {"video": self.video, "frames": list(self.frames), "height": height, "width": width}
-        return {ATTRIBUTES: {**body, "resize": "bilinear, align_corners=False"}}
+        if self.geometry is not None:
+            body["geometry"] = self.geometry
+        return {**body, "replaces": list(self.replaces)} if self.replaces else body
+
+    def attributes(self) -> Document:
+        """Of the video's array, in its zarr.json."""
+        return {ATTRIBUTES: {**self.body(), "resize": RESIZE}}
+
+    def difference(
+        self,
+        frames: tuple[str, ...],
+        size: tuple[int, int] | None,
+        geometry: Document | None,
+        crc: tuple[int, ...] | None = None,
+    ) -> str | None:
+        """How the committed video differs from what somebody has; None where it does not.
+
+        Args:
+            frames: ids.
+            size: (height, width), None for any.
+            geometry: None for any.
+            crc: of each frame, None where no pixel is known yet.
+        """
+        if self.frames != frames:
+            pairs = enumerate(zip_longest(self.frames, frames))
+            at, (theirs, ours) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+            first = f"the first that differs is number {at}, {theirs!r} there and {ours!r} here"
+            return f"frame ids ({len(self.frames)} there, {len(frames)} here; {first})"
+        if size not in (None, self.size):
+            return f"size ({self.size} there, {size} here)"
+        if geometry not in (None, self.geometry):
+            return "geometry"
+        if crc is not None and crc != self.crc:
+            pixels = zip(frames, self.crc, crc, strict=True)
+            other = [(frame, one, two) for frame, one, two in pixels if one != two]
+            frame, one, two = other[0]
+            first = f"the first is frame {frame!r}, crc32c {one:08x} there and {two:08x} here"
+            return f"pixels ({len(other)} frames; {first})"
+        return None
 
     def commit(self, metadata: bytes, group: bytes, facts: Mapping[str, Any]) -> bytes:
         """The video's commit.json.
@@ -170,20 +231,44 @@ class VideoInfo:
             group: the zarr.json of the store.
             facts: dtype, and who wrote it when.
         """
-        held = {"frames": len(self.frames), "shape": list(self.shape), "crc32c": list(self.crc)}
-        sums = {"metadata_sha256": sha256(metadata), "group_sha256": sha256(group)}
-        body = {"format": FORMAT, "version": VERSION, **held, **sums, **facts}
-        return dump({**body, "checksum": sha256(dump(body))})
+        return commit_document(VERSION, self.shape, self.crc, metadata, group, facts)
+
+
+def commit_document(
+    version: int,
+    shape: Sequence[int],
+    crc: Sequence[int],
+    metadata: bytes,
+    group: bytes,
+    facts: Mapping[str, Any],
+) -> bytes:
+    """The commit.json of an array with this zarr.json in a store with that one."""
+    held = {"frames": len(crc), "shape": list(shape), "crc32c": list(crc)}
+    sums = {"metadata_sha256": sha256(metadata), "group_sha256": sha256(group)}
+    body = {"format": FORMAT, "version": version, **held, **sums, **facts}
+    return dump({**body, "checksum": sha256(dump(body))})
 
 
 def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
     """Reads and cross-checks both documents of a committed video; allocates none of its pixels."""
+    array, body = committed_documents(folder, group, VERSION)
+    return _video_info(array, body, store, folder / METADATA)
+
+
+def committed_documents(folder: Path, group: bytes, version: int) -> tuple[Document, Document]:
+    """zarr.json and commit.json of a committed folder, which vouch for each other.
+
+    Args:
+        folder: of a video, or a pack.
+        group: the zarr.json of the store.
+        version: of the format, for this kind of folder.
+    """
     path, metadata_path = folder / COMMIT, folder / METADATA
     if folder.is_symlink():
-        raise damaged(folder, "a link", "stores hold plain folders only, copy the video instead")
+        raise damaged(folder, "a link", "stores hold plain folders only, copy it instead")
     document, metadata = read_document(path), read_document(metadata_path)
     # commit.json is believed once its own checksum fits, zarr.json once commit.json vouches for it
-    body = _json(document, path)
+    body = parse_json(document, path)
     checksum = body.pop("checksum", None)
     try:
         sound = checksum == sha256(dump(body))
@@ -191,108 +276,89 @@ def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
         sound = False
     if not sound:
         raise damaged(path, "checksum does not match its content (edited or damaged)")
-    _check_version(body, path)
+    _check_version(body, path, version)
     group_path = folder.parent / METADATA
     for place, actual in ((metadata_path, metadata), (group_path, group)):
         name = "group_sha256" if place is group_path else "metadata_sha256"
         if body.get(name) != sha256(actual):
             problem = f"not the file that was committed with {folder.name}"
             raise damaged(place, problem, "restore it or write the video again")
-    return _video_info(_json(metadata, metadata_path), body, store, metadata_path)
+    return parse_json(metadata, metadata_path), body
 
 
-def _check_version(body: Document, path: Path) -> None:
-    if body.get("version") != VERSION:
-        got = f"format version {body.get('version')!r}, this release reads {VERSION}"
+def _check_version(body: Document, path: Path, version: int = VERSION) -> None:
+    if body.get("version") != version:
+        got = f"format version {body.get('version')!r}, this release reads {version}"
         raise StoreError(f"{path}: {got}; update segfusion")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a zarr.json says of its array, as far as it is ours."""
+
+    shape: tuple[int, ...]
+    shard: tuple[int, ...]
+    chunk: tuple[int, ...]
+    crc: tuple[int, ...]
+    body: Document
+
+
+def described(array: Document, commit: Document, store: StoreInfo, path: Path) -> Described:
+    """An array of ours: codecs, dtype and chunks are this library's; the errors of others say what
+    is wrong. KeyError, TypeError, ... where the document has another form."""
+    shape = tuple(map(int, array["shape"]))
+    shard = tuple(map(int, array["chunk_grid"]["configuration"]["chunk_shape"]))
+    (outer,) = array["codecs"]
+    inner = [codec["name"] for codec in outer["configuration"]["codecs"]]
+    chunk = tuple(outer["configuration"]["chunk_shape"])
+    crc, dtype = tuple(map(int, commit["crc32c"])), array["data_type"]
+    known = outer["name"] == "sharding_indexed" and inner == ["bytes", "zstd"]
+    frame = shape[1:]
+    if not known or dtype != PROFILES[store.profile].dtype.name:
+        problem = f"codecs {outer['name']} {inner} or dtype {dtype} are not this profile's"
+    elif list(shape) != commit.get("shape") or len(crc) != shape[0]:
+        problem = f"shape {list(shape)}, committed {commit.get('shape')} of {len(crc)} frames"
+    elif min(shape) < 1 or math.prod(frame) > MAX_FRAME_ELEMENTS:
+        problem = f"absurd shape {list(shape)}"
+    elif chunk != (1, *frame) or shard[1:] != frame or not 1 <= shard[0] <= shape[0]:
+        problem = f"absurd shape {list(shape)} or chunks {list(chunk)}"
+    else:
+        return Described(shape, shard, chunk, crc, attributes_of(array, path))
+    raise damaged(path, problem)
+
+
+NOT_OURS = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path) -> VideoInfo:
     """zarr.json is by now the committed one; refuses what this library would not have written."""
     try:
-        attributes = _attributes(array, path)
-        shape: Any = tuple(map(int, array["shape"]))
-        shard = tuple(map(int, array["chunk_grid"]["configuration"]["chunk_shape"]))
-        (outer,) = array["codecs"]
-        inner = [codec["name"] for codec in outer["configuration"]["codecs"]]
-        chunk = tuple(outer["configuration"]["chunk_shape"])
-        known = outer["name"] == "sharding_indexed" and inner == ["bytes", "zstd"]
-        crc = tuple(map(int, commit["crc32c"]))
-        frames = checked_ids(attributes["frames"])
-        size = (int(attributes["height"]), int(attributes["width"]))
-        info = VideoInfo(attributes["video"], frames, size, shape, shard[0], crc)
-        key, dtype = video_key(info.video), array["data_type"]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        found = described(array, commit, store, path)
+        frames, size, geometry = parse_body(found.body)
+        _, channels, height, width = found.shape
+        shape = (len(frames), channels, height, width)
+        replaces = tuple(map(str, found.body.get("replaces", ())))
+        video = found.body["video"]
+        info = VideoInfo(video, frames, size, shape, found.shard[0], found.crc, geometry, replaces)
+        key = video_key(info.video)
+    except NOT_OURS as error:
         raise damaged(path, f"not an array of a logit store ({error!r})") from error
     if path.parent.name != key:  # a copied or renamed folder would stand for the video twice
         problem = f"holds video {info.video!r}, whose folder is {key}"
         raise damaged(path, problem, f"rename or remove {path.parent.name}")
-    expected = (len(frames), len(store.classes), *shape[2:])
-    agrees = len(shape) == 4 and shape == expected and list(shape) == commit.get("shape")
-    frame = shape[1:]
-    cut = chunk == (1, *frame) and shard == (shard[0], *frame) and 1 <= shard[0] <= len(frames)
-    allocatable = min(*shape, *size) >= 1 and math.prod(frame) <= MAX_FRAME_ELEMENTS
-    if not known or dtype != PROFILES[store.profile].dtype.name:
-        problem = f"codecs {outer['name']} {inner} or dtype {dtype} are not this profile's"
-    elif not agrees or len(crc) != len(frames):
-        problem = f"shape {list(shape)}, expected {list(expected)} by frames and classes"
-    elif not allocatable or not cut:
-        problem = f"absurd shape {list(shape)} or chunks {list(chunk)}"
-    else:
-        return info
-    raise damaged(path, problem)
+    if shape != found.shape or channels != len(store.classes):
+        expected = [len(frames), len(store.classes), height, width]
+        problem = f"shape {list(found.shape)}, expected {expected} by frames and classes"
+        raise damaged(path, problem)
+    return info
 
 
-def read_document(path: Path) -> bytes:
-    """A metadata file, whole: a plain file of at most 16 MiB; symlinks are refused."""
-    try:
-        with files.opened(path, files.PLAIN) as handle:
-            status = os.fstat(handle)
-            size = status.st_size
-            if not stat.S_ISREG(status.st_mode) or size > MAX_METADATA_BYTES:
-                limit = f"metadata stays below {MAX_METADATA_BYTES}"
-                raise damaged(path, f"{size} bytes or not a plain file", limit)
-            # to the end, though the size is known: it may grow, and checksums tell
-            return b"".join(iter(lambda: os.read(handle, size or 1), b""))
-    except CorruptStoreError:
-        raise
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: missing; give a complete store") from error
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise StoreError(f"{path}: {problem}; links inside a store are refused") from error
-
-
-def dump(document: Mapping[str, Any]) -> bytes:
-    """Canonical JSON: sorted keys, ASCII, so equal values are equal bytes."""
-    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
-
-
-def _json(document: bytes, path: Path) -> Document:
-    try:
-        value = json.loads(document)
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, f"not JSON ({error})", RESTORE) from error
-    if not isinstance(value, dict):
-        raise damaged(path, f"holds {type(value).__name__}, not an object", RESTORE)
-    return value
-
-
-def _attributes(document: Document, path: Path) -> Document:
-    attributes = document.get("attributes")
-    body = attributes.get(ATTRIBUTES) if isinstance(attributes, dict) else None
-    if document.get("zarr_format") != 3 or not isinstance(body, dict):
-        problem = f"not written by this library (no {ATTRIBUTES!r} attributes)"
-        raise StoreError(f"{path}: {problem}; give a logit store's folder")
-    return body
-
-
-def checked_ids(ids: Any) -> tuple[str, ...]:
-    """A list of strings, at least one, each once; ValueError otherwise."""
-    listed = () if isinstance(ids, str) or not isinstance(ids, Iterable) else tuple(ids)
-    if not listed or not all(isinstance(text, str) for text in listed):
-        raise ValueError(f"got {ids!r:.80}; give a list of at least one name, each a string")
-    if len(set(listed)) != len(listed):
-        twice = sorted(text for text, count in Counter(listed).items() if count > 1)
-        raise ValueError(f"{twice[:5]!r:.80} stand in the list twice; give each a name of its own")
-    return listed
+def parse_body(body: Document) -> tuple[tuple[str, ...], tuple[int, int], Document | None]:
+    """Frame ids, size and geometry of what `VideoInfo.body` made; ValueError for anything else."""
+    frames, geometry = checked_ids(body["frames"]), body.get("geometry")
+    size = (int(body["height"]), int(body["width"]))
+    if min(size) < 1 or not isinstance(body["video"], str):
+        raise ValueError(f"size {size} of video {body['video']!r:.80}")
+    if geometry is not None and not isinstance(geometry, dict):
+        raise ValueError(f"geometry {geometry!r:.80}")
+    return frames, size, geometry

@@ -8,31 +8,54 @@ from pathlib import Path
 
 from fusion import files
 from fusion.errors import StoreError
-from fusion.stores.format import parse_video
-from fusion.stores.reader import committed, read_codes, read_group
+from fusion.stores.catalog import committed, conflicts, parse_folder
+from fusion.stores.format import StoreInfo, VideoInfo
+from fusion.stores.reader import read_codes, read_group
+from fusion.stores.shards import Shards
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One video of a store: its folder's name, frames read, and what is wrong (None: nothing)."""
+    """One video of a store.
+
+    Args:
+        folder: the name of its folder, or of the pack that it is in.
+        frames: how many were read.
+        problem: what is wrong; None for nothing.
+        video: its id; None where the folder's documents are damaged.
+    """
 
     folder: str
     frames: int
     problem: str | None
+    video: str | None = None
 
 
 def verify(path: str | Path) -> Iterator[Verdict]:
     """Re-reads every committed frame of a store; a verdict a video, damaged ones included."""
-    root = Path(path)
+    root, found = Path(path), []
     info, group = read_group(root)
     for folder in committed(root):
         try:
-            video = parse_video(folder, info, group)
-            for index in range(len(video.frames)):
-                read_codes(folder, video, info.profile, [index])
-            yield Verdict(folder.name, len(video.frames), None)
+            videos = parse_folder(folder, info, group)
         except StoreError as error:
             yield Verdict(folder.name, 0, str(error))
+            continue
+        found += videos
+        shards = Shards()
+        for video in videos:
+            yield _verdict(root, info, video, shards)
+    for video, problem in conflicts(found):
+        yield Verdict(video.folder, 0, f"{root}: {problem}", video.video)
+
+
+def _verdict(root: Path, info: StoreInfo, video: VideoInfo, shards: Shards) -> Verdict:
+    try:
+        for index in range(len(video.frames)):
+            read_codes(root, video, info.profile, [index], shards)
+        return Verdict(video.folder, len(video.frames), None, video.video)
+    except StoreError as error:
+        return Verdict(video.folder, 0, str(error), video.video)
 
 
 def gc(path: str | Path, *, age: float = 3600.0, dry_run: bool = False) -> list[tuple[str, int]]:

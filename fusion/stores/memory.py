@@ -12,9 +12,10 @@ from fusion.errors import InputError
 from fusion.geometry import slice_ids
 from fusion.stores import format as disk
 from fusion.stores.codec import kernel_numbers, to_numpy
+from fusion.stores.documents import crc32c
 from fusion.stores.store import Store
-from fusion.stores.writer import checked_names, checked_size
-from fusion.text import html_table, listed
+from fusion.stores.video_writer import checked_names, checked_size
+from fusion.text import listed
 
 PROFILE = "memory"  # no code: float32 logits, as a store of the exact profile without float16
 SHOWN = 8  # of names, characters of a digest
@@ -71,20 +72,13 @@ class MemoryStore(Store):
             ids = checked_names(f"video {unit!r}: frames", said)
             kept = self._numbers[unit] = _kept(f"{where}: video {unit!r}", clip, ids, names, values)
             place = checked_size(unit, _of_unit(size, unit)) or kept.shape[2:]
-            crc = tuple(map(disk.crc32c, kept))
+            crc = tuple(map(crc32c, kept))
             videos.append(disk.VideoInfo(unit, ids, place, kept.shape, len(kept), crc))
         super().__init__("memory", model, names, PROFILE, values, videos)
         # what it is called follows from the content: no sum depends on who was there first
         content = self.digest()[:SHOWN]
         self.model = model or f"memory-{content}"
         self.place = f"memory:{self.model}" + (f"-{content}" if model else "")
-
-    def _repr_html_(self) -> str:
-        shown = [self.describe(video) for video in self.videos[:SHOWN]]
-        rows = [(v.video, len(v.frames), "x".join(map(str, v.frame_shape))) for v in shown]
-        more = len(self.videos) - len(rows)
-        said = f"{self!r}: classes {listed(self.classes)}" + (f"; {more} more videos" * (more > 0))
-        return html_table(rows, ("video", "frames", "C x h x w"), said)
 
     @property
     def folder(self) -> Path:

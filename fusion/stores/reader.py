@@ -7,23 +7,27 @@ is refused before anything is allocated.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numcodecs import zstd
 
-from fusion import files
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.stores import format as disk
+from fusion.stores.catalog import catalog
 from fusion.stores.codec import PROFILES, coding
+from fusion.stores.documents import crc32c, damaged
+from fusion.stores.format import VideoInfo
+from fusion.stores.shards import Shard, Shards
 from fusion.stores.store import Store
 from fusion.text import closest
 
-Members = list[tuple[int, np.ndarray]]  # frames of one file: position in the video, target
+WRITE_AGAIN = "write the video again with overwrite=True"
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
@@ -43,15 +47,16 @@ class LogitStore(Store):
     Raises:
         StoreError: the folder is no store.
         CorruptStoreError: metadata that is not what was committed; names the file.
+        StoreConflictError: two writers committed a video at once, with different content.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         info, group = read_group(self.path)
-        found = [disk.parse_video(folder, info, group) for folder in committed(self.path)]
         names = info.model, info.classes, info.profile, info.values
-        super().__init__(str(self.path), *names, found)
+        super().__init__(str(self.path), *names, catalog(self.path, info, group).values())
         self.info, self.item_bytes = info, PROFILES[info.profile].dtype.itemsize
+        self._group, self._shards = group, Shards()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as its path; it is opened again there."""
@@ -78,7 +83,23 @@ class LogitStore(Store):
             frames: ids, in the order asked for; default all, in stored order.
         """
         info, wanted = self.describe(video), self._positions(video, frames)
-        return read_codes(self.path / disk.video_key(video), info, self.profile, wanted)
+        try:
+            return read_codes(self.path, info, self.profile, wanted, self._shards)
+        except CorruptStoreError:
+            self._shards = Shards()  # whoever repairs the file need not open the store again
+            self._check_replaced(info)
+            raise
+
+    def _check_replaced(self, info: VideoInfo) -> None:
+        """StoreError where other bytes are no damage: somebody has written the video anew."""
+        if info.pack is not None:
+            return
+        now = info
+        with contextlib.suppress(StoreError):
+            now = disk.parse_video(self.path / info.folder, self.info, self._group)
+        if now != info:
+            problem = f"video {info.video!r} was written again since this store was opened"
+            raise StoreError(f"{self.path}: {problem}; open the store again")
 
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel, or of a
@@ -104,85 +125,49 @@ def _nearest(path: Path) -> str:
     return f" (did you mean {close!r}?)" if close else ""
 
 
-def committed(root: Path) -> list[Path]:
-    """Folders with a commit.json, the only ones that exist for a reader."""
-    try:
-        names = sorted(os.listdir(root))
-    except OSError as error:
-        problem = f"cannot be listed ({error.strerror})"
-        raise StoreError(f"{root}: {problem}; check the folder's rights") from error
-    folders = [root / name for name in names if not name.startswith(".")]
-    return [folder for folder in folders if os.path.lexists(folder / disk.COMMIT)]
-
-
-def read_codes(folder: Path, info: disk.VideoInfo, profile: str, at: Sequence[int]) -> np.ndarray:
+def read_codes(
+    root: Path, info: VideoInfo, profile: str, at: Sequence[int], shards: Shards
+) -> np.ndarray:
     """Frames of a committed video by their positions, [T, C, h, w] in the profile's dtype."""
+    where = root.name if info.pack is None else f"{root.name}/{info.folder}"
+    where, folder = f"{where}: video {info.video!r}", info.folder
     try:
         out = np.empty((len(at), *info.frame_shape), PROFILES[profile].dtype)
+        own = math.prod(info.frame_shape)
+        # shorter than its pack's rows: a row is unpacked whole, and its fill left behind
+        length = own if info.pack is None else info.pack.length
+        row = np.empty(length, out.dtype) if length > own else None
     except (MemoryError, ValueError) as error:
-        where = f"{folder.parent}: video {info.video!r}"
         raise StoreError(f"{where}: {error}; read fewer frames at a time") from error
-    # a file is opened once, however many of its frames are wanted
-    shards: dict[int, Members] = {}
     for target, index in zip(out, at, strict=True):
-        shards.setdefault(index // info.shard_frames, []).append((index, target))
-    for shard, members in shards.items():
-        _read_shard(folder, info, shard, members)
+        name, position = info.place(index)
+        shard = shards.open(root, folder, name, info.shard_frames, where)
+        what = f"{where}, frame {info.frames[index]!r}"
+        _read_frame(shard, position, target if row is None else row, what)
+        if row is not None:
+            target.reshape(-1)[:] = row[:own]
+        if crc32c(target) != info.crc[index]:
+            raise damaged(what, "crc32c differs from the committed one", WRITE_AGAIN)
     return out
 
 
-def _read_shard(folder: Path, info: disk.VideoInfo, shard: int, members: Members) -> None:
-    """Fills the targets of one file."""
-    where = f"{folder.parent.name}: video {info.video!r}"
-    name = f"c/{shard}/0/0/0"
-    path = folder / name
-    for part in (path, *path.parents[:4]):  # O_NOFOLLOW looks at the last part of a path alone
-        if part.is_symlink():
-            advice = "stores hold plain files only, copy it instead"
-            raise disk.damaged(where, f"{part} is a link", advice)
-    try:
-        with files.opened(path, files.PLAIN) as handle:
-            index = _shard_index(handle, info.shard_frames, f"{where}: {name}")
-            for frame, target in members:
-                offset, length = (int(n) for n in index[frame % info.shard_frames])
-                what = f"{where}, frame {info.frames[frame]!r}"
-                _read_frame(handle, offset, length, target, what)
-                if disk.crc32c(target) != info.crc[frame]:
-                    advice = f"delete {folder} and write the video again"
-                    raise disk.damaged(what, "crc32c differs from the committed one", advice)
-    except CorruptStoreError:
-        raise
-    except OSError as error:
-        problem = f"{folder.name}/{name} cannot be read ({error.strerror})"
-        raise disk.damaged(where, problem, "write it again") from error
-
-
-def _shard_index(handle: int, chunks: int, name: str) -> np.ndarray:
-    """[chunks, 2] uint64 offset and length of each inner chunk, from the file's tail.
-
-    Source: Zarr v3, sharding_indexed.
-    """
-    size, end = chunks * 16 + 4, os.fstat(handle).st_size
-    tail = os.pread(handle, size, max(0, end - size))
-    if len(tail) != size or int.from_bytes(tail[-4:], "little") != google_crc32c.value(tail[:-4]):
-        problem = f"has a damaged shard index ({end} bytes)"
-        raise CorruptStoreError(f"{name} {problem}; write the video again")
-    return np.frombuffer(tail[:-4], "<u8").reshape(chunks, 2)
-
-
-def _read_frame(handle: int, offset: int, length: int, out: np.ndarray, name: str) -> None:
+def _read_frame(shard: Shard, position: int, out: np.ndarray, name: str) -> None:
+    offset, length = (int(n) for n in shard.index[position])
     most = out.nbytes + out.nbytes // 64 + 1024  # zstd's bound for incompressible data
     if offset > MAX_OFFSET or length > most:
-        raise disk.damaged(name, f"missing or too long ({length} bytes for {out.nbytes})")
-    packed = os.pread(handle, length, offset)
+        raise damaged(name, f"missing or too long ({length} bytes for {out.nbytes})", WRITE_AGAIN)
+    try:
+        packed = os.pread(shard.handle, length, offset)
+    except OSError as error:
+        raise damaged(name, f"cannot be read ({error.strerror})", WRITE_AGAIN) from error
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
     if len(packed) != length or _content_size(packed) != out.nbytes:
-        raise disk.damaged(name, f"truncated, or unpacks to another size than {out.nbytes} bytes")
+        problem = f"truncated, or unpacks to another size than {out.nbytes} bytes"
+        raise damaged(name, problem, WRITE_AGAIN)
     try:  # straight into `out`, which it cannot outgrow whatever its header says
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
     except (RuntimeError, ValueError) as error:  # ValueError: frames together larger than `out`
-        advice = "delete the video's folder and write it again"
-        raise disk.damaged(name, f"damaged ({error})", advice) from error
+        raise damaged(name, f"damaged ({error})", WRITE_AGAIN) from error
 
 
 def _content_size(packed: bytes) -> int:

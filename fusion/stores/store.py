@@ -12,7 +12,10 @@ import numpy as np
 from fusion.errors import InputError
 from fusion.stores import format as disk
 from fusion.stores.codec import CHANNELS
-from fusion.text import did_you_mean
+from fusion.stores.documents import dump, sha256
+from fusion.text import did_you_mean, html_table, listed
+
+SHOWN = 7  # videos in a notebook
 
 
 class Store(ABC):
@@ -46,11 +49,19 @@ class Store(ABC):
         self.kernel_values = "probabilities" if values == "scores" else "logits"
         self._videos = {video.video: video for video in videos}
         self.videos = tuple(sorted(self._videos))
+        self._order: dict[str, dict[str, int]] = {}  # of frame ids, of videos that were read
 
     def __repr__(self) -> str:
         frames = sum(len(info.frames) for info in self._videos.values())
         held = f"{len(self.classes)} classes, {len(self._videos)} videos, {frames} frames"
         return f"{type(self).__name__}({self.place!r}: {self.profile}, {held})"
+
+    def _repr_html_(self) -> str:
+        shown = [self.describe(video) for video in self.videos[:SHOWN]]
+        rows = [(v.video, len(v.frames), "x".join(map(str, v.frame_shape))) for v in shown]
+        more = len(self.videos) - len(rows)
+        said = f"{self!r}: classes {listed(self.classes)}" + (f"; {more} more videos" * (more > 0))
+        return html_table(rows, ("video", "frames", "C x h x w"), said)
 
     @property
     @abstractmethod
@@ -90,19 +101,28 @@ class Store(ABC):
         """The same as float32."""
 
     def digest(self, videos: Sequence[str] | None = None) -> str:
-        """sha256 of what the numbers are: the store's kind, every frame's id and crc. No time."""
+        """sha256 of what the numbers are: the store's kind, every frame's id and crc. No time.
+
+        A geometry counts where there is one, for it decides what is written; packs do not.
+        """
         parts: list[Any] = [self.model, list(self.classes), self.profile, self.values]
         for video in sorted(self.videos if videos is None else videos):
             v = self.describe(video)
-            parts.append([v.video, list(v.frames), list(v.size), list(v.shape), list(v.crc)])
-        return disk.sha256(disk.dump({"digest": parts}))
+            part = [v.video, list(v.frames), list(v.size), list(v.shape), list(v.crc)]
+            parts.append(part if v.geometry is None else [*part, v.geometry])
+        return sha256(dump({"digest": parts}))
 
     def _positions(self, video: str, frames: Sequence[str] | None) -> Sequence[int]:
         """Where frames stand in their video, by id, never by position: models may have been run
         on other frames."""
-        order = {frame: index for index, frame in enumerate(self.describe(video).frames)}
-        missing = [frame for frame in frames or () if frame not in order]
+        own = self.describe(video).frames
+        if frames is None:
+            return range(len(own))
+        order = self._order.get(video)
+        if order is None:
+            order = self._order[video] = {frame: index for index, frame in enumerate(own)}
+        missing = [frame for frame in frames if frame not in order]
         if missing:
             count = f"{len(missing)} missing of {len(order)}"
             raise InputError(f"{self.place}: video {video!r} has no frame {missing[0]!r} ({count})")
-        return range(len(order)) if frames is None else [order[frame] for frame in frames]
+        return [order[frame] for frame in frames]

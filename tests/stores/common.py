@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from fusion.errors import CorruptStoreError, StoreError
 from fusion.files import STAGING
 from fusion.stores import LogitStore, LogitWriter
 from fusion.stores import __main__ as commands
-from fusion.stores import writer as writing
+from fusion.stores import video_writer as writing
 from fusion.stores.format import video_key
 from fusion.stores.maintenance import verify
 
@@ -24,28 +26,48 @@ CLASSES = [f"class {c}" for c in range(4)]
 NAMES = ["sky", "road", "car", "tree"]
 SHARD = "c/0/0/0/0"  # a video's first file
 
+
+def image(*size: int, seed: int = 0, classes: int = 4) -> np.ndarray:
+    shape = (1, classes, *(size or (3, 5)))
+    return np.random.default_rng(seed).normal(0, 6, shape).astype(np.float32)
+
+
+IMAGES = {f"image {n}": image(2 + n % 3, 5 - n % 2, seed=n) for n in range(10)}
+
 # children are born without this process's threads
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["pytest", "zarr.codecs", "fusion.stores.maintenance"])
 
 
 def write(
-    path: Path, videos: dict, *, frames=None, size=None, shard_frames=None, classes=None, **options
+    path: Path,
+    videos: dict,
+    *,
+    frames=None,
+    shard_frames=None,
+    classes=None,
+    packed=False,
+    size=None,
+    geometry=None,
+    overwrite=False,
+    **options,
 ) -> Path:
     """Fills a store with clips [T, C, h, w] or lists of frames, `shard_frames` of them to a file.
 
-    frames: ids of every clip, default "0", "1", ... options: LogitWriter's.
+    frames: ids of every clip, default "0", "1", ... packed: into packs. options: LogitWriter's.
     """
+    asked = {"size": size, "geometry": geometry, "overwrite": overwrite}
     limit, first = writing.MAX_SHARD_BYTES, next(iter(videos.values()))[0]
     try:
         if shard_frames:
             writing.MAX_SHARD_BYTES = shard_frames * first.size
         writer = LogitWriter(path, classes or [f"class {c}" for c in range(len(first))], **options)
-        for video, clip in videos.items():
-            ids = frames or [str(t) for t in range(len(clip))]
-            with writer.video(video, frames=ids, size=size) as out:
-                for frame in clip:
-                    out.append(frame)
+        with writer.pack() if packed else nullcontext(writer) as place:
+            for video, clip in videos.items():
+                ids = frames or [str(t) for t in range(len(clip))]
+                with place.video(video, frames=ids, **asked) as out:
+                    for frame in clip:
+                        out.append(frame)
     finally:
         writing.MAX_SHARD_BYTES = limit
     return path
@@ -92,11 +114,25 @@ def nothing_but_the_group(path: Path) -> bool:
 
 
 def folder_of(path: Path, video: str = "v") -> Path:
-    return path / video_key(video)
+    """The video's own, or the store's pack."""
+    own, packs = path / video_key(video), packs_of(path)
+    return packs[0] if packs and not os.path.lexists(own) else own
+
+
+def packs_of(path: Path) -> list[Path]:
+    return sorted(path.glob("pack-" + "[0-9a-f]" * 32))
+
+
+def shard_of(path: Path, video: str = "v") -> Path:
+    """A video's first file."""
+    folder = folder_of(path, video)
+    return folder / ("c/0/0" if folder in packs_of(path) else SHARD)
 
 
 def place(path: Path, name: str) -> Path:
     """A file of a store by a short name: "v/..." is inside the folder of video "v"."""
+    if name == f"v/{SHARD}":
+        return shard_of(path)
     return folder_of(path) / name[2:] if name.split("/")[0] == "v" else path / name
 
 

@@ -10,9 +10,15 @@ from fusion.stores import LogitWriter
 from tests.stores.common import NAMES, TINY, run, write
 
 
+@pytest.fixture(params=["folder", "pack"])
+def store(tmp_path, request):
+    """A small store of one video, "v", in a folder of its own or in a pack."""
+    return write(tmp_path / "s.zarr", {"v": TINY}, packed=request.param == "pack")
+
+
 @pytest.fixture
-def store(tmp_path):
-    """A small store of one video, "v"."""
+def video_store(tmp_path):
+    """The same, in a folder of its own."""
     return write(tmp_path / "s.zarr", {"v": TINY})
 
 

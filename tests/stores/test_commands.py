@@ -13,7 +13,7 @@ import pytest
 from fusion import files
 from fusion.files import STAGING
 from fusion.stores import LogitStore, LogitWriter
-from fusion.stores import writer as writing
+from fusion.stores import video_writer as writing
 from fusion.stores.maintenance import gc
 from tests.stores.common import CLASSES, CLIP, pixels, run, staging, tree
 

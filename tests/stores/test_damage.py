@@ -16,7 +16,16 @@ from numcodecs import zstd
 from fusion.errors import StoreError
 from fusion.stores import LogitStore
 from fusion.stores.maintenance import verify
-from tests.stores.common import SHARD, contents, folder_of, place, problems, refused, write
+from tests.stores.common import (
+    SHARD,
+    contents,
+    folder_of,
+    place,
+    problems,
+    refused,
+    shard_of,
+    write,
+)
 from tests.stores.common import TINY as CLIP
 
 
@@ -24,9 +33,17 @@ def files_of(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize(("profile", "shard_frames"), [("compact", None), ("exact", 1)])
-def test_a_flipped_bit_anywhere_is_noticed(tmp_path, profile, shard_frames):
-    path = write(tmp_path / "s.zarr", {"v": CLIP}, profile=profile, shard_frames=shard_frames)
+@pytest.mark.parametrize(
+    ("profile", "how"),
+    [
+        ("compact", {}),
+        ("exact", {"shard_frames": 1}),
+        ("compact", {"packed": True}),
+        ("exact", {"packed": True}),
+    ],
+)
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path, profile, how):
+    path = write(tmp_path / "s.zarr", {"v": CLIP}, profile=profile, **how)
     clean = contents(path)
     unnoticed = []
     for file in files_of(path):
@@ -87,7 +104,7 @@ def test_swapped_frames_are_noticed(tmp_path):
 
 
 def test_frames_swapped_inside_a_shard_are_noticed(store):
-    chunk = folder_of(store) / SHARD
+    chunk = shard_of(store)
     rewrite_index(chunk, lambda index: index[[0, 2, 1]])
     refused(store, naming="video 'v', frame '1': crc32c differs")
     assert len(LogitStore(store).codes("v", ["0"])) == 1
@@ -112,10 +129,12 @@ def test_a_video_under_another_name_or_in_another_store_is_noticed(tmp_path):
 # --- hostile chunks
 
 
-def rewrite_index(chunk: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+def rewrite_index(
+    chunk: Path, change: Callable[[np.ndarray], np.ndarray], *, rows: int = 3
+) -> None:
     data = chunk.read_bytes()
-    index = np.frombuffer(data[-3 * 16 - 4 : -4], "<u8").reshape(3, 2)
-    replace_chunk(chunk, data[: -3 * 16 - 4], change(index.copy()))
+    index = np.frombuffer(data[-rows * 16 - 4 : -4], "<u8").reshape(rows, 2)
+    replace_chunk(chunk, data[: -rows * 16 - 4], change(index.copy()))
 
 
 def replace_chunk(chunk: Path, body: bytes, index: np.ndarray) -> None:
@@ -152,7 +171,7 @@ def test_a_hostile_chunk_is_refused_and_never_unpacked_into_more_than_a_frame(
     unpack = zstd.decompress
     monkeypatch.setattr("fusion.stores.reader.zstd.decompress", watched)
     index = np.tile(np.array([[0, len(HOSTILE[case])]], np.uint64), (3, 1))
-    replace_chunk(folder_of(store) / SHARD, HOSTILE[case], index)
+    replace_chunk(shard_of(store), HOSTILE[case], index)
     refused(store, naming="video 'v', frame '0'")
 
 
@@ -170,16 +189,15 @@ def test_a_hostile_chunk_is_refused_and_never_unpacked_into_more_than_a_frame(
     ],
 )
 def test_a_hostile_index_is_refused(store, entry):
-    rewrite_index(
-        folder_of(store) / SHARD, lambda index: np.array([index[0], entry, index[2]], np.uint64)
-    )
+    rewrite_index(shard_of(store), lambda index: np.array([index[0], entry, index[2]], np.uint64))
     refused(store, naming="video 'v'")
 
 
 def test_a_damaged_index_is_refused(store):
-    chunk = folder_of(store) / SHARD
+    chunk = shard_of(store)
     chunk.write_bytes(chunk.read_bytes()[-10:])
-    refused(store, naming="video 'v': c/0/0/0/0 has a damaged shard index (10 bytes)")
+    file = chunk.relative_to(folder_of(store))
+    refused(store, naming=f"video 'v': {file} has a damaged shard index (10 bytes)")
 
 
 @pytest.mark.parametrize(

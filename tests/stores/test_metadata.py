@@ -189,11 +189,11 @@ SIGNED_EDITS = {
 
 
 @pytest.mark.parametrize("case", SIGNED_EDITS)
-def test_a_signed_document_that_this_library_would_not_write(store, case):
+def test_a_signed_document_that_this_library_would_not_write(video_store, case):
     name, change = SIGNED_EDITS[case]
-    edit(place(store, name), change)
-    resign(store)
-    assert ".json" in refused(store)
+    edit(place(video_store, name), change)
+    resign(video_store)
+    assert ".json" in refused(video_store)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_a_signed_document_that_this_library_would_not_write(store, case):
         [3, 4, 2, 5],
     ],
 )
-def test_a_signed_absurd_shape_allocates_nothing(store, shape):
-    folder = folder_of(store)
+def test_a_signed_absurd_shape_allocates_nothing(video_store, shape):
+    folder = folder_of(video_store)
     edit(folder / "zarr.json", put("shape", value=shape))
     edit(folder / "zarr.json", put("chunk_grid", "configuration", "chunk_shape", value=shape))
     edit(
@@ -216,9 +216,9 @@ def test_a_signed_absurd_shape_allocates_nothing(store, shape):
         put("codecs", 0, "configuration", "chunk_shape", value=[1, *shape[1:]]),
     )
     edit(folder / "commit.json", put("shape", value=shape))
-    resign(store)
+    resign(video_store)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused(store)
+    refused(video_store)
     assert (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     )  # KB of memory really touched

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from fusion.errors import StoreConflictError
+from fusion.errors import InputError, StoreConflictError
 from fusion.stores import GapCodec, LogitStore, LogitWriter
-from fusion.stores import writer as writing
+from fusion.stores import video_writer as writing
 from tests.stores.common import CLASSES, CLIP, pixels, staging, tree, write
 
 
@@ -124,3 +125,96 @@ def test_the_digest_tells_numbers_apart_and_nothing_else(store_of, tmp_path):
     assert LogitStore(store_of({"a": CLIP, "b": CLIP}, name="5/other.zarr")).digest() != digest
     store = LogitStore(tmp_path / "2" / "s.zarr")
     assert store.digest(["a"]) != store.digest() == store.digest(["b", "a"])
+
+
+# --- geometry
+
+AFFINE = {"kind": "nifti", "affine": [[0.1, 0, 0, -1e-300], [0, 1 / 3, 0, 5]], "spacing": [3, 1]}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_geometry_stands_beside_the_video_and_counts_in_the_digest(tmp_path, packed):
+    plain = LogitStore(write(tmp_path / "plain" / "s.zarr", {"v": CLIP}, packed=packed))
+    path = write(tmp_path / "s.zarr", {"v": CLIP}, packed=packed, geometry=AFFINE)
+    store = LogitStore(path)
+    assert store.describe("v").geometry == AFFINE
+    assert plain.describe("v").geometry is None
+    assert store.digest() != plain.digest()
+    assert hash(store.describe("v")) == hash(LogitStore(path).describe("v"))
+    assert LogitWriter(path, CLASSES).video("v", frames=["0", "1", "2"]).committed
+    write(path, {"v": CLIP}, geometry={**AFFINE})
+    with pytest.raises(StoreConflictError, match=r"other content \(geometry\)"):
+        write(path, {"v": CLIP}, geometry={**AFFINE, "kind": "other"})
+    write(path, {"v": CLIP}, geometry={}, overwrite=True)
+    assert LogitStore(path).describe("v").geometry == {}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_without_a_geometry_no_word_of_it_is_written(tmp_path, packed):
+    path = write(tmp_path / "s.zarr", {"v": CLIP}, packed=packed)
+    assert not any(b"geometry" in data or b"replaces" in data for data in tree(path).values())
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ([1], "got list"),
+        ("wkt", "got str"),
+        ({"affine": np.eye(4)}, "not JSON"),
+        ({"x": float("nan")}, "not JSON"),
+        ({1: 2, "1": 3}, "not JSON"),
+    ],
+)
+def test_a_geometry_that_is_none(tmp_path, geometry, message):
+    writer = LogitWriter(tmp_path / "s.zarr", CLASSES)
+    with writer.pack() as pack:
+        for place in (writer, pack):
+            with pytest.raises(InputError, match=f"video 'v': geometry: {message}.*; give a dict"):
+                place.video("v", frames=["0"], geometry=geometry)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_geometry_beyond_the_limit_of_metadata_is_refused(tmp_path, packed):
+    path = tmp_path / "s.zarr"
+    with pytest.raises(InputError, match=r"'v': frame ids and geometry take \d+ bytes, metadata"):
+        write(path, {"v": CLIP}, packed=packed, geometry={"x": "y" * (17 << 20)})
+    assert LogitStore(path).videos == ()
+    assert staging(path) == []
+
+
+# --- extend
+
+
+@pytest.mark.parametrize(
+    "batch", [list, np.asarray, torch.from_numpy, iter, lambda clip: (frame for frame in clip)]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_extend_is_append_of_each(tmp_path, batch, packed):
+    path = tmp_path / "s.zarr"
+    writer = LogitWriter(path, CLASSES)
+    with (
+        writer.pack() if packed else writer as place,
+        place.video("v", frames=["0", "1", "2"]) as out,
+    ):
+        out.append(CLIP[0])
+        out.extend(batch(CLIP[1:]))
+    one = write(tmp_path / "one" / "s.zarr", {"v": CLIP}, packed=packed)
+    assert pixels(path) == pixels(one)
+    with writer.video("v", frames=["0", "1", "2"]) as out:
+        out.extend(5)  # there already: not looked at
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (5, "video 'v': got int; give .T, C, h, w. or an iterable"),
+        (CLIP[0], r"frame 0 .'0'.: got shape \[5, 6\], expected \[4, h, w\]"),
+        (CLIP, "frame 2: got more frames than the 2 announced"),
+        ([CLIP[0], None], r"frame 1 \('1'\): got dtype object"),
+    ],
+)
+def test_extend_refuses_what_append_refuses(tmp_path, batch, message):
+    writer = LogitWriter(tmp_path / "s.zarr", CLASSES)
+    with pytest.raises(InputError, match=message), writer.video("v", frames=["0", "1"]) as out:
+        out.extend(batch)
+    assert LogitStore(tmp_path / "s.zarr").videos == ()

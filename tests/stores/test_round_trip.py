@@ -17,7 +17,7 @@ from fusion.errors import InputError
 from fusion.kernels.arithmetic import decode_gaps
 from fusion.kernels.average.naive import softmax
 from fusion.stores import GapCodec, LogitStore, LogitWriter
-from fusion.stores import writer as writing
+from fusion.stores import video_writer as writing
 from tests.stores.common import CLASSES, CLIP, folder_of, pixels, problems, write
 from tests.stores.contract import StoreContract
 
@@ -38,6 +38,14 @@ class TestExact(StoreContract):
 
     def kept(self, clip):
         return clip.astype(np.float16)
+
+
+class TestCompactPack(TestCompact):
+    packed = True
+
+
+class TestExactPack(TestExact):
+    packed = True
 
 
 CLIPS = arrays.arrays(

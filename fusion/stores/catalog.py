@@ -1,0 +1,119 @@
+"""Which videos a store has: those with a folder of their own, those in packs, each once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fusion.errors import StoreConflictError, StoreError
+from fusion.stores.documents import COMMIT
+from fusion.stores.format import StoreInfo, VideoInfo, parse_video
+from fusion.stores.pack_format import is_pack, parse_pack
+
+
+def committed(root: Path) -> list[Path]:
+    """Folders with a commit.json, the only ones that exist for a reader."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        problem = f"cannot be listed ({error.strerror})"
+        raise StoreError(f"{root}: {problem}; check the folder's rights") from error
+    folders = [root / name for name in names if not name.startswith(".")]
+    return [folder for folder in folders if os.path.lexists(folder / COMMIT)]
+
+
+def parse_folder(folder: Path, store: StoreInfo, group: bytes) -> list[VideoInfo]:
+    """The videos of a committed folder; CorruptStoreError for a damaged one."""
+    if is_pack(folder.name):
+        return parse_pack(folder, store, group)
+    return [parse_video(folder, store, group)]
+
+
+def catalog(root: Path, store: StoreInfo, group: bytes) -> dict[str, VideoInfo]:
+    """Every video of a store, by its id.
+
+    Raises:
+        CorruptStoreError: a damaged folder.
+        StoreConflictError: a video is there twice, with different content.
+    """
+    found: list[VideoInfo] = []
+    for folder in committed(root):
+        try:
+            found += parse_folder(folder, store, group)
+        except StoreError:  # replaced between its two documents: a second look sees one writer's
+            if os.path.lexists(folder / COMMIT):
+                found += parse_folder(folder, store, group)
+    videos = _preferred(found)
+    for _, problem in conflicts(found):
+        raise StoreConflictError(f"{root}: {problem}")
+    return videos
+
+
+def _current(found: Iterable[VideoInfo]) -> list[VideoInfo]:
+    """Without what is replaced; a video's own folder before packs, packs in the order of names."""
+    every = list(found)
+    replaced = {(info.video, pack) for info in every for pack in info.replaces}
+    current = [info for info in every if (info.video, info.folder) not in replaced]
+    return sorted(current, key=lambda info: (info.pack is not None, info.folder))
+
+
+def _preferred(found: Iterable[VideoInfo]) -> dict[str, VideoInfo]:
+    videos: dict[str, VideoInfo] = {}
+    for info in _current(found):
+        videos.setdefault(info.video, info)
+    return videos
+
+
+def conflicts(found: Iterable[VideoInfo]) -> Iterator[tuple[VideoInfo, str]]:
+    """Videos that two writers committed at once, unless they agree; and what is wrong."""
+    first: dict[str, VideoInfo] = {}
+    for info in _current(found):
+        other = first.setdefault(info.video, info)
+        if other is info:
+            continue
+        problem = _unequal(other, info)
+        if problem:
+            both = f"{other.folder} and {info.folder}"
+            advice = "write it again with overwrite=True"
+            yield info, f"video {info.video!r} is both in {both}, with other {problem}; {advice}"
+
+
+def _unequal(one: VideoInfo, two: VideoInfo) -> str | None:
+    if one.shape != two.shape or one.geometry != two.geometry:
+        return "frame ids, shape or geometry"
+    return one.difference(two.frames, two.size, None, two.crc)
+
+
+class PackIndex:
+    """The videos in a store's packs, as writers need them: read when first asked for, and again
+    whenever the store's folder has changed."""
+
+    def __init__(self, root: Path, store: StoreInfo, group: bytes) -> None:
+        self._root, self._store, self._group = root, store, group
+        self._seen: tuple[int | None, dict[str, dict[str, VideoInfo]]] = (None, {})
+
+    def find(self, video: str) -> list[VideoInfo]:
+        """What packs hold of a video, in the order of their names; mostly nothing."""
+        return [videos[video] for videos in self._packs().values() if video in videos]
+
+    def forget(self) -> None:
+        """Looks again at the next call, whatever the folder's time says."""
+        self._seen = (None, self._seen[1])
+
+    def _packs(self) -> dict[str, dict[str, VideoInfo]]:
+        changed, packs = self._seen
+        try:
+            now = os.stat(self._root).st_mtime_ns
+        except OSError as error:
+            problem = f"cannot be looked at ({error.strerror})"
+            raise StoreError(f"{self._root}: {problem}; check the folder's rights") from error
+        if now != changed:
+            names = [folder.name for folder in committed(self._root) if is_pack(folder.name)]
+            packs = {name: packs.get(name) or self._read(name) for name in names}
+            self._seen = now, packs  # at once: threads may share a writer
+        return packs
+
+    def _read(self, name: str) -> dict[str, VideoInfo]:
+        videos = parse_pack(self._root / name, self._store, self._group)
+        return {info.video: info for info in videos}

@@ -1,0 +1,96 @@
+"""The JSON documents of a store as files: read within limits, written canonically, summed up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from fusion import files
+from fusion.errors import CorruptStoreError, StoreError
+
+ATTRIBUTES = "segfusion"  # the key of all that is ours in a zarr.json
+COMMIT, METADATA = "commit.json", "zarr.json"
+MAX_METADATA_BYTES = 16 << 20
+RESTORE = "restore it or write it again"
+
+Document = dict[str, Any]
+
+
+def damaged(where: object, what: str, do: str = "write the video again") -> CorruptStoreError:
+    """The error of content that is not what was committed."""
+    return CorruptStoreError(f"{where}: {what}; {do}")
+
+
+def crc32c(frame: np.ndarray) -> int:
+    """Castagnoli CRC of a frame's bytes in C order, as stored (little-endian)."""
+    return int(google_crc32c.value(frame.tobytes()))
+
+
+def sha256(document: bytes) -> str:
+    return hashlib.sha256(document).hexdigest()
+
+
+def read_document(path: Path) -> bytes:
+    """A metadata file, whole: a plain file of at most 16 MiB; symlinks are refused."""
+    try:
+        with files.opened(path, files.PLAIN) as handle:
+            status = os.fstat(handle)
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode) or size > MAX_METADATA_BYTES:
+                limit = f"metadata stays below {MAX_METADATA_BYTES}"
+                raise damaged(path, f"{size} bytes or not a plain file", limit)
+            # to the end, though the size is known: it may grow, and checksums tell
+            return b"".join(iter(lambda: os.read(handle, size or 1), b""))
+    except CorruptStoreError:
+        raise
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: missing; give a complete store") from error
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise StoreError(f"{path}: {problem}; links inside a store are refused") from error
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, ASCII, so equal values are equal bytes."""
+    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def parse_json(document: bytes, path: Path) -> Document:
+    """A JSON object; CorruptStoreError for anything else."""
+    try:
+        value = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"not JSON ({error})", RESTORE) from error
+    if not isinstance(value, dict):
+        raise damaged(path, f"holds {type(value).__name__}, not an object", RESTORE)
+    return value
+
+
+def attributes_of(document: Document, path: Path) -> Document:
+    """This library's part of a zarr.json."""
+    attributes = document.get("attributes")
+    body = attributes.get(ATTRIBUTES) if isinstance(attributes, dict) else None
+    if document.get("zarr_format") != 3 or not isinstance(body, dict):
+        problem = f"not written by this library (no {ATTRIBUTES!r} attributes)"
+        raise StoreError(f"{path}: {problem}; give a logit store's folder")
+    return body
+
+
+def checked_ids(ids: Any) -> tuple[str, ...]:
+    """A list of strings, at least one, each once; ValueError otherwise."""
+    listed = () if isinstance(ids, str) or not isinstance(ids, Iterable) else tuple(ids)
+    if not listed or not all(isinstance(text, str) for text in listed):
+        raise ValueError(f"got {ids!r:.80}; give a list of at least one name, each a string")
+    if len(set(listed)) != len(listed):
+        twice = sorted(text for text, count in Counter(listed).items() if count > 1)
+        raise ValueError(f"{twice[:5]!r:.80} stand in the list twice; give each a name of its own")
+    return listed
