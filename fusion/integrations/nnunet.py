@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import InputError
-from fusion.geometry import slice_ids
 from fusion.integrations.units import Units
 from fusion.progress import bar
-from fusion.stores.importers.arrays import load_array
+from fusion.stores.importers.nnunet import NnUnet
+from fusion.stores.importers.protocol import Source
 from fusion.text import natural_order
 
 Look = dict[str, tuple[int, ...]]  # case: sizes and times of its files
@@ -64,7 +64,7 @@ def watch(
             wrong = []
             for case in sorted(still, key=natural_order):
                 try:
-                    _commit(units, folder, case)
+                    _commit(units, folder, case, classes)
                     done.append(case)
                     shown.update()
                 except InputError as error:
@@ -89,12 +89,8 @@ def _look(folder: Path) -> Look:
     return found
 
 
-def _commit(units: Units, folder: Path, case: str) -> None:
-    """To be replaced by the importer of nnU-Net's folders, which knows where a case lies."""
+def _commit(units: Units, folder: Path, case: str, classes: Sequence[str]) -> None:
     if units.committed(case):
         return
-    array = load_array(folder / f"{case}.npz", "probabilities")
-    if array.ndim != 4:
-        problem = f"probabilities {list(array.shape)}, expected [C, Z, Y, X]"
-        raise InputError(f"{folder / case}.npz: {problem}; export them with --save_probabilities")
-    units.add_whole(case, slice_ids(array.shape[1]), array.swapaxes(0, 1))
+    found = NnUnet().frames(Source(case, (folder / f"{case}.npz",), named=False), classes)
+    units.add_whole(case, found.ids, found.arrays, geometry=found.geometry)

@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fusion.errors import InputError
-from fusion.stores import LogitStore, LogitWriter
-
-# what an older writer does not have: places of videos, and many small ones in one file
-KEEPS_PLACES = "geometry" in signature(LogitWriter.video).parameters
-PACKS = hasattr(LogitWriter, "pack")
+from fusion.stores import LogitStore, LogitWriter, PackWriter
 
 Size = tuple[int, int]
 
@@ -47,12 +42,13 @@ class Units:
     def __init__(
         self, path: str | Path, classes: Sequence[str], *, pack: bool = False, **store: Any
     ) -> None:
-        self._writer: Any = LogitWriter(path, classes, **store)
+        self._writer = LogitWriter(path, classes, **store)
         self.path = Path(path)
         self._there = frozenset(LogitStore(path).videos)
         self._seen: set[str] = set()
         self._unit: _Unit | None = None  # whose frames are arriving
-        self._packs, self._pack = pack and PACKS, None
+        self._packs = pack
+        self._pack: PackWriter | None = None
         self._ending = ExitStack()
 
     def __enter__(self) -> Units:
@@ -123,13 +119,12 @@ class Units:
         unit, self._unit = self._unit, None
         if unit is None:
             return
-        place = {"geometry": unit.geometry} if unit.geometry and KEEPS_PLACES else {}
         goal = self._packed() if self._packs and len(unit.frames) == 1 else self._writer
-        with goal.video(unit.name, frames=unit.frames, size=unit.size, **place) as out:
-            for prediction in unit.predictions:
-                out.append(prediction)
+        how: dict[str, Any] = {"size": unit.size, "geometry": unit.geometry}
+        with goal.video(unit.name, frames=unit.frames, **how) as out:
+            out.extend(unit.predictions)
 
-    def _packed(self) -> Any:
+    def _packed(self) -> PackWriter:
         if self._pack is None:
             self._pack = self._ending.enter_context(self._writer.pack())
         return self._pack

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fusion.errors import StoreConflictError
 from fusion.outputs.content import Content
@@ -76,8 +76,6 @@ class Store(Output):
             model=str(facts["model"]),
             provenance=PROVENANCE,
         )
-        if overwrite:
-            self.remove(out / parts[0].files[0])
-        with writer.video(unit.video, frames=unit.frames, size=unit.size) as video:
-            for _, fused in content.maps(unit, unit.frames):
-                video.append(fused)
+        how: dict[str, Any] = {"geometry": unit.geometry, "overwrite": overwrite}
+        with writer.video(unit.video, frames=unit.frames, size=unit.size, **how) as video:
+            video.extend(fused for _, fused in content.maps(unit, unit.frames))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fusion.errors import InputError, StoreError
-from fusion.files import STAGING, publish, refusals, staged
+from fusion.files import STAGING, publish, refusals, replace, staged
 from fusion.outputs.content import Content, Maps, is_colours
 from fusion.outputs.output import PREDICTED, Output, Part
 from fusion.outputs.unit import Unit
@@ -62,8 +62,8 @@ class ZarrGroup(Output):
             with refusals(place), staged(out) as folder:
                 _fill(folder / "array", unit, content.maps(unit, unit.frames), content)
                 if overwrite:
-                    self.remove(place)
-                if not publish(folder / "array", place):
+                    replace(folder / "array", place)
+                elif not publish(folder / "array", place):
                     raise StoreError(f"{place}: exists; give overwrite= to replace it")
         finally:  # readers of the group would warn of a member that is none
             with contextlib.suppress(OSError):

@@ -12,6 +12,7 @@ import pytest
 import fusion
 from fusion.errors import InputError
 from fusion.integrations import nnunet
+from fusion.stores.importers.nnunet import NnUnet
 from tests.integrations.tools import CLASSES
 
 QUICK = {"interval": 0.02, "profile": "exact"}
@@ -88,9 +89,13 @@ def test_run_again_reads_only_what_is_lacking(folder, tmp_path, monkeypatch):
     path, read = tmp_path / "unet.zarr", []
     nnunet.watch(folder, path, CLASSES, once=True, **QUICK)
     export(folder, "case_1", 1)
-    load = nnunet.load_array
+    frames = NnUnet.frames
     monkeypatch.setattr(
-        nnunet, "load_array", lambda file, key: read.append(file.name) or load(file, key)
+        NnUnet,
+        "frames",
+        lambda self, source, names: (
+            read.append(source.files[0].name) or frames(self, source, names)
+        ),
     )
     assert nnunet.watch(folder, path, CLASSES, once=True, **QUICK) == ["case_0", "case_1"]
     assert read == ["case_1.npz"]
@@ -128,8 +133,8 @@ def test_what_cannot_be_watched(folder, tmp_path):
         nnunet.watch(tmp_path / "elsewhere", path, CLASSES, once=True, **QUICK)
     assert not path.exists()
     export(folder, "case_0", 0)
-    with pytest.raises(InputError, match=r"video 'case_0'.* expected \[2, h, w\]"):
+    with pytest.raises(InputError, match=r"case_0\.npz: shape .* with C = 2 classes"):
         nnunet.watch(folder, tmp_path / "two.zarr", CLASSES[:2], once=True, **QUICK)
     np.savez_compressed(folder / "case_0.npz", labels=np.zeros(3))
-    with pytest.raises(InputError, match="no array 'probabilities'"):
+    with pytest.raises(InputError, match=r"shape \[3\], expected \[C, Z, Y, X\]"):
         nnunet.watch(folder, path, CLASSES, once=True, **QUICK)

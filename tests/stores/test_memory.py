@@ -174,4 +174,4 @@ def test_notebooks_show_names_escaped():
     assert not {"<b>", "<i>", "<net>"} & {shown[k : k + 5] for k in range(len(shown))}
     assert "<i>" not in shown
     many = MemoryStore(random_logits(12, 3, 2, 2))._repr_html_()
-    assert "4 more videos" in many
+    assert "5 more videos" in many

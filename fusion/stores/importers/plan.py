@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,13 @@ from fusion.progress import Progress, silent
 from fusion.stores.format import VALUES
 from fusion.stores.importers.protocol import Frames, Importer, Source
 from fusion.stores.importers.values import check_values
+from fusion.stores.pack_writer import PackWriter
 from fusion.stores.writer import LogitWriter
 from fusion.text import bare, did_you_mean, listed
 
 Size = tuple[int, int]
+Taker = LogitWriter | PackWriter
+MANY = 16  # single images
 
 
 class Imported(NamedTuple):
@@ -167,16 +171,21 @@ class Plan:
         """Writes it."""
         if not self.dest.exists():  # a store of wrong values would be in the way of the next try
             next(self.preview(1))
-        writer: Any = LogitWriter(
-            self.dest, self.classes, **{**self.store, "values": self.rules.values}
-        )
-        # whoever has `.video` may take them
-        taker, written = writer, 0
-        for source in progress(self.sources, "importing", len(self.sources)):
-            frames, size = self._frames(source), self._size(source)
-            arrays = self._checked(source, frames, size)
-            written += _write(taker, source, frames._replace(arrays=arrays), size, self.overwrite)
+        writer = LogitWriter(self.dest, self.classes, **{**self.store, "values": self.rules.values})
+        written = 0
+        with contextlib.ExitStack() as stack:
+            taker = stack.enter_context(writer.pack()) if self._has_images else writer
+            for source in progress(self.sources, "importing", len(self.sources)):
+                frames, size = self._frames(source), self._size(source)
+                arrays = self._checked(source, frames, size)
+                made = frames._replace(arrays=arrays)
+                written += _write(taker, source, made, size, self.overwrite)
         return Imported(written, len(self.sources) - written)
+
+    @property
+    def _has_images(self) -> bool:
+        """Whether there are many single images, which share files."""
+        return len(self.sources) >= MANY and len(self._frames(self.sources[0]).ids) == 1
 
     def _frames(self, source: Source) -> Frames:
         ids = None if source.named or self.frames is None else self.frames[source.video]
@@ -280,15 +289,12 @@ def _check_turned(array: np.ndarray, size: Size) -> None:
         raise InputError(f"{got}: height and width are swapped; say so with axes='CWH' or the like")
 
 
-def _write(taker: Any, source: Source, frames: Frames, size: Size | None, overwrite: bool) -> bool:
-    """Hands a video to whatever has `.video`; only what there is to say is said."""
-    more: dict[str, Any] = {"overwrite": True} if overwrite else {}
-    if frames.geometry:
-        more["geometry"] = dict(frames.geometry)
-    with taker.video(source.video, frames=frames.ids, size=size, **more) as out:
-        arrays: Iterable[np.ndarray] = () if out.committed else frames.arrays
-        for array in arrays:
-            out.append(array)
+def _write(
+    taker: Taker, source: Source, frames: Frames, size: Size | None, overwrite: bool
+) -> bool:
+    how: dict[str, Any] = {"geometry": frames.geometry, "overwrite": overwrite}
+    with taker.video(source.video, frames=frames.ids, size=size, **how) as out:
+        out.extend(frames.arrays)
     return not out.committed
 
 

@@ -168,9 +168,9 @@ def test_a_dry_run_shows_three_and_writes_nothing(tmp_path, bring):
 def test_overwriting_is_said_to_the_writer(tmp_path, bring, places):
     save(tmp_path / "source/v.npy", CLIP)
     assert bring()[0] == 0
-    assert places["v"] == {}
+    assert places["v"] == {"geometry": None, "overwrite": False}
     assert bring("--overwrite")[0] == 0
-    assert places["v"] == {"overwrite": True}
+    assert places["v"] == {"geometry": None, "overwrite": True}
 
 
 def test_classes_by_their_number(tmp_path, capsys):
