@@ -208,7 +208,7 @@ class UpsampleChannels(Agreement):
     def test_channel_counts(self, classes, resize):
         logits, values = self.make("mixed", 2, classes, [(3, 4)])
         options = {"values": values, "resize": resize, "outputs": ("labels", "probabilities")}
-        self.check(logits, [1, 2], (4, 7), **options)
+        self.check(logits, [1, 2], (4, 7), rows=(1, 2), **options)
 
     @pytest.mark.parametrize(("weights", "outputs"), [((1, 2), ASKED[0]), ((1, 0), ASKED[1])])
     @pytest.mark.parametrize("resize", RESIZES)
