@@ -93,7 +93,7 @@ def close_group(
 def store_outputs(
     scores: tl.tensor,  # [N]
     opposites: tl.tensor,  # [N]
-    channel: tl.tensor,  # [N] or one for all
+    channel: tl.tensor,  # [N]
     pixel: tl.tensor,  # [N] int64, index into the outputs
     inside: tl.tensor,  # [N]
     tables: Tables,
@@ -104,8 +104,9 @@ def store_outputs(
     if outputs.labels is not None:
         above = scores > opposites
         if tables.multiplier is not None:
-            no = tl.load(tables.multiplier + channel * 2)
-            yes = tl.load(tables.multiplier + channel * 2 + 1)
+            place = tables.multiplier + channel * 2
+            no = tl.load(place, mask=inside, other=1.0)
+            yes = tl.load(place + 1, mask=inside, other=1.0)
             above = scores * yes > opposites * no
         label = tl.where(scores != scores, tiles.NARROW, tl.where(above, 1, 0))
         tl.store(outputs.labels + pixel, label.to(tl.uint8), mask=inside)

@@ -1,7 +1,7 @@
 """The average of independent channels on a GPU, bit for bit what naive.py returns.
 
 M models, G groups, C channels, P pixels of all channels. No step crosses channels, so the class
-axis is one more pixel axis and a program holds [BLOCK_P] sums: every value is read once, whatever C
+axis is one more pixel axis and a program holds [TILE] sums: every value is read once, whatever C
 is. Angle codes are looked up in a table of 256 probabilities for each temperature.
 """
 
@@ -27,19 +27,19 @@ from fusion.kernels.numbers import ANGLE_TABLE
 def add_members(
     g: tl.tensor,
     tables: channel_tiles.Tables,
-    pixel: tl.tensor,  # [BLOCK_P] int64
-    inside: tl.tensor,  # [BLOCK_P] whether the pixel exists
+    pixel: tl.tensor,  # [TILE] int64
+    inside: tl.tensor,  # [TILE] whether the pixel exists
     height: tl.tensor,
     width: tl.tensor,
-    BLOCK_P: tl.constexpr,
+    TILE: tl.constexpr,
     KIND_SET: tl.constexpr,
     ALIGN: tl.constexpr,
     FLAT: tl.constexpr,
     UNIT: tl.constexpr,
     STAGES: tl.constexpr,
 ) -> tl.tensor:
-    """The sum of a group's probabilities [BLOCK_P], in the order of its list."""
-    sums = tl.zeros([BLOCK_P], tl.float32)
+    """The sum of a group's probabilities [TILE], in the order of its list."""
+    sums = tl.zeros([TILE], tl.float32)
     for s in range(tl.load(tables.segments + g), tl.load(tables.segments + g + 1)):
         for KIND in tl.static_range(0, tiles.KIND_COUNT):
             if (KIND_SET >> KIND) & 1:
@@ -58,6 +58,17 @@ def add_members(
 
 
 @triton.jit
+def channel_of(first: tl.tensor, plane: tl.tensor, TILE: tl.constexpr) -> tl.tensor:
+    """[TILE] int64 channels of the pixels from `first` on; no lane divides 64-bit numbers."""
+    channel = first // plane
+    within = first - channel * plane + tl.arange(0, TILE)
+    # a block reaches into the next channel at most, or channels are small
+    small = tl.minimum(plane, TILE).to(tl.int32)
+    further = tl.where(plane >= TILE, (within >= plane).to(tl.int32), within.to(tl.int32) // small)
+    return channel + further
+
+
+@triton.jit
 def channel_average_kernel(
     tables: channel_tiles.Tables,  # addresses with the strides (elements) of three pixel axes
     outputs: tiles.Outputs,
@@ -66,7 +77,7 @@ def channel_average_kernel(
     plane: tl.tensor,  # pixels of a channel
     height: tl.tensor,  # of pixel axis 1
     width: tl.tensor,  # of pixel axis 2
-    BLOCK_P: tl.constexpr,
+    TILE: tl.constexpr,
     KIND_SET: tl.constexpr,  # bit k: some model is of kind k
     ALIGN: tl.constexpr,  # divides P, all strides but those of 1, and all addresses in elements
     FLAT: tl.constexpr,  # the pixels of every model are one contiguous axis
@@ -76,32 +87,41 @@ def channel_average_kernel(
 ) -> None:
     pixels = tl.multiple_of(tl.cast(pixels, tl.int64), ALIGN)
     width = tl.multiple_of(tl.cast(width, tl.int64), ALIGN)
-    pixel = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    first = tl.program_id(0).to(tl.int64) * TILE
+    pixel = first + tl.arange(0, TILE)
     inside = pixel < pixels
-    scores = tl.zeros([BLOCK_P], tl.float32)
-    opposites = tl.zeros([BLOCK_P], tl.float32)
+    scores = tl.zeros([TILE], tl.float32)
+    opposites = tl.zeros([TILE], tl.float32)
     for g in range(0, groups):
         sums = add_members(
             g, tables, pixel, inside, height, width,
-            BLOCK_P, KIND_SET, ALIGN, FLAT, UNIT, STAGES,
+            TILE, KIND_SET, ALIGN, FLAT, UNIT, STAGES,
         )  # fmt: skip
         scores, opposites = channel_tiles.close_group(
             scores, opposites, sums, g, pixel, inside, pixels, tables, outputs
         )
-    channel = tl.minimum(pixel, pixels - 1) // plane
+    channel = channel_of(first, tl.cast(plane, tl.int64), TILE)
     channel_tiles.store_outputs(scores, opposites, channel, pixel, inside, tables, outputs)
 
 
 def configurations() -> list[triton.Config]:
     """8 to 32 pixels per thread; a pipeline hides the latency of loads with fewer programs."""
     if knobs.runtime.interpret:
-        return [triton.Config({"BLOCK_P": 1 << 12, "STAGES": 1})]
-    blocks = [(block, stages) for block in (1024, 2048, 4096) for stages in (1, 3)]
-    return [triton.Config({"BLOCK_P": b, "STAGES": s}, num_warps=4) for b, s in blocks]
+        return [triton.Config({"TILE": 1 << 12, "STAGES": 1})]
+    shapes = [(1024, 1), (1024, 3), (2048, 1), (2048, 3), (4096, 1)]
+    return [triton.Config({"TILE": t, "STAGES": s}, num_warps=4) for t, s in shapes]
+
+
+def fitting(configs: list[triton.Config], named: object, **constants: int) -> list[triton.Config]:
+    """The smallest alone where addresses or many kinds of value take the registers."""
+    roomy = constants["FLAT"] and constants["KIND_SET"].bit_count() == 1
+    return configs if roomy else configs[:1]
 
 
 tuned_channel_average = triton.autotune(
-    configurations(), key=["KIND_SET", "ALIGN", "FLAT", "WANTED"]
+    configurations(),
+    key=["KIND_SET", "ALIGN", "FLAT", "WANTED"],
+    prune_configs_by={"early_config_prune": fitting},
 )(channel_average_kernel)
 
 
@@ -126,7 +146,7 @@ def average(call: Call, sizes: Sequence[int] | None = None) -> Fused:
     addresses = [[z.data_ptr(), *z.stride()] for z in maps]
     decoded = [probabilities(t) for t in call.temperatures]
     tables, kind_set = channel_tiles.tables(call, addresses, sizes, decoded)
-    tuned_channel_average[lambda meta: (triton.cdiv(pixels, meta["BLOCK_P"]),)](
+    tuned_channel_average[lambda meta: (triton.cdiv(pixels, meta["TILE"]),)](
         *(tables, tiles.Outputs(**vars(made)), len(call.groups)),
         *(pixels, pixels // call.classes, height, width),
         KIND_SET=kind_set,
@@ -134,6 +154,6 @@ def average(call: Call, sizes: Sequence[int] | None = None) -> Fused:
         FLAT=unit and first == height == 1,
         UNIT=unit,
         WANTED=tiles.mask(call.outputs),
-        **tiles.compiler_options(),
+        **tiles.compiler_options(holds_tile=True),
     )
     return made

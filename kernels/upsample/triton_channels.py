@@ -77,13 +77,13 @@ def channel_upsample_kernel(
     stop: tl.tensor,  # label row after the last program's
     top: tl.tensor,  # label row of the outputs' first row
     last: tl.tensor,  # label row after the outputs' last
-    BLOCK_P: tl.constexpr,  # sums held by a program, CELLS * SLOTS
+    TILE: tl.constexpr,  # sums held by a program, CELLS * SLOTS
     SLOTS: tl.constexpr,
     KIND_SET: tl.constexpr,  # bit k: some model is of kind k
     WANTED: tl.constexpr,  # mask of the outputs: what runs is tuned for them
     STAGES: tl.constexpr,
 ) -> None:
-    CELLS: tl.constexpr = BLOCK_P // SLOTS
+    CELLS: tl.constexpr = TILE // SLOTS
     blocks = tl.cdiv(cells, CELLS)  # adjacent programs share native rows
     line = tl.program_id(0) // blocks
     y = first + line % (stop - first)
@@ -104,19 +104,27 @@ def channel_upsample_kernel(
         scores, opposites = channel_tiles.close_group(
             scores, opposites, sums, g, pixel, inside, pixels, tables, outputs
         )
+    channel += tl.zeros([CELLS * SLOTS], tl.int64)
     channel_tiles.store_outputs(scores, opposites, channel, pixel, inside, tables, outputs)
 
 
 def configurations() -> list[triton.Config]:
     """2 to 8 label pixels per thread; the loads are gathers, which no pipeline covers."""
     if knobs.runtime.interpret:
-        return [triton.Config({"BLOCK_P": 1 << 8, "STAGES": 1})]
-    return [triton.Config({"BLOCK_P": b, "STAGES": 1}, num_warps=4) for b in (256, 512, 1024)]
+        return [triton.Config({"TILE": 1 << 8, "STAGES": 1})]
+    return [triton.Config({"TILE": b, "STAGES": 1}, num_warps=4) for b in (256, 512, 1024)]
 
 
-tuned_channel_upsample = triton.autotune(configurations(), key=["KIND_SET", "SLOTS", "WANTED"])(
-    channel_upsample_kernel
-)
+def fitting(configs: list[triton.Config], named: object, **constants: int) -> list[triton.Config]:
+    """The smallest alone where many kinds of value take the registers."""
+    return configs if constants["KIND_SET"].bit_count() == 1 else configs[:1]
+
+
+tuned_channel_upsample = triton.autotune(
+    configurations(),
+    key=["KIND_SET", "SLOTS", "WANTED"],
+    prune_configs_by={"early_config_prune": fitting},
+)(channel_upsample_kernel)
 
 
 def upsample(call: Upsampling) -> Fused:
@@ -164,13 +172,13 @@ def launch(
         origin = z.data_ptr() - first * z.stride(1) * z.element_size()  # as if all rows existed
         addresses.append([origin, *z.stride(), resolutions.index(shape)])
     tables, kind_set = channel_tiles.tables(average, addresses, sizes, [ANGLES] * len(maps))
-    tuned_channel_upsample[lambda meta: (triton.cdiv(cells, meta["BLOCK_P"] // slots) * lines,)](
+    tuned_channel_upsample[lambda meta: (triton.cdiv(cells, meta["TILE"] // slots) * lines,)](
         *(tables, steps, tiles.Outputs(**vars(made))),
         *(len(average.groups), call.classes, cells, *call.size, *band, *call.rows),
         SLOTS=slots,
         KIND_SET=kind_set,
         WANTED=tiles.mask(call.outputs),
-        **tiles.compiler_options(),
+        **tiles.compiler_options(holds_tile=True),
     )
 
 

@@ -59,7 +59,9 @@ class AverageChannels(Agreement):
     @pytest.mark.parametrize("kind", ["codes", "mixed"])
     def test_every_model_alone_over_many_tiles(self, kind):
         logits, values = self.make(kind, 6, 3, (2500, 2))
-        self.check(logits, [1, 2, 0.3, 1e-8, 5, 1], values=values, outputs=CHANNEL_OUTPUTS)
+        options = {"values": values, "outputs": CHANNEL_OUTPUTS}
+        for multipliers in (None, range(1, 7)):
+            self.check(logits, [1, 2, 0.3, 1e-8, 5, 1], multipliers=multipliers, **options)
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_any_strides_are_read(self, layout):
