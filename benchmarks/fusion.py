@@ -87,6 +87,18 @@ def _maps(
     return make
 
 
+def _channels(kind: str, channels: int, size: tuple[int, int]) -> Callable[[bool], Problem]:
+    """22 models of independent channels, about 70 MB of codes."""
+
+    def make(quick: bool) -> Problem:
+        models, shape = (3, (12, 20)) if quick else (22, size)
+        logits = simulated.agreeing(models, channels, shape)
+        kept = [simulated.angle_codes(z) if kind == "codes" else z.half() for z in logits]
+        return Problem.of(kept, shape, frames=1)
+
+    return make
+
+
 def _real(upsampled: bool) -> Callable[[bool], Problem | None]:
     def make(quick: bool) -> Problem | None:
         codes = simulated.real_codes(2 if quick else 16)
@@ -111,6 +123,17 @@ def _label_pair(quick: bool) -> Problem:
 
 def _average(p: Problem) -> Tensor:
     return _labels(softmax_average(p.logits, p.weights, groups=p.groups))
+
+
+def _channel_average(p: Problem) -> Tensor:
+    return _labels(softmax_average(p.logits, p.weights, groups=p.groups, channels=True))
+
+
+def _expected_channels(p: Problem) -> Fused:
+    options = {"groups": p.groups, "outputs": ("labels", "probabilities"), "channels": True}
+    fused = average.average(check(p.logits, p.weights, **options))
+    assert fused.probabilities is not None
+    return Fused(labels=fused.labels, margin=(2 * fused.probabilities - 1).abs())
 
 
 def _upsampled(resize: str) -> Callable[[Problem], Tensor]:
@@ -174,6 +197,12 @@ def _case(
     )
 
 
+def _channel_case(name: str, about: str, make: Callable[[bool], Problem]) -> Case:
+    exponentials = Problem.elements if "float16" in name else lambda p: 0
+    runs = (_channel_average, _expected_channels, exponentials)
+    return Case(name, about, make, *runs, None, peers.CHANNELS)
+
+
 def _label_elements(p: Problem) -> int:
     return len(p.logits) * p.classes * p.size[0] * p.size[1]
 
@@ -193,6 +222,15 @@ _CASES = (
     _case("average-codes-noise", "gap codes, pure noise", _maps("codes", NOISE)),
     _case("upsample-probabilities", "codes to label size", CODES, "probabilities"),
     _case("upsample-logits", "codes to label size, logits interpolated", CODES, "logits"),
+    _channel_case(
+        "channels-codes", "angle codes of 3 channels", _channels("codes", 3, (1024, 1024))
+    ),
+    _channel_case(
+        "channels-codes-1", "angle codes of a binary mask", _channels("codes", 1, (1792, 1792))
+    ),
+    _channel_case(
+        "channels-float16", "float16 logits of 3 channels", _channels("float16", 3, (720, 720))
+    ),
     _case("camvid22-codes", "22 real networks (SEGFUSION_DATA)", _real(False)),
     _case("camvid22-upsample", "to label size (SEGFUSION_DATA)", _real(True), "probabilities"),
     Case(

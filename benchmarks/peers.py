@@ -201,6 +201,49 @@ def upsample_logits(p: Problem) -> Tensor:
 UPSAMPLE = {"probabilities": upsample_probabilities, "logits": upsample_logits}
 
 
+def channel_probabilities(values: Tensor) -> Tensor:
+    """Of logits, or angle codes, of independent channels."""
+    if values.dtype != torch.uint8:
+        return values.float().sigmoid_()
+    return (values.float() + 0.5).mul_(torch.pi / 512).sin_().square_()
+
+
+def channels_stack(p: Problem) -> Tensor:
+    """float32 stack of sigmoids, weighted mean, more than one half."""
+    stack = torch.stack([channel_probabilities(z) for z in p.logits])
+    shares = torch.tensor(p.shares(), device=stack.device).view(-1, *[1] * (stack.ndim - 1))
+    return (stack * shares).sum(dim=0) > 0.5
+
+
+def channels_accumulate(p: Problem) -> Tensor:
+    """One model after another into one accumulator."""
+    return _accumulated_channels(p.logits, p.shares())
+
+
+def _accumulated_channels(logits: list[Tensor], shares: list[float]) -> Tensor:
+    total = channel_probabilities(logits[0]) * shares[0]
+    for z, share in zip(logits[1:], shares[1:], strict=True):
+        total = total + channel_probabilities(z) * share
+    return total > 0.5
+
+
+@functools.cache
+def _compiled_channels() -> Callable[[list[Tensor], list[float]], Tensor]:
+    return torch.compile(_accumulated_channels)
+
+
+def channels_compiled(p: Problem) -> Tensor:
+    """torch.compile of the accumulation."""
+    return _compiled_channels()(p.logits, p.shares())
+
+
+CHANNELS: dict[str, Callable[[Problem], Tensor]] = {
+    "torch eager stack": channels_stack,
+    "torch eager accumulate": channels_accumulate,
+    "torch.compile": channels_compiled,
+}
+
+
 def bincount(p: Problem) -> Tensor:
     """The usual one-liner."""
     targets, labels = (z.flatten().long() for z in p.logits)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.kernels.numbers import ANGLE_BOUNDS
+
 
 def _smooth(classes: int, size: tuple[int, int], cells: int, generator: torch.Generator) -> Tensor:
     coarse = torch.randn(
@@ -56,6 +58,11 @@ def gap_codes(logits: Tensor) -> Tensor:
         (255 * torch.sqrt((top - logits).clamp(max=24) / 24)).round().clamp(min=1).to(torch.uint8)
     )
     return codes.scatter_(0, first, 0)
+
+
+def angle_codes(logits: Tensor) -> Tensor:
+    """Logits of independent channels to uint8 angle codes: 256 even steps of asin(sqrt(P))."""
+    return torch.searchsorted(torch.from_numpy(ANGLE_BOUNDS), logits.contiguous()).to(torch.uint8)
 
 
 def real_codes(frames: int) -> list[Tensor] | None:

@@ -32,14 +32,17 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
 from fusion.kernels import tiles
-from fusion.kernels.arithmetic import HEAD_OUTPUTS, OUTPUTS
+from fusion.kernels.arithmetic import CHANNEL_OUTPUTS, HEAD_OUTPUTS, OUTPUTS
 from fusion.kernels.average import triton as average
+from fusion.kernels.average import triton_channels as channel_average
+from fusion.kernels.channel_tiles import Tables
 from fusion.kernels.confusion import triton as confusion
 from fusion.kernels.contested import triton as contested
 from fusion.kernels.head import triton as head
 from fusion.kernels.numbers import NARROW_VOID
 from fusion.kernels.tiles import Models, Outputs
 from fusion.kernels.upsample import triton as upsample
+from fusion.kernels.upsample import triton_channels as channel_upsample
 from fusion.kernels.upsample.cells import Cells
 
 TARGETS = (
@@ -56,6 +59,8 @@ KERNELS = {  # the module of <name>_kernel
     "softmax_average": average,
     "head": head,
     "upsample_average": upsample,
+    "channel_average": channel_average,
+    "channel_upsample": channel_upsample,
     "confusion": confusion,
     "contested": contested,
 }
@@ -105,7 +110,7 @@ class Compiled:
 def _rows(kernel: str, **choices: int) -> Iterator[Row]:
     module = KERNELS[kernel]
     configs = module.configurations()
-    if "CLASSES" in choices:
+    if hasattr(module, "fitting"):
         configs = module.fitting(configs, {}, **choices)
     for config in configs:
         yield Row(kernel, tuple({**choices, **config.kwargs}.items()), config.num_warps)
@@ -129,6 +134,12 @@ def _heads(classes: int, kinds: int, **layout: int) -> Iterator[Row]:
         yield from _rows("head", **given, WANTED=wanted, **layout)
 
 
+def _channels(kernel: str, kinds: int, **layout: int) -> Iterator[Row]:
+    """Labels and probabilities, and group means where all kinds are wanted; then labels alone."""
+    for outputs in (CHANNEL_OUTPUTS if kinds == ALL else CHANNEL_OUTPUTS[:2], CHANNEL_OUTPUTS[:1]):
+        yield from _rows(kernel, KIND_SET=kinds, WANTED=tiles.mask(outputs), **layout)
+
+
 def table() -> list[Row]:
     """Every kernel x configuration x kinds of value x class count."""
     rows: list[Row] = []
@@ -149,6 +160,10 @@ def table() -> list[Row]:
         for kinds in (FLOAT16, CODES, PROBABILITIES, ALL):
             rows += _heads(classes, kinds, **aligned)
         rows += _heads(classes, FLOAT16, **scattered)
+    for kinds, number in slots.items():
+        rows += _channels("channel_average", kinds, **aligned)
+        rows += _channels("channel_upsample", kinds, SLOTS=number)
+    rows += _channels("channel_average", CODES, **scattered)
     for groups, matrix, scaled in itertools.product((1, 3, 22), (True, False), (True, False)):
         rows += _rows("contested", GROUPS=groups, MATRIX=matrix, SCALED=scaled)
     return rows + list(_rows("confusion", COPIES=confusion.MOST_COPIES))
@@ -162,16 +177,21 @@ def _outputs(row: Row) -> Outputs:
 
 
 def _models(row: Row) -> Models:
-    """Types of the tables; multipliers come with the rows that have all outputs."""
+    """Types of the tables; multipliers come with the rows that have more outputs than labels."""
     if row.kernel == "head":
         return Models("*i64", "*fp32", "*i64", "constexpr", "constexpr")
     multiplier = "*fp32" if len(row.outputs) > 1 else "constexpr"
     return Models("*i64", "*fp32", "*i64", "*fp32", multiplier)
 
 
+def _tables(row: Row) -> Tables:
+    """Those of channels, likewise."""
+    return Tables(*("*i64",) * 4, *("*fp32",) * 3, "*fp32" if len(row.outputs) > 1 else "constexpr")
+
+
 def _source(row: Row, target: GPUTarget) -> ASTSource:
     function = getattr(KERNELS[row.kernel], f"{row.kernel}_kernel")
-    types = {**TYPES, "outputs": _outputs(row), "models": _models(row)}
+    types = {**TYPES, "outputs": _outputs(row), "models": _models(row), "tables": _tables(row)}
     if row.kernel == "contested":
         types["targets_ptr"] = "*u16"
     constants: dict[Any, Any] = dict(row.constants)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
 from fusion.kernels.call import Call, Maps
@@ -211,6 +212,39 @@ def block_classes(classes: int) -> int:
         most = f"the GPU kernels take at most {MAX_CLASSES}, so move the logits to the CPU"
         raise ValueError(f"logits: got {classes} classes; {most}")
     return max(16, triton.next_power_of_2(classes))
+
+
+def merged_axes(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors [C, ...] of one shape as views [C, a, b, c] (copies beyond three pixel axes).
+
+    Merges the pixel axes that all of them allow to merge.
+    """
+    tensors, axis = list(tensors), 1
+    while axis + 1 < tensors[0].ndim:
+        size, inner = tensors[0].shape[axis : axis + 2]
+        if size == 1 or all(t.stride(axis) == t.stride(axis + 1) * inner for t in tensors):
+            tensors = [t.flatten(axis, axis + 1) for t in tensors]
+        else:
+            axis += 1
+    if tensors[0].ndim > 4:
+        return merged_axes([t.contiguous() for t in tensors])
+    while tensors[0].ndim < 4:
+        tensors = [t.unsqueeze(1) for t in tensors]
+    return tensors
+
+
+def alignment(tensors: Sequence[Tensor], *extents: int) -> int:
+    """The largest power of two up to 16 that divides the extents and all that leads to a pixel.
+
+    That is every address, in elements, and every stride that matters.
+    """
+    common = math.gcd(16, *extents)
+    for tensor in tensors:
+        axes = zip(tensor.stride()[:-1], tensor.shape[:-1], strict=True)
+        common = math.gcd(common, *(stride for stride, size in axes if size > 1))
+        while tensor.data_ptr() % (common * tensor.element_size()):
+            common //= 2
+    return common
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,14 @@ timing: runs repeat bit by bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import triton
 import triton.language as tl
-from torch import Tensor
 from triton import knobs
 
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
+from fusion.kernels.average import triton_channels
 from fusion.kernels.call import Call
 
 
@@ -143,58 +142,27 @@ tuned_softmax_average = triton.autotune(
 )(softmax_average_kernel)
 
 
-def merged_axes(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors [C, ...] of one shape as views [C, a, b, c] (copies beyond three pixel axes).
-
-    Merges the pixel axes that all of them allow to merge.
-    """
-    tensors, axis = list(tensors), 1
-    while axis + 1 < tensors[0].ndim:
-        size, inner = tensors[0].shape[axis : axis + 2]
-        if size == 1 or all(t.stride(axis) == t.stride(axis + 1) * inner for t in tensors):
-            tensors = [t.flatten(axis, axis + 1) for t in tensors]
-        else:
-            axis += 1
-    if tensors[0].ndim > 4:
-        return merged_axes([t.contiguous() for t in tensors])
-    while tensors[0].ndim < 4:
-        tensors = [t.unsqueeze(1) for t in tensors]
-    return tensors
-
-
-def alignment(tensors: Sequence[Tensor], *extents: int) -> int:
-    """The largest power of two up to 16 that divides the extents and all that leads to a pixel.
-
-    That is every address, in elements, and every stride that matters.
-    """
-    common = math.gcd(16, *extents)
-    for tensor in tensors:
-        axes = zip(tensor.stride()[:-1], tensor.shape[:-1], strict=True)
-        common = math.gcd(common, *(stride for stride, size in axes if size > 1))
-        while tensor.data_ptr() % (common * tensor.element_size()):
-            common //= 2
-    return common
-
-
 def average(call: Call) -> Fused:
     """As `fusion.kernels.softmax_average`, on a GPU.
 
     ValueError beyond 1024 classes. Extra device memory: tables of 56 bytes per model, and copies of
-    logits whose pixel axes do not merge to three.
+    logits whose pixel axes do not merge to three. Independent channels: triton_channels.py.
     """
+    if call.channels:
+        return triton_channels.average(call.used())
     block, pixels = tiles.block_classes(call.classes), math.prod(call.shape)
     made = call.allocate()
     if pixels == 0:
         return made
     terms = tiles.terms(call, tiles.sums(call), tiles.weighting(call), call.multipliers)
-    tensors = merged_axes([call.logits[m] for m in terms.order])
+    tensors = tiles.merged_axes([call.logits[m] for m in terms.order])
     first, height, width = tensors[0].shape[1:]
     unit = all(t.stride(3) == 1 or width == 1 for t in tensors)
     addresses = [[t.data_ptr(), *t.stride()] for t in tensors]
     tuned_softmax_average[lambda meta: (triton.cdiv(pixels, meta["TILE"] // block),)](
         *(terms.models(addresses, call.device), tiles.Outputs(**vars(made))),
         *(len(terms.bounds), pixels, height, width),
-        ALIGN=alignment(tensors, pixels, width),
+        ALIGN=tiles.alignment(tensors, pixels, width),
         FLAT=unit and first == height == 1,
         UNIT=unit,
         **terms.constants(call),

@@ -33,7 +33,7 @@ from triton import knobs
 
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
-from fusion.kernels.average.triton import alignment, configurations, merged_axes
+from fusion.kernels.average.triton import configurations
 from fusion.kernels.call import Head
 from fusion.kernels.numbers import GAP_RANGE, LEAST_PROBABILITY
 
@@ -221,7 +221,7 @@ def head(call: Head) -> Fused:
     if pixels == 0:
         return made
     terms = tiles.terms(call, [[(m, 1.0) for m in range(len(call.logits))]])
-    tensors = merged_axes([call.logits[m] for m in terms.order])
+    tensors = tiles.merged_axes([call.logits[m] for m in terms.order])
     first, height, width = tensors[0].shape[1:]
     unit = all(t.stride(3) == 1 or width == 1 for t in tensors)
     addresses = [[t.data_ptr(), *t.stride()] for t in tensors]
@@ -232,7 +232,7 @@ def head(call: Head) -> Fused:
     tuned_head[lambda meta: (triton.cdiv(pixels, meta["TILE"] // block),)](
         *(terms.models(addresses, call.device), mixing, pad(call.bias, (0, rows))),
         *(tiles.Outputs(**vars(made)), pixels, height, width),
-        ALIGN=alignment(tensors, pixels, width),
+        ALIGN=tiles.alignment(tensors, pixels, width),
         FLAT=unit and first == height == 1,
         UNIT=unit,
         CHUNK=step,

@@ -13,92 +13,24 @@ operation, so float logits are interpolated to the bits of naive.py.
                              group means are asked for) at native size, band by band of rows; this
                              kernel interpolates those and adds them. No [C, H, W] map exists.
 
--inf counts as -1e30 while interpolating, and a native pixel of nothing but -inf as NaN, as in the
-twin. Gap codes are interpolated as -q^2, the rest of their factor comes with the exponent.
+Gap codes are interpolated as -q^2, the rest of their factor comes with the exponent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import triton
 import triton.language as tl
-from torch import Tensor
 from triton import knobs
 
 from fusion.kernels import tiles
-from fusion.kernels.arithmetic import NO_SCORE, Fused, bilinear_steps
+from fusion.kernels.arithmetic import Fused, bilinear_steps
 from fusion.kernels.average import triton as native
 from fusion.kernels.call import Pair, Upsampling
-from fusion.kernels.upsample.cells import Cells, geometry
-
-BAND_BYTES = 32 << 20  # native sums that exist at a time with resize="probabilities"
-FAR_BELOW = tl.constexpr(NO_SCORE)
-COLUMNS = tl.constexpr(5)  # of the table of addresses: strides of class, row, column; resolution
-
-
-@triton.jit
-def finite_corners(
-    a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, real: tl.tensor
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Corners [BLOCK_C, CELLS, 1] with -inf made finite, NaN where a pixel is -inf in all classes.
-
-    One reduction counts the live classes of all four corners, 16 bits each.
-    """
-    dead = -float("inf")
-    counts = (a != dead).to(tl.int64) + ((b != dead).to(tl.int64) << 16)
-    counts += ((c != dead).to(tl.int64) << 32) + ((d != dead).to(tl.int64) << 48)
-    counts = tl.sum(tl.where(real, counts, 0), axis=0, keep_dims=True)
-    undefined = float("nan")
-    a = tl.where((counts & 0xFFFF) > 0, tl.where(a == dead, FAR_BELOW, a), undefined)
-    b = tl.where(((counts >> 16) & 0xFFFF) > 0, tl.where(b == dead, FAR_BELOW, b), undefined)
-    c = tl.where(((counts >> 32) & 0xFFFF) > 0, tl.where(c == dead, FAR_BELOW, c), undefined)
-    d = tl.where(((counts >> 48) & 0xFFFF) > 0, tl.where(d == dead, FAR_BELOW, d), undefined)
-    return a, b, c, d
-
-
-@triton.jit
-def interpolated(
-    entry: tl.tensor,  # the model's line of the table of addresses
-    y: tl.tensor,
-    cell: tl.tensor,  # [CELLS]
-    real: tl.tensor,  # [BLOCK_C, 1, 1] whether the row is a class, not padding
-    steps: Cells,
-    cells: tl.tensor,
-    height: tl.tensor,
-    KIND: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    CELLS: tl.constexpr,
-    SLOTS: tl.constexpr,
-) -> tl.tensor:
-    """One model's values [BLOCK_C, CELLS * SLOTS] at label row y."""
-    base = tiles.typed_pointer(tl.load(entry), KIND, 1)
-    r = tl.load(entry + 4)
-    present = cell < cells
-    mask = real & present[None, :, None]
-    place = r * cells + cell
-    stride_x = tl.load(entry + 3)
-    left = (tl.load(steps.corner + place * 2, mask=present, other=0) * stride_x)[None, :, None]
-    right = (tl.load(steps.corner + place * 2 + 1, mask=present, other=0) * stride_x)[None, :, None]
-    slot = place[:, None] * SLOTS + tl.arange(0, SLOTS)[None, :]
-    fx = tl.load(steps.x_fraction + slot, mask=present[:, None], other=0.0)[None, :, :]
-    upper = tl.load(steps.row + (r * height + y) * 2) * tl.load(entry + 2)
-    lower = tl.load(steps.row + (r * height + y) * 2 + 1) * tl.load(entry + 2)
-    fy = tl.load(steps.y_fraction + r * height + y)
-    rows = base + (tl.arange(0, BLOCK_C).to(tl.int64) * tl.load(entry + 1))[:, None, None]
-    a = tl.load(rows + (upper + left), mask=mask, other=0.0).to(tl.float32)
-    b = tl.load(rows + (upper + right), mask=mask, other=0.0).to(tl.float32)
-    c = tl.load(rows + (lower + left), mask=mask, other=0.0).to(tl.float32)
-    d = tl.load(rows + (lower + right), mask=mask, other=0.0).to(tl.float32)
-    if KIND == tiles.CODES:
-        a, b, c, d = -a * a, -b * b, -c * c, -d * d
-    elif KIND < tiles.PLAIN:
-        a, b, c, d = finite_corners(a, b, c, d, real)
-    top = a * (1.0 - fx) + b * fx
-    bottom = c * (1.0 - fx) + d * fx
-    return tl.reshape(top * (1.0 - fy) + bottom * fy, [BLOCK_C, CELLS * SLOTS])
+from fusion.kernels.upsample import triton_channels
+from fusion.kernels.upsample.cells import COLUMNS, Cells, Map, bands, geometry, interpolated
 
 
 @triton.jit
@@ -128,8 +60,8 @@ def add_interpolated(
             last = tl.load(models.bounds + group * (tiles.KIND_COUNT + 1) + KIND + 1)
             for m in tl.range(first, last, num_stages=STAGES):
                 z = interpolated(
-                    models.address + m * COLUMNS, y, cell, corner_real, steps, cells, height,
-                    KIND, BLOCK_C, CELLS, SLOTS,
+                    models.address + m * COLUMNS, y, cell, row.to(tl.int64), corner_real,
+                    steps, cells, height, None, KIND, BLOCK_C, CELLS, SLOTS,
                 )  # fmt: skip
                 factor = tl.load(models.factor + m * 2)
                 if KIND == tiles.CODES:
@@ -214,20 +146,15 @@ tuned_upsample_average = triton.autotune(
 )(upsample_average_kernel)
 
 
-class Map(NamedTuple):
-    """What a launch interpolates: values [C, ., w] that are native rows first.. of a map [h, w]."""
-
-    values: Tensor
-    first: int
-    shape: Pair
-
-
 def upsample(call: Upsampling) -> Fused:
     """As `fusion.kernels.upsample_softmax_average`, on a GPU.
 
     ValueError beyond 1024 classes. Extra device memory: tables, and with resize="probabilities" at
-    most 32 MiB of native sums, or those of one label row where they are larger.
+    most 32 MiB of native sums, or those of one label row where they are larger. Independent
+    channels: triton_channels.py.
     """
+    if call.channels:
+        return triton_channels.upsample(call.used())
     tiles.block_classes(call.classes)
     made = call.allocate()
     if call.shape[0] * call.shape[1] == 0:
@@ -293,10 +220,3 @@ def native_sums(
             over.append((len(made), sum(same.values())))
             made.append(Map(mean, first, shape))
     return made, over_maps
-
-
-def bands(call: Upsampling, native_bytes: int) -> list[Pair]:
-    """Label rows in bands whose native sums, `native_bytes` for all rows, keep to the budget."""
-    height = max(1, call.size[0] * BAND_BYTES // max(native_bytes, 1))
-    first, last = call.rows
-    return [(y, min(y + height, last)) for y in range(first, last, height)]

@@ -15,7 +15,7 @@ import torch
 from fusion.kernels import call
 from tests.kernels.inputs import covering
 
-CONTRACTS = ("tests.kernels.contract", "tests.kernels.head.contract")
+CONTRACTS = tuple(f"tests.kernels.{name}" for name in ("contract", "channels", "head.contract"))
 
 
 def pytest_collection_modifyitems(items):

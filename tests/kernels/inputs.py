@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.simulated import gap_codes
+from benchmarks.simulated import angle_codes, gap_codes
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 KINDS = ("float16", "bfloat16", "float32", "codes", "mixed", "probabilities")
@@ -38,7 +38,14 @@ LARGE = {  # too slow where kernels are interpreted
 
 
 def make(
-    kind: str, models: int, classes: int, shape: tuple[int, ...], seed: int = 0, device: str = "cpu"
+    kind: str,
+    models: int,
+    classes: int,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    channels: bool = False,
 ) -> tuple[list[torch.Tensor], list[str]]:
     """Logits around one common map, so that scores come close and often agree; and their values."""
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +57,10 @@ def make(
         plain = name == "probabilities"
         values.append("probabilities" if plain else "logits")
         dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(name, torch.float32)
-        z = gap_codes(z) if name == "codes" else (z.softmax(0) if plain else z).to(dtype)
+        if name == "codes":
+            z = angle_codes(z) if channels else gap_codes(z)
+        else:
+            z = ((z.sigmoid() if channels else z.softmax(0)) if plain else z).to(dtype)
         logits.append(z.to(device))
     return logits, values
 

@@ -44,6 +44,11 @@ Z = torch.zeros(3, 4, 5)
         (ValueError, "outputs", {"outputs": ()}),
         (ValueError, "values", {"values": "logit"}),
         (ValueError, "values", {"values": ["logits"]}),
+        (ValueError, "channels.*rank", {"channels": True, "outputs": ("labels", "confidence")}),
+        (ValueError, "channels.*rank", {"channels": True, "outputs": "margin"}),
+        (ValueError, "channels.*rank", {"channels": True, "outputs": ("entropy",)}),
+        (ValueError, "multipliers.*give 6 ", {"channels": True, "multipliers": [1.0] * 3}),
+        (ValueError, "multipliers.*give 3 ", {"multipliers": [1.0] * 6}),
         (TypeError, "uint8", {"values": "probabilities", "logits": [Z.to(torch.uint8), Z]}),
     ],
 )
@@ -96,6 +101,17 @@ def test_no_pixels_give_empty_outputs():
     assert kernels.confusion(
         torch.zeros(0, dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8), 2
     ).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("classes", [1, 3, 300])
+def test_labels_of_channels_are_a_byte_each(classes):
+    maps = [torch.zeros(classes, 4, 5)] * 2
+    made = kernels.softmax_average(maps, [1, 2], channels=True)
+    resized = kernels.upsample_softmax_average(maps, [1, 2], (8, 9), channels=True)
+    for labels, shape in ((made.labels, (classes, 4, 5)), (resized.labels, (classes, 8, 9))):
+        assert labels.dtype == torch.uint8
+        assert labels.shape == shape
+        assert not labels.any()
 
 
 def test_one_output_may_be_named_alone():

@@ -18,6 +18,8 @@ from fusion.kernels import compile_table
 from fusion.kernels.compile_table import FLOAT16, SHARED_LIMITS, TARGETS, Compiled
 from tests.kernels.inputs import covering
 
+CHANNELS = ("channel_average", "channel_upsample")
+
 
 def features(pair) -> set:
     row, target = pair
@@ -89,7 +91,7 @@ def test_aligned_float16_logits_are_read_16_bytes_at_a_time(compiled):
     rows = [
         made
         for made in compiled
-        if made.row.kernel in ("softmax_average", "head")
+        if made.row.kernel in ("softmax_average", "head", "channel_average")
         and made.row["KIND_SET"] == FLOAT16
         and made.row["ALIGN"] == 16
     ]
@@ -120,7 +122,7 @@ def test_counts_are_added_as_64_bit_integers(compiled):
 def test_offsets_are_64_bit():
     """In the first intermediate form, before any optimisation could hide it."""
     rows = compile_table.table()
-    for kernel in ("softmax_average", "head", "upsample_average"):
+    for kernel in ("softmax_average", "head", "upsample_average", *CHANNELS):
         text = compile_table.compile_row(
             next(row for row in rows if row.kernel == kernel and row["KIND_SET"] == FLOAT16),
             TARGETS[1],
@@ -130,3 +132,18 @@ def test_offsets_are_64_bit():
         )
         assert offsets
         assert set(offsets) == {"i64"}
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: str(target.arch))
+@pytest.mark.parametrize("kernel", CHANNELS)
+def test_channels_round_as_on_the_cpu(kernel, target, tmp_path, monkeypatch):
+    """One rounding per operation, divisions to nearest, no subnormal number flushed."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    rows = [row for row in compile_table.table() if row.kernel == kernel]
+    row = next(row for row in rows if row["KIND_SET"] == FLOAT16 and len(row.outputs) > 1)
+    made = compile_table.compile_kernel(row, target)
+    if target.backend == "hip":  # fused steps are those of divisions
+        assert re.findall(r"denorm_mode_32 (\d)", made.asm["amdgcn"]) == ["3"]
+        return
+    names = set(re.findall(r"\b((?:mul|add|sub|fma|mad|div)\.[\w.]*f32)(?:x2)?\b", made.asm["ptx"]))
+    assert names == {"mul.rn.f32", "add.rn.f32", "sub.rn.f32", "div.rn.f32"}

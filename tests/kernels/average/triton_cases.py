@@ -10,6 +10,7 @@ import pytest
 
 from fusion.kernels.average import triton
 from fusion.kernels.call import check
+from tests.kernels.channels import AverageChannels
 from tests.kernels.contract import AverageContract, Near
 from tests.kernels.interpreted import DEVICE
 
@@ -22,3 +23,10 @@ class TestTriton(Near, AverageContract):
         logits, _ = self.make("float16", 1, 1025, (1,))
         with pytest.raises(ValueError, match="1025 classes"):
             self.average(check(logits, [1]))
+
+
+class TestTritonChannels(AverageChannels):
+    """Equal bits here too."""
+
+    backend = triton
+    device = DEVICE

@@ -14,6 +14,7 @@ from fusion.kernels.arithmetic import OUTPUTS, Fused
 from fusion.kernels.call import check_upsampling
 from fusion.kernels.native import build, sources
 from fusion.kernels.upsample import cpu, naive
+from tests.kernels.channels import UpsampleChannels
 from tests.kernels.contract import UpsampleContract
 from tests.kernels.inputs import KINDS, LARGE, SIZES, SOME, make
 
@@ -52,6 +53,20 @@ class TestCpu(UpsampleContract):
     @pytest.mark.parametrize("classes", [1, 257])
     def test_one_class_and_uint16(self, classes, resize):
         self.check_calls(*self.make("mixed", 3, classes, [(5, 7)]), (20, 30), resize)
+
+
+class TestCpuChannels(UpsampleChannels):
+    backend = cpu
+
+    @pytest.mark.parametrize("resize", ["probabilities", "logits"])
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("name", LARGE)
+    def test_large_maps(self, name, kind, resize, monkeypatch):
+        monkeypatch.setattr(cpu, "BAND_BYTES", 1 << 12)  # several bands
+        shapes, size = LARGE[name]
+        logits, values = self.make(kind, 3, 3, shapes)
+        options = {"groups": [[1], [2, 0]], "values": values, "resize": resize}
+        self.check(logits, [1, 2], size, outputs=SOME, **options)
 
 
 @settings(max_examples=40, deadline=None)

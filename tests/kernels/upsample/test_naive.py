@@ -7,10 +7,18 @@ import torch
 
 from fusion.kernels.call import check_upsampling
 from fusion.kernels.upsample import naive
+from tests.kernels.channels import UpsampleChannels
 from tests.kernels.contract import UpsampleContract
 
 
 class TestNaive(UpsampleContract):
+    backend = naive
+
+    def upsample(self, call):
+        return naive.upsample(call, band=3)
+
+
+class TestNaiveChannels(UpsampleChannels):
     backend = naive
 
     def upsample(self, call):
@@ -48,3 +56,24 @@ def test_both_resizes_against_torch(resize):
     call = check_upsampling([z.float() for z in logits], [1.0, 3.0], (16, 15), **options)
     made = naive.upsample(call).probabilities.double()
     torch.testing.assert_close(made, (first + 3 * second) / 4, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("resize", ["probabilities", "logits"])
+def test_channels_against_torch(resize):
+    generator = torch.Generator().manual_seed(5)
+    shapes = ((4, 5), (8, 6))
+    logits = [torch.randn(3, *shape, generator=generator).double() * 3 for shape in shapes]
+    first, second = (
+        resized(z.sigmoid()[None], (16, 15))[0]
+        if resize == "probabilities"
+        else resized(z[None], (16, 15))[0].sigmoid()
+        for z in logits
+    )
+    options = {"resize": resize, "outputs": ("labels", "probabilities"), "channels": True}
+    made = naive.upsample(
+        check_upsampling([z.float() for z in logits], [1.0, 3.0], (16, 15), **options)
+    )
+    expected = (first + 3 * second) / 4
+    torch.testing.assert_close(made.probabilities.double(), expected, atol=1e-6, rtol=0)
+    clear = (expected - 0.5).abs() > 1e-6
+    assert torch.equal((made.labels == 1)[clear], (expected > 0.5)[clear])

@@ -7,7 +7,8 @@ import torch
 from fusion.kernels.arithmetic import OUTPUTS
 from fusion.kernels.average import triton as native
 from fusion.kernels.call import check_upsampling
-from fusion.kernels.upsample import triton
+from fusion.kernels.upsample import cells, triton
+from tests.kernels.channels import UpsampleChannels
 from tests.kernels.contract import Near, UpsampleContract
 from tests.kernels.interpreted import DEVICE
 
@@ -27,8 +28,15 @@ class TestTriton(Near, UpsampleContract):
 
         monkeypatch.setattr(native, "average", recorded)
         whole = self.upsample(call).asked()
-        monkeypatch.setattr(triton, "BAND_BYTES", 4 * 4 * 5 * 7 * 3)  # three native rows
+        monkeypatch.setattr(cells, "BAND_BYTES", 4 * 4 * 5 * 7 * 3)  # three native rows
         banded = self.upsample(call).asked()
         assert all(torch.equal(whole[name], banded[name]) for name in OUTPUTS)
         assert max(heights) == 9
         assert max(heights[4:]) <= 5  # the band and its neighbours
+
+
+class TestTritonChannels(UpsampleChannels):
+    """Equal bits here too."""
+
+    backend = triton
+    device = DEVICE
