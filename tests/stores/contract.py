@@ -135,6 +135,7 @@ class ImporterContract:
 
     importer: its class. options: what it needs to be given for `save`'s folders. values: what it
     says that the numbers are; None: nothing. frames: ids, not in order where files name them.
+    images: whether videos are single images, whose frame is called as they are.
     save: writes clips {video: {frame: [C, h, w]}} as a folder of this kind, and returns it.
     damage: spoils a video's files of such a folder. place: the geometry of a video, if it has one.
     """
@@ -146,6 +147,7 @@ class ImporterContract:
     frames: ClassVar[tuple[str, ...]] = ("f10", "f9", "f1")
     values: ClassVar[str | None] = None
     side: ClassVar[tuple[int, int]] = (5, 6)
+    images = False
 
     def save(self, folder: Path, clips: dict[str, dict[str, np.ndarray]]) -> Path:
         raise NotImplementedError
@@ -202,8 +204,9 @@ class ImporterContract:
         importer, writer = self.choose(folder), self.writer(path)
         return [import_video(writer, importer, source) for source in importer.videos(folder)]
 
-    def order(self) -> tuple[str, ...]:
-        return tuple(sorted(self.frames, key=natural_order))
+    def order(self, video: str) -> tuple[str, ...]:
+        """Ids of a video's frames; a single image's is called as its unit is."""
+        return (video,) if self.images else tuple(sorted(self.frames, key=natural_order))
 
     def test_what_was_imported_reads_back_equal(self, folder, clips, tmp_path):
         before = tree(folder)
@@ -211,8 +214,9 @@ class ImporterContract:
         store = LogitStore(tmp_path / "s.zarr")
         assert store.videos == ("a", "v10", "v2")
         for video, clip in clips.items():
-            assert store.frames(video) == self.order()
-            kept = self.kept(np.stack([clip[frame] for frame in store.frames(video)]))
+            assert store.frames(video) == self.order(video)
+            ordered = sorted(self.frames, key=natural_order)
+            kept = self.kept(np.stack([clip[frame] for frame in ordered]))
             assert np.array_equal(store.codes(video), kept)
             assert self.places[video].get("geometry") == self.place(video)
         assert tree(folder) == before
@@ -222,8 +226,8 @@ class ImporterContract:
         shown = list(plan.preview())
         assert not (tmp_path / "plan.zarr").exists()
         assert [facts["video"] for facts in shown] == ["a", "v2", "v10"]
-        assert shown[0]["shape"] == [len(self.order()), len(self.classes), *self.side]
-        assert (shown[0]["frames"], shown[0]["geometry"]) == ([*self.order()], self.place("a"))
+        assert shown[0]["shape"] == [len(self.frames), len(self.classes), *self.side]
+        assert (shown[0]["frames"], shown[0]["geometry"]) == ([*self.order("a")], self.place("a"))
         assert shown[0]["values"] == self.values or self.values is None
         done = import_folder(folder, tmp_path / "c.zarr", self.classes, **self.options)
         assert done == (3, 0)
@@ -236,7 +240,8 @@ class ImporterContract:
         importer = self.choose(folder)
         found = importer.videos(folder)
         assert [source.video for source in found] == ["a", "v2", "v10"]
-        assert tuple(importer.frames(found[0], self.classes).ids) == self.order()
+        ids = tuple(importer.frames(found[0], self.classes).ids)
+        assert ids == tuple(sorted(self.frames, key=natural_order))
 
     def test_another_kind_of_folder_is_refused_in_a_sentence(self, tmp_path):
         (tmp_path / "other").mkdir()

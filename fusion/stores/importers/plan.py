@@ -247,8 +247,11 @@ def import_video(
 
 
 def _with_ids(frames: Frames, ids: Sequence[str] | None, source: Source) -> Frames:
+    """Frames under the ids that are given; else a single image's is called as its unit is."""
     if not ids:
-        return frames
+        volume = (frames.geometry or {}).get("kind") == "nifti"  # of one slice, perhaps
+        image = not source.named and len(frames.ids) == 1 and not volume
+        return frames._replace(ids=[source.video]) if image else frames
     if len(ids) != len(frames.ids):
         problem = f"{len(frames.ids)} frames, but {len(ids)} frame ids are given for it"
         raise InputError(f"{source.files[0]}: {problem}; make them agree")

@@ -21,6 +21,7 @@ from tests.stores.contract import ImporterContract
 
 class TestMmSegmentation(ImporterContract):
     importer = MmSegmentation
+    images = True
     frames: ClassVar = ("00000",)
 
     def save(self, folder, clips):
@@ -35,6 +36,7 @@ class TestMmSegmentation(ImporterContract):
 class TestCities(TestMmSegmentation):
     """<city>/<image>_leftImg8bit.npy."""
 
+    images = False
     frames: ClassVar = ("f10", "f9", "f1")
 
     def save(self, folder, clips):

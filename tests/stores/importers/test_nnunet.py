@@ -92,6 +92,7 @@ class TestNnUnet(ImporterContract):
 class TestPictures(TestNnUnet):
     """2D: Z is 1, there are no .nii.gz, and the place is nowhere."""
 
+    images = True
     frames: ClassVar = ("00000",)
 
     def save(self, folder, clips):

@@ -203,7 +203,7 @@ def test_single_images_in_one_folder(tmp_path):
     assert import_folder(tmp_path / "source", tmp_path / "s.zarr", 4) == (3, 0)
     store = LogitStore(tmp_path / "s.zarr")
     assert store.videos == ("image0", "image1", "image2")
-    assert all(store.frames(video) == ("00000",) for video in store.videos)
+    assert all(store.frames(video) == (video,) for video in store.videos)
 
 
 def test_hidden_files_are_none_of_ours(tmp_path):

@@ -179,6 +179,7 @@ class TestGeoTiff(ImporterContract):
 class TestFlatGeoTiff(TestGeoTiff):
     """Images, one of another place each."""
 
+    images = True
     frames: ClassVar = ("00000",)
 
     def save(self, folder, clips):
