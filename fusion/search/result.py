@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fusion.ensemble.channels import thresholds_of
 from fusion.ensemble.heads import Head
-from fusion.metrics import Scores
+from fusion.metrics import CONVENTIONS, Scores
 from fusion.metrics.intervals import Gain, Interval
 from fusion.search.held import HeldOut
 from fusion.search.verdict import Verdict
@@ -131,13 +132,12 @@ class SearchResult:
         miou, (low, high) = percent(self.miou), self.interval()
         if not math.isnan(low):
             miou += f", 95 % interval {percent(low)} to {percent(high)}"
-        rows = [("weights", self._listed(self.vector)), ("mIoU", miou)]
+        what = "mIoU" if self.convention in CONVENTIONS else "score"
+        rows = [("weights", self._listed(self.vector)), (what, miou)]
         if self.head is not None:
             rows[0] = ("head", repr(self.head))
         if self.multipliers is not None:
-            shown = sorted(self.multipliers.items(), key=lambda pair: -abs(math.log(pair[1])))
-            said = listed((f"{name} {b:.3g}" for name, b in shown), MOST_WEIGHTS)
-            rows.append(("multipliers", said))
+            rows.append(self._listed_multipliers(self.multipliers))
         if self.held_out is not None:
             rows.append(("held out", percent(self.held_out)))
         if self.verdict is not None:
@@ -147,6 +147,16 @@ class SearchResult:
         rows.append(("trials", f"{len(self.history)}, the best of them"))
         best = sorted(self.history, key=lambda trial: -rank(trial.miou))[:SHOWN]
         return [*rows, *((f"  {percent(t.miou)}", self._listed(t.weights)) for t in best)]
+
+    def _listed_multipliers(self, known: Mapping[str, float]) -> tuple[str, str]:
+        """What they are called and the furthest from 1; of independent channels thresholds."""
+        channels = None if self.ensemble is None else self.ensemble.channels
+        if channels is not None:
+            shown = list(thresholds_of(known, channels).items())
+        else:
+            shown = sorted(known.items(), key=lambda pair: -abs(math.log(pair[1])))
+        said = listed((f"{name} {number:.3g}" for name, number in shown), MOST_WEIGHTS)
+        return ("multipliers" if channels is None else "thresholds"), said
 
     def _listed(self, weights: Sequence[float]) -> str:
         """The groups that have weight; the heaviest where they are too many for a line."""

@@ -56,7 +56,7 @@ class TestImages(ImporterContract):
             return super().kept(clip)
 
     def damage(self, folder, video):
-        path = self.path(folder, video, self.order()[1], 2)
+        path = self.path(folder, video, self.order("")[1], 2)
         data = bytearray(path.read_bytes())
         data[-20] ^= 0xFF  # of the picture's own bytes
         path.write_bytes(data)

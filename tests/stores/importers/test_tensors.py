@@ -148,8 +148,8 @@ class TestHdf5Files(TestHdf5):
     def save(self, folder, clips):
         for video, clip in clips.items():
             with h5py.File(folder / f"{video}.hdf5", "w") as file:
-                file["deep/logits"] = np.stack([clip[name] for name in self.order()])
-                file["deep/frames"] = list(self.order())
+                file["deep/logits"] = np.stack([clip[name] for name in self.order("")])
+                file["deep/frames"] = list(self.order(""))
                 file["weights"] = np.ones(3)
         return folder
 
