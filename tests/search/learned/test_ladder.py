@@ -24,7 +24,7 @@ ENOUGH = Facts(folds=5, units=8, models=4, classes=4, pixels=EVIDENCE * 20, fusa
         ({"folds": 0}, "no heads without folds to judge them"),
         ({"units": 7}, "no heads for 7 units (below 8)"),
         ({"pixels": EVIDENCE * 20 - 1}, "no heads: 399 labelled pixels for 20 parameters"),
-        ({"fusable": False}, "no heads: they need resize='probabilities' and mean='arithmetic'"),
+        ({"fusable": False}, "no heads: they need resize='probabilities', mean='arithmetic'"),
     ],
 )
 def test_it_says_why_there_are_no_heads(changed, said):
@@ -42,7 +42,7 @@ def test_it_says_why_there_are_no_heads(changed, said):
         ({}, {"folds": 0}, "no heads without folds"),
         ({}, {"folds": 2, "stride": 6}, "labelled pixels for 20 parameters of the smallest"),
         ({"resize": "logits"}, {"folds": 2}, "no heads: they need resize='probabilities'"),
-        ({"mean": "geometric"}, {"folds": 2, "multipliers": False}, "and mean='arithmetic'"),
+        ({"mean": "geometric"}, {"folds": 2, "multipliers": False}, "mean='arithmetic'"),
     ],
 )
 def test_a_search_without_heads_says_why(drives, options, how, said):

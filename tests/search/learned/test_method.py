@@ -311,5 +311,5 @@ def test_what_no_head_can_fuse_is_refused_before_pixels_are_read(drives, options
     ensemble, truth = drives
     monkeypatch.setattr("fusion.search.split.load_maps", None)
     other = ensemble.regrouped(ensemble.groups, **options)
-    with pytest.raises(InputError, match="learned: heads fuse probabilities at store resolution"):
+    with pytest.raises(InputError, match="learned: heads fuse probabilities of classes"):
         other.search(truth, "learned", multipliers=False)
