@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ MODELS = {"pspnet": 2.2, "ocrnet": 1.7}
 TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # raw ids
 
 
-def make(root: Path) -> None:
+def make(root: Path, cities: Mapping[str, int] = CITIES) -> None:
     """gtFine/val/<city>/..._gtFine_labelIds.png, predictions/<model>/..._leftImg8bit.npy."""
     rng = np.random.default_rng(8)
-    for city, images in CITIES.items():
+    for city, images in cities.items():
         folder = root / "gtFine" / "val" / city
         folder.mkdir(parents=True)
         for number in range(images):

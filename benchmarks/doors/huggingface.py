@@ -45,7 +45,8 @@ def use(root: Path) -> dict[str, Any]:
     from fusion.outputs import write
 
     images = [
-        {"id": path.stem, "image": Image.open(path)} for path in sorted(root.glob("images/*"))
+        {"id": path.stem, "image": Image.open(path).convert("RGB")}
+        for path in sorted(root.glob("images/*"))
     ]
     processor = SegformerImageProcessorPil(size={"height": 64, "width": 64})
     for number, network in enumerate(networks()):

@@ -19,7 +19,7 @@ COLOURS = {"forest": (34, 139, 34), "water": (30, 144, 255), "built": (178, 34, 
 IGNORED = (0, 0, 0)
 
 
-def make(root: Path) -> None:
+def make(root: Path, tiles: int = TILES) -> None:
     """labels/<tile>.tif of colours, predictions/<model>/<tile>.npy logits, colours.json."""
     import rasterio
 
@@ -27,7 +27,7 @@ def make(root: Path) -> None:
     table = np.array([*COLOURS.values(), IGNORED], np.uint8)
     for folder in ("labels", *(f"predictions/{model}" for model in MODELS)):
         (root / folder).mkdir(parents=True)
-    for number in range(TILES):
+    for number in range(tiles):
         name, truth = f"tile_{number // 6}_{number % 6}", scenes.regions(rng, len(COLOURS), SIZE)
         coded = np.where(scenes.fields(rng, 1, SIZE)[0] > 1.5, len(COLOURS), truth)
         transform = rasterio.Affine(10, 0, 4e5 + 640 * number, 0, -10, 5e6)

@@ -149,14 +149,12 @@ def _folders(options: argparse.Namespace) -> list[tuple[Path, Path]]:
 
 def _read_given(options: argparse.Namespace) -> dict[str, Any]:
     """What --classes, --frames, --labels and --size say."""
-    classes = _class_names(options.classes) if options.classes else None
-    frames = read_frames(options.frames) if options.frames else None
-    size: Any = _parse_size(options.size) if options.size else None
-    if options.labels or options.vspw:
-        labels = cli.read_truth(options)
-        size = size or {video: labels.size(video) for video in labels.videos}
-        frames = frames or {video: list(labels.frames(video)) for video in labels.videos}
-    return {"classes": classes, "frames": frames, "size": size}
+    return {
+        "classes": _class_names(options.classes) if options.classes else None,
+        "frames": read_frames(options.frames) if options.frames else None,
+        "size": _parse_size(options.size) if options.size else None,
+        "labels": cli.read_truth(options) if options.labels or options.vspw else None,
+    }
 
 
 def _class_names(text: str) -> Sequence[str] | int:

@@ -21,7 +21,7 @@ from fusion.stores.importers.monai import Monai
 from fusion.stores.importers.nifti import Nifti
 from fusion.stores.importers.nnunet import NnUnet
 from fusion.stores.importers.pictures import PNG
-from fusion.stores.importers.plan import Imported, Plan, import_video
+from fusion.stores.importers.plan import Beside, Imported, Plan, import_video
 from fusion.stores.importers.protocol import Frames, Importer, Known, Source, refusal
 from fusion.stores.importers.tensors import Tensors
 from fusion.stores.importers.zarrs import Zarrs
@@ -104,6 +104,7 @@ def plan_folder(
     model: str | None = None,
     frames: Mapping[str, Sequence[str]] | None = None,
     size: tuple[int, int] | Mapping[str, tuple[int, int]] | None = None,
+    labels: Beside | None = None,
     intersect: bool = False,
     normalise: bool = False,
     overwrite: bool = False,
@@ -111,7 +112,11 @@ def plan_folder(
     **options: Any,
 ) -> Plan:
     """Looks through what `import_folder` would import; the same arguments, and writes nothing."""
-    path = Path(source)
+    path, geometry = Path(source), None
+    if labels is not None:
+        geometry = labels.geometry
+        frames = frames or {video: list(labels.frames(video)) for video in labels.videos}
+        size = size or {video: labels.size(video) for video in labels.videos}
     importer = choose(path, kind, **options)
     origin = {"source": "files", "kind": getattr(importer, "kind", None)}
     return Plan.of(
@@ -122,6 +127,7 @@ def plan_folder(
         values=values,
         frames=frames,
         size=size,
+        geometry=geometry,
         intersect=intersect,
         normalise=normalise,
         overwrite=overwrite,
@@ -150,10 +156,11 @@ def import_folder(
         progress: shows how far it is.
         options: `kind` of importer (default: the first that recognises the source), `profile`,
             `values` ("auto": what the format says, else logits; contradicted by the numbers they
-            are refused), `model`; `frames` {video: ids} for files that do not say; `size` (height,
-            width) of the images, or {video: size}; `intersect` to leave out videos that `frames`
-            or `size` do not have; `normalise` for probabilities that do not sum to 1; `overwrite`;
-            `provenance`; and the importer's own, of OPTIONS.
+            are refused), `model`; `labels`, a `fusion.Labels` that says ids of frames, sizes of
+            images and where they lie; or `frames` {video: ids} for files that do not say, `size`
+            (height, width) or {video: size}; `intersect` to leave out videos that these do not
+            have; `normalise` for probabilities that do not sum to 1; `overwrite`; `provenance`;
+            and the importer's own, of OPTIONS.
 
     Returns:
         How many videos were written, and how many were there already.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,8 +20,19 @@ from fusion.stores.writer import LogitWriter
 from fusion.text import bare, did_you_mean, listed
 
 Size = tuple[int, int]
+Places = Callable[[str], Mapping[str, Any] | None]
 Taker = LogitWriter | PackWriter
 MANY = 16  # single images
+
+
+class Beside(Protocol):
+    """What an import takes from labels: `fusion.Labels`."""
+
+    @property
+    def videos(self) -> Sequence[str]: ...
+    def frames(self, video: str) -> Sequence[str]: ...
+    def size(self, video: str) -> Size: ...
+    def geometry(self, video: str) -> Mapping[str, Any] | None: ...
 
 
 class Imported(NamedTuple):
@@ -63,6 +74,7 @@ class Plan:
         rules: of its numbers.
         frames: {video: ids}, of sources that do not name their own.
         size: of the images, by video or of all.
+        geometry: says where a video lies whose files do not.
         overwrite: whether committed videos are replaced.
         warning: what people must know.
         store: LogitWriter's other arguments.
@@ -78,6 +90,7 @@ class Plan:
     rules: Rules
     frames: Mapping[str, Sequence[str]] | None
     size: Size | Mapping[str, Size] | None
+    geometry: Places | None
     overwrite: bool
     warning: str | None
     store: Mapping[str, Any] = field(default_factory=dict)
@@ -93,6 +106,7 @@ class Plan:
         values: str,
         frames: Mapping[str, Sequence[str]] | None,
         size: Size | Mapping[str, Size] | None,
+        geometry: Places | None,
         intersect: bool,
         normalise: bool,
         overwrite: bool,
@@ -119,6 +133,7 @@ class Plan:
             rules=rules,
             frames=frames,
             size=size,
+            geometry=geometry,
             overwrite=overwrite,
             warning=known.warning,
             store=store,
@@ -189,7 +204,10 @@ class Plan:
 
     def _frames(self, source: Source) -> Frames:
         ids = None if source.named or self.frames is None else self.frames[source.video]
-        return _with_ids(self.importer.frames(source, self.classes), ids, source)
+        found = _with_ids(self.importer.frames(source, self.classes), ids, source)
+        if found.geometry is None and self.geometry is not None:
+            found = found._replace(geometry=self.geometry(source.video))
+        return found
 
     def _size(self, source: Source) -> Size | None:
         return self.size[source.video] if isinstance(self.size, Mapping) else self.size
