@@ -69,10 +69,18 @@ def report_video(counts: VideoConfusion, raw_targets: bool, video: str) -> Video
     source, truth, classes = counts.source, counts.truth, len(counts.source.classes)
     total, read = np.zeros((classes, classes), np.int64), truth.raw if raw_targets else truth.read
     frames = source.labelled_frames(truth, video)
-    targets = (read(video, frame, classes=classes) for frame in frames)
-    if source.channels is not None:
-        targets = (source.target(truth, video, frame) for frame in frames)
-    return total, stable_windows(targets, counts.counted(video, total))
+    predicted: Iterator[np.ndarray] = counts.counted(video, total)
+    if source.channels is None:
+        targets = (read(video, frame, classes=classes) for frame in frames)
+    else:  # one below the other: each channel of a pixel is looked at
+        targets = (_below(source.target(truth, video, frame)) for frame in frames)
+        predicted = map(_below, predicted)
+    return total, stable_windows(targets, predicted)
+
+
+def _below(channels: np.ndarray) -> np.ndarray:
+    """[C, H, W] as [C * H, W]."""
+    return channels.reshape(-1, channels.shape[-1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

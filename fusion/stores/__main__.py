@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,6 +33,7 @@ EPILOG = """examples:
   python -m fusion.stores import nnunet_out/ cache/unet.zarr --dry-run    (classes of its own)
   python -m fusion.stores info cache/*.zarr
 """
+NO_MODEL = re.compile(r"(labels|images)(T[rs])?$|masks$|gt(Fine|Coarse)$|\.")  # beside models
 COLUMNS = ["store", "profile", "values", "classes", "videos", "frames", "shapes"]
 
 
@@ -141,7 +143,10 @@ def _folders(options: argparse.Namespace) -> list[tuple[Path, Path]]:
         return [(source, options.dest)]
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; give one with a subfolder a model")
-    folders = sorted(entry for entry in source.iterdir() if entry.is_dir())
+    there = sorted(entry for entry in source.iterdir() if entry.is_dir())
+    folders = [entry for entry in there if not NO_MODEL.match(entry.name)]
+    if left := [entry.name for entry in there if entry not in folders]:
+        cli.remark(f"{source}: no models, left out: {listed(left)}")
     if not folders:
         raise InputError(f"{source}: no subfolder; --each expects one per model")
     return [(folder, options.dest / f"{folder.name}.zarr") for folder in folders]
