@@ -250,6 +250,7 @@ CASES = {case.name: case for case in _CASES}
 def agrees(made: Tensor, expected: Fused, exact: bool, room: float = SAME) -> bool:
     """Whether labels equal the reference's over the part that the reference worked out."""
     labels = _labels(expected)
+    made = made.to(labels.device)
     made = made if made.shape == labels.shape else made[: labels.shape[0]]
     wrong = made.to(torch.int64) != labels.to(torch.int64)
     if not exact and expected.margin is not None:

@@ -28,6 +28,7 @@ from fusion.stores.store import Store
 from fusion.text import closest
 
 WRITE_AGAIN = "write the video again with overwrite=True"
+TRIES = 3  # of a read, before damage is believed
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
@@ -83,12 +84,14 @@ class LogitStore(Store):
             frames: ids, in the order asked for; default all, in stored order.
         """
         info, wanted = self.describe(video), self._positions(video, frames)
-        try:
-            return read_codes(self.path, info, self.profile, wanted, self._shards)
-        except CorruptStoreError:
-            self._shards = Shards()  # whoever repairs the file need not open the store again
-            self._check_replaced(info)
-            raise
+        for _ in range(TRIES):  # replaced and put back meanwhile, a file may be of the other one
+            try:
+                return read_codes(self.path, info, self.profile, wanted, self._shards)
+            except CorruptStoreError as error:
+                self._shards = Shards()  # whoever repairs the file need not open the store again
+                self._check_replaced(info)
+                damage = error
+        raise damage
 
     def _check_replaced(self, info: VideoInfo) -> None:
         """StoreError where other bytes are no damage: somebody has written the video anew."""

@@ -119,7 +119,7 @@ def test_optuna_on_the_command_line(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("--labels LABELS", "give one of --ensemble FILE, --auto-groups"),
+        ("--labels LABELS", "give one of --stores STORE, --ensemble FILE, --auto-groups"),
         ("--ensemble nowhere.toml --labels LABELS", "nowhere.toml: cannot be read"),
         ("--auto-groups --labels LABELS", "--basic STORE"),
         ("--ensemble TOML", "give either --labels DIR or --vspw ROOT"),
