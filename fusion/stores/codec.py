@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numcodecs
 import numpy as np
@@ -41,10 +41,26 @@ CHANNELS = ("sigmoid", "sigmoid-probabilities")  # values whose classes are inde
 MAX_FRAME_ELEMENTS = 1 << 33  # 124 classes at 8K is 4.1e9
 
 
-class GapCodec(Codec):
+class _TableCodec(Codec):
+    """uint8 codes that a table of 256 logits decodes."""
+
+    table: ClassVar[np.ndarray]
+
+    def decode(self, buf: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """float32 logits of the codes' shape."""
+        codes = np.asarray(buf) if hasattr(buf, "dtype") else np.frombuffer(buf, np.uint8)
+        decoded = self.table[codes.view(np.uint8)]
+        if out is None:
+            return decoded
+        np.copyto(out, decoded.reshape(out.shape))
+        return out
+
+
+class GapCodec(_TableCodec):
     """Floats [..., C, h, w] to uint8 gap codes of that shape, and back up to a constant a pixel."""
 
     codec_id = "segfusion.gap"
+    table = DECODE_TABLE
 
     def __init__(self, range: float = GAP_RANGE, axis: int = -3) -> None:
         if range != GAP_RANGE or axis != -3:
@@ -70,20 +86,12 @@ class GapCodec(Codec):
         np.put_along_axis(codes, top_class, 0, axis=-3)
         return codes
 
-    def decode(self, buf: Any, out: np.ndarray | None = None) -> np.ndarray:
-        """float32 logits of the codes' shape."""
-        codes = np.asarray(buf) if hasattr(buf, "dtype") else np.frombuffer(buf, np.uint8)
-        decoded = DECODE_TABLE[codes.view(np.uint8)]
-        if out is None:
-            return decoded
-        np.copyto(out, decoded.reshape(out.shape))
-        return out
 
-
-class AngleCodec(Codec):
+class AngleCodec(_TableCodec):
     """Floats of any shape, logits of independent channels, to uint8 angle codes, and back."""
 
     codec_id = "segfusion.angle"
+    table = ANGLE_TABLE
 
     def __init__(self, steps: int = 256) -> None:
         if steps != len(ANGLE_TABLE):
@@ -95,15 +103,6 @@ class AngleCodec(Codec):
     def encode(self, buf: Any) -> np.ndarray:
         """uint8 codes of finite or infinite logits."""
         return np.searchsorted(ANGLE_BOUNDS, np.asarray(buf, np.float32)).astype(np.uint8)
-
-    def decode(self, buf: Any, out: np.ndarray | None = None) -> np.ndarray:
-        """float32 logits of the codes' shape."""
-        codes = np.asarray(buf) if hasattr(buf, "dtype") else np.frombuffer(buf, np.uint8)
-        decoded = ANGLE_TABLE[codes.view(np.uint8)]
-        if out is None:
-            return decoded
-        np.copyto(out, decoded.reshape(out.shape))
-        return out
 
 
 numcodecs.register_codec(GapCodec)

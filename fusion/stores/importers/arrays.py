@@ -28,30 +28,34 @@ NNUNET_KEYS = ("probabilities", "softmax", "logits")
 
 
 @dataclass(frozen=True)
-class Arrays(Importer):
-    """.npy and .npz files; `as_clip` tells what is taken by itself where no axes are given."""
+class ArrayFiles(Importer):
+    """Files of `suffixes` that hold arrays, of which `load` reads one; `as_clip` tells
+    what is taken by itself where no axes are given.
+    """
 
-    kind: ClassVar[str] = "arrays"
-    name: ClassVar[str] = "NumPy arrays"
-    holds: ClassVar[str] = "<video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W]"
+    suffixes: ClassVar[tuple[str, ...]]
 
     key: str | None = option(
         "name of the array in files of several (default: the only one, or nnU-Net's)"
     )
     axes: str | None = axes_option()
 
-    @staticmethod
-    def recognises(path: Path) -> bool:
-        return bool(find(path, SUFFIXES))
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(find(path, cls.suffixes))
+
+    def load(self, path: Path) -> np.ndarray:
+        """The array of a file, the one that `key` chooses."""
+        raise NotImplementedError
 
     def videos(self, path: Path) -> list[Source]:
-        return checked(path, find(path, SUFFIXES), self.holds)
+        return checked(path, find(path, self.suffixes), self.holds)
 
     def frames(self, source: Source, classes: Sequence[str]) -> Frames:
         def clip(file: Path) -> np.ndarray:
-            return as_clip(load_array(file, self.key), len(classes), self.axes, file)
+            return as_clip(self.load(file), len(classes), self.axes, file)
 
-        return frames_of_files(source, clip, SUFFIXES)
+        return frames_of_files(source, clip, self.suffixes)
 
 
 def frames_of_files(
@@ -129,3 +133,16 @@ def choose_key(keys: Sequence[str], key: str | None, where: object) -> str:
     held = f"holds {list(keys)[:8]}"
     problem = held if key is None else f"no array {key!r}, it {held}"
     raise InputError(f"{where}: {problem}; choose one with key=NAME")
+
+
+@dataclass(frozen=True)
+class Arrays(ArrayFiles):
+    """.npy and .npz files."""
+
+    kind: ClassVar[str] = "arrays"
+    name: ClassVar[str] = "NumPy arrays"
+    holds: ClassVar[str] = "<video>.npy|npz [T,C,H,W] or <video>/<frame>.npy|npz [C,H,W]"
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    def load(self, path: Path) -> np.ndarray:
+        return load_array(path, self.key)

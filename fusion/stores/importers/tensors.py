@@ -10,7 +10,6 @@ to run code for is refused.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,39 +18,9 @@ import numpy as np
 
 from fusion.errors import InputError
 from fusion.stores.codec import MAX_FRAME_ELEMENTS
-from fusion.stores.importers.arrays import choose_key, frames_of_files
-from fusion.stores.importers.axes import as_clip, axes_option
-from fusion.stores.importers.folders import checked, find
-from fusion.stores.importers.protocol import Frames, Importer, Source, option
+from fusion.stores.importers.arrays import ArrayFiles, choose_key
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
-
-
-@dataclass(frozen=True)
-class Tensors(Importer):
-    """.pt, .pth and .safetensors files."""
-
-    kind: ClassVar[str] = "tensors"
-    name: ClassVar[str] = "tensors"
-    holds: ClassVar[str] = "<video>.pt|safetensors [T,C,H,W] or <video>/<frame>.pt|safetensors"
-
-    key: str | None = option(
-        "name of the array in files of several (default: the only one, or nnU-Net's)"
-    )
-    axes: str | None = axes_option()
-
-    @staticmethod
-    def recognises(path: Path) -> bool:
-        return bool(find(path, SUFFIXES))
-
-    def videos(self, path: Path) -> list[Source]:
-        return checked(path, find(path, SUFFIXES), self.holds)
-
-    def frames(self, source: Source, classes: Sequence[str]) -> Frames:
-        def clip(file: Path) -> np.ndarray:
-            return as_clip(load_tensor(file, self.key), len(classes), self.axes, file)
-
-        return frames_of_files(source, clip, SUFFIXES)
 
 
 def load_tensor(path: Path, key: str | None) -> np.ndarray:
@@ -106,3 +75,16 @@ def _array(tensor: Any) -> np.ndarray:
     tensor = tensor.detach()
     wide = tensor if tensor.dtype.itemsize == 8 else tensor.float()
     return wide.numpy() if tensor.dtype != torch.float16 else tensor.numpy()
+
+
+@dataclass(frozen=True)
+class Tensors(ArrayFiles):
+    """.pt, .pth and .safetensors files."""
+
+    kind: ClassVar[str] = "tensors"
+    name: ClassVar[str] = "tensors"
+    holds: ClassVar[str] = "<video>.pt|safetensors [T,C,H,W] or <video>/<frame>.pt|safetensors"
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    def load(self, path: Path) -> np.ndarray:
+        return load_tensor(path, self.key)
