@@ -108,8 +108,8 @@ def option(text: str, **facts: Any) -> Any:
 def refusal(path: Path, *holds: str) -> InputError:
     """The error of a folder where none of these kinds is found."""
     wanted = " or ".join(holds)
+    if not path.exists():
+        return InputError(f"{path}: no such file or folder; give what a model predicted")
     if path.is_file():
         return InputError(f"{path}: not a file that can be imported; give {wanted}")
-    if not path.is_dir():
-        return InputError(f"{path}: no such folder; give one that holds {wanted}")
     return InputError(f"{path}: no {wanted} inside; give the folder that holds them")

@@ -9,6 +9,8 @@ to run code for is refused.
 
 from __future__ import annotations
 
+import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +56,12 @@ def _torch(path: Path) -> Any:
             size, there = sum(item.file_size for item in archive.infolist()), path.stat().st_size
         if size > there:  # torch packs nothing
             raise ValueError(f"claims {size} bytes in {there}")
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what kind of pickle it is
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TypeError("a pickle of more than tensors, which could run code") from error
     if isinstance(found, dict):
         found = {name: each for name, each in found.items() if isinstance(each, torch.Tensor)}
     elif not isinstance(found, torch.Tensor):
