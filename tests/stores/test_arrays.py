@@ -294,7 +294,7 @@ def test_finding_videos(tmp_path):
 
 def test_nothing_to_import(tmp_path, bring):
     code, _, err = bring()
-    assert (code, "source: no such folder" in err) == (2, True)
+    assert (code, "source: no such file or folder" in err) == (2, True)
     (tmp_path / "source").mkdir()
     code, _, err = bring()
     assert (code, "source: no " in err, Arrays.holds in err, "inside" in err) == (2, *[True] * 3)
