@@ -48,9 +48,8 @@ def make(root: Path) -> None:
 
 
 def use(root: Path) -> dict[str, Any]:
-    from fusion.outputs import write
-
     import fusion
+    from fusion.outputs import write
     from fusion.stores.importers import import_folder
 
     for folder in ("2d", "3d_lowres", "3d_fullres"):
