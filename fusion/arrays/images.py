@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fusion.ensemble import Ensemble
-from fusion.ensemble.channels import Thresholds, multipliers_at, outcome_names
+from fusion.ensemble.channels import Thresholds, outcome_names, with_thresholds
 from fusion.ensemble.factors import Multipliers, checked_multipliers, checked_weights
 from fusion.ensemble.plan import make_plan
 from fusion.ensemble.stream import Fusion
@@ -256,21 +256,14 @@ def _factors(
     images: _Images, multipliers: Multipliers, thresholds: Thresholds
 ) -> tuple[float, ...] | None:
     """Multipliers of the classes, or of both outcomes of every channel."""
+    # predictions do not know what classes are called: mappings name them in their order
     names = tuple(map(str, range(images.array.shape[1])))
-    if images.values in CHANNELS:
-        if thresholds is not None and multipliers is not None:
-            raise InputError("thresholds: got multipliers beside them; give one of the two")
-        if isinstance(thresholds, Mapping) and len(thresholds) == len(names):
-            names = tuple(thresholds)
-        if thresholds is not None:
-            multipliers = multipliers_at(thresholds, names)
-        names = outcome_names(names)
-    elif thresholds is not None:
-        got = "classes of these predictions exclude each other"
-        raise InputError(f"thresholds: {got}; give multipliers=, or values='sigmoid'")
+    if isinstance(thresholds, Mapping) and len(thresholds) == len(names):
+        names = tuple(thresholds)
+    independent = images.values in CHANNELS
+    multipliers = with_thresholds(multipliers, thresholds, names if independent else None)
+    names = outcome_names(names) if independent else names
     if isinstance(multipliers, Mapping) and len(multipliers) == len(names):
-        names = tuple(
-            multipliers
-        )  # in their order; predictions do not know what classes are called
+        names = tuple(multipliers)
     checked = checked_multipliers(multipliers, names)
     return None if checked is None else tuple(checked.values())

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.ensemble.factors import Multipliers
 from fusion.errors import InputError
 from fusion.kernels.numbers import NARROW_VOID, void_label
 from fusion.text import did_you_mean
@@ -41,6 +42,23 @@ def outcomes(masks: np.ndarray) -> np.ndarray:
     wide += np.arange(0, 2 * len(masks), 2, dtype=wide.dtype).reshape(-1, *(1,) * (masks.ndim - 1))
     wide[masks == NARROW_VOID] = void
     return wide
+
+
+def with_thresholds(
+    multipliers: Multipliers, thresholds: Thresholds, channels: Sequence[str] | None
+) -> Multipliers:
+    """The multipliers that were given, or those that decide at the thresholds that were.
+
+    InputError: both, or thresholds of classes that exclude each other (channels: None).
+    """
+    if thresholds is None:
+        return multipliers
+    if channels is None:
+        do = "give multipliers=, or values='sigmoid' where they do not"
+        raise InputError(f"thresholds: these classes exclude each other; {do}")
+    if multipliers is not None:
+        raise InputError("thresholds: got multipliers beside them; give one of the two")
+    return multipliers_at(thresholds, channels)
 
 
 def multipliers_at(thresholds: Thresholds, channels: Sequence[str]) -> dict[str, float] | None:

@@ -28,10 +28,10 @@ from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
 from fusion.ensemble.channels import (
     Thresholds,
-    multipliers_at,
     outcome_names,
     outcomes,
     thresholds_of,
+    with_thresholds,
 )
 from fusion.ensemble.factors import (
     Multipliers,
@@ -131,22 +131,13 @@ class Ensemble:
         self.classes = outcome_names(names) if independent else names
         if independent and mean != "arithmetic":
             raise InputError(f"mean: {mean!r} of independent channels; use mean='arithmetic'")
-        if thresholds is not None:
-            multipliers = self._multipliers_at(thresholds, multipliers)
+        multipliers = with_thresholds(multipliers, thresholds, self.channels)
         self.multipliers = checked_multipliers(multipliers, self.classes)
         if self.multipliers is not None and mean != "arithmetic":
             raise InputError(f"multipliers: mean={mean!r} takes none; use mean='arithmetic'")
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
         self.head = self._checked_head(head)
-
-    def _multipliers_at(self, thresholds: Thresholds, multipliers: Multipliers) -> Multipliers:
-        if self.channels is None:
-            got = "classes of these stores exclude each other"
-            raise InputError(f"thresholds: {got}; give multipliers=, or write values='sigmoid'")
-        if multipliers is not None:
-            raise InputError("thresholds: got multipliers beside them; give one of the two")
-        return multipliers_at(thresholds, self.channels)
 
     def _checked_head(self, head: Head | None) -> Head | None:
         """The head, if it goes with these groups and options; InputError says why it does not."""

@@ -236,7 +236,7 @@ NOT_FINITE[1, 2, 3, 4] = np.nan
         ([BAD], {"temperatures": {"x": 1}}, "temperatures: 'x' is no prediction"),
         ([BAD], {"temperatures": ["hot"]}, "temperatures: .*; give a number per model"),
         ([BAD], {"multipliers": [1, 2]}, "multipliers: "),
-        ([BAD], {"thresholds": 0.5}, "thresholds: classes of these predictions exclude each other"),
+        ([BAD], {"thresholds": 0.5}, "thresholds: these classes exclude each other"),
         ([BAD], {"size": (0, 4)}, "video 'result': size .* give .height, width. in pixels"),
     ],
 )

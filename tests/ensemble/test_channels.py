@@ -137,7 +137,7 @@ class TestEnsemble:
             (stores, {"thresholds": 1.0}, "above 0 and below 1"),
             (stores, {"thresholds": [0.1]}, "give 3 numbers"),
             (stores, {"thresholds": 0.1, "multipliers": [1.0] * 6}, "give one of the two"),
-            ([plain.path], {"thresholds": 0.1}, "classes of these stores exclude each other"),
+            ([plain.path], {"thresholds": 0.1}, "these classes exclude each other"),
         ]:
             with pytest.raises(InputError, match=said):
                 fusion.HierarchicalEnsemble({"g": groups}, **options)

@@ -141,6 +141,17 @@ class SigmoidContract(StoreContract):
         assert LogitStore(path).channels
 
 
+class Exact:
+    """Logits as float16."""
+
+    profile = "exact"
+    dtype = "float16"
+    config = None
+
+    def kept(self, clip):
+        return self.logits(clip).astype(np.float16)
+
+
 class TestSigmoid(SigmoidContract):
     def test_infinite_logits_are_certain(self, tmp_path):
         clip = np.array([np.inf, -np.inf, 30, -30, 24, 0], np.float32).reshape(1, 1, 2, 3)
@@ -160,13 +171,8 @@ class TestSigmoid(SigmoidContract):
         assert nothing_but_the_group(tmp_path / "s.zarr")
 
 
-class TestSigmoidExact(TestSigmoid):
-    profile = "exact"
-    dtype = "float16"
-    config = None
-
-    def kept(self, clip):
-        return self.logits(clip).astype(np.float16)
+class TestSigmoidExact(Exact, TestSigmoid):
+    pass
 
 
 class TestSigmoidPack(TestSigmoid):
@@ -207,13 +213,8 @@ class TestSigmoidProbabilities(SigmoidContract):
         assert nothing_but_the_group(tmp_path / "s.zarr")
 
 
-class TestSigmoidProbabilitiesExact(TestSigmoidProbabilities):
-    profile = "exact"
-    dtype = "float16"
-    config = None
-
-    def kept(self, clip):
-        return self.logits(clip).astype(np.float16)
+class TestSigmoidProbabilitiesExact(Exact, TestSigmoidProbabilities):
+    pass
 
 
 def test_logits_and_probabilities_of_channels_are_not_mixed(tmp_path):

@@ -21,7 +21,7 @@ from fusion.stores.importers.monai import Monai
 from fusion.stores.importers.nifti import Nifti
 from fusion.stores.importers.nnunet import NnUnet
 from fusion.stores.importers.pictures import PNG
-from fusion.stores.importers.plan import Beside, Imported, Plan, import_video
+from fusion.stores.importers.plan import Beside, Imported, PerVideo, Plan, import_video
 from fusion.stores.importers.protocol import Frames, Importer, Known, Source, refusal
 from fusion.stores.importers.tensors import Tensors
 from fusion.stores.importers.zarrs import Zarrs
@@ -115,8 +115,8 @@ def plan_folder(
     path, geometry = Path(source), None
     if labels is not None:
         geometry = labels.geometry
-        frames = frames or {video: list(labels.frames(video)) for video in labels.videos}
-        size = size or {video: labels.size(video) for video in labels.videos}
+        frames = frames or PerVideo(labels.videos, labels.frames)
+        size = size or PerVideo(labels.videos, labels.size)
     importer = choose(path, kind, **options)
     origin = {"source": "files", "kind": getattr(importer, "kind", None)}
     return Plan.of(

@@ -84,15 +84,18 @@ def frames_of_files(
     return Frames(slice_ids(len(whole)), whole)
 
 
-def load_array(path: Path, key: str | None) -> np.ndarray:
-    """A .npy (memory-mapped) or one array of an .npz; pickles are refused."""
+def load_array(path: Path, key: str | None, *, alone: bool = True) -> np.ndarray:
+    """A .npy (memory-mapped) or one array of an .npz; pickles are refused.
+
+    alone: whether the only array of a file will do, whatever its key.
+    """
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with zipfile.ZipFile(path) as archive:  # NumPy would allocate whatever the headers claim
             _check_members(archive, path)
         with np.load(path, allow_pickle=False) as bundle:
-            array = bundle[choose_key(bundle.files, key, path)]
+            array = bundle[choose_key(bundle.files, key, path, alone=alone)]
         if not isinstance(array, np.ndarray):
             raise TypeError("no NumPy array under this name")
         return array
@@ -123,10 +126,10 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
                     raise ValueError(f"{item.filename} claims {list(shape)} in {size} bytes")
 
 
-def choose_key(keys: Sequence[str], key: str | None, where: object) -> str:
-    """The array to read of a file with several."""
+def choose_key(keys: Sequence[str], key: str | None, where: object, *, alone: bool = True) -> str:
+    """The array to read of a file with several; `alone`: the only one will do."""
     known = [name for name in NNUNET_KEYS if name in keys]
-    if key in keys or (key is None and len(keys) == 1):
+    if key in keys or (key is None and len(keys) == 1 and alone):
         return key or keys[0]
     if key is None and len(known) == 1:
         return known[0]

@@ -90,7 +90,7 @@ class NnUnet(Importer):
 
     def frames(self, source: Source, classes: Sequence[str]) -> Frames:
         path = source.files[0]
-        array = load_array(path, self.key)
+        array = load_array(path, self.key, alone=False)
         if array.ndim == 3:
             array = array[:, None]
         if array.ndim != 4 or len(array) != len(classes):

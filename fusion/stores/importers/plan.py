@@ -35,6 +35,27 @@ class Beside(Protocol):
     def geometry(self, video: str) -> Mapping[str, Any] | None: ...
 
 
+class PerVideo(Mapping[str, Any]):
+    """What is read of a video when it is asked for."""
+
+    def __init__(self, videos: Sequence[str], read: Callable[[str], Any]) -> None:
+        self._videos, self._read = dict.fromkeys(videos), read
+
+    def __getitem__(self, video: str) -> Any:
+        if video not in self._videos:
+            raise KeyError(video)
+        return self._read(video)
+
+    def __contains__(self, video: object) -> bool:
+        return video in self._videos
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._videos)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+
 class Imported(NamedTuple):
     """How many videos an import wrote, and how many were in the store already."""
 
