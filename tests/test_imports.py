@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ["errors", "version"],
     ["files", "text", "folds", "device"],
-    ["progress", "tensors", "geometry"],
+    ["progress", "tensors", "geometry", "images"],
     ["parallel"],
     ["kernels"],
     ["stores"],
