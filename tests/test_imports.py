@@ -27,6 +27,7 @@ ORDER = (
     ["search"],
     ["outputs"],
     ["hierarchical"],
+    ["report"],
     ["arrays"],
     ["cli"],
     ["demo", "predict", "evaluate", "models"],
