@@ -21,6 +21,7 @@ ORDER = (
     ["kernels"],
     ["stores"],
     ["labels", "integrations"],
+    ["postprocess"],
     ["ensemble"],
     ["metrics"],
     ["contested"],

@@ -49,23 +49,30 @@ from fusion.ensemble.groups import (
     single_groups,
 )
 from fusion.ensemble.heads import Head
+from fusion.ensemble.labelled import Labelled
 from fusion.ensemble.plan import Plan, make_plan
+from fusion.ensemble.postprocessed import Postprocessed, held_bytes, needed
 from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
+from fusion.images import Images
 from fusion.kernels.numbers import void_label
 from fusion.parallel import worker_count
+from fusion.postprocess import Pipeline, Video, pipeline_of
+from fusion.postprocess.registry import Given
 from fusion.stores import Store
 from fusion.text import parse_bytes
 
 if TYPE_CHECKING:
-    from fusion.labels import Labels
+    pass
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
+PLAIN: dict[str, Any] = {"head": None, "multipliers": None, "postprocess": None}
+Postprocess = Pipeline | Given | Sequence[Given] | None
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
-class Ensemble:
+class Ensemble(Labelled):
     """Groups of logit stores with a weight each.
 
     Args:
@@ -84,6 +91,9 @@ class Ensemble:
         thresholds: of independent channels (stores of "sigmoid"), each above 0 and below 1: a
             channel is there where F_c > t_c; one number, or by name. Default: 0.5. They are
             multipliers of the two classes that each channel has (`fusion.ensemble.channels`).
+        postprocess: what is done to fused frames: operations of `fusion.postprocess`, or what names
+            them, such as ["window:radius=1", "vote"]; default nothing.
+        images: a folder of the pictures, for operations that look at them.
         head: fuses the groups, its units, at store resolution in the place of weights; what it
             makes is interpolated. Multipliers apply to it as to any F.
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
@@ -108,6 +118,8 @@ class Ensemble:
         resize: str = "probabilities",
         mean: str = "arithmetic",
         head: Head | None = None,
+        postprocess: Postprocess = None,
+        images: Images | str | Path | None = None,
         temperatures: Mapping[str, float] | None = None,
         device: str = "auto",
         memory: str | int = "4GB",
@@ -138,6 +150,10 @@ class Ensemble:
         self._frames, self.left_out = common_frames(self.stores, strict=align == "strict")
         self.videos = tuple(self._frames)
         self.head = self._checked_head(head)
+        self.images = Images(Path(images)) if isinstance(images, str | Path) else images
+        self.postprocess = pipeline_of(postprocess)
+        how = {"independent": independent, "images": self.images is not None}
+        self.postprocess.check(names, [len(some) for some in self._frames.values()], **how)
 
     def _checked_head(self, head: Head | None) -> Head | None:
         """The head, if it goes with these groups and options; InputError says why it does not."""
@@ -158,6 +174,7 @@ class Ensemble:
         head = self.head
         sums = said_groups(self.groups, self.weights) if head is None else repr(head)
         sums += said_factors(self.multipliers, self.thresholds)
+        sums += f", then {self.postprocess}" if self.postprocess else ""
         number = len(self.channels or self.classes)
         kind = "classes" if self.channels is None else "independent channels"
         data = f"{number} {kind}, {len(self.videos)} videos, resize={self.resize!r}"
@@ -188,7 +205,29 @@ class Ensemble:
         item = [store.item_bytes for store in self.stores]
         groups, size = len(self.groups), self.size(video)
         how: dict[str, Any] = {"mean": self.mean, "channels": self.channels is not None}
-        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, **how)
+        return make_plan(
+            shapes, item, groups, size, outputs, self._for_fusion(video), self.workers, **how
+        )
+
+    def _for_fusion(self, video: str) -> int:
+        """Bytes that are left beside the frames that operations hold."""
+        if not self.postprocess:
+            return self.memory
+        label = void_label(len(self.classes)).bit_length() // 8
+        label = label if self.channels is None else len(self.channels)
+        facts = self._video(video)
+        held = held_bytes(self.postprocess, facts, self.grid(video), label) * self.workers
+        if held >= self.memory:
+            need = f"frames that {self.postprocess} holds at a time need {held}"
+            do = f"give at least {2 * held}, or a smaller radius"
+            raise InputError(f"memory: {self.memory} bytes given, {need}; {do}")
+        return self.memory - held
+
+    def _video(self, video: str) -> Video:
+        """What operations may know of a video."""
+        names, independent = self.channels or self.classes, self.channels is not None
+        facts = self.frames(video), self.size(video), names, independent, self.images
+        return Video(video, *facts)
 
     def stream(
         self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
@@ -198,7 +237,11 @@ class Ensemble:
         Of a geometric mean the group means are scaled logarithms, which its weights multiply.
         """
         wanted = list(self.frames(video) if frames is None else frames)
-        return self.recipe.bands(video, wanted, self.plan(video, outputs))
+        if not self.postprocess:
+            return self.recipe.bands(video, wanted, self.plan(video, outputs))
+        plan = self.plan(video, needed(self.postprocess, outputs))
+        made = Postprocessed(self.recipe, self.postprocess, self._video(video), plan)
+        return made.bands(wanted, outputs)
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
         """(frame id, group means [G, C, h, w]) at store resolution, the finest of the video."""
@@ -268,46 +311,6 @@ class Ensemble:
                 yield frame, bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
                 bands = []
 
-    def scored_videos(self, truth: Labels, videos: Sequence[str] | None = None) -> tuple[str, ...]:
-        """The videos that are scored; InputError where a store lacks one of them."""
-        from fusion.labels.matching import check_names, mismatch
-
-        check_names(truth, self.classes)
-        wanted = tuple(truth.videos if videos is None else videos)
-        kept = tuple(video for video in wanted if video in self._frames)
-        strict = self.align == "strict"
-        if not kept or (strict and len(kept) < len(wanted)):
-            raise mismatch(wanted, self.videos, "videos", intersect=strict)
-        return kept
-
-    def labelled_frames(self, truth: Labels, video: str) -> list[str]:
-        """Frames that have labels, in stored order; InputError for labels that no frame has."""
-        from fusion.labels.matching import mismatch
-
-        labels, frames, strict = truth.frames(video), self.frames(video), self.align == "strict"
-        known = set(labels)
-        shared = [frame for frame in frames if frame in known]
-        if not shared or (strict and len(shared) < len(known)):
-            where = f"video {video!r}: "
-            raise mismatch(labels, frames, "frames", intersect=strict, where=where)
-        return shared
-
-    def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
-        """Ground truth [H, W] of a frame, checked against classes and source size.
-
-        Of independent channels [C, H, W], ids of their two classes each.
-        """
-        if self.channels is None:
-            target = truth.read(video, frame, classes=len(self.classes))
-        else:
-            target = outcomes(truth.channels(video, frame, self.channels))
-        (height, width), found = self.size(video), target.shape[-2:]
-        if found != (height, width):
-            got = f"labels are {found[0]}x{found[1]}, the stores say {height}x{width}"
-            where = f"video {video!r}, frame {frame!r}"
-            raise InputError(f"{where}: {got}; write the stores with size= of the labels")
-        return target
-
     def with_weights(self, weights: Mapping[str, float]) -> Self:
         """The same groups under other weights."""
         return self.regrouped(self.groups, weights)
@@ -320,13 +323,17 @@ class Ensemble:
         """The same groups fused by a head, None for by weights; without multipliers."""
         return self.regrouped(self.groups, head=head, multipliers=None)
 
+    def with_postprocess(self, postprocess: Postprocess) -> Self:
+        """The same with other postprocessing, None for none."""
+        return self.regrouped(self.groups, self.weights, postprocess=postprocess)
+
     def plain(self) -> Self:
-        """The same groups and weights, without multipliers and head."""
-        return self.regrouped(self.groups, self.weights, head=None, multipliers=None)
+        """The same groups and weights, without multipliers, head and postprocessing."""
+        return self.regrouped(self.groups, self.weights, **PLAIN)
 
     def singles(self) -> Self:
-        """Every store as a group of its own, named by its model; without multipliers and head."""
-        return self.regrouped(single_groups(self.stores), head=None, multipliers=None)
+        """Every store as a group of its own, named by its model, and `plain`."""
+        return self.regrouped(single_groups(self.stores), **PLAIN)
 
     def regrouped(self, groups: Opened, weights: Weights = None, **changed: Any) -> Self:
         """Other groups of these stores, or of some of them, and other constructor options."""
@@ -342,7 +349,8 @@ class Ensemble:
     def _options(self, used: Collection[Store]) -> dict[str, Any]:
         temperatures = {s.place: t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "mean": self.mean, "align": self.align, "head": self.head}
-        rest = {"memory": self.memory, "device": str(self.device)}
+        rest = {"memory": self.memory, "device": str(self.device), "images": self.images}
+        rest["postprocess"] = self.postprocess
         return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
 
     def save(self, path: str | Path) -> None:
@@ -351,6 +359,8 @@ class Ensemble:
         how: dict[str, Any] = {"weights": self.weights, "resize": self.resize, "mean": self.mean}
         if self.multipliers is not None:  # files without are read by older versions
             how["multipliers"] = self.multipliers
+        if self.postprocess:
+            how["postprocess"] = self.postprocess.get_config()
         groups = file.members(Path(path), self.groups, self.videos, self._temperature)
         file.write(Path(path), {"groups": groups, **how, **names}, self.head)
 
@@ -369,12 +379,12 @@ class Ensemble:
             path: the file.
             stores: a folder with stores of the same names, for another split.
             check: refuse stores whose content differs from what was saved.
-            options: device, memory, align, as the constructor's.
+            options: device, memory, align, images, postprocess, as the constructor's.
         """
         path, folder = Path(path), None if stores is None else Path(stores)
         if path.suffix == ".toml":
-            return cls(**file.read_toml(path, folder), **options)
-        return cls(**file.read_json(path, folder, check=check), **options)
+            return cls(**{**file.read_toml(path, folder), **options})
+        return cls(**{**file.read_json(path, folder, check=check), **options})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as stores, of which those on disk are opened again there."""

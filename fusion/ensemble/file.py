@@ -13,6 +13,9 @@ weak = 1.4
 "cache/mf_01.zarr" = 1.2
 [thresholds]                      # optional, of independent channels, default 0.5 each
 tumour = 0.35
+[[postprocess]]                   # optional, operations in order (fusion.postprocess)
+operation = "window"
+radius = 1
 
 A saved ensemble with a head names a safetensors file beside it, and its SHA-256.
 
@@ -40,10 +43,10 @@ from fusion.files import write_json
 from fusion.stores import LogitStore, Store
 from fusion.text import did_you_mean
 
-FORMAT, VERSION = "segfusion.ensemble", 2
-HEADLESS = 1  # version of files without a head, which older releases read
-KEYS = ("groups", "weights", "temperatures", "multipliers", "thresholds", "resize", "mean")
-TABLES = KEYS[:5]
+FORMAT, VERSION = "segfusion.ensemble", 3
+PLAIN, WITH_HEAD = 1, 2  # versions of files without postprocessing, which older releases read
+TABLES = ("groups", "weights", "temperatures", "multipliers", "thresholds")
+KEYS = (*TABLES, "resize", "mean", "postprocess")
 ADVICE = "give an ensemble.toml or a saved best.json"
 
 
@@ -69,7 +72,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
         "temperatures": {str(s): t for key, t in temperatures for s in place.matching([key])},
         "multipliers": document.get("multipliers"),
         "thresholds": document.get("thresholds"),
-        **{key: document[key] for key in ("resize", "mean") if key in document},
+        **{key: document[key] for key in KEYS[len(TABLES) :] if key in document},
     }
 
 
@@ -99,6 +102,7 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
         plain["multipliers"] = document.get("multipliers")
         plain["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
         plain["head"] = _read_head(path, document["head"]) if "head" in document else None
+        plain["postprocess"] = document.get("postprocess")
         return {**plain, "groups": groups, "temperatures": temperatures}
     except (InputError, StoreError):
         raise
@@ -129,7 +133,7 @@ def members(
 
 def write(path: Path, document: Mapping[str, Any], head: Head | None) -> None:
     """A saved ensemble, whole or not at all; its head lies beside it, named by its content."""
-    version = HEADLESS
+    version = VERSION if "postprocess" in document else PLAIN if head is None else WITH_HEAD
     if head is not None:
         config = head.get_config()
         arrays = config.pop("arrays")
@@ -137,7 +141,6 @@ def write(path: Path, document: Mapping[str, Any], head: Head | None) -> None:
         beside = path.with_name(f"head-{digest[:16]}.safetensors")
         tensors.write(beside, arrays, config)
         document = {**document, "head": {"file": beside.name, "sha256": digest, **config}}
-        version = VERSION
     write_json(path, {"format": FORMAT, "version": version, **document})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
@@ -87,6 +87,30 @@ class Fusion:
         for frame, logits in self._read(video, frames, names, plan.frames):
             yield frame, _means(logits, len(names), call)
 
+    def maps(self, video: str, frames: Sequence[str], plan: Plan) -> Means:
+        """Fused probabilities [C, h, w] of frame by frame, before they are interpolated.
+
+        At store resolution, the finest of all stores; where fusion comes after interpolation (a
+        geometric mean, resize="logits"), at the labels'.
+        """
+        if self.mean == "geometric" or self.resize != "probabilities":
+            plan = replace(plan, outputs=("probabilities",))
+            rows: list[Tensor] = []
+            for frame, (_, end), fused in self.bands(video, frames, plan):
+                assert fused.probabilities is not None
+                rows.append(fused.probabilities)
+                if end == plan.size[0]:
+                    yield frame, rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
+                    rows = []
+            return
+        names = [name for name in self.groups if self.weights[name] > 0]
+        call, weights = self._call(names, ()), [self.weights[name] for name in names]
+        for frame, logits in self._read(video, frames, names, plan.frames):
+            if self.head is not None:
+                yield frame, self._by_head(self.head, logits, call, ())[0][0]
+            else:
+                yield frame, _fused_map(logits, weights, call)
+
     def _by_head(
         self, head: Head, logits: list[Tensor], call: dict[str, Any], outputs: Sequence[str]
     ) -> tuple[list[Tensor], list[float], dict[str, Any]]:
@@ -133,6 +157,19 @@ class Fusion:
         if codes.device.type == self.device.type:
             return codes
         return codes.pin_memory().to(self.device, non_blocking=True)
+
+
+def _fused_map(
+    logits: Sequence[Tensor], weights: Sequence[float], call: Mapping[str, Any]
+) -> Tensor:
+    """Probabilities [C, h, w] of a frame; smaller group means are interpolated to the largest."""
+    how = {**call, "outputs": ("probabilities",)}
+    if len({z.shape for z in logits}) > 1:
+        logits = list(_means(logits, len(weights), call))
+        how = {"values": "probabilities", "outputs": how["outputs"], "channels": call["channels"]}
+    fused = kernels.softmax_average(logits, weights, **how).probabilities
+    assert fused is not None
+    return fused
 
 
 def _means(logits: Sequence[Tensor], groups: int, call: Mapping[str, Any]) -> Tensor:

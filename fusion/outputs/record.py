@@ -29,6 +29,8 @@ def digests(output: Output, content: Content, units: Sequence[Unit]) -> dict[str
     how: dict[str, Any] = {"weights": ensemble.weights, "multipliers": ensemble.multipliers}
     how |= {"resize": ensemble.resize, "mean": ensemble.mean, "head": _of_head(ensemble.head)}
     how |= {"format": output.name, "options": asdict(output), "names": content.names}
+    if ensemble.postprocess:
+        how["postprocess"] = ensemble.postprocess.get_config()
     how |= {"kind": content.kind, "regions": content.regions, "stored": _of_stored(content)}
     shared = hashlib.sha256(_dump(how))
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from fusion.ensemble.channels import outcome_names
+from fusion.postprocess import NOTHING
 
 SIZES = {"case": (5, 6), "scan": (5, 6), "image": (7, 4), "long": (3, 8)}
 FRAMES = {
@@ -63,6 +64,7 @@ class FakeEnsemble:
         self.classes = outcome_names(names) if self.independent else names
         self.stores = (FakeStore(self.geometry, self.frames_of, self.seed),)
         self.temperatures, self.groups = (1.0,), {"all": list(self.stores)}
+        self.postprocess = NOTHING
 
     def frames(self, video):
         return self.frames_of[video]

@@ -1,0 +1,92 @@
+"""The operations by name: a new one is its file and a line here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fusion.errors import InputError
+from fusion.postprocess.ema import Ema
+from fusion.postprocess.operation import Operation
+from fusion.postprocess.pipeline import NOTHING, Pipeline
+from fusion.postprocess.vote import Vote
+from fusion.postprocess.window import Window
+from fusion.text import did_you_mean
+
+OPERATIONS: Mapping[str, type[Operation]] = {kind.name: kind for kind in (Ema, Window, Vote)}
+SWITCHES = {"on": True, "off": False, "true": True, "false": False}
+Given = Operation | Mapping[str, Any] | str
+
+
+def operation_of(given: Given) -> Operation:
+    """An operation of what names it: itself, a configuration, or "window:radius=2,motion=maps".
+
+    InputError: no such operation or parameter.
+    """
+    if isinstance(given, Operation):
+        return given
+    if isinstance(given, str):
+        given = _parsed(given)
+    if not isinstance(given, Mapping) or "operation" not in given:
+        do = 'give {"operation": NAME, PARAMETER: VALUE}'
+        raise InputError(f"postprocess: got {given!r:.60}; {do}")
+    name = given["operation"]
+    if name not in OPERATIONS:
+        raise InputError(f"postprocess: no operation {name!r}{did_you_mean(str(name), OPERATIONS)}")
+    return OPERATIONS[name].from_config(given)
+
+
+def pipeline_of(given: Pipeline | Given | Sequence[Given] | None) -> Pipeline:
+    """A pipeline of operations, or of what names them; None for nothing.
+
+    A text that ends in .json is a file with a list of configurations.
+    """
+    if given is None:
+        return NOTHING
+    if isinstance(given, Pipeline):
+        return given
+    if isinstance(given, Operation | Mapping | str):
+        given = [given]
+    found: list[Given] = []
+    for each in given:
+        of_file = isinstance(each, str) and each.endswith(".json")
+        found += _read(Path(str(each))) if of_file else [each]
+    return Pipeline(tuple(operation_of(each) for each in found if each != "none"))
+
+
+def _read(path: Path) -> list[Given]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        do = 'give a list of {"operation": NAME, PARAMETER: VALUE}'
+        raise InputError(f"{path}: cannot be read ({error}); {do}") from error
+    if isinstance(document, dict) and isinstance(document.get("postprocess"), list):
+        document = document["postprocess"]  # of a saved ensemble
+    return document if isinstance(document, list) else [document]
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """NAME:PARAMETER=VALUE,... as a configuration, by the parameters' types."""
+    name, _, rest = text.partition(":")
+    config: dict[str, Any] = {"operation": name}
+    known = OPERATIONS[name].parameters() if name in OPERATIONS else {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise InputError(f"postprocess: {text!r} has {pair!r}; give NAME:PARAMETER=VALUE,...")
+        config[key] = _value(value, known.get(key, {}).get("default"))
+    return config
+
+
+def _value(text: str, usual: Any) -> Any:
+    """A value in the type of a parameter's default; what is none is refused where it is checked."""
+    if isinstance(usual, bool):
+        return SWITCHES.get(text.lower(), text)
+    if isinstance(usual, tuple):
+        return tuple(text.split("+"))
+    try:
+        return int(text) if isinstance(usual, int) else float(text) if usual != text else text
+    except ValueError:
+        return text
