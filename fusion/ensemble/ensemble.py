@@ -205,23 +205,12 @@ class Ensemble(Labelled):
         item = [store.item_bytes for store in self.stores]
         groups, size = len(self.groups), self.size(video)
         how: dict[str, Any] = {"mean": self.mean, "channels": self.channels is not None}
-        return make_plan(
-            shapes, item, groups, size, outputs, self._for_fusion(video), self.workers, **how
-        )
-
-    def _for_fusion(self, video: str) -> int:
-        """Bytes that are left beside the frames that operations hold."""
-        if not self.postprocess:
-            return self.memory
-        label = void_label(len(self.classes)).bit_length() // 8
-        label = label if self.channels is None else len(self.channels)
-        facts = self._video(video)
-        held = held_bytes(self.postprocess, facts, self.grid(video), label) * self.workers
-        if held >= self.memory:
-            need = f"frames that {self.postprocess} holds at a time need {held}"
-            do = f"give at least {2 * held}, or a smaller radius"
-            raise InputError(f"memory: {self.memory} bytes given, {need}; {do}")
-        return self.memory - held
+        if self.postprocess:
+            label = void_label(len(self.classes)).bit_length() // 8
+            label = label if self.channels is None else len(self.channels)
+            facts = self._video(video), self.grid(video), label
+            how["held"] = held_bytes(self.postprocess, *facts)
+        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, **how)
 
     def _video(self, video: str) -> Video:
         """What operations may know of a video."""

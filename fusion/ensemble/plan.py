@@ -55,6 +55,7 @@ def make_plan(
     *,
     mean: str = "arithmetic",
     channels: bool = False,
+    held: int = 0,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -68,6 +69,7 @@ def make_plan(
         workers: how many videos are under way at once.
         mean: over groups; a geometric one makes all else from group means.
         channels: whether every class has labels of its own.
+        held: bytes of the frames that postprocessing keeps meanwhile.
 
     Raises:
         InputError: one frame and one row do not fit; it says what would do.
@@ -82,17 +84,18 @@ def make_plan(
     # twice: beside a row is a temporary of its size
     made = outputs if mean == "arithmetic" else {*outputs, "group_means", "probabilities"}
     row = 2 * sum(planes.get(name, 1) for name in made) * width * 4
-    least = frame + means + row
+    least = frame + means + row + held
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""
-        need = f"one frame of {len(frame_shapes)} stores needs {least}{each}"
+        beside = " beside those that postprocessing holds" if held else ""
+        need = f"one frame of {len(frame_shapes)} stores{beside} needs {least}{each}"
         raise InputError(f"memory: {memory} bytes given, {need}; give at least {least * workers}")
-    memory //= workers
+    memory = memory // workers - held
     rows = min(height, (memory - frame - means) // (2 * row) or 1)
     frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    peak, kept = frames * frame + means + rows * row, tuple(outputs)
+    peak, kept = frames * frame + means + rows * row + held, tuple(outputs)
     return Plan(len(frame_shapes), groups, source, size, kept, frames, bands, peak)
 
 
