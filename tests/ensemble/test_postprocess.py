@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import fusion
-from fusion.errors import InputError
+from fusion.errors import InputError, StoreError
 from fusion.labels import write_labels
 from fusion.metrics.calibration import calibrate
+from fusion.outputs import write
 from fusion.postprocess import Frame, operation_of
 from tests.ensemble.simulated import CLASSES, SIZE, VIDEOS, make_store
 from tests.ensemble.test_ensemble import resize64
@@ -265,3 +266,12 @@ def test_interpolated_maps_are_the_reference(stores):
     expected = [resize64(m, SIZE) for m in averaged(np.stack(native), when)]
     found = plain.with_postprocess(SMOOTH).predict_proba("a")
     np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+def test_outputs_under_other_operations_are_others(stores, tmp_path):
+    plain = fusion.HierarchicalEnsemble({"a": stores[:2]})
+    videos = ["a"]
+    write(plain, tmp_path / "out", videos=videos)
+    assert write(plain, tmp_path / "out", videos=videos, resume=True).kept == 3
+    with pytest.raises(StoreError, match="is of another ensemble"):
+        write(plain.with_postprocess(SMOOTH), tmp_path / "out", videos=videos, resume=True)

@@ -201,3 +201,17 @@ def test_times_are_the_numbers_in_ids_where_these_rise(frames, times):
 def test_candidates_are_in_steps_of_the_data():
     assert {each.radius for each in Vote.candidates(step=60)} == {60, 120, 240}
     assert operation_of("vote:radius=60") in Vote.candidates(step=60)
+
+
+def test_flow_that_does_not_return_is_not_believed(monkeypatch):
+    """Both ways five pixels to the right: nothing comes back to where it was."""
+    video = make_video(frames=2)
+    one, other = frames_of(Window(motion="maps"), video)
+    motion = Motion(video, "maps")
+    right = np.zeros((96, 128, 2), np.float32)
+    right[..., 0] = 40  # 5 pixels of the map
+    monkeypatch.setattr(motion, "_estimate", lambda *_: right)
+    assert not motion.moved(other, one)[1].any()
+    motion.keep([])  # forgets what it has worked out
+    monkeypatch.setattr(motion, "_estimate", lambda *_: 0 * right)
+    assert motion.moved(other, one)[1].all()
