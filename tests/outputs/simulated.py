@@ -92,7 +92,7 @@ class FakeEnsemble:
             self._asked(video, frame)
             yield frame, self.labels(video, frame)
 
-    def predict_proba(self, video, frames=None):
+    def probability_maps(self, video, frames=None):
         for frame in frames or self.frames(video):
             self._asked(video, frame)
-        return np.stack([self.probabilities(video, f) for f in frames or self.frames(video)])
+            yield frame, self.probabilities(video, frame)
