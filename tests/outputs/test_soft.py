@@ -179,7 +179,7 @@ def test_one_store_has_one_form(tmp_path, ensemble):
     write(ensemble, tmp_path / "s", "store", videos=["a"], soft="top-k", top=2)
     for options in ({}, {"soft": "top-k"}, {"soft": "top-k", "top": 2, "at": "stores"}):
         for flags in ({}, {"overwrite": True}, {"resume": True}):
-            with pytest.raises(StoreConflictError, match="holds a store with (soft|top|at)"):
+            with pytest.raises(StoreConflictError, match=r"holds a store with (soft|top|at)"):
                 write(ensemble, tmp_path / "s", "store", videos=["b"], **options, **flags)
     assert write(ensemble, tmp_path / "s", "store", resume=True, soft="top-k", top=2) == (4, 2)
 
