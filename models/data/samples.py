@@ -40,13 +40,13 @@ class Samples(Dataset[tuple[Tensor, ...]]):
             # 0 and 1 keep apart what epoch k and sample k draw
             shuffle = np.random.default_rng([self.seed, 0, epoch])
             self._order = epoch, shuffle.permutation(len(self.pairs))
-        names = self.pairs[self._order[1][place]]
-        image, mask = self.clips.pair(*names)
+        video, frame = self.pairs[int(self._order[1][place])]
+        image, mask = self.clips.pair(video, frame)
         draw = np.random.default_rng([self.seed, 1, number])
         if self.teacher is None:
             return self.augment(image, mask, draw, self.clips.masks.void)
         view, target, window = self.augment.seen(image, mask, draw, self.clips.masks.void)
-        return view, target, self.teacher.view(*names, (image.height, image.width), window)
+        return view, target, self.teacher.view(video, frame, (image.height, image.width), window)
 
 
 def batches(first: int, last: int, size: int, rank: int = 0, world: int = 1) -> Iterator[list[int]]:
