@@ -11,6 +11,7 @@ same stands in the PNG's own text: kind, maximum and unit.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class Uncertainty(Output):
         ]
 
     def start(self, out: Path, content: Content, units: Sequence[Unit], *, overwrite: bool) -> None:
-        kinds = {}
+        kinds = _known(out / SCALES)  # another run may have written other kinds
         for kind in self.kinds:
             unit, what = MEANING[kind]
             kinds[kind] = {"maximum": largest(kind, len(content.names)), "unit": unit, "is": what}
@@ -90,6 +91,15 @@ class Uncertainty(Output):
             for kind, name in zip(self.kinds, part.files, strict=True):
                 picture = sixteen_bits(made[kind], kind, len(content.names))
                 write_bytes(out / name, picture, overwrite=overwrite)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """The kinds of a file of scales; none where there is none, or a damaged one."""
+    try:
+        kinds = json.loads(path.read_bytes())["kinds"]
+        return {kind: kinds[kind] for kind in KINDS if kind in kinds}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def sixteen_bits(values: np.ndarray, kind: str, classes: int) -> bytes:

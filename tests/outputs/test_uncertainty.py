@@ -217,3 +217,13 @@ def test_by_the_command(tmp_path, capsys):
     folders = sorted(path.name for path in (tmp_path / "maps").iterdir() if path.is_dir())
     assert folders == ["disagreement", "entropy"]
     assert cli.run(predict.main, [*out, "--maps", "margin", "--resume"]) == 0  # a folder a kind
+    path = tmp_path / "maps" / "uncertainty.json"
+    kinds = json.loads(path.read_text())["kinds"]
+    assert {kind: facts["maximum"] for kind, facts in kinds.items()} == {
+        "disagreement": math.log(4),
+        "entropy": math.log(4),
+        "margin": 1.0,
+    }
+    path.write_text("[]")
+    assert cli.run(predict.main, [*out, "--maps", "margin", "--overwrite"]) == 0
+    assert list(json.loads(path.read_text())["kinds"]) == ["margin"]
