@@ -48,6 +48,9 @@ def test_the_rest_is_shared_evenly(count):
     assert np.array_equal(found.argmax(axis=0), p.argmax(axis=0))
     if count >= 9:
         assert np.array_equal(found, p)
+    even = np.full((60, 2, 2), 1 / 60, np.float32)
+    even[::2] += 0.001
+    np.testing.assert_allclose(top_classes(even, count), shared(even, count), atol=1e-7)
 
 
 def streamed(ensemble, video, at):

@@ -138,16 +138,18 @@ def oracle(ensemble, weights):
 @pytest.mark.parametrize("resize", ["probabilities", "logits"])
 @pytest.mark.parametrize("memory", ["4GB", 24_000])
 def test_disagreement_is_mutual_information(resize, memory):
-    a, b, c, d = models(np.random.default_rng(0), [(3, 4), (3, 4), (3, 4), (6, 8)])
+    sizes = [(3, 4), (3, 4), (3, 4), (6, 8), (6, 8)]
+    a, b, c, d, e = models(np.random.default_rng(0), sizes)
     ensemble = fusion.HierarchicalEnsemble(
-        {"two": [a, b], "both": [b, c], "left out": [d]},
-        {"two": 3.0, "both": 1.0, "left out": 0.0},
+        {"two": [a, b], "three": [b, c, e], "left out": [d]},
+        {"two": 3.0, "three": 1.0, "left out": 0.0},
         temperatures={a.place: 1.7},
         resize=resize,
         memory=memory,
     )
-    expected = oracle(ensemble, {a: 1.5, b: 1.5 + 0.5, c: 0.5})
-    assert shares(ensemble) == {a: 0.375, b: 0.5, c: 0.125}
+    weights = {a: 3 / 2, b: 3 / 2 + 1 / 3, c: 1 / 3, e: 1 / 3}
+    expected = oracle(ensemble, weights)
+    assert shares(ensemble) == pytest.approx({store: w / 4 for store, w in weights.items()})
     maps = list(ensemble.uncertainty("v"))
     assert [frame for frame, _ in maps] == list(ensemble.frames("v"))
     for (_, made), wanted, p in zip(maps, expected, ensemble.predict_proba("v"), strict=True):
