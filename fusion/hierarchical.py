@@ -53,6 +53,27 @@ class HierarchicalEnsemble(Ensemble):
         predict = self.predict_proba if probabilities else self.predict
         return ((video, predict(video)) for video in wanted)
 
+    def uncertainty(
+        self,
+        video: str,
+        frames: Sequence[str] | None = None,
+        kinds: Sequence[str] = ("entropy", "margin", "confidence", "disagreement"),
+    ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """(frame id, float32 [H, W] by kind): `fusion.ensemble.uncertainty` says what they are.
+
+        Args:
+            video: its id.
+            frames: ids; default all.
+            kinds: of entropy (nats), margin, confidence, and disagreement, the mutual information
+                between class and model (nats).
+
+        Raises:
+            InputError: another kind; independent channels, scores, disagreement of a head.
+        """
+        from fusion.ensemble.uncertainty import uncertainty_maps
+
+        return uncertainty_maps(self, video, frames, kinds)
+
     def evaluate(
         self,
         truth: Labels,

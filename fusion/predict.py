@@ -31,6 +31,10 @@ examples:
   python -m fusion.predict --ensemble results/best.json --out submission --label-map cityscapes
       (the ids that the benchmark's server takes)
   python -m fusion.predict --ensemble results/best.json --out cases/ --format nifti --probabilities
+  python -m fusion.predict --ensemble results/best.json --out teacher.zarr --format store \
+      --soft top-k --at stores
+      (one more store: a teacher, or a model of the next ensemble)
+  python -m fusion.predict --ensemble results/best.json --out pseudo/ --format pseudo --keep 0.8
 """
 
 
@@ -61,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress=progress,
         **own,
     )
-    probabilities = options.probabilities or OUTPUTS[options.format].keeps == ("probabilities",)
-    what = "probability maps" if probabilities else "label maps"
+    kind = OUTPUTS[options.format]
+    probabilities = options.probabilities or kind.keeps == ("probabilities",)
+    what = kind.makes or ("probability maps" if probabilities else "label maps")
     print(f"{written} {what} written, {kept} were there already, under {options.out}")
     if options.zip:
-        patterns = OUTPUTS[options.format].packed
-        print(f"packed into {pack(options.out, patterns, overwrite=replace)}")
+        print(f"packed into {pack(options.out, kind.packed, overwrite=replace)}")
     return 0
 
 
@@ -74,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     purpose = (
         "Write what an ensemble predicts: label maps or probabilities, in one of many formats."
     )
-    formats = "\n".join(f"  {name:<9}{kind.about}" for name, kind in OUTPUTS.items())
+    formats = "\n".join(f"  {name:<12}{kind.about}" for name, kind in OUTPUTS.items())
     parser = cli.parser("fusion.predict", purpose, EPILOG.replace("{formats}", formats))
     add = parser.add_argument
     add("--ensemble", type=Path, required=True, help="ensemble.toml or best.json")

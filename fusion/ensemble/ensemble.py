@@ -287,9 +287,19 @@ class Ensemble(Labelled):
 
         Multipliers do not change them: labels are argmax_c b_c times these.
         """
-        maps = [fused for _, fused in self._whole_frames(video, frames, "probabilities")]
-        shape = (0, len(self.channels or self.classes), *self.size(video))
-        return np.stack(maps) if maps else np.empty(shape, np.float32)
+        wanted = list(self.frames(video) if frames is None else frames)
+        shape = (len(wanted), len(self.channels or self.classes), *self.size(video))
+        whole = np.empty(shape, np.float32)
+        for target, (_, fused) in zip(whole, self.probability_maps(video, wanted), strict=True):
+            target[...] = fused
+        return whole
+
+    def probability_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
+        """(frame id, fused probabilities float32 [C, H, W]) one after the other.
+
+        What `predict_proba` gives, in the memory of a frame.
+        """
+        return self._whole_frames(video, frames, "probabilities")
 
     def _whole_frames(self, video: str, frames: Sequence[str] | None, output: str) -> Maps:
         """Puts the bands of each frame together."""

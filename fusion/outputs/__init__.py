@@ -7,6 +7,9 @@
     nnunet     <out>/<unit>.nii.gz or .png, .npz, dataset.json
     zarr       <out> a group, an array a unit
     store      <out> a logit store of the fused probabilities
+    npz        <out>/<unit>.npz, probabilities [C, Z, Y, X]
+    uncertainty  <out>/<kind>/<unit>/<frame>.png, entropy, margin, confidence, disagreement
+    pseudo     as png, the certain pixels of every class alone
 
 A unit is a video, a single image or a 3D case; its frames come in the order of the stores. A new
 format is a file with a frozen dataclass of `Output`, and its name in OUTPUTS; its tests are

@@ -78,8 +78,7 @@ class Content:
 
     def fused(self, unit: Unit, frames: Sequence[str]) -> Maps:
         """Probabilities float32 [C, H, W], a frame at a time."""
-        for frame in frames:
-            yield frame, self.ensemble.predict_proba(unit.video, [frame])[0]
+        return self.ensemble.probability_maps(unit.video, list(frames))
 
     def _made(self, labels: np.ndarray) -> np.ndarray:
         made = labels

@@ -58,7 +58,8 @@ class Output(ABC):
 
     name: as callers and the command line say it. about: what it is, in a few words. keeps: the
     kinds of content (`fusion.outputs.content`) that it can hold, "colours" for those of `stored`.
-    packed: patterns of its files, for archives. beside: whether probabilities come beside label
+    packed: patterns of its files, for archives. makes: what it writes, where that is neither label
+    maps nor probability maps. beside: whether probabilities come beside label
     maps and not in their place. record: the JSON file that says of what the outputs are, and what
     else stands in it.
     """
@@ -68,6 +69,7 @@ class Output(ABC):
     keeps: ClassVar[tuple[str, ...]]
     packed: ClassVar[tuple[str, ...]]
     beside: ClassVar[bool] = False
+    makes: ClassVar[str] = ""
     record: ClassVar[tuple[str, Mapping[str, Any]]] = (".predicted.json", {})
 
     @property

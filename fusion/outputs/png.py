@@ -14,7 +14,6 @@ from fusion.errors import InputError
 from fusion.files import write_bytes
 from fusion.labels import write_labels
 from fusion.outputs.content import Content, is_colours
-from fusion.outputs.names import safe_name
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.unit import Unit
 
@@ -30,8 +29,8 @@ class Png(Output):
 
     name: ClassVar = "png"
     about: ClassVar = "<out>/<unit>/<frame>.png, <out>/<unit>.png of single images"
-    keeps: ClassVar = ("labels", "channels", "stored", "colours")
-    packed: ClassVar = ("*.png", "*/*.png")
+    keeps: ClassVar[tuple[str, ...]] = ("labels", "channels", "stored", "colours")
+    packed: ClassVar[tuple[str, ...]] = ("*.png", "*/*.png")
 
     palette: str | tuple[tuple[int, int, int], ...] | None = None  # of indexed PNGs; default vspw
     flat: bool | None = option(
@@ -49,9 +48,9 @@ class Png(Output):
         if self.flat and len(unit.frames) > 1:
             got = f"unit {unit.video!r} has {len(unit.frames)} frames"
             raise InputError(f"png: {got}, a flat folder has one file a unit; leave out flat=")
-        if self.flat or unit.frames == (unit.video,):
+        if self.flat:
             return [Part((f"{unit.name}.png",), unit.frames)]
-        return [Part((f"{unit.name}/{safe_name(f)}.png",), (f,)) for f in unit.frames]
+        return [Part((unit.file(frame, ".png"),), (frame,)) for frame in unit.frames]
 
     def write(
         self, out: Path, unit: Unit, parts: Sequence[Part], content: Content, *, overwrite: bool

@@ -46,6 +46,11 @@ def digests(output: Output, content: Content, units: Sequence[Unit]) -> dict[str
     return {unit.video: digest(unit) for unit in units}
 
 
+def document_digest(document: Mapping[str, Any]) -> str:
+    """sha256 of a JSON document."""
+    return hashlib.sha256(_dump(document)).hexdigest()
+
+
 def _dump(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, default=str).encode()
 

@@ -12,13 +12,20 @@ from fusion.outputs.logit_store import Store
 from fusion.outputs.nifti import Nifti
 from fusion.outputs.nnunet import NnUnet
 from fusion.outputs.npy import Npy
+from fusion.outputs.npz import Npz
 from fusion.outputs.output import Output
 from fusion.outputs.png import Png
+from fusion.outputs.pseudo import Pseudo
+from fusion.outputs.uncertainty import Uncertainty
 from fusion.outputs.zarr_group import ZarrGroup
 from fusion.text import did_you_mean
 
 OUTPUTS: Mapping[str, type[Output]] = {
-    kind.name: kind for kind in (Png, Npy, Nifti, GeoTiff, NnUnet, ZarrGroup, Store)
+    kind.name: kind
+    for kind in (
+        *(Png, Npy, Nifti, GeoTiff, NnUnet, ZarrGroup, Store),
+        *(Npz, Uncertainty, Pseudo),
+    )
 }
 
 
@@ -29,9 +36,14 @@ def output_options() -> dict[str, tuple[str, dict[str, Any]]]:
         for each in fields(kind):
             if "flag" in each.metadata:
                 form = dict(each.metadata["form"])
-                form["help"] = f"{kind.name}: {form['help']}"
+                takers = ", ".join(k.name for k in OUTPUTS.values() if each.name in _options(k))
+                form["help"] = f"{takers}: {form['help']}"
                 found[each.name] = each.metadata["flag"], form
     return found
+
+
+def _options(kind: type[Output]) -> set[str]:
+    return {each.name for each in fields(kind) if "flag" in each.metadata}
 
 
 def output_of(format: str | Output, **options: Any) -> Output:

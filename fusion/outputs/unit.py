@@ -39,6 +39,12 @@ class Unit:
         """The id as a file name; InputError where it cannot be one."""
         return safe_name(self.video)
 
+    def file(self, frame: str, suffix: str) -> str:
+        """Of a frame, below a folder: <unit>/<frame>; <unit> of a single image, named as it."""
+        if self.frames == (self.video,):
+            return self.name + suffix
+        return f"{self.name}/{safe_name(frame)}{suffix}"
+
     @property
     def kind(self) -> str | None:
         """ "nifti" or "geotiff" where its place is known."""

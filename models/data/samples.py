@@ -17,26 +17,36 @@ from fusion.errors import InputError
 from fusion.folds import dealt
 from fusion.models.data.augment import Augment
 from fusion.models.data.clips import Clips
+from fusion.models.data.teacher import StoreTeacher
 from fusion.text import natural_order
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Samples 0, 1, ... without end: epochs of shuffled labelled frames, each in a new view."""
+class Samples(Dataset[tuple[Tensor, ...]]):
+    """Samples 0, 1, ... without end: epochs of shuffled labelled frames, each in a new view.
 
-    def __init__(self, clips: Clips, augment: Augment, seed: int) -> None:
-        self.clips, self.augment, self.seed = clips, augment, seed
+    With a teacher each has its probabilities too.
+    """
+
+    def __init__(
+        self, clips: Clips, augment: Augment, seed: int, teacher: StoreTeacher | None = None
+    ) -> None:
+        self.clips, self.augment, self.seed, self.teacher = clips, augment, seed, teacher
         self.pairs = clips.labelled()
         self._order: tuple[int, Any] = (-1, None)  # of the last epoch asked for: they come in turn
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         epoch, place = divmod(number, len(self.pairs))
         if self._order[0] != epoch:
             # 0 and 1 keep apart what epoch k and sample k draw
             shuffle = np.random.default_rng([self.seed, 0, epoch])
             self._order = epoch, shuffle.permutation(len(self.pairs))
-        image, mask = self.clips.pair(*self.pairs[self._order[1][place]])
+        video, frame = self.pairs[int(self._order[1][place])]
+        image, mask = self.clips.pair(video, frame)
         draw = np.random.default_rng([self.seed, 1, number])
-        return self.augment(image, mask, draw, self.clips.masks.void)
+        if self.teacher is None:
+            return self.augment(image, mask, draw, self.clips.masks.void)
+        view, target, window = self.augment.seen(image, mask, draw, self.clips.masks.void)
+        return view, target, self.teacher.view(video, frame, (image.height, image.width), window)
 
 
 def batches(first: int, last: int, size: int, rank: int = 0, world: int = 1) -> Iterator[list[int]]:

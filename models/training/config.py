@@ -35,6 +35,7 @@ from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
 # relative ones count from the configuration's folder
 CLIPS = ("vspw", "images", "labels", "classes")
 _PATHS = {"data": CLIPS, "network": ("start",), "loss": ("teacher",)}
+LATER = ("temperature", "labels")  # keys of [loss], 1 by default
 _BATCH = "2 images or more, which batch norm needs (accumulate makes larger steps)"
 BATCH = Rule(_BATCH, lambda value: value >= 2)
 PROBABILITY = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
@@ -72,7 +73,10 @@ class Loss(Section):
     """ohem, threshold, min_kept: `losses.hard_pixels`.
 
     adjust, tau, scale: `losses.CosineClassifier`. teacher: weights file of the same architecture,
-    which the student starts from and is distilled from; kl: factor of that term.
+    which the student starts from and is distilled from; or a logit store of the training frames,
+    such as an ensemble's, which says nothing of where to start. kl: factor of that term.
+    temperature: of teacher and student in it. labels: factor of the cross-entropy beside it, 0 to
+    learn of the teacher alone.
     """
 
     ohem: bool = False
@@ -83,6 +87,8 @@ class Loss(Section):
     scale: float = within(POSITIVE, 1.0)
     teacher: str = ""
     kl: float = within(FINITE, 1.0)
+    temperature: float = within(POSITIVE, 1.0)
+    labels: float = within(FINITE, 1.0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,11 @@ class Config(Section):
     swa: Swa = field(default_factory=Swa)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Keys that came later only where they say something: earlier checkpoints know none."""
+        document = dataclasses.asdict(self)
+        loss = document["loss"]
+        document["loss"] = {k: v for k, v in loss.items() if k not in LATER or v != 1.0}
+        return document
 
 
 def read(path: str | Path) -> Config:

@@ -8,6 +8,8 @@ nowhere. A batch of void pixels only has loss 0, not NaN.
     logit adjustment (3.1)    logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training
                               (equation 2), without tau's term after it (equation 3)
     self distillation (3.2)   cross-entropy + KL(teacher || student)
+    from a store              the same; both softened by a temperature T, KL times T^2, as Hinton et
+                              al., "Distilling the Knowledge in a Neural Network" (2015) have it
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fusion.errors import InputError
+from fusion.kernels.numbers import LEAST_PROBABILITY
 from fusion.models.registry import Criterion, Network
 
 OHEM_THRESHOLD, OHEM_MIN_KEPT, TAU = 0.7, 200_000, 0.03
@@ -67,35 +70,76 @@ def ohem_cross_entropy(
     return (losses * hard).sum() / hard.sum().clamp(min=1)
 
 
-def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over pixels of KL(teacher || student); no gradient goes to the teacher.
+def distillation(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, counted: Tensor | None = None
+) -> Tensor:
+    """T^2 times the mean over pixels of KL(teacher || student), both softened by T.
 
-    student, teacher: logits [N, C, h, w].
+    No gradient goes to the teacher.
+
+    Args:
+        student, teacher: logits [N, C, h, w].
+        temperature: T > 0, which divides both.
+        counted: bool [N, h, w], pixels of the mean; default all.
     """
-    p = functional.log_softmax(student.float(), dim=1)
-    q = functional.log_softmax(teacher.detach().float(), dim=1)
-    return (q.exp() * (q - p)).sum(dim=1).mean()
+    p = functional.log_softmax(student.float() / temperature, dim=1)
+    q = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
+    divergence = (q.exp() * (q - p)).sum(dim=1)
+    if counted is None:
+        return temperature**2 * divergence.mean()
+    return temperature**2 * (divergence * counted).sum() / counted.sum().clamp(min=1)
+
+
+def taught_by(student: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
+    """`distillation` from probabilities, at the student's resolution.
+
+    Args:
+        student: logits [N, C, h, w].
+        probabilities: [N, C, u, v], all zero where nothing is known, which counts nowhere.
+        temperature: T.
+    """
+    known, size = probabilities.detach().float(), student.shape[-2:]
+    if known.shape[-2:] != size:
+        known = functional.interpolate(known, size, mode="bilinear", align_corners=False)
+    counted = known.sum(dim=1) > 0.5  # half of a pixel at the border
+    return distillation(student, known.clamp(min=LEAST_PROBABILITY).log(), temperature, counted)
 
 
 class Objective(nn.Module):
     """The training loss as one module, for data parallelism to wrap.
 
-    Without a teacher the network's own; else criterion + kl x `distillation`.
+    Without a teacher the network's own; else labels x criterion + kl x `distillation`. teacher: a
+    network; probabilities of a store come with every batch.
     """
 
     def __init__(
-        self, network: Network, criterion: Criterion, teacher: Network | None, kl: float
+        self,
+        network: Network,
+        criterion: Criterion,
+        teacher: Network | None,
+        kl: float,
+        *,
+        labels: float = 1.0,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.network, self.teacher, self._criterion, self._kl = network, teacher, criterion, kl
+        self._labels, self._temperature = labels, temperature
 
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        if self.teacher is None:
+    def forward(self, images: Tensor, targets: Tensor, taught: Tensor | None = None) -> Tensor:
+        if self.teacher is None and taught is None:
             return self.network.loss(images, targets, self._criterion)
         outputs = self.network.logits(images)
-        with torch.no_grad():
-            taught = self.teacher.logits(images)
-        return self._criterion(outputs, targets) + self._kl * distillation(outputs, taught)
+        if taught is not None:
+            soft = taught_by(outputs, taught, self._temperature)
+        else:
+            assert self.teacher is not None
+            with torch.no_grad():
+                logits = self.teacher.logits(images)
+            soft = distillation(outputs, logits, self._temperature)
+        if not self._labels:
+            return self._kl * soft
+        return self._labels * self._criterion(outputs, targets) + self._kl * soft
 
 
 class CosineClassifier(nn.Module):

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 from fusion.errors import InputError
 from fusion.models.data.clips import Clips
 from fusion.models.data.samples import Samples, batches, folds
+from fusion.models.data.teacher import StoreTeacher, is_store
 from fusion.models.training import checkpoint, swa
 from fusion.models.training.config import CLIPS, Config
 from fusion.models.training.distributed import World, connected, world
@@ -37,7 +38,8 @@ from fusion.progress import bar
 # what may differ between a run and its continuation; data are compared by their ids, not place
 HARMLESS = {"out", "train.workers", "train.checkpoint_every", *(f"data.{key}" for key in CLIPS)}
 _NETWORK, _OPTIMISER = "network/", "optimiser/"  # prefixes of a checkpoint's tensors
-Batch = tuple[Tensor, Tensor]  # images [N, 3, c, c], targets [N, c, c]
+# images [N, 3, c, c], targets [N, c, c], and of a store that teaches probabilities [N, C, u, u]
+Batch = tuple[Tensor, ...]
 
 
 def train(config: Config, device: str = "auto") -> Path:
@@ -59,11 +61,16 @@ class Run:
         self.network, self.architecture, teacher = networks(config, self.clips)
         loss = config.loss
         ohem = partial(ohem_cross_entropy, threshold=loss.threshold, min_kept=loss.min_kept)
-        objective = Objective(self.network, ohem if loss.ohem else cross_entropy, teacher, loss.kl)
+        criterion = ohem if loss.ohem else cross_entropy
+        how = {"labels": loss.labels, "temperature": loss.temperature}
+        objective = Objective(self.network, criterion, teacher, loss.kl, **how)
         self.objective: nn.Module = objective.to(place.device)
         decay = config.train.weight_decay
         self.optimiser = torch.optim.AdamW(parameter_groups(self.network, decay))
-        self.samples = Samples(self.clips, config.augment, config.seed)
+        store = None
+        if is_store(loss.teacher):
+            store = StoreTeacher(loss.teacher, self.clips.classes, self.clips.labelled())
+        self.samples = Samples(self.clips, config.augment, config.seed, store)
         self.step = self._resumed()
         if place.size > 1:
             self.objective = DistributedDataParallel(self.objective, find_unused_parameters=True)
@@ -93,7 +100,7 @@ class Run:
         name = "averaged" if average.cycles else "baseline"
         if average.cycles and self.place.first:
             torch.manual_seed(seed_of(self.config.seed, self.steps, 0))
-            images = (images for images, _ in self.batches(0, average.refresh))
+            images = (batch[0] for batch in self.batches(0, average.refresh))
             files = [self.file(f"swa_{k:02d}") for k in range(1, average.cycles + 1)]
             swa.averaged(self.network, files, images, self.place.device)
             self._save(name)
@@ -121,13 +128,13 @@ class Run:
             group["lr"] = learning_rate(self.config, self.step)
         self.optimiser.zero_grad()
         for number, batch in enumerate(batches, start=1):
-            images, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
+            moved = [tensor.to(device, non_blocking=True) for tensor in batch]
             # processes exchange gradients after a step's last batch, not after each
             alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
             if number < len(batches) and isinstance(objective, DistributedDataParallel):
                 alone = objective.no_sync()
             with alone, halves:
-                loss = objective(images, targets)
+                loss = objective(*moved)
                 (loss / len(batches)).backward()
             total += loss.item() / len(batches)
         if not math.isfinite(total):
@@ -164,7 +171,12 @@ class Run:
     def _identity(self) -> dict[str, object]:
         """What a checkpoint must agree on; the samples are frames and classes in order."""
         samples = repr((self.samples.pairs, self.clips.classes)).encode()
-        facts = {"processes": self.place.size, "samples": hashlib.sha256(samples).hexdigest()}
+        facts: dict[str, object] = {
+            "processes": self.place.size,
+            "samples": hashlib.sha256(samples).hexdigest(),
+        }
+        if (teacher := self.samples.teacher) is not None:
+            facts["teacher"] = teacher.store.digest(self.clips.videos)
         return self.config.to_json() | facts
 
     def _resumed(self) -> int:

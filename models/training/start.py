@@ -8,6 +8,7 @@ from pathlib import Path
 from fusion.errors import InputError
 from fusion.models.data.clips import Clips
 from fusion.models.data.statistics import FILE, class_statistics
+from fusion.models.data.teacher import is_store
 from fusion.models.registry import Network
 from fusion.models.training.architecture import Architecture
 from fusion.models.training.checkpoint import load_network, load_state, load_weights
@@ -15,14 +16,15 @@ from fusion.models.training.config import Config
 
 
 def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Network | None]:
-    """The network to train, what it is, and its teacher.
+    """The network to train, what it is, and its teacher, where that is a network.
 
     InputError: two things to start from, a crop, loss or weights that are not the network's.
     """
     choice, loss = config.network, config.loss
     options, module = dict(choice.options), choice.module or None
     pretrained = bool(options.pop("pretrained", False))
-    given = {"pretrained": pretrained, "start": choice.start, "teacher": loss.teacher}
+    teaches = "" if is_store(loss.teacher) else loss.teacher
+    given = {"pretrained": pretrained, "start": choice.start, "teacher": teaches}
     sources = [name for name, value in given.items() if value]
     if len(sources) > 1:
         got = f"{' and '.join(sources)} each say what to start from"
@@ -39,9 +41,12 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     if (loss.ohem or loss.teacher) and type(network).loss is not Network.loss:
         only = "ohem and teacher are for networks of per-pixel logits"
         raise InputError(f"loss: {choice.name!r} trains by its own loss; {only}")
+    if not loss.teacher and (loss.labels, loss.temperature) != (1.0, 1.0):
+        got = "labels and temperature say how a teacher counts, and there is none"
+        raise InputError(f"loss: {got}; give teacher, or leave them out")
     if choice.start:
         start_from(network, architecture, choice.start)
-    if not loss.teacher:
+    if not teaches:
         return network, architecture, None
     teacher, taught = load_network(loss.teacher, module=module)
     if taught != architecture:

@@ -231,6 +231,17 @@ def test_no_frames_are_no_frames(stores):
     assert (probabilities.shape, probabilities.dtype) == ((0, len(CLASSES), *SIZE), np.float32)
 
 
+def test_probability_maps_come_one_after_the_other(stores):
+    ensemble = fusion.HierarchicalEnsemble({"g": stores})
+    maps = ensemble.probability_maps("a")
+    assert iter(maps) is maps
+    for (frame, fused), name, wanted in zip(
+        maps, ensemble.frames("a"), ensemble.predict_proba("a"), strict=True
+    ):
+        assert frame == name
+        assert np.array_equal(fused, wanted)
+
+
 def test_all_videos_come_one_after_the_other(stores):
     ensemble = fusion.HierarchicalEnsemble({"g": stores})
     every = ensemble.predict_all()

@@ -31,13 +31,16 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 class OutputContract:
-    """kind: the format's name. options: of every test. geometry: of the simulated units.
-    channels: options with which independent channels can be written."""
+    """kind: the format's name. options: of every test. flags: the same on the command line.
+    geometry: of the simulated units. channels: options with which independent channels can be
+    written. passes: over all frames, of which the last writes."""
 
     kind: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
+    flags: ClassVar[tuple[str, ...]] = ()
     geometry: ClassVar[dict[str, Any]] = {}
     channels: ClassVar[dict[str, Any]] = {}
+    passes: ClassVar[int] = 1
     videos: ClassVar[tuple[str, ...]] = ("case", "image", "long")
 
     def read(self, out: Path, video: str, *, probabilities: bool = False) -> np.ndarray:
@@ -61,6 +64,10 @@ class OutputContract:
         """What is written where nothing else is asked for."""
         made = ensemble.probabilities if self.is_probabilities else ensemble.labels
         return np.stack([made(video, frame) for frame in ensemble.frames(video)])
+
+    def predicted(self, ensemble, video):
+        """The same of a real ensemble."""
+        return (ensemble.predict_proba if self.is_probabilities else ensemble.predict)(video)
 
     def same(self, found, expected):
         assert found.shape == expected.shape
@@ -189,7 +196,7 @@ class OutputContract:
         clean, stopped = tmp_path / "clean", tmp_path / "stopped"
         self.write(self.ensemble(), clean)
         with pytest.raises(KeyboardInterrupt):
-            self.write(self.ensemble(stops="003"), stopped)
+            self.write(self.ensemble(stops="003", passes=self.passes), stopped)
         assert not [name for name in tree(stopped) if ".tmp" in name or files.STAGING in name]
         self.read(stopped, "case")
         again, (written, kept) = self.ensemble(), (0, 0)
@@ -324,13 +331,14 @@ class OutputContract:
     def test_a_real_ensemble_by_the_command(self, tmp_path, capsys):
         toml = write_sample(tmp_path / "data")
         arguments = ["--ensemble", str(toml), "--out", str(tmp_path / "out"), "--format", self.kind]
+        arguments += self.flags
         assert cli.run(predict.main, arguments) == 0
         what = "probability maps" if self.is_probabilities else "label maps"
+        what = OUTPUTS[self.kind].makes or what
         assert f"6 {what} written, 0 were there already" in capsys.readouterr().out
         ensemble = fusion.HierarchicalEnsemble.load(toml)
-        predicted = ensemble.predict_proba if self.is_probabilities else ensemble.predict
         for video in ensemble.videos:
-            self.same(self.read(tmp_path / "out", video), predicted(video))
+            self.same(self.read(tmp_path / "out", video), self.predicted(ensemble, video))
         assert cli.run(predict.main, arguments) == 2
         assert "give --overwrite or --resume" in capsys.readouterr().err
         assert cli.run(predict.main, [*arguments, "--resume"]) == 0

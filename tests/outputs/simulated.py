@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from fusion.ensemble.channels import outcome_names
 from fusion.postprocess import NOTHING
@@ -41,7 +42,8 @@ class FakeEnsemble:
     """Random maps that depend on seed, video and frame alone.
 
     classes: their number. independent: whether they are channels. geometry: by video. stops: the
-    frame at which it is interrupted. worked: frames that were asked for.
+    frame at which it is interrupted, the `passes`-th time it is asked for. worked: frames that were
+    asked for.
     """
 
     number: int = 4
@@ -51,6 +53,7 @@ class FakeEnsemble:
     frames_of: dict = field(default_factory=lambda: FRAMES)
     seed: int = 0
     stops: object = None
+    passes: int = 1
     worked: list = field(default_factory=list)
     resize: str = "probabilities"
     mean: str = "arithmetic"
@@ -86,7 +89,9 @@ class FakeEnsemble:
 
     def _asked(self, video, frame):
         if frame == self.stops:
-            raise KeyboardInterrupt
+            self.passes -= 1
+            if self.passes == 0:
+                raise KeyboardInterrupt
         self.worked.append((video, frame))
 
     def label_maps(self, video, frames=None):
@@ -94,7 +99,19 @@ class FakeEnsemble:
             self._asked(video, frame)
             yield frame, self.labels(video, frame)
 
-    def predict_proba(self, video, frames=None):
+    def stream(self, video, frames=None, outputs=("labels",)):
+        """In two bands a frame, as tensors."""
         for frame in frames or self.frames(video):
             self._asked(video, frame)
-        return np.stack([self.probabilities(video, f) for f in frames or self.frames(video)])
+            p, (height, _) = self.probabilities(video, frame), self.size(video)
+            top = np.sort(p, axis=0)
+            made = {"labels": self.labels(video, frame), "confidence": top[-1]}
+            made |= {"margin": top[-1] - top[-2], "entropy": -(p * np.log(p)).sum(axis=0)}
+            for rows in ((0, height // 2), (height // 2, height)):
+                parts = {name: torch.from_numpy(made[name][slice(*rows)]) for name in outputs}
+                yield frame, rows, SimpleNamespace(**parts)
+
+    def probability_maps(self, video, frames=None):
+        for frame in frames or self.frames(video):
+            self._asked(video, frame)
+            yield frame, self.probabilities(video, frame)

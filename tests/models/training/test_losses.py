@@ -104,6 +104,37 @@ def test_distillation_is_kl_from_teacher_to_student(seed):
     assert losses.distillation(student, student + 7.0).item() == pytest.approx(0.0, abs=1e-5)
 
 
+@given(st.integers(0, 10_000), st.sampled_from([0.5, 1.0, 4.0]))
+def test_distillation_from_probabilities(seed, temperature):
+    """Both sides softened, times T squared; pixels without probabilities count nowhere."""
+    (student, _), (teacher, _) = draw(seed), draw(seed + 1)
+    known = torch.softmax(teacher.double(), dim=1)
+    known[0, :, 1, :3] = 0
+    total = 0.0
+    for n, y, x in np.ndindex(2, 4, 6):
+        if known[n, :, y, x].sum() == 0:
+            continue
+        q = known[n, :, y, x].numpy() ** (1 / temperature)
+        p = torch.softmax(student[n, :, y, x].double() / temperature, 0).numpy()
+        total += float(np.sum(q / q.sum() * np.log(q / q.sum() / p)))
+    found = losses.taught_by(student, known.float(), temperature).item()
+    assert found == pytest.approx(temperature**2 * total / 45, rel=1e-3, abs=1e-5)
+    hot = losses.distillation(student, teacher, temperature).item()
+    assert losses.taught_by(student, torch.softmax(teacher, 1), temperature).item() == (
+        pytest.approx(hot, rel=1e-3, abs=1e-5)
+    )
+
+
+def test_distillation_at_another_resolution():
+    student = torch.randn(1, 3, 4, 4)
+    even = torch.softmax(student.mean(dim=(2, 3), keepdim=True), 1).expand(1, 3, 8, 8)
+    near = torch.softmax(student.mean(dim=(2, 3), keepdim=True), 1).expand(1, 3, 4, 4)
+    assert losses.taught_by(student, even).item() == pytest.approx(
+        losses.taught_by(student, near).item(), rel=1e-5
+    )
+    assert losses.taught_by(student, torch.zeros(1, 3, 4, 4)).item() == 0
+
+
 def finite_differences(function, point: torch.Tensor, step: float = 1e-2) -> torch.Tensor:
     gradient = torch.zeros_like(point)
     for index in np.ndindex(*point.shape):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,9 +12,10 @@ from fusion.errors import InputError
 from fusion.models.networks.plain import Plain
 from fusion.models.training import checkpoint, losses
 from fusion.models.training.architecture import Architecture
-from fusion.models.training.run import Run, train
+from fusion.models.training.run import Run, train, training_clips
 from fusion.models.training.start import start_from
-from tests.models.tools import CPU, plain_weights, same_state, same_weights
+from fusion.stores import LogitWriter
+from tests.models.tools import CPU, SWA, plain_weights, same_state, same_weights
 
 
 def test_starting_with_the_same_classes(tmp_path):
@@ -66,6 +70,65 @@ def test_student_starts_as_its_teacher(configure):
     got = r"teacher .* is plain \{'preset': 'micro'\}, not the student's architecture"
     with pytest.raises(InputError, match=got):
         Run(other, CPU)
+
+
+def taught(configure, tmp_path, name="fused.zarr", seed=0):
+    """A store of random probabilities of the training frames, and a configuration for it."""
+    clips, draw = training_clips(configure()), np.random.default_rng(seed)
+    with LogitWriter(tmp_path / name, clips.classes, values="probabilities") as writer:
+        for video in clips.videos:
+            frames = clips.frames(video)
+            with writer.video(video, frames=frames, size=(64, 96)) as out:
+                out.extend(draw.random((len(frames), len(clips.classes), 16, 24)))
+    return {"teacher": str(tmp_path / name), "kl": 2.0, "temperature": 3.0, "labels": 0.5}
+
+
+def test_a_store_teaches(configure, tmp_path):
+    loss = taught(configure, tmp_path)
+    run, plain = Run(configure("student", loss=loss), CPU), Run(configure("plain"), CPU)
+    assert same_state(plain.network.state_dict(), run.network.state_dict())  # starts as ever
+    images, targets, known = next(iter(run.batches(0, 1)))
+    assert known.shape == (2, 124, 8, 8)
+    run.network.train()
+    outputs = run.network.logits(images)
+    expected = 0.5 * losses.cross_entropy(outputs, targets)
+    expected += 2 * losses.taught_by(outputs, known, 3.0)
+    assert run.objective(images, targets, known).item() == pytest.approx(expected.item(), rel=1e-4)
+    alone = Run(configure("alone", loss={**loss, "labels": 0.0}), CPU)
+    alone.network.train()
+    assert alone.objective(images, targets, known).item() == pytest.approx(
+        2 * losses.taught_by(outputs, known, 3.0).item(), rel=1e-4
+    )
+
+
+def test_a_store_teaches_a_run_that_goes_on(configure, tmp_path):
+    loss = taught(configure, tmp_path)
+    whole = train(configure("whole", loss=loss, swa=SWA), "cpu")
+    first = Run(configure("cut", loss=loss, swa=SWA), CPU)
+    first.update(list(first.batches(0, 1)))
+    first.step += 1
+    first._keep()
+    assert same_weights(train(configure("cut", loss=loss, swa=SWA), "cpu"), whole)
+    shutil.rmtree(tmp_path / "fused.zarr")
+    taught(configure, tmp_path, seed=1)
+    with pytest.raises(InputError, match=r"checkpoint of another configuration \(teacher = '"):
+        Run(configure("cut", loss=loss, swa=SWA), CPU)
+
+
+def test_a_store_beside_weights_to_start_from(configure, tmp_path):
+    first = train(configure("first"), "cpu")
+    loss = taught(configure, tmp_path)
+    run = Run(configure("second", network={"start": str(first)}, loss=loss), CPU)
+    assert same_state(checkpoint.load(first)[0], run.network.state_dict())
+    for key in ("labels", "temperature"):
+        with pytest.raises(InputError, match="loss: labels and temperature say how a teacher coun"):
+            Run(configure("third", loss={key: 0.5}), CPU)
+
+
+def test_checkpoints_of_earlier_releases_know_no_temperature(configure):
+    assert not {"labels", "temperature"} & configure().to_json()["loss"].keys()
+    loss = {"teacher": "x", "temperature": 2.0}
+    assert configure(loss=loss).to_json()["loss"]["temperature"] == 2.0
 
 
 def test_training_starts_from_given_weights(configure):
