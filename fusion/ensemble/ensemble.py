@@ -229,8 +229,11 @@ class Ensemble(Labelled):
         if not self.postprocess:
             return self.recipe.bands(video, wanted, self.plan(video, outputs))
         plan = self.plan(video, needed(self.postprocess, outputs))
-        made = Postprocessed(self.recipe, self.postprocess, self._video(video), plan)
-        return made.bands(wanted, outputs)
+        return self.postprocessed(video, plan).bands(wanted, outputs)
+
+    def postprocessed(self, video: str, plan: Plan) -> Postprocessed:
+        """What does the operations of `postprocess` on a video, within a plan."""
+        return Postprocessed(self.recipe, self.postprocess, self._video(video), plan)
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
         """(frame id, group means [G, C, h, w]) at store resolution, the finest of the video."""

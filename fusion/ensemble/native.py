@@ -9,12 +9,12 @@ for its codes. Where it would not, there is an InputError.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.postprocess.operation import PROBABILITIES
 from fusion.text import listed
 
 if TYPE_CHECKING:
@@ -28,8 +28,11 @@ DO = "use at='labels'"
 def native_size(ensemble: Ensemble, video: str) -> tuple[int, int]:
     """(h, w) of a video's fused probabilities, if label maps are interpolations of them.
 
-    InputError: groups, or logits, are fused after they were interpolated.
+    InputError: groups, or logits, are fused after they were interpolated, or postprocessed then.
     """
+    if after := ensemble.postprocess.of(PROBABILITIES):
+        got = f"{after[0].name!r} works on what is interpolated already"
+        raise InputError(f"at='stores': postprocess {got}; {DO}")
     if ensemble.mean != "arithmetic" or ensemble.resize != "probabilities":
         how = f"mean={ensemble.mean!r}, resize={ensemble.resize!r}"
         raise InputError(f"at='stores': {how} fuse what is interpolated already; {DO}")
@@ -53,15 +56,11 @@ def native_maps(
     Raises:
         InputError: as `native_size`.
     """
-    height, width = native_size(ensemble, video)
+    native_size(ensemble, video)
     plan = ensemble.plan(video, ("probabilities",))
-    rows = max(1, plan.bands[0][1] * plan.size[1] // width)  # as many pixels as of a label map
-    bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
-    plan = replace(plan, size=(height, width), bands=bands)
-    wanted, parts = list(ensemble.frames(video) if frames is None else frames), []
-    for frame, (_, end), fused in ensemble.recipe.bands(video, wanted, plan):
-        assert fused.probabilities is not None
-        parts.append(fused.probabilities.cpu().numpy())
-        if end == height:
-            yield frame, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
-            parts = []
+    wanted = list(ensemble.frames(video) if frames is None else frames)
+    if ensemble.postprocess:
+        maps = ensemble.postprocessed(video, plan).maps(wanted)
+    else:
+        maps = ensemble.recipe.maps(video, wanted, plan)
+    return ((frame, fused.cpu().numpy()) for frame, fused in maps)

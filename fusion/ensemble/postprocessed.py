@@ -20,7 +20,7 @@ import torch
 
 from fusion import kernels
 from fusion.ensemble.plan import Plan
-from fusion.ensemble.stream import Band, Fusion
+from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
 from fusion.kernels.arithmetic import Fused
 from fusion.postprocess.operation import (
@@ -62,13 +62,9 @@ class Postprocessed:
             InputError: frames in another order, and what operations say.
         """
         left = list(frames)
-        temporal = any(each.temporal for each in self.pipeline)
-        if temporal and left != [frame for frame in self.video.frames if frame in set(left)]:
-            got = "frames in another order than the stores have them"
-            raise InputError(f"frames: got {got}; postprocess {self.pipeline} takes theirs")
+        read = self._read(left)
         if not left:
             return
-        read = self.video.frames if temporal else left
         for frame in self._labels(self._pixels(read, set(left)), set(left)):
             fused = frame.beside
             assert fused is not None
@@ -79,6 +75,28 @@ class Postprocessed:
             left.remove(frame.name)
             if not left:  # nobody asked for what comes later
                 return
+
+    def maps(self, frames: Sequence[str]) -> Means:
+        """(frame id, probabilities [C, h, w]) after the operations on maps alone.
+
+        Raises as `bands`.
+        """
+        wanted, stream = set(frames), self._maps(self._read(frames))
+        return ((frame.name, frame.values) for frame in stream if frame.name in wanted)
+
+    def _read(self, frames: Sequence[str]) -> Sequence[str]:
+        """The frames that have to be read for these."""
+        if not any(each.temporal for each in self.pipeline):
+            return frames
+        wanted = set(frames)
+        if list(frames) != [frame for frame in self.video.frames if frame in wanted]:
+            got = "frames in another order than the stores have them"
+            raise InputError(f"frames: got {got}; postprocess {self.pipeline} takes theirs")
+        return self.video.frames
+
+    def _maps(self, read: Sequence[str]) -> Stream:
+        maps = (Frame(*each) for each in self.recipe.maps(self.video.name, read, self.plan))
+        return self.pipeline.apply(MAPS, maps, self.video)
 
     def _labels(self, stream: Stream, wanted: set[str]) -> Stream:
         """Frames with their labels after all operations on these; only those that are wanted."""
@@ -109,9 +127,7 @@ class Postprocessed:
                     fused, bands = joined(bands), []
                     yield Frame(name, fused.probabilities if alone else fused)
             return
-        maps = (Frame(*each) for each in self.recipe.maps(self.video.name, read, self.plan))
-        stream = self.pipeline.apply(MAPS, maps, self.video)
-        for frame in self._kept(stream, MAPS, wanted):
+        for frame in self._kept(self._maps(read), MAPS, wanted):
             fused = self._interpolated(frame.values)
             yield Frame(frame.name, fused.probabilities if alone else fused)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fusion
+from fusion.ensemble.native import native_maps
 from fusion.errors import InputError, StoreError
 from fusion.labels import write_labels
 from fusion.metrics.calibration import calibrate
@@ -275,3 +276,13 @@ def test_outputs_under_other_operations_are_others(stores, tmp_path):
     assert write(plain, tmp_path / "out", videos=videos, resume=True).kept == 3
     with pytest.raises(StoreError, match="is of another ensemble"):
         write(plain.with_postprocess(SMOOTH), tmp_path / "out", videos=videos, resume=True)
+
+
+def test_native_maps_are_smoothed_as_predictions_are(stores):
+    """What a store at the stores' resolution keeps, interpolated, is the prediction."""
+    ensemble = fusion.HierarchicalEnsemble({"a": stores[:3]}, postprocess=[SMOOTH, VOTED])
+    found = dict(native_maps(ensemble, "a", ["f2", "f10"]))
+    assert list(found) == ["f2", "f10"]
+    expected = ensemble.predict_proba("a", ["f2", "f10"])
+    for maps, whole in zip(found.values(), expected, strict=True):
+        np.testing.assert_allclose(resize64(maps.astype(np.float64), SIZE), whole, atol=3e-6)
