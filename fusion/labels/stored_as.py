@@ -41,7 +41,7 @@ class StoredAs:
     def of(
         cls,
         classes: Sequence[str],
-        class_map: str | None = None,
+        class_map: str | ClassMap | None = None,
         form: str | None = None,
         palette: str | None = None,
     ) -> Self:
@@ -49,7 +49,7 @@ class StoredAs:
 
         Args:
             classes: the C names of what is predicted.
-            class_map: a name or file as `read_class_map` takes it.
+            class_map: a map, or a name or file as `read_class_map` takes it.
             form: default "stored" with a class map, else "classes".
             palette: a name or file as `palette_of` takes it.
 
@@ -58,7 +58,7 @@ class StoredAs:
         """
         if class_map == NNUNET:
             raise InputError(f"class_map: got {NNUNET}; give the path of its dataset.json")
-        known = None if class_map in (None, NONE) else read_class_map(str(class_map))
+        known = None if class_map in (None, NONE) else read_class_map(class_map or NONE)
         if known is not None:
             known = _of_classes(known, classes)
         form = form or ("classes" if known is None else "stored")
