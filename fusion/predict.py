@@ -94,7 +94,7 @@ def _check(options: argparse.Namespace) -> None:
 def _write(
     ensemble: HierarchicalEnsemble, options: argparse.Namespace, how: dict[str, Any]
 ) -> Written:
-    kind, classes = OUTPUTS[options.format], _label_names(ensemble)
+    kind, classes = OUTPUTS[options.format], _label_names(ensemble, options.compose)
     own = {name: getattr(options, name) for name in output_options()}
     known, form = options.label_map, options.write
     if options.label_ids:
@@ -215,10 +215,11 @@ def add_meaning(parser: cli.Options) -> None:
     add("--palette", metavar="NAME|FILE", help=palette)
 
 
-def _label_names(ensemble: HierarchicalEnsemble) -> Sequence[str]:
+def _label_names(ensemble: HierarchicalEnsemble, compose: Any) -> Sequence[str]:
     """What label maps tell apart; of one independent channel its absence too."""
     channels = ensemble.channels
-    return ensemble.classes if channels is None or len(channels) == 1 else channels
+    alone = channels is not None and len(channels) == 1 and not compose
+    return ensemble.classes if channels is None or alone else channels
 
 
 def _ids(pairs: Sequence[str]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import InputError
 from fusion.images import Images
-from fusion.labels.lookup import Colour
+from fusion.labels.lookup import Colour, packed
 from fusion.labels.palettes import palette_of
 from fusion.labels.png import colour_map
 from fusion.outputs.content import Content
@@ -82,8 +82,9 @@ class Drawing(Output):
 
     def check(self, content: Content, units: Sequence[Unit]) -> None:
         palette(self.palette, content)
-        if self.images is not None:
-            for unit in units:
+        for unit in units:
+            self.parts(unit)  # ids that can be no names of files are none of pictures
+            if self.images is not None:
                 for frame in unit.frames:
                     self.images.check(unit.video, frame, unit.size)
 
@@ -107,7 +108,7 @@ def palette(given: str | Sequence[Colour] | None, content: Content) -> Pixels:
         content: what is drawn.
     """
     names = content.names
-    if content.independent and len(names) == 1:
+    if content.independent and len(names) == 1 and content.regions is None:
         names = (NOTHING, *names)
     if given is None:
         given = "safe" if len(names) <= 256 else "vspw"
@@ -130,9 +131,7 @@ def coloured(labels: np.ndarray, known: Pixels, content: Content) -> tuple[Pixel
         total = np.tensordot(labels.astype(np.uint32), known, axes=(0, 0))
         mean = total // np.maximum(count, 1)[..., None]
         return mean.astype(np.uint8), count > 0
-    ids: Sequence[int] = range(len(known))
-    if content.regions is not None:
-        ids = content.regions
+    ids = list(range(len(known)) if content.regions is None else content.regions)
     table = np.zeros((1 << (8 * labels.dtype.itemsize), 3), np.uint8)
     there = np.zeros(len(table), bool)
     table[ids], there[ids] = known, True
@@ -152,17 +151,22 @@ def overlaid(picture: Pixels, colours: Pixels, covered: Mask, opacity: float) ->
         covered: where there is a colour, bool [H, W].
         opacity: of colours, 0 to 1.
     """
-    share = np.where(borders(colours), 256, round(256 * opacity)).astype(np.uint32)
-    share = (share * covered)[..., None]
-    mixed = picture * (256 - share) + colours * share + 128
-    return (mixed >> 8).astype(np.uint8)
+    part = np.uint16(round(256 * opacity))
+    mixed = picture * (np.uint16(256) - part)  # 255 * 256 + 128 is below 2 ** 16
+    mixed += colours * part
+    mixed += np.uint16(128)
+    drawn = (mixed >> 8).astype(np.uint8)
+    edge = borders(colours)
+    drawn[edge] = colours[edge]
+    drawn[~covered] = picture[~covered]
+    return drawn
 
 
 def borders(colours: Pixels) -> Mask:
     """Pixels [H, W] whose left, right, upper or lower neighbour has another colour."""
     found = np.zeros(colours.shape[:2], bool)
-    down = (colours[1:] != colours[:-1]).any(axis=2)
-    right = (colours[:, 1:] != colours[:, :-1]).any(axis=2)
+    values = packed(colours)
+    down, right = values[1:] != values[:-1], values[:, 1:] != values[:, :-1]
     found[1:] |= down
     found[:-1] |= down
     found[:, 1:] |= right

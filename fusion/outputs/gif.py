@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fusion.labels.lookup import packed
 from fusion.outputs.drawing import Pixels
 from fusion.outputs.strip import Strip
 
@@ -54,15 +55,15 @@ def _indexed(pixels: Pixels) -> Any:
     """A Pillow image of at most 256 colours: exactly the frame's, where it has no more."""
     from PIL import Image
 
-    wide = pixels.astype(np.uint32)
-    packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-    found, places = np.unique(packed, return_inverse=True)
     image = Image.fromarray(pixels)
-    if len(found) > MOST:
-        return image.quantize(MOST, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    indexed = Image.fromarray(places.reshape(packed.shape).astype(np.uint8), "P")
-    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
-    indexed.putpalette(colours.astype(np.uint8).tobytes())
+    found = image.getcolors(MOST)
+    if found is None:  # this method keeps small things' colours, and dithering keeps shades
+        method = Image.Quantize.FASTOCTREE
+        return image.quantize(palette=image.quantize(MOST, method=method))
+    colours = np.array(sorted(colour for _, colour in found), np.uint8)
+    places = np.searchsorted(packed(colours), packed(pixels))
+    indexed = Image.fromarray(places.astype(np.uint8), "P")
+    indexed.putpalette(colours.tobytes())
     return indexed
 
 

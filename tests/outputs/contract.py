@@ -39,6 +39,11 @@ class OutputContract:
     geometry: ClassVar[dict[str, Any]] = {}
     channels: ClassVar[dict[str, Any]] = {}
     videos: ClassVar[tuple[str, ...]] = ("case", "image", "long")
+    what: ClassVar[str] = "label maps written"
+
+    def arguments(self, folder: Path) -> list[str]:
+        """What else the command needs for the ensemble that lies in a folder."""
+        return []
 
     def read(self, out: Path, video: str, *, probabilities: bool = False) -> np.ndarray:
         raise NotImplementedError
@@ -324,9 +329,10 @@ class OutputContract:
     def test_a_real_ensemble_by_the_command(self, tmp_path, capsys):
         toml = write_sample(tmp_path / "data")
         arguments = ["--ensemble", str(toml), "--out", str(tmp_path / "out"), "--format", self.kind]
+        arguments += self.arguments(tmp_path / "data")
         assert cli.run(predict.main, arguments) == 0
-        what = "probability maps" if self.is_probabilities else "label maps"
-        assert f"6 {what} written, 0 were there already" in capsys.readouterr().out
+        what = "probability maps written" if self.is_probabilities else self.what
+        assert f"6 {what}, 0 were there already" in capsys.readouterr().out
         ensemble = fusion.HierarchicalEnsemble.load(toml)
         predicted = ensemble.predict_proba if self.is_probabilities else ensemble.predict
         for video in ensemble.videos:
@@ -334,4 +340,4 @@ class OutputContract:
         assert cli.run(predict.main, arguments) == 2
         assert "give --overwrite or --resume" in capsys.readouterr().err
         assert cli.run(predict.main, [*arguments, "--resume"]) == 0
-        assert f"0 {what} written, 6 were there" in capsys.readouterr().out
+        assert f"0 {what}, 6 were there" in capsys.readouterr().out
