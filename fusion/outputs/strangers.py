@@ -8,7 +8,7 @@ is refused; other files, and outputs of other units that the folder's record kno
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from fusion.errors import InputError, StoreError
@@ -34,7 +34,7 @@ def refuse_strangers(out: Path, output: Output, units: Sequence[Unit]) -> None:
     for unit in units:
         with contextlib.suppress(InputError):  # of a unit that is not written
             own |= {name for part in output.parts(unit) for name in part.files}
-    recorded = read_record(out, output)
+    recorded = read_record(out, output).keys() - {unit.video for unit in units}
     strangers = [name for name in found if name not in own and not _is_of(name, recorded)]
     if strangers:
         more = f" and {len(strangers) - 1} more are" if len(strangers) > 1 else " is"
@@ -42,7 +42,7 @@ def refuse_strangers(out: Path, output: Output, units: Sequence[Unit]) -> None:
         raise StoreError(f"{what}; give another folder, or move them away")
 
 
-def _is_of(name: str, videos: Mapping[str, str]) -> bool:
+def _is_of(name: str, videos: Set[str]) -> bool:
     """Whether a file is one of these videos', by its name."""
     first = Path(name).parts[0]
     stems = (first[:place] for place, letter in enumerate(first) if letter == ".")
