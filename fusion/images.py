@@ -9,14 +9,16 @@ They are found by id and read when they are asked for. H W pixels.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import InputError, StoreError
+from fusion.errors import FusionError, InputError, StoreError
 from fusion.text import bare, did_you_mean, listed
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -82,6 +84,15 @@ class Images:
             self._listed[key] = found
         return self._listed[key]
 
+    def check(self, unit: str, frame: str, size: tuple[int, int]) -> None:
+        """That a frame has a picture of a size (H, W), by its header alone; errors as of `read`."""
+        from PIL import Image
+
+        path = self.find(unit, frame)
+        with _readable(path), Image.open(path) as picture:
+            found = picture.height, picture.width
+        _check_size(path, found, size)
+
     def read(self, unit: str, frame: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """A frame's picture, uint8 [H, W, 3].
 
@@ -97,18 +108,27 @@ class Images:
         from PIL import Image
 
         path = self.find(unit, frame)
-        try:
-            with Image.open(path) as picture:
-                found = (picture.height, picture.width)
-                wrong = size is not None and found != tuple(size)
-                pixels = None if wrong else np.array(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise StoreError(
-                f"{path}: cannot be read ({reason}); repair or leave it out"
-            ) from error
-        if size is not None and pixels is None:
-            got = f"{found[0]}x{found[1]}, its labels are {size[0]}x{size[1]}"
-            raise InputError(f"{path}: got {got}; give pictures of the labels' size")
-        assert pixels is not None
-        return pixels
+        with _readable(path), Image.open(path) as picture:
+            if size is not None:
+                _check_size(path, (picture.height, picture.width), size)
+            return np.array(picture.convert("RGB"))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what Pillow says of a file into a StoreError."""
+    from PIL import Image
+
+    try:
+        yield
+    except FusionError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreError(f"{path}: cannot be read ({reason}); repair or leave it out") from error
+
+
+def _check_size(path: Path, found: tuple[int, int], size: tuple[int, int]) -> None:
+    if found != tuple(size):
+        got = f"{found[0]}x{found[1]}, its labels are {size[0]}x{size[1]}"
+        raise InputError(f"{path}: got {got}; give pictures of the labels' size")

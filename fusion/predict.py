@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
+import glob
 import sys
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fusion import cli
-from fusion.errors import InputError, StoreError
-from fusion.files import refusals, replacing
+from fusion.errors import InputError
 from fusion.hierarchical import HierarchicalEnsemble
+from fusion.labels import ClassMap, Labels
+from fusion.labels.known_maps import map_of
+from fusion.labels.palettes import PALETTES
 from fusion.labels.stored_as import FORMS, StoredAs
-from fusion.outputs import OUTPUTS, output_options, safe_name, write
+from fusion.outputs import OUTPUTS, SUBMISSIONS, output_options, safe_name, submit, write
+from fusion.outputs.archive import archive_of, check_archive, pack
+from fusion.outputs.overlay import Overlay
 from fusion.outputs.png import Png
+from fusion.outputs.run import Written
 from fusion.progress import progress
 from fusion.text import parse_assignments
 
@@ -24,96 +30,201 @@ __all__ = ["main", "pack", "safe_name"]
 EPILOG = """formats:
 {formats}
 
+submissions (files as a challenge server takes them, and their zip):
+{submissions}
+
 examples:
   python -m fusion.predict --ensemble results/best.json --out labels/
-  python -m fusion.predict --ensemble results/best.json --stores cache/test --out submission --zip
+  python -m fusion.predict --ensemble results/best.json --stores cache/test --out test --zip
       (the stores of another split)
-  python -m fusion.predict --ensemble results/best.json --out submission --label-map cityscapes
-      (the ids that the benchmark's server takes)
+  python -m fusion.predict --ensemble results/best.json --out ids/ --label-ids
+      (ids as the data set's own masks have them)
+  python -m fusion.predict --ensemble results/best.json --out vspw/ --submission vspw
+      (vspw/ and vspw.zip, to be uploaded)
+  python -m fusion.predict --ensemble results/best.json --out seen/ --overlay images/
+      (classes over the pictures, in colours that the colour-blind can tell apart)
+  python -m fusion.predict --ensemble results/best.json --out clips/ --format mp4 --overlay images/
+      (picture and overlay side by side)
   python -m fusion.predict --ensemble results/best.json --out cases/ --format nifti --probabilities
   python -m fusion.predict --ensemble results/best.json --out teacher.zarr --format store \
       --soft top-k --at stores
       (one more store: a teacher, or a model of the next ensemble)
   python -m fusion.predict --ensemble results/best.json --out pseudo/ --format pseudo --keep 0.8
+      (the certain pixels of every class, void elsewhere)
+
+Nothing is replaced unless --overwrite says so; --resume goes on where a run was stopped.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    replace = options.overwrite or options.resume
-    if options.zip:
-        _check_archive(
-            _archive(options.out), overwrite=replace
-        )  # before the work, and again after it
+    _check(options)
+    if options.zip or options.submission:  # before the work, and again after it
+        check_archive(archive_of(options.out), overwrite=options.overwrite or options.resume)
     ensemble = HierarchicalEnsemble.load(
         options.ensemble, stores=options.stores, memory=options.memory, device=options.device
     )
-    meaning = StoredAs.of(_label_names(ensemble), options.label_map, options.write, options.palette)
+    how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
+    how |= {"overwrite": options.overwrite, "resume": options.resume}
+    packed: Path | None = None
+    if options.submission:
+        written, packed = submit(ensemble, options.out, options.submission, **how)
+    else:
+        written = _write(ensemble, options, how)
+        if options.zip:
+            patterns = _patterns(options.format, written)
+            packed = pack(options.out, patterns, overwrite=options.overwrite or options.resume)
+    _say(options, written, packed)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Fills in the format, and refuses what goes together with nothing."""
+    if options.submission:
+        own = (*output_options(), "format", "probabilities", "compose", "label_map", "label_ids")
+        own = (*own, "labels", "write", "palette", "zip")
+        for name in own:
+            if getattr(options, name):
+                flag = f"--{name.replace('_', '-')}"
+                what = "says by itself what is written, and packs it"
+                raise InputError(f"--submission {options.submission}: {what}; leave out {flag}")
+    if options.labels is not None and not options.label_ids:
+        raise InputError("--labels says whose ids are written; give --label-ids with it")
+    if options.label_ids and options.write not in (None, "stored"):
+        raise InputError(f"--label-ids: got --write {options.write} beside it; leave one out")
+    if options.format is None:
+        options.format = Png.name if options.overlay is None else Overlay.name
+
+
+def _write(
+    ensemble: HierarchicalEnsemble, options: argparse.Namespace, how: dict[str, Any]
+) -> Written:
+    kind, classes = OUTPUTS[options.format], _label_names(ensemble, options.compose)
     own = {name: getattr(options, name) for name in output_options()}
-    if options.format == Png.name or options.palette:
+    known, form = options.label_map, options.write
+    if options.label_ids:
+        known, form = _own_map(options, classes), "stored"
+    if kind.draws and form is None:
+        form = "classes"
+    meaning = StoredAs.of(classes, known, form, options.palette)
+    if kind.draws:
+        own["palette"] = meaning.palette or None
+    elif options.format == Png.name or options.palette:
         own["palette"] = meaning.shown
-    written, kept = write(
+    return write(
         ensemble,
         options.out,
         options.format,
-        videos=options.videos,
         probabilities=options.probabilities,
-        overwrite=options.overwrite,
-        resume=options.resume,
         compose=_ids(options.compose) if options.compose else None,
         stored=meaning.stored,
-        progress=progress,
+        **how,
         **own,
     )
-    kind = OUTPUTS[options.format]
+
+
+def _own_map(options: argparse.Namespace, classes: Sequence[str]) -> str | ClassMap:
+    """The map of a data set's own ids: as it is named, as its labels say, or by the classes."""
+    if options.label_map:
+        return str(options.label_map)
+    if options.labels is not None:
+        known = Labels.open("auto", options.labels, options.split).class_map
+        if known is None:
+            what = f"{options.labels} has class ids, which is what is written without it"
+            raise InputError(f"--label-ids: {what}; leave it out, or give --label-map MAP")
+        return known
+    name = map_of(classes)
+    if name is None:
+        what = "nothing here says which ids the data set's own masks have"
+        raise InputError(f"--label-ids: {what}; give --label-map MAP, or --labels PATH of some")
+    return name
+
+
+def _patterns(name: str, written: Written) -> list[str]:
+    """Of an archive: the files of this run, also those that were there; of trees all of it."""
+    trees = [pattern for pattern in OUTPUTS[name].packed if "**" in pattern]
+    return trees or [glob.escape(file) for file in written.files]
+
+
+def _say(options: argparse.Namespace, written: Written, packed: Path | None) -> None:
+    if options.json:
+        document = {"written": written.frames, "kept": written.kept, "out": str(options.out)}
+        document |= {"format": options.format, "submission": options.submission}
+        document |= {"files": list(written.files), "zip": None if packed is None else str(packed)}
+        cli.print_json(document)
+        return
+    kind = SUBMISSIONS[options.submission] if options.submission else OUTPUTS[options.format]
     probabilities = options.probabilities or kind.keeps == ("probabilities",)
     what = kind.makes or ("probability maps" if probabilities else "label maps")
-    print(f"{written} {what} written, {kept} were there already, under {options.out}")
-    if options.zip:
-        print(f"packed into {pack(options.out, kind.packed, overwrite=replace)}")
-    return 0
+    done = "drawn" if kind.draws else "written"
+    said = f"{written.frames} {what} {done}, {written.kept} were there already"
+    print(f"{said}, under {options.out}")
+    if packed is not None:
+        print(f"packed into {packed}")
 
 
 def build_parser() -> argparse.ArgumentParser:
     purpose = (
-        "Write what an ensemble predicts: label maps or probabilities, in one of many formats."
+        "Write what an ensemble predicts: label maps, probabilities or pictures, in many formats."
     )
     formats = "\n".join(f"  {name:<12}{kind.about}" for name, kind in OUTPUTS.items())
-    parser = cli.parser("fusion.predict", purpose, EPILOG.replace("{formats}", formats))
+    servers = "\n".join(f"  {name:<12}{kind.about}" for name, kind in SUBMISSIONS.items())
+    epilog = EPILOG.replace("{formats}", formats).replace("{submissions}", servers)
+    parser = cli.parser("fusion.predict", purpose, epilog)
     add = parser.add_argument
     add("--ensemble", type=Path, required=True, help="ensemble.toml or best.json")
     stores = "take stores of the same names from here (another split)"
     add("--stores", type=Path, metavar="DIR", help=stores)
     add("--out", type=Path, required=True, metavar="DIR", help="where the files go")
-    add("--format", choices=tuple(OUTPUTS), default="png", help="what is written (default png)")
+    kinds = "what is written (default png; overlay where --overlay is given)"
+    add("--format", choices=tuple(OUTPUTS), help=kinds)
+    server = "files and zip as a challenge server takes them"
+    add("--submission", choices=tuple(SUBMISSIONS), help=server)
     fused = "fused probabilities in the place of label maps (nnunet: beside them)"
     add("--probabilities", action="store_true", help=fused)
     regions = "paint independent channels, in their order, into one label map of these ids"
     add("--compose", nargs="+", metavar="NAME=ID", help=regions)
     add("--videos", nargs="+", metavar="ID", help="only these (default: all)")
-    add("--label-map", metavar="MAP", help=f"write the values of a data set. {cli.MAP_HELP}")
-    values = "class ids, what --label-map stores for them (default with it), or colours"
-    add("--write", choices=FORMS, help=values)
-    palette = (
-        "JSON list of colours [R, G, B], or {class: colour} (default --label-map's, else vspw)"
-    )
-    add("--palette", metavar="FILE", help=palette)
-    packed = "also pack OUT into OUT.zip, as challenge servers take it"
+    add_meaning(parser)
+    packed = "also pack the files of this run into OUT.zip"
     add("--zip", action="store_true", help=packed)
     for name, (flag, form) in output_options().items():
         add(flag, dest=name, default=None, **form)
     cli.add_memory(parser)
     cli.add_device(parser)
+    counts = "machine-readable on stdout: frames written and kept, every file, the zip"
+    add("--json", action="store_true", help=counts)
     add = parser.add_mutually_exclusive_group().add_argument
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--resume", action="store_true", help="keep files that are there, write the rest")
     return parser
 
 
-def _label_names(ensemble: HierarchicalEnsemble) -> Sequence[str]:
+def add_meaning(parser: cli.Options) -> None:
+    """Which values are written, and in which colours they are shown."""
+    add = parser.add_argument
+    own = (
+        "the data set's own ids in the place of class ids: --label-map's, --labels', or those of "
+        "the known data set that has just these classes"
+    )
+    add("--label-ids", action="store_true", help=own)
+    add("--label-map", metavar="MAP", help=f"write the values of a data set. {cli.MAP_HELP}")
+    add("--labels", type=Path, metavar="PATH", help="a data set whose ids --label-ids writes")
+    add("--split", metavar="NAME", help="of --labels: its own, or a subfolder")
+    values = "class ids, what --label-map stores for them (default with it), or colours"
+    add("--write", choices=FORMS, help=values)
+    palette = (
+        f"{', '.join(PALETTES)}, or a JSON file, a list of colours [R, G, B] or {{class: colour}} "
+        "(default: --label-map's own, else vspw; of pictures safe)"
+    )
+    add("--palette", metavar="NAME|FILE", help=palette)
+
+
+def _label_names(ensemble: HierarchicalEnsemble, compose: Any) -> Sequence[str]:
     """What label maps tell apart; of one independent channel its absence too."""
     channels = ensemble.channels
-    return ensemble.classes if channels is None or len(channels) == 1 else channels
+    alone = channels is not None and len(channels) == 1 and not compose
+    return ensemble.classes if channels is None or alone else channels
 
 
 def _ids(pairs: Sequence[str]) -> dict[str, int]:
@@ -123,37 +234,6 @@ def _ids(pairs: Sequence[str]) -> dict[str, int]:
         if not text.isdecimal():
             raise InputError(f"--compose: got {name}={text}; give NAME=ID, a whole number")
     return {name: int(text) for name, text in found.items()}
-
-
-def pack(folder: Path, patterns: Sequence[str] = ("*/*.png",), *, overwrite: bool) -> Path:
-    """OUT.zip with OUT's files of these patterns, whole or not at all."""
-    target = _archive(folder)
-    _check_archive(target, overwrite=overwrite)
-    with (
-        refusals(target),
-        replacing(target, overwrite=overwrite) as scratch,
-        zipfile.ZipFile(scratch, "x", zipfile.ZIP_STORED) as archive,  # all are compressed already
-    ):
-        for file in sorted(_packed(folder, patterns)):
-            archive.write(file, file.relative_to(folder))
-    return target
-
-
-def _archive(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".zip")
-
-
-def _check_archive(target: Path, *, overwrite: bool) -> None:
-    if os.path.lexists(target) and not overwrite:
-        raise StoreError(f"{target}: exists; remove it or use --overwrite")
-
-
-def _packed(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    """Plain files, no links, nothing hidden."""
-    for file in {file for pattern in patterns for file in folder.glob(pattern)}:
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if file.is_file() and not file.is_symlink() and not hidden:
-            yield file
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_a_packed_store_is_a_store(arguments, tmp_path):
     [
         (["--probabilities"], "png: got probabilities, holds labels, channels; choose another"),
         (["--flat"], "unit 'a' has 2 frames, a flat folder has one file a unit; leave out --flat"),
-        (["--format", "npy", "--flat"], "npy: takes no --flat, it is png's; leave it out"),
+        (["--format", "npy", "--flat"], "npy: takes no --flat, it is png's, pseudo's; leave it out"),
         (["--compose", "car=1"], "there is nothing to compose; leave it out"),
         (["--compose", "car=one"], "--compose: got car=one; give NAME=ID, a whole number"),
         (["--format", "nnunet", "--dataset-json", "no.json"], "no.json: cannot be read"),
@@ -157,3 +157,117 @@ def test_probabilities_by_the_command(toml, arguments, tmp_path, capsys):
     assert np.array_equal(found, ensemble.predict_proba("b"))
     assert cli.run(predict.main, [*arguments, "--format", "npy", "--resume"]) == 2
     assert "is of another ensemble, other options" in capsys.readouterr().err
+
+
+def test_a_data_sets_own_ids_the_short_way(toml, arguments, tmp_path, capsys):
+    expected = fusion.HierarchicalEnsemble.load(toml).predict("a", ["1"])[0]
+
+    def written(*options):
+        assert predict.main([*arguments, "--overwrite", *options]) == 0
+        with Image.open(tmp_path / "pngs" / "a" / "1.png") as image:
+            return np.asarray(image)
+
+    values = {"sky": 23, "road": 7, "car": 26, "tree": 21}
+    (tmp_path / "map.json").write_text(json.dumps({"classes": values, "void": 255}))
+    ids = np.array([*values.values()])[expected]
+    assert np.array_equal(written("--label-ids", "--label-map", str(tmp_path / "map.json")), ids)
+    (tmp_path / "set" / "labelsTr").mkdir(parents=True)
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "set" / "labelsTr" / "a.png")
+    known = {"labels": {"background": 0, **values}, "file_ending": ".png", "numTraining": 1}
+    known |= {"channel_names": {"0": "x"}}
+    known["labels"] = {"tree": 0, "car": 1, "sky": 2, "road": 3}
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(known))
+    found = written("--label-ids", "--labels", str(tmp_path / "set"))
+    assert np.array_equal(found, np.array([2, 3, 1, 0])[expected])
+    assert cli.run(predict.main, [*arguments, "--label-ids", "--overwrite"]) == 2
+    said = "nothing here says which ids the data set's own masks have; give --label-map MAP, or"
+    assert said in capsys.readouterr().err
+    for options, said in (
+        (["--labels", str(tmp_path / "set")], "--labels says whose ids are written; give --label"),
+        (["--label-ids", "--write", "colours"], "got --write colours beside it; leave one out"),
+        (
+            ["--label-ids", "--labels", str(toml.parent / "labels")],
+            "labels has class ids, which is what is written without it; leave it out",
+        ),
+    ):
+        assert cli.run(predict.main, [*arguments, "--overwrite", *options]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_ids_of_a_known_data_set_by_its_classes(tmp_path):
+    names = ["foreground", "background"]
+    writer = fusion.LogitWriter(tmp_path / "net.zarr", names)
+    with writer.video("a", frames=["a"], size=(1, 2)) as out:
+        out.append(np.array([[[9.0, 0.0]], [[0.0, 9.0]]]))
+    fusion.HierarchicalEnsemble(str(tmp_path / "net.zarr")).save(tmp_path / "e.json")
+    base = ["--ensemble", str(tmp_path / "e.json"), "--out", str(tmp_path / "out")]
+    assert predict.main([*base, "--label-ids"]) == 0
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert np.asarray(image).tolist() == [[255, 0]]
+
+
+def test_the_palettes_by_name(arguments, tmp_path):
+    from fusion.labels.palettes import safe
+
+    assert predict.main([*arguments, "--palette", "safe"]) == 0
+    with Image.open(tmp_path / "pngs" / "a" / "1.png") as image:
+        assert image.getpalette()[:12] == safe(range(4)).ravel().tolist()
+
+
+def test_what_machines_are_told(arguments, tmp_path, capsys):
+    assert predict.main([*arguments, "--videos", "b", "a", "--json", "--zip"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    files = [f"{video}/{frame}.png" for video in "ba" for frame in "01"]
+    assert said == {
+        "written": 4,
+        "kept": 0,
+        "out": str(tmp_path / "pngs"),
+        "format": "png",
+        "submission": None,
+        "files": files,
+        "zip": str(tmp_path / "pngs.zip"),
+    }
+    with zipfile.ZipFile(tmp_path / "pngs.zip") as archive:
+        assert archive.namelist() == sorted(files)
+    assert predict.main([*arguments, "--resume", "--json", "--videos", "a", "c"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 2
+
+
+def test_other_peoples_files_in_the_folder(arguments, tmp_path, capsys):
+    out = tmp_path / "pngs"
+    (out / "other").mkdir(parents=True)
+    (out / "notes.txt").write_text("they stay")
+    assert predict.main([*arguments, "--videos", "a"]) == 0
+    (out / "other" / "1.png").write_bytes(b"of another day")
+    for flags in ([], ["--resume"], ["--overwrite"]):
+        assert cli.run(predict.main, [*arguments, "--videos", "b", *flags]) == 2
+        said = "1.png is none of this ensemble's and would be taken for it; give another folder"
+        assert said in capsys.readouterr().err
+    assert sorted(os.listdir(out)) == [".predicted.json", "a", "notes.txt", "other"]
+    (out / "other" / "1.png").rename(out / "other" / "1.jpg")
+    assert predict.main([*arguments, "--videos", "b"]) == 0
+
+
+def test_the_bar_counts_frames(arguments, capsys, monkeypatch):
+    from fusion import progress as bars
+
+    shown = []
+
+    def bar(description, total=None, *, unit="it", iterable=(), **_):
+        done = 0
+        for done, item in enumerate(iterable):
+            shown.append((done, total, unit))
+            yield item
+        shown.append((done + 1, total, unit))
+
+    monkeypatch.setattr(bars, "bar", bar)
+    assert predict.main([*arguments, "--format", "npy"]) == 0
+    assert shown == [(done, 6, "frame") for done in range(7)]
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["--help"])
+    said = capsys.readouterr().out
+    for words in ("--overlay images/", "--submission vspw", "--label-ids", "safe", "mp4"):
+        assert words in said

@@ -103,6 +103,12 @@ MAPS: dict[str, Callable[[], ClassMap]] = {
 NNUNET, NONE = "nnunet", "none"  # the data set's dataset.json; stored values are class ids
 
 
+def map_of(names: Iterable[str]) -> str | None:
+    """The name in `MAPS` of the map that has exactly these classes, in whatever order."""
+    wanted = {*names}
+    return next((name for name, known in MAPS.items() if wanted == {*known().names}), None)
+
+
 def read_class_map(given: ClassMap | Mapping[str, Any] | PathLike) -> ClassMap:
     """A class map as somebody names it.
 

@@ -166,12 +166,12 @@ def _row_bytes(size: Size, bits: int, interlaced: bool) -> int:
     return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in grids if columns > 0)
 
 
-def colour_map() -> NDArray[np.uint8]:
-    """The PASCAL VOC colours [256, 3], in which VSPW is shown.
+def colour_map(count: int = 256) -> NDArray[np.uint8]:
+    """The PASCAL VOC colours [count, 3], in which VSPW is shown.
 
     Bit k of channel j is bit 3k + j of the index, highest bits first.
     """
-    index, channels = np.arange(256)[:, None], np.arange(3)
+    index, channels = np.arange(count)[:, None], np.arange(3)
     bits = (((index >> (3 * k + channels)) & 1) << (7 - k) for k in range(8))
     return np.array(sum(bits), dtype=np.uint8)
 

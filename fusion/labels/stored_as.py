@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -14,12 +12,13 @@ from numpy.typing import NDArray
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.labels.class_map import ClassMap
-from fusion.labels.known_maps import NNUNET, NONE, read_class_map, read_json
-from fusion.labels.lookup import Colour, as_values
-from fusion.labels.png import PathLike, colour_map
+from fusion.labels.known_maps import NNUNET, NONE, read_class_map
+from fusion.labels.lookup import Colour
+from fusion.labels.palettes import palette_of
+from fusion.labels.png import colour_map
 
 FORMS = ("classes", "stored", "colours")
-VSPW = "vspw"  # the palette that needs no file
+VSPW = "vspw"  # the palette where nobody names one
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class StoredAs:
     def of(
         cls,
         classes: Sequence[str],
-        class_map: str | None = None,
+        class_map: str | ClassMap | None = None,
         form: str | None = None,
         palette: str | None = None,
     ) -> Self:
@@ -50,16 +49,16 @@ class StoredAs:
 
         Args:
             classes: the C names of what is predicted.
-            class_map: a name or file as `read_class_map` takes it.
+            class_map: a map, or a name or file as `read_class_map` takes it.
             form: default "stored" with a class map, else "classes".
-            palette: a file as `read_palette` takes it, or "vspw".
+            palette: a name or file as `palette_of` takes it.
 
         Raises:
             InputError: a map of other classes, or what cannot be written without one.
         """
         if class_map == NNUNET:
             raise InputError(f"class_map: got {NNUNET}; give the path of its dataset.json")
-        known = None if class_map in (None, NONE) else read_class_map(str(class_map))
+        known = None if class_map in (None, NONE) else read_class_map(class_map or NONE)
         if known is not None:
             known = _of_classes(known, classes)
         form = form or ("classes" if known is None else "stored")
@@ -67,8 +66,7 @@ class StoredAs:
             raise InputError("write: got stored without a class map; give class_map=FILE")
         colours = known.colours if known is not None else ()
         if palette is not None:
-            every = tuple(map(tuple, colour_map().tolist()))
-            colours = every[: len(classes)] if palette == VSPW else read_palette(palette, classes)
+            colours = palette_of(palette, classes)
         if (colours or form == "colours") and len(colours) < len(classes):
             colours += tuple(map(tuple, colour_map()[len(colours) : len(classes)].tolist()))
         if form == "colours" and len(colours) < len(classes):
@@ -112,30 +110,3 @@ def _of_classes(known: ClassMap, classes: Sequence[str]) -> ClassMap:
     shown = tuple(known.palette[place] for place in places) if known.palette else ()
     values = tuple(known.values[place] for place in places)
     return replace(known, names=tuple(classes), values=values, palette=shown)
-
-
-def read_palette(path: PathLike, classes: Sequence[str]) -> tuple[Colour, ...]:
-    """Colours of classes: a JSON list in their order, or {name: colour} of all of them.
-
-    Raises:
-        InputError: no such file, no colours, an unknown or missing name, or more than classes.
-    """
-    place = Path(path)
-    if not place.is_file():
-        rule = f"give '{VSPW}' or a JSON file of colours [R, G, B]"
-        raise InputError(f"palette: got {str(path)!r}, which is no file; {rule}")
-    document = read_json(place)
-    if isinstance(document, Mapping):
-        wrong = sorted(set(document) ^ set(classes))
-        if wrong:
-            state = "is no class" if wrong[0] in document else "has no colour"
-            raise InputError(f"palette: {place}: {wrong[0]!r} {state}; name each class once")
-        document = [document[name] for name in classes]
-    if not isinstance(document, list) or not 0 < len(document) <= len(classes):
-        got = (
-            f"{len(document)} colours" if isinstance(document, list) else json.dumps(document)[:40]
-        )
-        raise InputError(f"palette: {place} has {got}; give at most {len(classes)}, [R, G, B] each")
-    what = f"palette: {place}"
-    colours = [as_values(colour, what, colours=True)[0] for colour in document]
-    return tuple(colour for colour in colours if isinstance(colour, tuple))

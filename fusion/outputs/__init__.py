@@ -10,15 +10,19 @@
     npz        <out>/<unit>.npz, probabilities [C, Z, Y, X]
     uncertainty  <out>/<kind>/<unit>/<frame>.png, entropy, margin, confidence, disagreement
     pseudo     as png, the certain pixels of every class alone
+    overlay    <out>/<unit>/<frame>.png, classes drawn over the pictures
+    gif, mp4   <out>/<unit>.gif or .mp4, the same moving
 
 A unit is a video, a single image or a 3D case; its frames come in the order of the stores. A new
 format is a file with a frozen dataclass of `Output`, and its name in OUTPUTS; its tests are
-`OutputContract`'s.
+`OutputContract`'s. What servers take is in `fusion.outputs.submission`.
 """
 
 from fusion.outputs.names import safe_name
 from fusion.outputs.output import Output
 from fusion.outputs.registry import OUTPUTS, output_options
 from fusion.outputs.run import Written, write
+from fusion.outputs.submission import SUBMISSIONS, submit
 
-__all__ = ["OUTPUTS", "Output", "Written", "output_options", "safe_name", "write"]
+__all__ = ["OUTPUTS", "SUBMISSIONS", "Output", "Written", "output_options", "safe_name", "submit"]
+__all__ += ["write"]

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, array
 Stored = Callable[[np.ndarray], Any]
+Tick = Callable[[str, str], None]  # video, frame
+
+
+def _unseen(video: str, frame: str) -> None:
+    """The `Tick` of nobody."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class Content:
         regions: an id for each channel, in their order, or None.
         stored: made of every label map [H, W] (masks [C, H, W] of channels that are not composed)
             before it is written.
+        tick: told of every frame that has been worked out.
     """
 
     ensemble: Ensemble
     probabilities: bool = False
     regions: tuple[int, ...] | None = None
     stored: Stored | None = None
+    tick: Tick = _unseen
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,11 +81,14 @@ class Content:
         maps = self.ensemble.label_maps(unit.video, list(frames))
         for wanted, (frame, labels) in zip(frames, maps, strict=True):
             assert frame == wanted
+            self.tick(unit.video, frame)
             yield frame, self._made(labels)
 
     def fused(self, unit: Unit, frames: Sequence[str]) -> Maps:
         """Probabilities float32 [C, H, W], a frame at a time."""
-        return self.ensemble.probability_maps(unit.video, list(frames))
+        for frame, fused in self.ensemble.probability_maps(unit.video, list(frames)):
+            self.tick(unit.video, frame)
+            yield frame, fused
 
     def _made(self, labels: np.ndarray) -> np.ndarray:
         made = labels

@@ -45,6 +45,7 @@ class NnUnet(Output):
     about: ClassVar = "<out>/<case>.nii.gz, dataset.json, with probabilities <case>.npz"
     keeps: ClassVar = ("labels", "stored", "probabilities")
     packed: ClassVar = ("*.nii.gz", "*.png", "*.npz", "*.pkl", "dataset.json", "plans.json")
+    shared: ClassVar = ("dataset.json", "plans.json")
     beside: ClassVar = True
 
     dataset_json: Path | None = option(  # noqa: RUF009  it makes a field

@@ -58,19 +58,21 @@ class Output(ABC):
 
     name: as callers and the command line say it. about: what it is, in a few words. keeps: the
     kinds of content (`fusion.outputs.content`) that it can hold, "colours" for those of `stored`.
-    packed: patterns of its files, for archives. makes: what it writes, where that is neither label
-    maps nor probability maps. beside: whether probabilities come beside label
-    maps and not in their place. record: the JSON file that says of what the outputs are, and what
-    else stands in it.
+    packed: patterns of its files. shared: names of those that are no unit's. makes: what it writes,
+    where that is neither label maps nor probability maps. beside: whether probabilities come beside
+    label maps and not in their place. record: the JSON file that says of what the outputs are, and
+    what else stands in it. draws: whether label maps become colours for people to look at.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     keeps: ClassVar[tuple[str, ...]]
     packed: ClassVar[tuple[str, ...]]
+    shared: ClassVar[tuple[str, ...]] = ()
     beside: ClassVar[bool] = False
     makes: ClassVar[str] = ""
     record: ClassVar[tuple[str, Mapping[str, Any]]] = (".predicted.json", {})
+    draws: ClassVar[bool] = False
 
     @property
     def is_probabilities(self) -> bool:
@@ -99,6 +101,9 @@ class Output(ABC):
     @abstractmethod
     def parts(self, unit: Unit) -> list[Part]:
         """What a unit becomes, every frame in one part."""
+
+    def check(self, content: Content, units: Sequence[Unit]) -> None:  # noqa: B027  most need none
+        """Before any work: that what is needed beside the ensemble, such as pictures, is there."""
 
     def look(self, out: Path, content: Content) -> None:  # noqa: B027  most folders will do
         """Before any work: StoreError where the output folder is something else's."""

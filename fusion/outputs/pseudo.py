@@ -50,6 +50,7 @@ class Pseudo(Png):
     about: ClassVar = "as png: the most certain pixels of every class, void elsewhere"
     keeps: ClassVar = ("labels",)
     packed: ClassVar = ("*.png", "*/*.png", FILE)
+    shared: ClassVar = (FILE,)
     makes: ClassVar = "pseudo-label maps"
 
     keep: float | None = option(

@@ -8,23 +8,26 @@ from typing import Any
 
 from fusion.errors import InputError
 from fusion.outputs.geotiff import GeoTiff
+from fusion.outputs.gif import Gif
 from fusion.outputs.logit_store import Store
+from fusion.outputs.mp4 import Mp4
 from fusion.outputs.nifti import Nifti
 from fusion.outputs.nnunet import NnUnet
 from fusion.outputs.npy import Npy
 from fusion.outputs.npz import Npz
 from fusion.outputs.output import Output
+from fusion.outputs.overlay import Overlay
 from fusion.outputs.png import Png
 from fusion.outputs.pseudo import Pseudo
 from fusion.outputs.uncertainty import Uncertainty
 from fusion.outputs.zarr_group import ZarrGroup
-from fusion.text import did_you_mean
+from fusion.text import did_you_mean, listed
 
 OUTPUTS: Mapping[str, type[Output]] = {
     kind.name: kind
     for kind in (
         *(Png, Npy, Nifti, GeoTiff, NnUnet, ZarrGroup, Store),
-        *(Npz, Uncertainty, Pseudo),
+        *(Npz, Uncertainty, Pseudo, Overlay, Gif, Mp4),
     )
 }
 
@@ -34,16 +37,16 @@ def output_options() -> dict[str, tuple[str, dict[str, Any]]]:
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for kind in OUTPUTS.values():
         for each in fields(kind):
-            if "flag" in each.metadata:
+            if "flag" in each.metadata and each.name not in found:
                 form = dict(each.metadata["form"])
-                takers = ", ".join(k.name for k in OUTPUTS.values() if each.name in _options(k))
-                form["help"] = f"{takers}: {form['help']}"
+                form["help"] = f"{listed(takers(each.name))}: {form['help']}"
                 found[each.name] = each.metadata["flag"], form
     return found
 
 
-def _options(kind: type[Output]) -> set[str]:
-    return {each.name for each in fields(kind) if "flag" in each.metadata}
+def takers(option: str) -> list[str]:
+    """The formats that have an option."""
+    return [k.name for k in OUTPUTS.values() if option in {each.name for each in fields(k)}]
 
 
 def output_of(format: str | Output, **options: Any) -> Output:
@@ -61,7 +64,7 @@ def output_of(format: str | Output, **options: Any) -> Output:
     kind = OUTPUTS[format]
     own = {each.name for each in fields(kind)}
     if unknown := [name for name in given if name not in own]:
-        takers = [k for k in OUTPUTS.values() if unknown[0] in {f.name for f in fields(k)}]
-        whose = f", it is {takers[0].name}'s" if takers else ""
-        raise InputError(f"{format}: takes no {unknown[0]}={whose}; leave it out")
+        whose = listed(f"{name}'s" for name in takers(unknown[0]))
+        known = f", it is {whose}" if whose else ""
+        raise InputError(f"{format}: takes no {unknown[0]}={known}; leave it out")
     return kind(**given)

@@ -7,18 +7,20 @@ is removed first, so that a run which stops half-way leaves no mixture that look
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fusion.errors import InputError, StoreError
 from fusion.files import check_folder, refusals
-from fusion.outputs.content import Content, Stored, regions_of
+from fusion.outputs.content import Content, Stored, Tick, regions_of
 from fusion.outputs.output import Output, Part
 from fusion.outputs.record import add_to_record, digests, read_record
 from fusion.outputs.registry import output_of
+from fusion.outputs.strangers import refuse_strangers
 from fusion.outputs.unit import Unit, units_of
 from fusion.progress import Progress, silent
 
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
 FLAGS = "give overwrite= or resume= to replace or keep what is there"
 
 
-class Written(NamedTuple):
-    """Counts of frames: written, and there already."""
+class Counts(NamedTuple):
+    """Of frames: written, and there already."""
 
     frames: int
     kept: int
+
+
+class Written(Counts):
+    """The two counts, and the files below the output folder that are these frames', in order."""
+
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,11 @@ def write(
             [H, W, 3].
         compose: of independent channels: name -> id. Regions are painted in the order of the
             channels into one label map, 0 elsewhere.
-        progress: shows the units that are left.
+        progress: shows the frames that are left.
         options: the format's own.
 
     Returns:
-        How many frames were written, and how many were there already.
+        How many frames were written, and how many were there already; `.files` are all of theirs.
 
     Raises:
         InputError: what the format cannot hold, ids that cannot be file names; before any work.
@@ -90,19 +98,46 @@ def write(
     content = Content(ensemble, asked, regions_of(compose, ensemble.channels), stored)
     if asked and stored is not None and not output.beside:
         raise InputError("stored: probabilities are no label maps; leave one of the two out")
-    output = output.prepared(content, units_of(ensemble, ensemble.videos))
+    every = units_of(ensemble, ensemble.videos)
+    output = output.prepared(content, every)
     units = units_of(ensemble, ensemble.videos if videos is None else videos)
+    output.check(content, units)
     known = digests(output, content, units)
     output.look(out, content)
     todo, kept = plan(out, output, units, known, mode)
+    refuse_strangers(out, output, every)
     with refusals(out):
         out.mkdir(parents=True, exist_ok=True)
     output.start(out, content, units, overwrite=overwrite)
     add_to_record(out, output, known)
-    for unit, parts in (progress or silent)(todo, "predicting", len(todo)):
-        # what `resume` writes again was no whole file
-        output.write(out, unit, parts, content, overwrite=overwrite or resume)
-    return Written(sum(len(part.frames) for _, parts in todo for part in parts), kept)
+    left = sum(len(part.frames) for _, parts in todo for part in parts)
+    with ticking(progress or silent, left) as tick:
+        for unit, parts in todo:
+            # what `resume` writes again was no whole file
+            replaces = overwrite or resume
+            output.write(out, unit, parts, replace(content, tick=tick), overwrite=replaces)
+    written = Written(left, kept)
+    own = (name for unit in units for part in output.parts(unit) for name in part.files)
+    written.files = (*own, *(name for name in output.shared if os.path.lexists(out / name)))
+    return written
+
+
+@contextlib.contextmanager
+def ticking(progress: Progress, total: int) -> Iterator[Tick]:
+    """A bar over frames, each of which counts once, however often it is worked out."""
+    steps, seen = iter(progress(range(total), "predicting", total)), set[tuple[str, str]]()
+
+    def tick(video: str, frame: str) -> None:
+        if (video, frame) not in seen:
+            seen.add((video, frame))
+            next(steps, None)
+
+    try:
+        next(steps, None)  # what has been given out is counted when the next one is asked for
+        yield tick
+    finally:
+        if isinstance(steps, Generator):
+            steps.close()
 
 
 def plan(

@@ -45,6 +45,7 @@ class Uncertainty(Output):
     about: ClassVar = "<out>/<kind>/<unit>/<frame>.png of 16 bits: entropy, disagreement, ..."
     keeps: ClassVar = ("labels",)
     packed: ClassVar = ("**/*.png", "**/*.npz", SCALES)
+    shared: ClassVar = (SCALES,)
     makes: ClassVar = "uncertainty maps"
 
     maps: tuple[str, ...] | None = option(

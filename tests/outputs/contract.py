@@ -42,6 +42,11 @@ class OutputContract:
     channels: ClassVar[dict[str, Any]] = {}
     passes: ClassVar[int] = 1
     videos: ClassVar[tuple[str, ...]] = ("case", "image", "long")
+    what: ClassVar[str] = "label maps written"
+
+    def arguments(self, folder: Path) -> list[str]:
+        """What else the command needs for the ensemble that lies in a folder."""
+        return list(self.flags)
 
     def read(self, out: Path, video: str, *, probabilities: bool = False) -> np.ndarray:
         raise NotImplementedError
@@ -331,15 +336,15 @@ class OutputContract:
     def test_a_real_ensemble_by_the_command(self, tmp_path, capsys):
         toml = write_sample(tmp_path / "data")
         arguments = ["--ensemble", str(toml), "--out", str(tmp_path / "out"), "--format", self.kind]
-        arguments += self.flags
+        arguments += self.arguments(tmp_path / "data")
         assert cli.run(predict.main, arguments) == 0
-        what = "probability maps" if self.is_probabilities else "label maps"
-        what = OUTPUTS[self.kind].makes or what
-        assert f"6 {what} written, 0 were there already" in capsys.readouterr().out
+        makes = OUTPUTS[self.kind].makes or ("probability maps" if self.is_probabilities else "")
+        what = f"{makes} written" if makes else self.what
+        assert f"6 {what}, 0 were there already" in capsys.readouterr().out
         ensemble = fusion.HierarchicalEnsemble.load(toml)
         for video in ensemble.videos:
             self.same(self.read(tmp_path / "out", video), self.predicted(ensemble, video))
         assert cli.run(predict.main, arguments) == 2
         assert "give --overwrite or --resume" in capsys.readouterr().err
         assert cli.run(predict.main, [*arguments, "--resume"]) == 0
-        assert f"0 {what} written, 6 were there" in capsys.readouterr().out
+        assert f"0 {what}, 6 were there" in capsys.readouterr().out
