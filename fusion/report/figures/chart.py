@@ -172,7 +172,7 @@ def estimates(
         y = names_axis(names, width, bandPosition=place, scale=BAND)
         only = [{"filter": {"field": "place", "equal": number}}]
         across = {"x": quantity("low", title), "x2": {"field": "high"}, "y": y, **tip}
-        line = {"type": "rule", "strokeWidth": 2, "opacity": 0.75}
+        line = {"type": "rule", "strokeWidth": 2.5}
         valid = [*only, {"filter": "isValid(datum.low) && isValid(datum.high)"}]
         layers.append(
             {"transform": valid, "mark": line, "encoding": {**across, "color": colour["color"]}}

@@ -59,7 +59,7 @@ class ModelSimilarity(Figure):
         off = alike.shares[~np.eye(len(names), dtype=bool)] * 100
         scale = {"scheme": HEAT, "domain": [float(np.nanmin(off)), float(np.nanmax(off))]}
         colour = {"field": "share", "type": "quantitative", "legend": legend}
-        side: Spec = {"type": "ordinal", "sort": None, "scale": {"padding": 0}}
+        side: Spec = {"type": "ordinal", "scale": {"padding": 0, "domain": names}}
         left = {"title": None, "labelLimit": longest, "ticks": False, "domain": False}
         left |= {"labelFontSize": 12 if wide else 10, "labelOverlap": False}
         below = {**left, "labelAngle": -60, "labelAlign": "right"} if wide else None

@@ -44,6 +44,8 @@ CONFIG: dict[str, Any] = {
         **{"titleColor": MUTED, "titleFontWeight": "normal", "titleFontSize": 12},
         **{"labelFontSize": 12, "labelOverlap": "greedy"},
     },
+    "axisXQuantitative": {"tickCount": 8},
+    "axisYQuantitative": {"tickCount": 8},
     "legend": {
         **{"orient": "top", "titleColor": MUTED, "titleFontWeight": "normal"},
         **{"labelColor": INK, "labelFontSize": 12, "labelLimit": 280, "symbolStrokeWidth": 2},
