@@ -9,10 +9,17 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.report.facts import FrameRow, Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Colour = tuple[int, int, int]
 
 SIDES = (640, 480, 360, 256, 160)  # pixels of the longer side, the largest that the budget allows
 BUDGET = 2_600_000  # bytes of all pictures in a page, before base64
@@ -43,62 +50,55 @@ def encode(picture: Picture, side: int) -> tuple[str, bytes]:
     """The kind and bytes of a picture [H, W, 3] at most `side` pixels long, or wide."""
     from PIL import Image
 
-    flat = colours_in(picture)
-    is_map = len(flat) <= FEW_COLOURS
     image = Image.fromarray(np.ascontiguousarray(picture), "RGB")
+    flat = _colours(image)
     if max(image.size) > side:
-        how = Image.Resampling.NEAREST if is_map else Image.Resampling.LANCZOS
+        how = Image.Resampling.NEAREST if flat else Image.Resampling.LANCZOS
         share = side / max(image.size)
-        size = tuple(max(1, round(length * share)) for length in image.size)
-        image = image.resize((size[0], size[1]), how)
-    if not is_map:
-        forms = _photographs(image)
-    else:
-        forms = _maps(image, flat)
+        width, height = (max(1, round(length * share)) for length in image.size)
+        image = image.resize((width, height), how)
+    forms = _maps(image, flat) if flat else _photographs(image)
     return min(forms, key=lambda form: len(form[1]))
 
 
-def _photographs(image: object) -> list[tuple[str, bytes]]:
+def colours_used(frames: Iterable[FrameRow]) -> set[Colour]:
+    """The colours of all label maps of frames."""
+    from PIL import Image
+
+    pictures = [picture for frame in frames for picture in frame.pictures.values()]
+    images = (Image.fromarray(np.ascontiguousarray(picture), "RGB") for picture in pictures)
+    return {colour for image in images for colour in _colours(image)}
+
+
+def _colours(image: Image.Image) -> list[Colour]:
+    """Those of a label map, in order; none of a photograph."""
+    found = image.getcolors(FEW_COLOURS)
+    return sorted(colour for _, colour in found) if found else []  # type: ignore[misc]
+
+
+def _photographs(image: Image.Image) -> list[tuple[str, bytes]]:
     jpeg = _saved(image, "JPEG", quality=QUALITY, optimize=True, progressive=True)
     return [("image/jpeg", jpeg), ("image/webp", _saved(image, "WEBP", quality=QUALITY, method=4))]
 
 
-def _maps(image: object, flat: Picture) -> list[tuple[str, bytes]]:
-    from PIL import Image
+def _maps(image: Image.Image, colours: Sequence[Colour]) -> list[tuple[str, bytes]]:
+    from PIL import Image as images
 
-    pixels = np.asarray(image)
-    codes = _codes(flat)
-    indices = np.searchsorted(codes, _codes(pixels.reshape(-1, 3))).astype(np.uint8)
-    palette = Image.fromarray(indices.reshape(pixels.shape[:2]), "P")
+    flat = np.array(colours, np.uint8)
+    indices = np.searchsorted(_codes(flat), _codes(np.asarray(image))).astype(np.uint8)
+    palette = images.fromarray(indices, "P")
     palette.putpalette(flat.tobytes())
     png = _saved(palette, "PNG", optimize=True)
-    webp = _saved(image, "WEBP", lossless=True, quality=60, method=4)
-    return [("image/png", png), ("image/webp", webp)]
+    return [("image/png", png), ("image/webp", _saved(image, "WEBP", lossless=True, method=4))]
 
 
-def colours_in(picture: Picture) -> Picture:
-    """The colours that occur, [N, 3], in the order of their codes."""
-    codes = np.unique(_codes(picture.reshape(-1, 3)))
-    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
-
-
-def _codes(pixels: Picture) -> np.ndarray:
-    red, green, blue = pixels.astype(np.int64).T
+def _codes(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """A number a colour, in the colours' order."""
+    red, green, blue = np.moveaxis(pixels.astype(np.int64), -1, 0)
     return red << 16 | green << 8 | blue
 
 
-def _saved(image: object, form: str, **options: object) -> bytes:
+def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, form, **options)  # type: ignore[attr-defined]
+    image.save(file, form, **options)
     return file.getvalue()
-
-
-def colours_used(frames: Iterable[FrameRow]) -> set[tuple[int, int, int]]:
-    """The colours of all label maps of frames."""
-    found: set[tuple[int, int, int]] = set()
-    for frame in frames:
-        for picture in frame.pictures.values():
-            flat = colours_in(picture)
-            if len(flat) <= FEW_COLOURS:
-                found |= {(int(r), int(g), int(b)) for r, g, b in flat}
-    return found

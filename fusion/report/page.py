@@ -97,7 +97,7 @@ def _tile(what: str, each: Estimate | None, unit: str, *, sign: bool = False) ->
     value, _, interval = with_interval(each, sign=sign).partition(" ")
     if what.startswith("expected") and interval:  # the interval is what is expected
         value, interval = f"{score(each.low)} to {score(each.high)}", ""
-    shown = [tag("span", value, class_="value"), f" {interval}" if interval else None]
+    shown = [tag("span", value, class_="value"), tag("span", interval, class_="interval")]
     return tag("div", tag("dt", what), tag("dd", shown, tag("span", unit, class_="unit")))
 
 

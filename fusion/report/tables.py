@@ -11,6 +11,8 @@ from fusion.report.figures.chart import clean, known, measure, with_interval
 from fusion.report.markup import Html, tag, text
 
 FILTERED = 12  # rows from which a table has a filter, and a box of its own height
+LONG = 40  # letters of a cell that needs a wide column
+SORTED = 3  # rows from which sorting is offered
 UNKNOWN = "\u2013"
 
 
@@ -36,11 +38,11 @@ class Cell:
         """heads: whether it is what its row is about."""
         shown = text(self.text)
         if self.swatch is not None:
-            style = f"background:rgb{self.swatch}"
-            shown = Html(tag("span", class_="swatch", style=style) + shown)
-        classes = "number" if self.value is not None else None
-        if self.tone:
-            classes = f"number {self.tone}"
+            colour = f"background:rgb{self.swatch}"
+            shown = Html(tag("span", class_="swatch", style=colour) + shown)
+        classes: str | None = "long" if len(self.text) > LONG else None
+        if self.value is not None:
+            classes = f"number {self.tone}" if self.tone else "number"
         style = None if self.bar is None else f"--bar:{100 * self.bar:.1f}%"
         sort = None if self.value is None or math.isnan(self.value) else f"{self.value:.10g}"
         if heads:
@@ -62,18 +64,7 @@ class Table:
         long = len(self.rows) >= FILTERED
         numbers = [cell.value is not None for cell in self.rows[0]]
         heads = [
-            tag(
-                "th",
-                tag(
-                    "button",
-                    text(title),
-                    tag("span", class_="arrow", aria_hidden="true"),
-                    type="button",
-                ),
-                scope="col",
-                class_="number" if number else None,
-                aria_sort="none",
-            )
+            self._head(title, "number" if number else None)
             for title, number in zip(self.header, numbers, strict=True)
         ]
         lines = [
@@ -87,6 +78,13 @@ class Table:
             aria_label=self.caption,
         )  # fmt: skip
         return tag("div", self._filter() if long else None, box, class_="table", id=self.name)
+
+    def _head(self, title: str, kind: str | None) -> Html:
+        if len(self.rows) < SORTED:
+            return tag("th", text(title), scope="col", class_=kind)
+        arrow = tag("span", class_="arrow", aria_hidden="true")
+        button = tag("button", text(title), arrow, type="button")
+        return tag("th", button, scope="col", class_=kind, aria_sort="none")
 
     def _filter(self) -> Html:
         name = f"{self.name}-filter"
@@ -162,12 +160,15 @@ def contenders(facts: Facts) -> list[Table]:
 
 def weights(facts: Facts) -> list[Table]:
     rows = (
-        (_name(group), _number(weight), _count(len(facts.groups.get(group, ()))))
-        + (Cell(", ".join(clean(name) for name in facts.groups.get(group, ()))),)
+        (_name(group), _number(weight), *_members(facts.groups.get(group, ())))
         for group, weight in facts.weights.items()
     )
     header = ("group", "weight", "models", "which")
     return _table("weights-table", "Weights and members of the groups", header, rows)
+
+
+def _members(models: Sequence[str]) -> tuple[Cell, Cell]:
+    return _count(len(models)), Cell(", ".join(clean(name) for name in models))
 
 
 def multipliers(facts: Facts) -> list[Table]:
@@ -211,10 +212,13 @@ def models(facts: Facts) -> list[Table]:
     return _table("models-table", "Models, their weights and scores", header, rows)
 
 
+def _both(single: float, found: float) -> tuple[Cell, Cell, Cell]:
+    return _score(single), _score(found, bar=True), _change(found - single)
+
+
 def videos(facts: Facts) -> list[Table]:
     rows = (
-        (_name(row.name), _name(row.split), _count(row.frames), _score(row.single))
-        + (_score(row.found, bar=True), _change(row.found - row.single))
+        (_name(row.name), _name(row.split), _count(row.frames), *_both(row.single, row.found))
         for row in facts.videos
     )
     header = ("video", "split", "frames", "best single, %", "ensemble, %", "change")
@@ -223,22 +227,23 @@ def videos(facts: Facts) -> list[Table]:
 
 def confusions(facts: Facts) -> list[Table]:
     rows = (
-        (_name(pair.truth), _name(pair.predicted), _count(pair.single), _count(pair.found))
-        + (_pixels(pair.found - pair.single),)
+        (_name(pair.truth), _name(pair.predicted), *_pixels(pair.single, pair.found))
         for pair in facts.confusions
     )
     header = ("truth", "given", "best single, pixels", "ensemble, pixels", "change")
     return _table("confusions-table", "Confusions that changed most", header, rows)
 
 
-def _pixels(change: int) -> Cell:
+def _pixels(single: int, found: int) -> tuple[Cell, Cell, Cell]:
+    change = found - single
     tone = "gain" if change < 0 else "loss" if change > 0 else None
-    return Cell(f"{change:+,}".replace("-", "\u2212"), change, tone=tone)
+    shown = f"{change:+,}".replace("-", "\u2212")
+    return _count(single), _count(found), Cell(shown, change, tone=tone)
 
 
 def calibration(facts: Facts) -> list[Table]:
     rows = ((_name(curve.name), _score(curve.ece)) for curve in facts.calibration)
-    header = ("of", "expected calibration error, %")
+    header = ("of", "calibration error, %")
     return _table("calibration-table", "Calibration errors", header, rows)
 
 

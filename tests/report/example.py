@@ -7,6 +7,8 @@ search of channels with one group, one split and nothing optional.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.cluster import hierarchy
 from scipy.ndimage import gaussian_filter
@@ -118,11 +120,12 @@ def video_rows() -> tuple[VideoRow, ...]:
 
 def frames(number: int, sign: int) -> tuple[FrameRow, ...]:
     colours = colours_of(124)
-    return tuple(frame(n + 100 * sign, sign * (0.21 - 0.017 * n), colours) for n in range(number))
+    found = [frame(n + 50 * (1 + sign), sign, colours) for n in range(number)]
+    return tuple(sorted(found, key=lambda each: -sign * each.gain))
 
 
-def frame(seed: int, gain: float, colours: np.ndarray, shape: tuple[int, int] = (480, 854)):
-    rng = np.random.default_rng(abs(seed))
+def frame(seed: int, sign: int, colours: np.ndarray, shape: tuple[int, int] = (480, 854)):
+    rng = np.random.default_rng(seed)
     fields = rng.normal(size=(9, shape[0] // 4, shape[1] // 4 + 1))
     fields = np.stack([gaussian_filter(each, 14) for each in fields])
     fields /= fields.std()
@@ -134,8 +137,9 @@ def frame(seed: int, gain: float, colours: np.ndarray, shape: tuple[int, int] = 
         return small.repeat(4, 0).repeat(4, 1)[: shape[0], : shape[1]]
 
     truth = picks[fields.argmax(0)]
-    single = picks[(fields + 0.9 * noise).argmax(0)]
-    found = picks[(fields + 0.4 * noise).argmax(0)]
+    single = picks[(fields + (0.5 + 0.2 * sign) * noise).argmax(0)]
+    found = picks[(fields + 0.5 * noise).argmax(0)]
+    gain = float((found == truth).mean() - (single == truth).mean())
     texture = gaussian_filter(rng.normal(size=(*shape, 3)), (1, 1, 0)) * 60
     image = np.clip(large(colours[truth]) * 0.6 + 60 + texture, 0, 255).astype(np.uint8)
     grey = np.clip(255 * (single != found), 0, 255).astype(np.uint8)
@@ -146,7 +150,7 @@ def frame(seed: int, gain: float, colours: np.ndarray, shape: tuple[int, int] = 
         "fused": large(colours[found]),
         "disagreement": large(np.stack([grey] * 3, -1)),
     }
-    return FrameRow(f"{abs(seed):03d}_clip", f"{seed % 7:08d}", gain, pictures)
+    return FrameRow(f"{seed:03d}_clip", f"{seed % 7:08d}", gain, pictures)
 
 
 def curve(name: str, over: float) -> Curve:
@@ -157,21 +161,22 @@ def curve(name: str, over: float) -> Curve:
 
 
 def front() -> tuple[FrontPoint, ...]:
-    steps = {
-        "none": (0, 0),
-        "median of 3": (1, 2),
-        "median of 5": (0.6, 3),
-        "majority of 9": (-2, 5),
-    }
-    steps |= {"flow, 0.5": (2, 4.4), "flow, 0.8": (1.2, 5.6), "components of 64": (0.4, 0.4)}
+    steps = {"none": (0.6, 0), "median of 3": (1.3, 1.4), "median of 5": (0.9, 2.2)}
+    steps |= {"majority of 9": (-0.9, 5.1), "flow, 0.5": (2, 2.9), "flow, 0.8": (1.5, 4.4)}
+    steps |= {"flow, 0.9": (0.2, 5.8), "components of 64": (1.8, 0.4)}
+
+    def beaten(name: str) -> bool:
+        up, smooth = steps[name]
+        return any(a >= up and b >= smooth and (a, b) != (up, smooth) for a, b in steps.values())
+
     return tuple(
         FrontPoint(
             name,
             0.602 + up / 1000,
             0.871 + 0.006 * smooth,
             0.842 + 0.007 * smooth,
-            name in ("flow, 0.5", "flow, 0.8"),
-            name == "flow, 0.5",
+            on_front=not beaten(name),
+            chosen=name == "flow, 0.8",
         )
         for name, (up, smooth) in steps.items()
     )
@@ -247,4 +252,48 @@ def tiny() -> Facts:
         groups={"all": ("unet",)},
         classes=(ClassRow("lesion", 5120, 0.8, 0.8, 0.81),),
         models=(ModelRow("unet", "all", 1.0, {"val": 0.8}),),
+    )
+
+
+NASTY = (
+    "<script>alert(1)</script>",
+    "</svg></style><img src=x onerror=alert(1)>",
+    "\"quoted\" & 'quoted' {{7*7}} @@SCRIPT@@",
+    "https://example.com/x.js",
+    "道路 \U0001f6a6 Straße",
+    "right\u202eleft\x00\x1b[31mred\nline",
+    "long " * 100,
+    "javascript:alert(1)",
+)
+
+
+def hostile() -> Facts:
+    """Names as their owners should not have chosen them, everywhere a name can stand."""
+    facts, numbers = full(), range(len(NASTY))
+    classes = tuple(replace(facts.classes[n], name=NASTY[n]) for n in numbers if n != 7)
+    models = tuple(replace(facts.models[n], name=NASTY[n], group=NASTY[n % 3]) for n in numbers)
+    small = frame(1, 1, facts.colours, (12, 20))
+    return replace(
+        facts,
+        title=NASTY[0],
+        verdict=NASTY[1],
+        objective=NASTY[2],
+        remarks=NASTY,
+        best=NASTY[0],
+        ladder=tuple(replace(facts.ladder[n % 6], name=NASTY[n]) for n in numbers),
+        contenders=tuple(replace(facts.contenders[n % 4 + 1], name=NASTY[n]) for n in numbers),
+        weights={name: 1.0 + n for n, name in enumerate(NASTY)},
+        groups=dict.fromkeys(NASTY, NASTY),
+        plane=replace(facts.plane, axes=NASTY[:2], fixed=NASTY[2]),
+        multipliers={name: 1.5 + n for n, name in enumerate(NASTY)},
+        classes=classes,
+        models=models,
+        similarity=Similarity(NASTY, facts.similarity.shares[:8, :8]),
+        videos=tuple(replace(facts.videos[n], name=NASTY[n]) for n in numbers),
+        confusions=tuple(ConfusionPair(NASTY[n], NASTY[n - 1], 9 + n, 5) for n in numbers),
+        calibration=(replace(facts.calibration[0], name=NASTY[0]),),
+        front=tuple(replace(facts.front[n], name=NASTY[n]) for n in numbers),
+        helped=(replace(small, video=NASTY[0], frame=NASTY[2]),),
+        hurt=(replace(small, pictures={NASTY[1]: small.pictures["truth"]}),),
+        provenance=tuple((name, name) for name in NASTY),
     )

@@ -60,17 +60,14 @@ class CalibrationCurves(Figure):
         rows = [row for curve in facts.calibration for row in _rows(curve)]
         names = list(dict.fromkeys(row["series"] for row in rows))
         looks = series_of(names, width)
-        looks["color"]["legend"] = looks["shape"]["legend"] = (
-            {"title": None} if len(names) > 1 else None
-        )
         whole = {"scale": {"domain": [0, 100], "nice": False}}
         where = {
             "x": quantity("confidence", "mean confidence, %", **whole),
             "y": quantity("accuracy", "accuracy, %", **whole),
             "color": looks["color"],
         }
-        size = {"field": "share", "type": "quantitative", "legend": None}
-        size["scale"] = {"type": "sqrt", "range": [30, 350], "zero": True}
+        area = {"type": "sqrt", "range": [30, 350], "zero": True}
+        size = {"field": "share", "type": "quantitative", "legend": None, "scale": area}
         dot = {"type": "point", "filled": True, "opacity": 0.9}
         marks = {**where, "shape": looks["shape"], "size": size, "description": {"field": "tip"}}
         layers: list[Spec] = [

@@ -9,12 +9,10 @@ from typing import Any
 from fusion.report.facts import Estimate
 from fusion.report.figures.style import (
     FOUND,
-    INK,
     MUTED,
     SERIES,
     SHAPES,
     SINGLE,
-    SURFACE,
     UNIFORM,
     WIDE,
 )
@@ -22,6 +20,7 @@ from fusion.text import LONGEST
 
 Row = dict[str, Any]
 Spec = dict[str, Any]
+BESIDE = 110  # pixels that names may take beside rows on phones
 NAME_WIDTH = 300  # of names beside rows, in pixels
 LETTER = 6.4  # pixels that a letter takes, about
 BAND = {"type": "band", "padding": 0}
@@ -87,19 +86,26 @@ def chart(
     return {**size, "data": {"values": list(rows)}, "layer": list(layers), **more}
 
 
-def names_axis(names: Iterable[str], width: int, **more: Any) -> Spec:
-    """Rows by their names, in this order: beside them where there is room, else above them."""
-    axis: Spec = {"title": None, "domain": False, "ticks": False, "labelPadding": 8}
-    axis |= {"labelLimit": NAME_WIDTH, "labelOverlap": False}
-    if not is_wide(width):
-        axis = {"title": None, "domain": False, "ticks": False, "labels": False}
+def is_beside(names: Iterable[str], width: int) -> bool:
+    """Whether names stand beside their rows, not above them: where enough is left of the width."""
+    return is_wide(width) or max(map(len, names), default=0) * LETTER <= BESIDE
+
+
+def names_axis(names: Sequence[str], width: int, place: float) -> Spec:
+    """Rows by their names, in this order; `place` in the row, from 0 to 1, is what is drawn at."""
+    axis: Spec = {"title": None, "domain": False, "ticks": False}
+    if is_beside(names, width):
+        axis |= {"labelPadding": 8, "labelLimit": NAME_WIDTH, "labelOverlap": False}
+    else:
+        axis |= {"labels": False}
     sort = list(dict.fromkeys(names))
-    return {"field": "name", "type": "nominal", "sort": sort, "axis": axis, **more}
+    rows = {"field": "name", "type": "nominal", "sort": sort, "scale": BAND}
+    return {**rows, "axis": axis, "bandPosition": place}
 
 
-def names_above(names: Iterable[str], width: int) -> list[Spec]:
-    """The names as words over their rows, on phones: beside them nothing would be left of it."""
-    if is_wide(width):
+def names_above(names: Sequence[str], width: int) -> list[Spec]:
+    """Long names as words over their rows, on phones: beside them nothing would be left of it."""
+    if is_beside(names, width):
         return []
     unique = list(dict.fromkeys(names))
     mark = {"type": "text", "align": "left", "baseline": "top", "dy": 3, "limit": width - 16}
@@ -110,15 +116,15 @@ def names_above(names: Iterable[str], width: int) -> list[Spec]:
     return [{"data": rows, "mark": mark, "encoding": encoding}]
 
 
-def row_height(width: int, series: int = 1) -> int:
-    """Pixels of a row, with its name above it on phones."""
-    return (10 if is_wide(width) else 26) + 14 * series
+def row_height(names: Sequence[str], width: int, series: int = 1) -> int:
+    """Pixels of a row, with its name above it where names do not stand beside."""
+    return (10 if is_beside(names, width) else 26) + 14 * series
 
 
-def within_row(width: int, number: int, series: int = 1) -> float:
-    """Where in its row, from 0 to 1, the n-th of several series lies; below the name on phones."""
-    height, above = row_height(width, series), 5 if is_wide(width) else 23
-    return (above + 14 * (number + 0.5)) / height
+def within_row(names: Sequence[str], width: int, number: int, series: int = 1) -> float:
+    """Where in its row, from 0 to 1, the n-th of several series lies; below a name above it."""
+    above = 5 if is_beside(names, width) else 23
+    return (above + 14 * (number + 0.5)) / row_height(names, width, series)
 
 
 def series_of(names: Sequence[str], width: int, **more: Any) -> Spec:
@@ -168,8 +174,8 @@ def estimates(
         layers.append({"data": {"values": [{}]}, "mark": zero, "encoding": {"x": {"datum": 0}}})
     tip, lines = {"description": {"field": "tip"}}, 1 if one_line else len(rules)
     for number in range(len(rules)):
-        place = within_row(width, 0 if one_line else number, lines)
-        y = names_axis(names, width, bandPosition=place, scale=BAND)
+        place = within_row(names, width, 0 if one_line else number, lines)
+        y = names_axis(names, width, place)
         only = [{"filter": {"field": "place", "equal": number}}]
         across = {"x": quantity("low", title), "x2": {"field": "high"}, "y": y, **tip}
         line = {"type": "rule", "strokeWidth": 2.5}
@@ -180,18 +186,33 @@ def estimates(
         dot = {"type": "point", "size": 85, "filled": True, "opacity": 1}
         at = {"x": quantity("value", title), "y": y, **colour, **tip}
         layers.append({"transform": only, "mark": dot, "encoding": at})
-    return chart(width, len(names) * row_height(width, lines), rows, layers)
+    return chart(width, len(names) * row_height(names, width, lines), rows, layers)
 
 
-def words(text: str, x: float, y: float, **mark: Any) -> list[Spec]:
-    """Words at a point of the chart, twice: their halo keeps them apart from what is behind."""
-    base = {"type": "text", "text": text, "fontSize": 12, "align": "left", "dx": 8, **mark}
-    halo = {**base, "stroke": SURFACE, "strokeWidth": 4, "color": SURFACE, "aria": False}
-    where = {"x": {"datum": x}, "y": {"datum": y}}
-    data = {"values": [{}]}
-    return [
-        {"data": data, "mark": each, "encoding": where} for each in (halo, {"color": INK, **base})
-    ]
+def apart(
+    rows: Sequence[Row], x: str, y: str, size: tuple[int, int], *, log: bool = False
+) -> list[Row]:
+    """The first rows whose names would not lie on each other.
+
+    Args:
+        rows: with a `name`, the most important first.
+        x, y: their fields.
+        size: of the drawing, in pixels.
+        log: whether x is drawn so.
+    """
+
+    def scaled(field: str, pixels: int, log: bool) -> list[float]:
+        values = [math.log(row[field]) if log else row[field] for row in rows]
+        span = max(values) - min(values) or 1.0
+        return [(value - min(values)) / span * pixels for value in values]
+
+    places = list(zip(scaled(x, size[0], log), scaled(y, size[1], False), strict=True))
+    kept: list[int] = []
+    for n, (across, up) in enumerate(places):
+        far = LETTER * len(rows[n]["name"]) + 24
+        if all(abs(up - places[k][1]) > 15 or abs(across - places[k][0]) > far for k in kept):
+            kept.append(n)
+    return [rows[n] for n in kept]
 
 
 def diagonal(low: float, high: float) -> Spec:
@@ -209,11 +230,10 @@ def bars(rows: Sequence[Row], width: int, title: str, colour: Spec, **scale: Any
     """A bar a row, from its `start` to its `value`, with its `tip`."""
     names = [row["name"] for row in rows]
     # thick lines: bars cannot be moved within their row, below its name
-    place = {"bandPosition": within_row(width, 0), "scale": BAND}
     encoding = {
         "x": quantity("start", title, scale={"zero": True, **scale}),
         "x2": {"field": "value"},
-        "y": names_axis(names, width, **place),
+        "y": names_axis(names, width, within_row(names, width, 0)),
         "color": colour,
         "description": {"field": "tip"},
     }
@@ -221,7 +241,7 @@ def bars(rows: Sequence[Row], width: int, title: str, colour: Spec, **scale: Any
         *names_above(names, width),
         {"mark": {"type": "rule", "strokeWidth": 12}, "encoding": encoding},
     ]
-    return chart(width, len(rows) * row_height(width), rows, layers)
+    return chart(width, len(rows) * row_height(names, width), rows, layers)
 
 
 def dumbbells(
@@ -232,7 +252,7 @@ def dumbbells(
     labels: of before and after.
     """
     names = [row["name"] for row in rows]
-    y = names_axis(names, width, bandPosition=within_row(width, 0), scale=BAND)
+    y = names_axis(names, width, within_row(names, width, 0))
     tip, layers = {"description": {"field": "tip"}}, names_above(names, width)
     axis = {"scale": scale} if scale else {}
     shaded = {"value": UNIFORM}
@@ -256,4 +276,4 @@ def dumbbells(
     dot = {"type": "point", "filled": True, "opacity": 1, "size": 75}
     at = {"x": quantity("value", title, **axis), "y": y, **looks, **tip}
     layers.append({"data": {"values": long}, "mark": dot, "encoding": at})
-    return chart(width, len(rows) * row_height(width), rows, layers)
+    return chart(width, len(rows) * row_height(names, width), rows, layers)

@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from fusion.report.facts import ClassRow, Facts
 from fusion.report.figures.chart import (
+    Row,
+    Spec,
+    apart,
     chart,
     clean,
     dumbbells,
@@ -23,6 +26,7 @@ from fusion.report.figures.figure import Figure
 from fusion.report.figures.style import FOUND, MUTED, SINGLE, SURFACE
 
 MOST = 32  # rows: of more classes those that gained and lost most
+HEIGHT = 320
 NAMED = 4  # classes at either end whose names stand in the scatter
 
 
@@ -115,21 +119,22 @@ class ClassRarity(Figure):
             {"data": {"values": [{}]}, "mark": zero, "encoding": {"y": {"datum": 0}}},
             {"mark": dot, "encoding": {**where, "color": sign, "shape": shape}},
         ]
-        layers += _named(found, x, y)
-        return chart(width, 340 if is_wide(width) else 300, rows, layers)
+        layers += _named(found, x, y, width)
+        return chart(width, HEIGHT, rows, layers)
 
 
-def _named(found: Sequence[ClassRow], x: dict[str, Any], y: dict[str, Any]) -> list[dict[str, Any]]:
+def _named(found: Sequence[ClassRow], x: Spec, y: Spec, width: int) -> list[Spec]:
     """Names of the most extreme classes, on the side where there is room."""
     ends = [*found[:NAMED], *(row for row in found[-NAMED:] if row not in found[:NAMED])]
+    named: list[Row] = [
+        {"pixels": r.pixels, "change": points(r.found - r.single), "name": clean(r.name)}
+        for r in ends
+    ]
     middle = sorted(row.pixels for row in found)[len(found) // 2]
-    layers: list[dict[str, Any]] = []
+    shown = apart(named, "pixels", "change", (width - 60, HEIGHT), log=True)
+    layers: list[Spec] = []
     for left in (False, True):
-        rows = [
-            {"pixels": r.pixels, "change": points(r.found - r.single), "name": clean(r.name)}
-            for r in ends
-            if (r.pixels > middle) == left
-        ]
+        rows = [row for row in shown if (row["pixels"] > middle) == left]
         text = {"type": "text", "align": "right" if left else "left", "dx": -8 if left else 8}
         text |= {"fontSize": 11, "limit": 140}
         halo = {**text, "stroke": SURFACE, "strokeWidth": 4, "color": SURFACE, "aria": False}

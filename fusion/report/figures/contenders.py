@@ -29,12 +29,12 @@ class Contenders(Figure):
         scored = [each for each in facts.contenders if known(each.score.value)]
         best = max(scored, key=lambda each: each.score.value)
         worst = min(scored, key=lambda each: each.score.value)
-        said = f"{clean(best.name)} scores best on held-out folds, {with_interval(best.score)} %"
+        said = f"Best on held-out folds: {clean(best.name)}, {with_interval(best.score)} %"
         if worst is not best:
-            said += f"; {clean(worst.name)} worst, {with_interval(worst.score)} %"
+            said += f"; worst: {clean(worst.name)}, {with_interval(worst.score)} %"
         chosen = [each for each in scored if each.recommended]
         if chosen and chosen[0] is not best:
-            said += f"; recommended is {clean(chosen[0].name)}, {with_interval(chosen[0].score)} %"
+            said += f"; recommended: {clean(chosen[0].name)}, {with_interval(chosen[0].score)} %"
         return f"{said}."
 
     def spec(self, facts: Facts, width: int) -> dict[str, Any]:

@@ -41,12 +41,15 @@ class Contributions(Figure):
             | {"group": clean(row.group), "tip": _tip(row)}
             for row in _ranked(facts)[:MOST]
         ]
-        groups = list(dict.fromkeys(row["group"] for row in rows))
+        there = {row["group"] for row in rows}
+        groups = [
+            name for name in dict.fromkeys(clean(m.group) for m in facts.models) if name in there
+        ]
         colour: dict[str, Any] = {"value": SERIES[0]}
         if 1 < len(groups) <= len(SERIES):
             scale = {"domain": groups, "range": SERIES[: len(groups)]}
             colour = {"field": "group", "type": "nominal", "scale": scale}
-            colour["legend"] = {"title": None, "symbolType": "square"}
+            colour["legend"] = {"title": None, "symbolType": "stroke", "symbolStrokeWidth": 10}
         return bars(rows, width, f"added {facts.objective}, points", colour)
 
 

@@ -45,7 +45,8 @@ class Front8(Figure):
         best = max(found, key=lambda each: each.score)
 
         def at(each: FrontPoint) -> str:
-            return f"{clean(each.name)} ({score(each.score)} %, {what} {score(self._consistency(each))} %)"
+            scores = f"{score(each.score)} %, {what} {score(self._consistency(each))} %"
+            return f"{clean(each.name)} ({scores})"
 
         said = f"Of {len(found)} candidates {len(front)} are on the front of score and {what}. "
         said += f"Best score: {at(best)}; most consistent: {at(steadiest)}"
@@ -98,12 +99,13 @@ class Front16(Front8):
 
 
 def _names(rows: Sequence[Row], x: Spec, y: Spec, front: list[Spec]) -> list[Spec]:
-    """Names of those on the front, towards the middle of the drawing."""
-    middle = (rows[0]["x"] + rows[-1]["x"]) / 2
+    """Names of those on the front, where its line does not pass: above it, at its end below it."""
+    low, high = rows[0]["x"], rows[-1]["x"]
+    end = low + 0.75 * (high - low)
     layers = []
-    for left, test in ((False, f"datum.x < {middle}"), (True, f"datum.x >= {middle}")):
-        text = {"type": "text", "align": "right" if left else "left", "dx": -9 if left else 9}
-        text |= {"limit": 150, "dy": -9}
+    for last, test in ((False, f"datum.x < {end}"), (True, f"datum.x >= {end}")):
+        text = {"type": "text", "align": "right" if last else "left", "dx": -7 if last else 7}
+        text |= {"limit": 150, "dy": 14 if last else -11}
         halo = {**text, "stroke": SURFACE, "strokeWidth": 4, "color": SURFACE, "aria": False}
         where = {"x": x, "y": y, "text": {"field": "name"}}
         kept = [*front, {"filter": test}]

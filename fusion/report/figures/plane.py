@@ -56,7 +56,8 @@ class WeightPlane(Figure):
         plane = _thinned(_plane(facts))
         x, y = _edges(plane.x), _edges(plane.y)
         size = min(width - 150, 470) if is_wide(width) else width - 8
-        high, low = np.nanmax(plane.scores), np.nanpercentile(plane.scores, FLOOR)
+        high = float(np.nanmax(plane.scores))
+        low = float(np.nanpercentile(plane.scores, FLOOR))
         legend: Spec = {"title": f"{facts.objective}, %", "gradientThickness": 12, "tickCount": 4}
         legend |= (
             {"orient": "right", "gradientLength": 200}
@@ -74,11 +75,10 @@ class WeightPlane(Figure):
         layers: list[Spec] = [{"transform": valid, "mark": "rect", "encoding": cells}]
         if plane.plausible is not None:
             layers += _outline(plane.plausible, x, y)
-        layers += _point(
-            (plane.best[0], plane.best[1]), f"optimum {score(plane.best[2])}", "cross", x
-        )
         if plane.paper is not None:
             layers += _point(plane.paper, "the paper", "diamond", x, below=True)
+        x_best, y_best, best = plane.best
+        layers += _point((x_best, y_best), f"optimum {score(best)}", "cross", x)
         fit = {"type": "fit-x" if not is_wide(width) else "pad"}
         rows = {"values": _cells(plane, x, y)}
         shape = {"width": size, "height": size if is_wide(width) else size - 40, "autosize": fit}
@@ -93,8 +93,8 @@ def _plane(facts: Facts) -> Plane:
 def _thinned(plane: Plane) -> Plane:
     along, up = (-(-len(axis) // MOST_CELLS) for axis in (plane.x, plane.y))
     kept = None if plane.plausible is None else plane.plausible[::up, ::along]
-    thin = {"x": plane.x[::along], "y": plane.y[::up], "scores": plane.scores[::up, ::along]}
-    return replace(plane, **thin, plausible=kept)
+    scores, x, y = plane.scores[::up, ::along], plane.x[::along], plane.y[::up]
+    return replace(plane, x=x, y=y, scores=scores, plausible=kept)
 
 
 def _edges(centres: Any) -> Any:

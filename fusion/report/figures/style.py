@@ -29,7 +29,7 @@ TEST, OTHER, EXTRA = (TOKENS[name][0] for name in ("test", "other", "extra"))
 SERIES = [FOUND, SINGLE, TEST, OTHER, EXTRA, UNIFORM]
 SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "triangle-down"]
 HEAT = "cividis"
-WIDE, NARROW = 760, 328  # of a drawing, in pixels: for screens, for phones
+WIDE, NARROW = 780, 328  # of a drawing, in pixels: for screens, for phones
 # what the letters are measured with must be as wide as what browsers show
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 
@@ -42,10 +42,8 @@ CONFIG: dict[str, Any] = {
     "axis": {
         **_AXIS,
         **{"titleColor": MUTED, "titleFontWeight": "normal", "titleFontSize": 12},
-        **{"labelFontSize": 12, "labelOverlap": "greedy"},
+        **{"labelFontSize": 12, "labelOverlap": "greedy", "labelSeparation": 6},
     },
-    "axisXQuantitative": {"tickCount": 8},
-    "axisYQuantitative": {"tickCount": 8},
     "legend": {
         **{"orient": "top", "titleColor": MUTED, "titleFontWeight": "normal"},
         **{"labelColor": INK, "labelFontSize": 12, "labelLimit": 280, "symbolStrokeWidth": 2},
