@@ -67,7 +67,7 @@ def _figure(figure: Figure, facts: Facts, drawing: Drawing | None) -> Html:
         return finding
     wide = tag("div", Html(drawing.wide), class_="wide")
     narrow = tag("div", Html(drawing.narrow), class_="narrow")
-    note = tag("figcaption", tag("b", figure.title), f". {figure.note}")
+    note = tag("figcaption", tag("b", figure.title), f". {figure.caption(facts)}")
     return tag(
         "div",
         finding,
@@ -82,7 +82,7 @@ SECTIONS = (
     Section("weights", "Weights and groups", ("weights",), tables.weights),
     Section("multipliers", "Multipliers", ("multipliers",), tables.multipliers),
     Section("classes", "Classes", ("class_changes", "class_rarity"), tables.classes),
-    Section("models", "What each model adds", ("contributions",), tables.models),
+    Section("models", "Models", ("contributions",), tables.models),
     Section("similarity", "Models that err alike", ("similarity",)),
     Section("videos", "Videos", ("videos",), tables.videos),
     Section("confusions", "Confusions", ("confusions",), tables.confusions),

@@ -91,7 +91,7 @@ class Table:
         label = tag("label", f"Filter {len(self.rows)} rows", for_=name)
         shown = tag("output", for_=name, class_="count")
         field = tag("input", type="search", id=name, autocomplete="off", spellcheck="false")
-        return tag("div", label, field, shown, class_="filter needs-script")
+        return tag("div", label, field, shown, class_="filter needs-script", hidden=True)
 
 
 def _name(name: str, swatch: tuple[int, int, int] | None = None) -> Cell:

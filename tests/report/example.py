@@ -8,6 +8,7 @@ search of channels with one group, one split and nothing optional.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from scipy.cluster import hierarchy
@@ -182,6 +183,7 @@ def front() -> tuple[FrontPoint, ...]:
     )
 
 
+@cache
 def full() -> Facts:
     """124 classes, 22 models, 60 videos, 16 frames."""
     classes, names = class_rows(), class_names()

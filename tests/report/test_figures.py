@@ -9,6 +9,7 @@ import pytest
 
 from fusion.report.facts import Contender, Estimate, Plane
 from fusion.report.figures import FIGURES
+from fusion.report.figures.chart import apart
 from fusion.report.figures.plane import _outline, _thinned
 from fusion.report.figures.style import TOKENS
 from tests.report.contract import FigureContract
@@ -197,6 +198,20 @@ class TestFront8(FigureContract):
 
 class TestFront16(TestFront8):
     name, consistency = "front_vc16", "vc16"
+
+
+def test_names_that_would_lie_on_each_other_are_left_out():
+    rows = [
+        {"name": "first", "x": 0, "y": 0},
+        {"name": "upon it", "x": 1, "y": 1},
+        {"name": "above it", "x": 1, "y": 50},
+        {"name": "far", "x": 100, "y": 0},
+    ]
+    assert [row["name"] for row in apart(rows, "x", "y", (500, 300))] == [
+        "first",
+        "above it",
+        "far",
+    ]
 
 
 def test_every_figure_has_a_contract():

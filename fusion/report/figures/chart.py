@@ -254,7 +254,7 @@ def dumbbells(
     names = [row["name"] for row in rows]
     y = names_axis(names, width, within_row(names, width, 0))
     tip, layers = {"description": {"field": "tip"}}, names_above(names, width)
-    axis = {"scale": scale} if scale else {}
+    axis = {"scale": {"padding": 12, **scale}}
     shaded = {"value": UNIFORM}
     line = {
         "x": quantity("before", title, **axis),

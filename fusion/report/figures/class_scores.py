@@ -42,10 +42,7 @@ class ClassChanges(Figure):
 
     name: ClassVar[str] = "class_changes"
     title: ClassVar[str] = "Classes, best single model to ensemble"
-    note: ClassVar[str] = (
-        "The largest gain first. Of more than "
-        f"{MOST} classes the {MOST // 2} best and the {MOST // 2} worst changes; the table has all."
-    )
+    note: ClassVar[str] = "The largest gain first."
 
     def shown(self, facts: Facts) -> bool:
         return bool(scored(facts))
@@ -57,6 +54,12 @@ class ClassChanges(Figure):
         said = f"Against the best single model {gained} of {len(rows)} classes gain {what} and "
         said += f"{lost} lose; {_change('largest gain', rows[0])}"
         return said + (f"; {_change('smallest', rows[-1])}." if len(rows) > 1 else ".")
+
+    def caption(self, facts: Facts) -> str:
+        if len(scored(facts)) <= MOST:
+            return self.note
+        half = MOST // 2
+        return f"{self.note} Shown are the {half} best and the {half} worst; the table has all."
 
     def spec(self, facts: Facts, width: int) -> dict[str, Any]:
         rows = scored(facts)

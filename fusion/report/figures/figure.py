@@ -12,7 +12,7 @@ from fusion.report.facts import Facts
 class Figure:
     """A figure of the report.
 
-    name: of its files. title: over it. note: how it is read, under it.
+    name: of its files. title: over it. note: how it is read.
     """
 
     name: ClassVar[str]
@@ -26,6 +26,10 @@ class Figure:
     def alt(self, facts: Facts) -> str:
         """What the figure shows, in sentences with their numbers, for who cannot see it."""
         raise NotImplementedError
+
+    def caption(self, facts: Facts) -> str:
+        """What stands under it: how it is read."""
+        return self.note
 
     def spec(self, facts: Facts, width: int) -> dict[str, Any]:
         """Vega-Lite without its configuration.

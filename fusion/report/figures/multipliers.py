@@ -22,7 +22,7 @@ class Multipliers(Figure):
     title: ClassVar[str] = "Multipliers per class"
     note: ClassVar[str] = (
         "A class with a multiplier above 1 is decided for more often than its probability alone "
-        f"says. Of more than {MOST} classes those furthest from 1; all are in the table of classes."
+        "says."
     )
 
     def shown(self, facts: Facts) -> bool:
@@ -35,6 +35,12 @@ class Multipliers(Figure):
         (most, high), (least, low) = ranked[0], ranked[-1]
         said = f"Of {len(ranked)} classes {raised} have a multiplier above 1 and {lowered} below; "
         return said + f"highest {clean(most)} {high:.3g}, lowest {clean(least)} {low:.3g}."
+
+    def caption(self, facts: Facts) -> str:
+        if len(facts.multipliers) <= MOST:
+            return self.note
+        rest = f"Shown are the {MOST} classes furthest from 1; the table of classes has all."
+        return f"{self.note} {rest}"
 
     def spec(self, facts: Facts, width: int) -> dict[str, Any]:
         values = [(clean(name), value) for name, value in facts.multipliers.items()]

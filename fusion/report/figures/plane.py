@@ -55,7 +55,7 @@ class WeightPlane(Figure):
     def spec(self, facts: Facts, width: int) -> Spec:
         plane = _thinned(_plane(facts))
         x, y = _edges(plane.x), _edges(plane.y)
-        size = min(width - 150, 470) if is_wide(width) else width - 8
+        size = min(width - 150, 470) if is_wide(width) else width
         high = float(np.nanmax(plane.scores))
         low = float(np.nanpercentile(plane.scores, FLOOR))
         legend: Spec = {"title": f"{facts.objective}, %", "gradientThickness": 12, "tickCount": 4}
@@ -79,7 +79,7 @@ class WeightPlane(Figure):
             layers += _point(plane.paper, "the paper", "diamond", x, below=True)
         x_best, y_best, best = plane.best
         layers += _point((x_best, y_best), f"optimum {score(best)}", "cross", x)
-        fit = {"type": "fit-x" if not is_wide(width) else "pad"}
+        fit = {"type": "pad"} if is_wide(width) else {"type": "fit-x", "contains": "padding"}
         rows = {"values": _cells(plane, x, y)}
         shape = {"width": size, "height": size if is_wide(width) else size - 40, "autosize": fit}
         return {**shape, "data": rows, "layer": layers}

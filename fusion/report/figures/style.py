@@ -17,7 +17,7 @@ TOKENS = {  # name -> light, dark
     "grid": ("#e2e5e9", "#30363e"),
     "border": ("#c6ccd3", "#454d57"),
     "found": ("#0072b2", "#56b4e9"),
-    "single": ("#c65a00", "#f0a030"),
+    "single": ("#b85300", "#f0a030"),
     "uniform": ("#737b85", "#929ba6"),
     "test": ("#00805d", "#2fc799"),
     "other": ("#a84f80", "#d88fb6"),

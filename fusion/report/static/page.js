@@ -1,6 +1,8 @@
 "use strict";
 const all = (query, root = document) => [...root.querySelectorAll(query)];
 
+all(".needs-script").forEach((each) => { each.hidden = false; });
+
 // theme: the system's, until somebody chooses
 const root = document.documentElement, theme = document.getElementById("theme");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
@@ -11,7 +13,6 @@ const kept = { // file:// may have no storage
 const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches;
 const sayTheme = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
 if (["dark", "light"].includes(kept.get())) root.dataset.theme = kept.get();
-theme.hidden = false;
 theme.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   kept.set(root.dataset.theme);
@@ -71,6 +72,7 @@ function show(number) {
   large.alt = picture.alt;
   large.className = picture.className;
   zoom.shown = at;
+  if (zoom.open) buttons[at].focus();
 }
 all(".zoom").forEach((button) => button.addEventListener("click", () => {
   const pictures = all("img", button.closest(".strip"));
