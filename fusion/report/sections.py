@@ -80,7 +80,7 @@ SECTIONS = (
     Section("contenders", "Held out", ("contenders", "gains"), tables.contenders),
     Section("plane", "Plane of weights", ("plane",)),
     Section("weights", "Weights and groups", ("weights",), tables.weights),
-    Section("multipliers", "Multipliers", ("multipliers",), tables.multipliers),
+    Section("multipliers", "Decisions", ("multipliers",), tables.multipliers),
     Section("classes", "Classes", ("class_changes", "class_rarity"), tables.classes),
     Section("models", "Models", ("contributions",), tables.models),
     Section("similarity", "Models that err alike", ("similarity",)),

@@ -175,28 +175,39 @@ def multipliers(facts: Facts) -> list[Table]:
     if facts.classes and any(row.multiplier is not None for row in facts.classes):
         return []  # they are in the table of classes
     rows = ((_name(name), _number(value)) for name, value in facts.multipliers.items())
-    return _table("multipliers-table", "Multipliers per class", ("class", "multiplier"), rows)
+    return _table(
+        "multipliers-table",
+        "What is decided for more often, or less",
+        ("class", facts.decision),
+        rows,
+    )
 
 
 def classes(facts: Facts) -> list[Table]:
-    multiplied = any(row.multiplier is not None for row in facts.classes)
+    held = any(known(row.held_out) for row in facts.classes)
+    decided = any(row.multiplier is not None for row in facts.classes)
     rows = []
-    for number, row in enumerate(facts.classes):
-        swatch = None
-        if facts.colours is not None and number < len(facts.colours):
-            red, green, blue = (int(value) for value in facts.colours[number])
-            swatch = (red, green, blue)
-        last = (_number(row.multiplier),) if multiplied else ()
-        scores = (_score(row.single), _score(row.uniform), _score(row.found, bar=True))
-        change = _change(row.found - row.single)
-        rows.append((_name(row.name, swatch), *scores, change, _count(row.pixels), *last))
+    for row, swatch in zip(facts.classes, _swatches(facts), strict=True):
+        cells = [_name(row.name, swatch), _score(row.single), _score(row.uniform)]
+        cells += [_score(row.found, bar=True), _change(row.found - row.single)]
+        cells += [_score(row.held_out)] if held else []
+        cells += [_count(row.pixels), *([_number(row.multiplier)] if decided else [])]
+        rows.append(tuple(cells))
     rows.sort(key=lambda row: math.inf if math.isnan(row[4].value or 0) else -(row[4].value or 0))
     what = measure(facts.objective)
-    header = ("class", "best single", "uniform", f"ensemble, {what} %", "change", "pixels")
+    header = ["class", "best single", "uniform", f"ensemble, {what} %", "change"]
+    header += [f"held out, {clean(facts.splits[0])}"] if held else []
+    header += ["pixels", *([facts.decision] if decided else [])]
     caption = f"{what} of every class, the largest change first"
-    return _table(
-        "classes-table", caption, (*header, *(["multiplier"] if multiplied else [])), rows
-    )
+    return _table("classes-table", caption, header, rows)
+
+
+def _swatches(facts: Facts) -> list[tuple[int, int, int] | None]:
+    """Colours of the classes, where they have some."""
+    if facts.colours is None or len(facts.colours) < len(facts.classes):
+        return [None] * len(facts.classes)
+    colours = facts.colours[: len(facts.classes)].tolist()
+    return [(red, green, blue) for red, green, blue in colours]
 
 
 def models(facts: Facts) -> list[Table]:

@@ -62,7 +62,8 @@ def class_rows(number: int = 124) -> tuple[ClassRow, ...]:
         found = float(np.clip(single + gain, 0, 0.985))
         uniform = (single + 2 * found) / 3
         multiplier = float(np.clip(2 ** rng.normal(1.2 * rarity - 0.2, 0.35), 0.25, 4))
-        rows.append(ClassRow(name, pixels, single, uniform, found, multiplier))
+        held = found - float(rng.uniform(0, 0.02))
+        rows.append(ClassRow(name, pixels, single, uniform, found, multiplier, held))
     rows[7] = ClassRow(rows[7].name, 0, *[float("nan")] * 3, 1.0)  # a class that never occurs
     return tuple(rows)
 

@@ -86,6 +86,16 @@ class TestMultipliers(FigureContract):
         counts = [f"{(values > 1).sum()} have", f"{(values < 1).sum()} below"]
         return [*counts, f"{names[top]} {values[top]:.3g}", f"{values.min():.3g}"]
 
+    def test_thresholds_are_called_thresholds(self):
+        thresholds = {"a": 0.35, "b": 0.5, "c": 0.7}
+        facts = replace(tiny(), multipliers=thresholds, decision="threshold")
+        said = (
+            "Of 3 classes 1 have a threshold above 0.5 and 1 below; highest c 0.7, lowest a 0.35."
+        )
+        assert self.figure.alt(facts) == said
+        assert {row["start"] for row in self.figure.spec(facts, 780)["data"]["values"]} == {0.5}
+        assert not self.figure.shown(replace(facts, multipliers={"a": 0.5}))
+
 
 class TestClassChanges(FigureContract):
     name = "class_changes"
@@ -93,11 +103,18 @@ class TestClassChanges(FigureContract):
     def numbers(self, facts):
         change = of(facts.classes, "found") - of(facts.classes, "single")
         best = facts.classes[int(np.nanargmax(change))]
-        gained = f"{(change > 0).sum()} of {np.isfinite(change).sum()} classes gain IoU"
+        gained = f"{(change > 0).sum()} of {np.isfinite(change).sum()} classes gain IoU on test"
         return [gained, f"{(change < 0).sum()} lose", f"{best.name} +{100 * np.nanmax(change):.1f}"]
 
     def test_dice_is_not_called_iou(self):
         assert "gain Dice" in self.figure.alt(tiny())
+
+    def test_it_is_said_whether_the_ensemble_was_chosen_on_these_videos(self):
+        assert "On test, which nothing was chosen on." in self.figure.caption(full())
+        facts = tiny()
+        assert "chosen on: new videos gain less." in self.figure.caption(facts)
+        held = replace(facts, classes=(replace(facts.classes[0], held_out=0.7),))
+        assert "chosen on: held-out scores stand in the table." in self.figure.caption(held)
 
 
 class TestClassRarity(FigureContract):
@@ -160,7 +177,14 @@ class TestConfusions(FigureContract):
     name = "confusions"
 
     def numbers(self, facts):
-        return ["9 pairs", "6 are", "3 more", "(90,000 to 59,000)", "(78,000 to 87,000)"]
+        return [
+            "9 pairs",
+            "6 are",
+            "less often on test",
+            "3 more",
+            "(90,000 to 59,000)",
+            "(78,000 to 87,000)",
+        ]
 
 
 class TestCalibration(FigureContract):

@@ -154,11 +154,12 @@ def test_the_table_of_classes_has_their_numbers(page):
         elif path[-1:] == ("td",) and rows:
             rows[-1].append(text)
     row = max(facts.classes, key=lambda each: np.nan_to_num(each.found - each.single, nan=-1))
-    shown = next(found for found in rows if found[0] == row.name and len(found) == 7)
+    shown = next(found for found in rows if found[0] == row.name and len(found) == 8)
     scores = [f"{100 * value:.2f}" for value in (row.single, row.uniform, row.found)]
     assert shown[1:] == [
         *scores,
         f"+{100 * (row.found - row.single):.2f}",
+        f"{100 * row.held_out:.2f}",
         f"{row.pixels:,}",
         f"{row.multiplier:.4g}",
     ]

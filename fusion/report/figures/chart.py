@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fusion.report.facts import Estimate
+from fusion.report.facts import Estimate, Facts
 from fusion.report.figures.style import (
     FOUND,
     MUTED,
@@ -68,6 +68,16 @@ def is_wide(width: int) -> bool:
 def measure(objective: str) -> str:
     """What a class scores under an objective: IoU or Dice."""
     return "Dice" if "dice" in objective.lower() else "IoU"
+
+
+def whose(facts: Facts) -> str:
+    """Of which videos classes, pixels and frames are, for captions."""
+    split = clean(facts.splits[-1])
+    if len(facts.splits) > 1:
+        return f"On {split}, which nothing was chosen on."
+    held = any(known(row.held_out) for row in facts.classes)
+    where = "held-out scores stand in the table" if held else "new videos gain less"
+    return f"On {split}, which the ensemble was chosen on: {where}."
 
 
 def quantity(field: str, title: str | None, **more: Any) -> Spec:
@@ -254,7 +264,7 @@ def dumbbells(
     names = [row["name"] for row in rows]
     y = names_axis(names, width, within_row(names, width, 0))
     tip, layers = {"description": {"field": "tip"}}, names_above(names, width)
-    axis = {"scale": {"padding": 12, **scale}}
+    axis = {"scale": scale or {"padding": 12}}
     shaded = {"value": UNIFORM}
     line = {
         "x": quantity("before", title, **axis),

@@ -21,6 +21,7 @@ from fusion.report.figures.chart import (
     quantity,
     score,
     signed,
+    whose,
 )
 from fusion.report.figures.figure import Figure
 from fusion.report.figures.style import FOUND, MUTED, SINGLE, SURFACE
@@ -51,15 +52,16 @@ class ClassChanges(Figure):
         rows, what = scored(facts), measure(facts.objective)
         gained = sum(row.found > row.single for row in rows)
         lost = sum(row.found < row.single for row in rows)
-        said = f"Against the best single model {gained} of {len(rows)} classes gain {what} and "
-        said += f"{lost} lose; {_change('largest gain', rows[0])}"
+        said = f"Against the best single model {gained} of {len(rows)} classes gain {what} on "
+        said += f"{clean(facts.splits[-1])} and {lost} lose; {_change('largest gain', rows[0])}"
         return said + (f"; {_change('smallest', rows[-1])}." if len(rows) > 1 else ".")
 
     def caption(self, facts: Facts) -> str:
         if len(scored(facts)) <= MOST:
-            return self.note
+            return f"{self.note} {whose(facts)}"
         half = MOST // 2
-        return f"{self.note} Shown are the {half} best and the {half} worst; the table has all."
+        shown = f"Shown are the {half} best and the {half} worst; the table has all."
+        return f"{self.note} {shown} {whose(facts)}"
 
     def spec(self, facts: Facts, width: int) -> dict[str, Any]:
         rows = scored(facts)

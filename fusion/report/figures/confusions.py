@@ -27,8 +27,8 @@ class Confusions(Figure):
         pairs = sorted(facts.confusions, key=lambda pair: pair.found - pair.single)
         fewer = sum(pair.found < pair.single for pair in pairs)
         more = sum(pair.found > pair.single for pair in pairs)
-        said = f"Of the {len(pairs)} pairs that changed most {fewer} are confused less often and "
-        said += f"{more} more often than by the best single model. "
+        said = f"Of the {len(pairs)} pairs that changed most {fewer} are confused less often on "
+        said += f"{clean(facts.splits[-1])} than by the best single model and {more} more often. "
         said += f"Most pixels were mended of {_change(pairs[0])}" if fewer else ""
         joint = "; " if fewer and more else ""
         return said + joint + (f"most were broken of {_change(pairs[-1])}" if more else "") + "."
