@@ -14,6 +14,7 @@ from fusion.report.figures.style import TOKENS
 from fusion.report.markup import Html, join, tag
 from fusion.report.sections import SECTIONS
 
+FEW = 4  # remarks that stand open
 MARKER = "<!-- segfusion report -->"
 
 
@@ -52,7 +53,7 @@ def page(facts: Facts, drawings: Mapping[str, Drawing]) -> str:
     """
     made = [(section, section.html(facts, drawings)) for section in SECTIONS]
     there = [(section, html) for section, html in made if html is not None]
-    links = [tag("li", tag("a", section.title, href=f"#{section.name}")) for section, _ in [*there]]
+    links = [tag("li", tag("a", section.title, href=f"#{section.name}")) for section, _ in there]
     first = tag("li", tag("a", "Verdict", href="#verdict"))
     parts = {
         "MARKER": MARKER,
@@ -79,16 +80,26 @@ def _verdict(facts: Facts) -> Html:
     if facts.best:
         name = tag("dd", clean(facts.best), class_="named")
         tiles.append(tag("div", tag("dt", "best single model"), name))
-    remarks = [tag("li", remark) for remark in facts.remarks]
     return tag(
         "section",
         tag("p", "segfusion report", class_="kicker"),
         tag("h1", clean(facts.title)),
         tag("p", facts.verdict, class_="verdict"),
         tag("dl", tiles, class_="tiles") if any(tiles) else None,
-        tag("ul", remarks, class_="remarks") if remarks else None,
+        _remarks(facts),
         id="verdict",
     )
+
+
+def _remarks(facts: Facts) -> Html | None:
+    """What else is to be known; many have to be opened, lest nobody sees the first picture."""
+    if not facts.remarks:
+        return None
+    listed = tag("ul", [tag("li", remark) for remark in facts.remarks], class_="remarks")
+    if len(facts.remarks) <= FEW:
+        return listed
+    summary = tag("summary", f"{len(facts.remarks)} remarks on these numbers")
+    return tag("details", summary, listed, class_="more")
 
 
 def _tile(what: str, each: Estimate | None, unit: str, *, sign: bool = False) -> Html | None:

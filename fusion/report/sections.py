@@ -78,7 +78,7 @@ def _figure(figure: Figure, facts: Facts, drawing: Drawing | None) -> Html:
 SECTIONS = (
     Section("ladder", "The ladder", ("ladder",), tables.ladder),
     Section("contenders", "Held out", ("contenders", "gains"), tables.contenders),
-    Section("plane", "Plane of weights", ("plane",)),
+    Section("plane", "Plane of weights", ("plane", "weight_line")),
     Section("weights", "Weights and groups", ("weights",), tables.weights),
     Section("multipliers", "Decisions", ("multipliers",), tables.multipliers),
     Section("classes", "Classes", ("class_changes", "class_rarity"), tables.classes),

@@ -146,12 +146,11 @@ def ladder(facts: Facts) -> list[Table]:
 
 
 def contenders(facts: Facts) -> list[Table]:
-    def said(name: str, recommended: bool, found: bool) -> Cell:
-        marks = [word for word, holds in (("recommended", recommended), ("found", found)) if holds]
-        return Cell(f"{clean(name)} ({', '.join(marks)})" if marks else clean(name))
-
     rows = (
-        (said(c.name, c.recommended, c.found), _estimate(c.score), _estimate(c.gain, sign=True))
+        (
+            Cell(f"{clean(c.name)} (recommended)" if c.recommended else clean(c.name)),
+            *(_estimate(c.score), _estimate(c.gain, sign=True)),
+        )
         for c in facts.contenders
     )
     header = ("contender", f"held out, {facts.objective} %", "gain over uniform, points")

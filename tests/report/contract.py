@@ -22,11 +22,6 @@ NOTHING = Facts("nothing", "nothing is known", "mIoU")
 WRONG = re.compile(r"\b(nan|undefined|null|infinity)\b", re.IGNORECASE)
 
 
-@cache
-def drawn(name: str) -> Drawing:
-    return draw(FIGURES[name], full())
-
-
 class FigureContract:
     """name: the figure's. numbers: what its alt text has to say, worked out from the facts."""
 
@@ -39,13 +34,24 @@ class FigureContract:
     def figure(self):
         return FIGURES[self.name]
 
+    def example(self) -> Facts:
+        return full()
+
+    def nasty(self) -> Facts:
+        return hostile()
+
     @pytest.fixture
     def facts(self):
-        return full()
+        return self.example()
 
     @pytest.fixture
     def drawing(self):
-        return drawn(self.name)
+        return self.drawn()
+
+    @classmethod
+    @cache
+    def drawn(cls) -> Drawing:
+        return draw(FIGURES[cls.name], cls().example())
 
     def test_it_is_left_out_where_nothing_is_known(self):
         assert not self.figure.shown(NOTHING)
@@ -65,7 +71,7 @@ class FigureContract:
     def test_its_files_can_be_read(self, drawing):
         root = ElementTree.fromstring(drawing.svg)
         assert root.tag == f"{SVG}svg"
-        assert root.get("aria-label") == self.figure.alt(full())
+        assert root.get("aria-label") == self.figure.alt(self.example())
         with Image.open(io.BytesIO(drawing.png)) as image:
             image.load()
             assert image.size == (2 * int(root.get("width")), 2 * int(root.get("height")))
@@ -95,7 +101,7 @@ class FigureContract:
             assert all(each.startswith(f"{self.name}-{kind}-") for each in ids)
 
     def test_names_stay_words(self):
-        facts = hostile()
+        facts = self.nasty()
         drawing = draw(self.figure, facts)
         for svg in (drawing.svg, drawing.wide, drawing.narrow):
             root = ElementTree.fromstring(svg)  # what is not escaped is no XML

@@ -9,11 +9,11 @@ import pytest
 
 from fusion.report.facts import Contender, Estimate, Plane
 from fusion.report.figures import FIGURES
-from fusion.report.figures.chart import apart
+from fusion.report.figures.chart import apart, series_of
 from fusion.report.figures.plane import _outline, _thinned
-from fusion.report.figures.style import TOKENS
+from fusion.report.figures.style import FOUND, SINGLE, TOKENS, UNIFORM
 from tests.report.contract import FigureContract
-from tests.report.example import full, tiny
+from tests.report.example import NASTY, full, hostile, tiny
 
 
 def of(values, name):
@@ -68,6 +68,36 @@ class TestPlane(FigureContract):
         thin = _thinned(fine)
         assert thin.scores.shape == (5, len(thin.x)) == (5, 51)
         np.testing.assert_array_equal(thin.scores, fine.scores[:, np.searchsorted(x, thin.x)])
+
+
+def line():
+    """Two groups, of which one weight moves."""
+    x = np.linspace(0, 2, 5)
+    scores = np.array([[0.6, 0.65, 0.66, 0.655, 0.61]])
+    inside = np.array([[False, True, True, False, True]])
+    return Plane("a", ("b", ""), x, np.zeros(1), scores, (0.93, 0, 0.6612), None, inside, 0.67)
+
+
+class TestWeightLine(FigureContract):
+    name = "weight_line"
+
+    def example(self):
+        return replace(full(), plane=line())
+
+    def nasty(self):
+        return replace(hostile(), plane=replace(line(), axes=(NASTY[0], ""), fixed=NASTY[1]))
+
+    def numbers(self, facts):
+        said = ["b relative to a is 0.93", "66.1 %", "67.0 %", "60.0 to 66.0"]
+        return [*said, "weights from 0.5 to 2."]
+
+    def test_it_takes_the_place_of_the_plane(self, facts):
+        assert not FIGURES["plane"].shown(facts)
+        assert not self.figure.shown(full())
+
+    def test_bands_are_the_stretches_that_are_plausible(self, facts):
+        rows = self.figure.spec(facts, 780)["layer"][0]["data"]["values"]
+        assert rows == [{"x": 0.5, "end": 1.0}, {"x": 2.0, "end": 2.0}]
 
 
 class TestWeights(FigureContract):
@@ -185,6 +215,14 @@ class TestConfusions(FigureContract):
             "(90,000 to 59,000)",
             "(78,000 to 87,000)",
         ]
+
+
+def test_systems_keep_their_colours():
+    names = ["best single", "uniform weights", "what was found", "another"]
+    domain = series_of(names, 780)["color"]["scale"]
+    assert domain["range"][:3] == [SINGLE, UNIFORM, FOUND]
+    assert len(set(domain["range"])) == 4
+    assert series_of(["val", "test"], 780)["color"]["scale"]["range"][0] == FOUND
 
 
 class TestCalibration(FigureContract):

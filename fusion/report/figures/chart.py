@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from fusion.report.facts import Estimate, Facts
@@ -18,6 +19,8 @@ from fusion.report.figures.style import (
 )
 from fusion.text import LONGEST
 
+# what has a colour of its own wherever it is shown
+MEANT = {"best single": SINGLE, "uniform weights": UNIFORM, "what was found": FOUND}
 Row = dict[str, Any]
 Spec = dict[str, Any]
 BESIDE = 110  # pixels that names may take beside rows on phones
@@ -139,7 +142,9 @@ def within_row(names: Sequence[str], width: int, number: int, series: int = 1) -
 
 def series_of(names: Sequence[str], width: int, **more: Any) -> Spec:
     """Colour and shape by series, with one legend."""
-    colours = [SERIES[n % len(SERIES)] for n in range(len(names))]
+    spare = [colour for colour in SERIES if colour not in {MEANT.get(name) for name in names}]
+    free = cycle(spare or SERIES)
+    colours = [MEANT.get(name) or next(free) for name in names]
     shapes = [SHAPES[n % len(SHAPES)] for n in range(len(names))]
     legend = None
     if len(names) > 1:

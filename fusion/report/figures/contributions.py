@@ -33,6 +33,8 @@ class Contributions(Figure):
         first, last = rows[0], rows[-1]
         said = f"{clean(first.name)} adds most, {signed(_adds(first))} points; "
         said += f"{clean(last.name)} least, {signed(_adds(last))}. "
+        if not harmful:
+            return f"{said}None of the {len(rows)} models makes the ensemble worse."
         return said + f"Without {harmful} of {len(rows)} models the ensemble would score higher."
 
     def spec(self, facts: Facts, width: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class WeightPlane(Figure):
 
     def shown(self, facts: Facts) -> bool:
         plane = facts.plane
-        return plane is not None and bool(np.isfinite(plane.scores).any())
+        return plane is not None and len(plane.y) > 1 and bool(np.isfinite(plane.scores).any())
 
     def alt(self, facts: Facts) -> str:
         plane = _plane(facts)
@@ -62,7 +62,7 @@ class WeightPlane(Figure):
         legend |= (
             {"orient": "right", "gradientLength": 200}
             if is_wide(width)
-            else {**{"orient": "top", "gradientLength": size - 60, "direction": "horizontal"}}
+            else {"orient": "top", "gradientLength": size - 60, "direction": "horizontal"}
         )
         scale = {"scheme": HEAT, "domain": [points(low), points(high)], "clamp": True}
         colour = {"field": "score", "type": "quantitative", "scale": scale, "legend": legend}

@@ -16,12 +16,23 @@ from fusion.report.figures.multipliers import Multipliers
 from fusion.report.figures.plane import WeightPlane
 from fusion.report.figures.similarity import ModelSimilarity
 from fusion.report.figures.videos import Videos
+from fusion.report.figures.weight_line import WeightLine
 from fusion.report.figures.weights import Weights
 
 FIGURES: Mapping[str, Figure] = {
     kind.name: kind()
     for kind in (
-        *(Ladder, Contenders, Gains, WeightPlane, Weights, Multipliers, ClassChanges, ClassRarity),
+        *(
+            Ladder,
+            Contenders,
+            Gains,
+            WeightPlane,
+            WeightLine,
+            Weights,
+            Multipliers,
+            ClassChanges,
+            ClassRarity,
+        ),
         *(Contributions, ModelSimilarity, Videos, Confusions, CalibrationCurves, Front8, Front16),
     )
 }
