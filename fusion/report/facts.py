@@ -71,7 +71,10 @@ class Plane:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: labelled pixels, and its IoU (or Dice) by what predicts it."""
+    """A class: labelled pixels, and its IoU (or Dice) by what predicts it.
+
+    held_out: of what was found without the videos it is scored on, of the split that was searched.
+    """
 
     name: str
     pixels: int
@@ -79,6 +82,7 @@ class ClassRow:
     uniform: float
     found: float
     multiplier: float | None = None
+    held_out: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,14 @@ class FrameRow:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of it. `best` names the best single model; `colours` of classes, void last [C + 1, 3]."""
+    """All of it. What looks at single classes, pixels and frames is of the last split.
+
+    Args:
+        best: the best single model.
+        multipliers: by class; of independent channels their thresholds, and `decision` says so.
+        decision: "multiplier" or "threshold".
+        colours: of `classes`, in their order, void last [C + 1, 3].
+    """
 
     title: str
     verdict: str
@@ -187,6 +198,7 @@ class Facts:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plane: Plane | None = None
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    decision: str = "multiplier"
     classes: tuple[ClassRow, ...] = ()
     models: tuple[ModelRow, ...] = ()
     similarity: Similarity | None = None
