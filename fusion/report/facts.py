@@ -71,7 +71,10 @@ class Plane:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: labelled pixels, and its IoU (or Dice) by what predicts it."""
+    """A class: labelled pixels, and its IoU (or Dice) by what predicts it.
+
+    held_out: of what was found without the videos it is scored on, of the split that was searched.
+    """
 
     name: str
     pixels: int
@@ -79,6 +82,7 @@ class ClassRow:
     uniform: float
     found: float
     multiplier: float | None = None
+    held_out: float = float("nan")
 
 
 @dataclass(frozen=True)
