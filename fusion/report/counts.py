@@ -8,7 +8,7 @@ calibration are looked at on a sample of the frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from fusion.metrics.calibration import BINS, OUTPUTS, SUMS, band_sums, of_channe
 from fusion.metrics.evaluation import Parts, beside_truth, every
 from fusion.metrics.objectives import Counts
 from fusion.parallel import map_videos
-from fusion.report.reading import Reader
+from fusion.report.reading import Reader, postprocessed
 from fusion.report.results import Data, Running
 from fusion.report.similarity import common_errors
 
@@ -74,6 +74,9 @@ class Look:
         first, classes = compared[0], len(compared[0].classes)
         seen = self._nothing(classes)
         reader = Reader(part.video, compared, models if self.sample else ())
+        for each in compared:
+            if postprocessed(each):
+                reader.follow(each, part.frames, self._outputs(each))
         chosen = [frame for frame in part.frames if (name, frame) in self.sample]
 
         def read(frames: list[str]) -> Iterator[tuple[str, str]]:
@@ -109,15 +112,19 @@ class Look:
         """Labels of a frame; of a sampled one calibration too, which is added to `sums`."""
         if not sampled:
             return reader.predicted(ensemble, frame)
-        apart = ensemble.channels is not None
-        maps = []
-        outputs = OUTPUTS[:2] if apart else OUTPUTS
-        for _, (first, end), fused in reader.bands(ensemble, frame, outputs):
+        apart, maps = ensemble.channels is not None, []
+        for _, (first, end), fused in reader.bands(ensemble, frame, self._outputs(ensemble)):
             assert fused.labels is not None
             maps.append(fused.labels.cpu().numpy())
             band = target[..., first:end, :]
             sums += band_sums(*(of_channels(fused, band) if apart else (fused, band)))
         return reader.whole(ensemble, maps)
+
+    def _outputs(self, ensemble: Ensemble) -> Sequence[str]:
+        """What is asked of an ensemble in a sample; labels alone where there is none."""
+        if not self.sample:
+            return ("labels",)
+        return OUTPUTS if ensemble.channels is None else OUTPUTS[:2]
 
     def _count(self, frame: str, target: np.ndarray, made: list[np.ndarray], seen: Seen) -> None:
         classes, some = seen.confusions.shape[1], every(self.stride)

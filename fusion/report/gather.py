@@ -31,7 +31,7 @@ from fusion.report.facts import (
     Similarity,
     VideoRow,
 )
-from fusion.report.frames import frame_rows
+from fusion.report.pictures import frame_rows
 from fusion.report.plane import weight_plane
 from fusion.report.results import Data, Results
 from fusion.report.similarity import similarity

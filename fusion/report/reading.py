@@ -38,6 +38,11 @@ class Held:
         return self._codes[[self._frames[frame] for frame in frames]]
 
 
+def postprocessed(ensemble: Ensemble) -> bool:
+    """Whether something is done to fused frames."""
+    return bool(getattr(ensemble, "postprocess", None))
+
+
 class Reader:
     """Frames of a video, fused by several ensembles from one reading of their stores.
 
@@ -51,6 +56,8 @@ class Reader:
         self, video: str, always: Iterable[Ensemble], sometimes: Iterable[Ensemble]
     ) -> None:
         self.video = video
+        self._streams: dict[int, Iterator[Band]] = {}
+        self._ahead: dict[int, Band | None] = {}
         self._always = {s.identity: Held(s) for each in always for s in each.stores}
         rest = {s.identity: s for each in sometimes for s in each.stores}
         self._sometimes = {i: Held(s) for i, s in rest.items() if i not in self._always}
@@ -69,13 +76,34 @@ class Reader:
             yield from zip(batch, batch, strict=True)
 
     def bands(self, ensemble: Ensemble, frame: str, outputs: Sequence[str]) -> Iterator[Band]:
-        """What an ensemble makes of a held frame, band by band."""
+        """What an ensemble makes of a held frame, band by band.
+
+        An ensemble with postprocessing looks at other frames than this one: it reads by itself, and
+        its frames must come in the order of `follow`.
+        """
+        if postprocessed(ensemble):
+            return self._following(ensemble, frame)
         recipe, places = ensemble.recipe, self._always | self._sometimes
         held = {store: places[store.identity] for store in ensemble.stores}
         groups = {name: [held[store] for store in some] for name, some in ensemble.groups.items()}
         temperatures = {held[store]: t for store, t in recipe.temperatures.items()}
         same = replace(recipe, groups=groups, temperatures=temperatures)
         return same.bands(self.video, [frame], ensemble.plan(self.video, outputs))
+
+    def follow(self, ensemble: Ensemble, frames: Sequence[str], outputs: Sequence[str]) -> None:
+        """Starts an ensemble with postprocessing on the frames that will be asked for."""
+        self._streams[id(ensemble)] = ensemble.stream(self.video, frames, outputs)
+        self._ahead[id(ensemble)] = None
+
+    def _following(self, ensemble: Ensemble, frame: str) -> Iterator[Band]:
+        """The bands of the stream's next frame."""
+        key = id(ensemble)
+        stream = self._streams[key]
+        band = self._ahead[key] or next(stream, None)
+        while band is not None and band[0] == frame:
+            yield band
+            band = next(stream, None)
+        self._ahead[key] = band
 
     def predicted(self, ensemble: Ensemble, frame: str) -> np.ndarray:
         """What `Ensemble.predicted` gives of a held frame: ids [H, W], of channels [C, H, W]."""

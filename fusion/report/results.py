@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusion.ensemble import Ensemble
 from fusion.errors import InputError, StoreError
@@ -91,15 +91,14 @@ def read_results(
     """
     document = read_document(folder)
     elsewhere, running = elsewhere or Elsewhere(), running or Running()
-    inputs = document["inputs"]
-    names = list(inputs["splits"])
-    data = []
-    for name in names:
-        first = name == names[0]
-        place = (elsewhere.labels, elsewhere.stores)
-        if not first:
-            place = (elsewhere.test_labels, elsewhere.test_stores)
-        data.append(_open(folder, document, name, *place, running, first=first))
+    inputs, data = document["inputs"], list[Data]()
+    for name in inputs["splits"]:
+        asked = _Asked(elsewhere.labels, elsewhere.stores)
+        if data:
+            shared = _paths(inputs, name) == _paths(inputs, next(iter(inputs["splits"])))
+            moved = elsewhere.test_stores or (elsewhere.stores if shared else None)
+            asked = _Asked(elsewhere.test_labels, moved, shared, "test-")
+        data.append(_open(folder, document, name, asked, running))
     _check_found(folder, document, data[0].found)
     pictures = elsewhere.images
     if pictures is None and inputs["images"] is not None:
@@ -131,27 +130,38 @@ def read_document(folder: Path) -> dict[str, Any]:
     return document
 
 
+class _Asked(NamedTuple):
+    """Of a split: where labels and stores are said to be.
+
+    kept: whether its stores are those of the split that was searched. prefix: of the flag of its
+    labels.
+    """
+
+    labels: Labels | Path | None
+    stores: Path | None
+    kept: bool = True
+    prefix: str = ""
+
+
+def _paths(inputs: Mapping[str, Any], split: str) -> list[str]:
+    """The stores of a split, as search.json names them."""
+    return [facts["path"] for facts in inputs["splits"][split]["stores"].values()]
+
+
 def _open(
-    folder: Path,
-    document: Mapping[str, Any],
-    name: str,
-    labels: Labels | Path | None,
-    stores: Path | None,
-    running: Running,
-    *,
-    first: bool,
+    folder: Path, document: Mapping[str, Any], name: str, asked: _Asked, running: Running
 ) -> Data:
-    """One split's data. first: the one that was searched."""
-    inputs = document["inputs"]
-    known, flag = inputs["splits"][name], "" if first else "test-"
-    places = _check_stores(folder, known, stores, f"--{flag}stores DIR")
+    """One split's data."""
+    inputs, stores = document["inputs"], asked.stores
+    known = inputs["splits"][name]
+    flag = "--stores DIR" if asked.kept else "--test-stores DIR"
+    places = _check_stores(folder, known, stores, flag)
     opened: dict[str, Any] = {"memory": running.memory, "device": running.device}
     opened |= {"align": inputs["align"]}
-    folders = stores
-    if not first and stores is None:  # as the search found them: by name in one folder
-        folders = next(iter(places.values())).parent
+    if not asked.kept and stores is None:  # as the search found them: by name in one folder
+        stores = next(iter(places.values())).parent
     best, searched = (
-        HierarchicalEnsemble.load(folder / file, stores=folders, check=False, **opened)
+        HierarchicalEnsemble.load(folder / file, stores=stores, check=False, **opened)
         for file in ("best.json", document["searched"])
     )
     groups = {model: [LogitStore(place)] for model, place in places.items()}
@@ -159,7 +169,7 @@ def _open(
     how: dict[str, Any] = {"resize": searched.resize, "mean": searched.mean}
     whole = HierarchicalEnsemble(groups, temperatures=temperatures, **how, **opened)
     models = {model: whole.regrouped({model: whole.groups[model]}) for model in groups}
-    truth = _truth(folder, known["labels"], labels, f"--{flag}labels PATH")
+    truth = _truth(folder, known["labels"], asked.labels, f"--{asked.prefix}labels PATH")
     if truth.digest(searched.scored_videos(truth)) != known["labels"]["digest"]:
         got = f"{truth.root}: not the labels that {folder} was made with"
         raise InputError(f"{got}; give those, or {AGAIN}")

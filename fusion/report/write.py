@@ -15,7 +15,7 @@ from fusion.report.results import Elsewhere, Running, read_results
 PAGE, FIGURES = "report.html", "figures"
 MARKER = b"segfusion report"  # in the head of every page of ours
 HEAD = 4096  # bytes of it
-PACKAGES = ("matplotlib", "scipy")
+PACKAGES = {"vl_convert": "vl-convert-python", "scipy": "scipy"}  # module -> what is installed
 
 
 def write_report(
@@ -72,7 +72,7 @@ def check_report(out: Path) -> None:
         InputError: plotting packages are missing, or report.html there is not ours.
         StoreError: the folder cannot be written.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    missing = [name for module, name in PACKAGES.items() if find_spec(module) is None]
     if missing:
         do = "pip install 'segfusion[plot]'"
         raise InputError(f"report: {' and '.join(missing)} not installed; {do}")

@@ -9,10 +9,11 @@ import numpy as np
 
 from fusion.ensemble import Ensemble
 from fusion.images import Images
+from fusion.metrics.evaluation import Part
 from fusion.report.colours import heat, painted, smaller
 from fusion.report.counts import FOUND, SINGLE
 from fusion.report.facts import FrameRow, Picture
-from fusion.report.reading import Reader
+from fusion.report.reading import postprocessed
 from fusion.report.results import Data
 
 SHOWN = 3  # of each kind
@@ -62,7 +63,7 @@ def frame_rows(
     videos = {name: part.video for name, part in parts.items()}
 
     def row(name: str, frame: str) -> FrameRow:
-        shown = pictures(data, contestants, videos[name], frame, colours, images)
+        shown = pictures(data, contestants, parts[name], frame, colours, images)
         return FrameRow(videos[name], frame, gains[name, frame], shown)
 
     helped, hurt = (tuple(row(*key) for key in chosen(gains, videos, s)) for s in (1, -1))
@@ -72,19 +73,16 @@ def frame_rows(
 def pictures(
     data: Data,
     contestants: Mapping[str, Ensemble],
-    video: str,
+    part: Part,
     frame: str,
     colours: Picture,
     images: Images | None,
 ) -> dict[str, Picture]:
-    """The pictures of a frame, by name, in order."""
-    compared = {name: contestants[name] for name in (SINGLE, FOUND)}
-    reader = Reader(video, [*compared.values(), *data.models.values()], ())
-    apart = data.split.ensemble.channels is not None
-    for _ in reader.frames([frame], (), 1):
-        maps = {TRUTH: data.split.ensemble.target(data.split.truth, video, frame)}
-        maps |= {name: reader.predicted(each, frame) for name, each in compared.items()}
-        models = [reader.predicted(each, frame) for each in data.models.values()]
+    """The pictures of a part's frame, by name, in order."""
+    split, video, apart = data.split, part.video, data.split.ensemble.channels is not None
+    maps = {TRUTH: split.ensemble.target(split.truth, video, frame)}
+    maps |= {name: labels_of(contestants[name], part, frame) for name in (SINGLE, FOUND)}
+    models = [labels_of(each, part, frame) for each in data.models.values()]
     made: dict[str, Picture] = {}
     if images is not None:
         image = images.read(video, frame)
@@ -92,6 +90,12 @@ def pictures(
     made |= {name: smaller(painted(ids, colours, channels=apart)) for name, ids in maps.items()}
     made[DISAGREEMENT] = smaller(heat(disagreement(models, maps[FOUND])))
     return made
+
+
+def labels_of(ensemble: Ensemble, part: Part, frame: str) -> np.ndarray:
+    """Ids [..., H, W] of a frame, as they are scored: postprocessing sees the frames before it."""
+    frames = part.frames if postprocessed(ensemble) else (frame,)
+    return next(ids for name, ids in ensemble.predicted(part.video, frames) if name == frame)
 
 
 def disagreement(models: list[np.ndarray], fused: np.ndarray) -> np.ndarray:
