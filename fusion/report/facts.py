@@ -175,7 +175,14 @@ class FrameRow:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of it. `best` names the best single model; `colours` of classes, void last [C + 1, 3]."""
+    """All of it. What looks at single classes, pixels and frames is of the last split.
+
+    Args:
+        best: the best single model.
+        multipliers: by class; of independent channels their thresholds, and `decision` says so.
+        decision: "multiplier" or "threshold".
+        colours: of `classes`, in their order, void last [C + 1, 3].
+    """
 
     title: str
     verdict: str
@@ -191,6 +198,7 @@ class Facts:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plane: Plane | None = None
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    decision: str = "multiplier"
     classes: tuple[ClassRow, ...] = ()
     models: tuple[ModelRow, ...] = ()
     similarity: Similarity | None = None

@@ -75,6 +75,7 @@ def facts_of(results: Results) -> Facts:
         groups={name: tuple(models) for name, models in document["groups"].items()},
         plane=plane,
         multipliers=said.multipliers(results),
+        decision="multiplier" if first.split.ensemble.channels is None else "threshold",
         classes=class_rows(results, shown),
         models=model_rows(results),
         similarity=alike(last, shown),

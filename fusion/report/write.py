@@ -80,8 +80,17 @@ def check_report(out: Path) -> None:
     page = out / PAGE
     if page.is_dir():
         raise InputError(f"{page}: a folder of that name is in the way; give another --out")
+    figures = out / FIGURES
+    if not page.exists() and _holds_something(figures):
+        got = f"{figures}: there already, and of no report"
+        raise InputError(f"{got}; move it, or give another --out")
     if page.exists():
         with files.refusals(page, problem="cannot be read"), page.open("rb") as file:
             if MARKER not in file.read(HEAD):
                 do = "move it, or give another --out"
                 raise InputError(f"{page}: not a report of segfusion; {do}")
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is a file of that name, or a folder that is not empty."""
+    return folder.is_file() or (folder.is_dir() and any(folder.iterdir()))

@@ -251,6 +251,7 @@ def test_channels_are_scored_by_what_is_there(tmp_path):
     assert [row.name for row in facts.classes] == ["core", "whole"]
     assert [row.found for row in facts.classes] == scores.class_iou[1::2].tolist()
     assert facts.score.value == scores.score
+    assert facts.decision == "threshold"
     assert facts.multipliers == (data.found.thresholds if data.found.multipliers else {})
     assert facts.similarity.shares.shape == (2, 2)
     assert facts.colours.shape == (3, 3)

@@ -62,6 +62,31 @@ def test_multipliers_stay_as_they_were_found(tmp_path):
         assert mine.miou == facts.plane.scores[y, x]
 
 
+def test_beside_a_head_the_plane_is_of_the_weights_before_it(tmp_path):
+    """What the head was compared with is kept too, and told apart from what was found."""
+    folder = search(write_underrated(tmp_path), "--gap", "0.5")
+    results, truth = read_results(folder), fusion.Labels.folder(tmp_path / "labels")
+    assert results.document["searched"] == "weights.json"
+    facts = facts_of(results)
+    best, before = (
+        fusion.HierarchicalEnsemble.load(folder / name) for name in ("best.json", "weights.json")
+    )
+    assert best.head is not None
+    assert facts.score.value == best.evaluate(truth).miou
+    assert [row.found for row in facts.classes] == best.evaluate(truth).class_iou.tolist()
+    assert facts.weights == before.weights
+    assert facts.plane.best[2] == before.evaluate(truth).miou
+    fixed = before.weights[facts.plane.fixed]
+    for y, x in PLACES[:3]:
+        point = (facts.plane.x[x], facts.plane.y[y])
+        moved = {n: fixed * w for n, w in zip(facts.plane.axes, point, strict=True)}
+        mine = before.with_weights({**before.weights, **moved}).evaluate(truth)
+        assert facts.plane.scores[y, x] == pytest.approx(mine.miou, abs=1e-9)
+    form = best.head.name
+    assert any(f"what was found is the {form} head; weights" in line for line in facts.remarks)
+    assert not any("this report counted" in line for line in facts.remarks)
+
+
 def test_two_groups_are_a_line_with_a_certificate(data, truths):
     folder = search(data, "--method", "exact", groups="ensemble.toml", out="line")
     results = read_results(folder)

@@ -138,6 +138,12 @@ def test_another_report_html_is_never_written_over(moved, capsys):
     assert "not a report of segfusion" in capsys.readouterr().err
     assert page.read_text() == "<p>mine</p>"
     page.unlink()
+    (moved / "results" / "figures").mkdir()
+    mine = moved / "results" / "figures" / "plane.png"
+    mine.write_text("mine")
+    assert "figures: there already, and of no report" in refused(capsys, moved / "results")
+    assert mine.read_text() == "mine"
+    mine.unlink()
     page.mkdir()
     assert "a folder of that name is in the way" in refused(capsys, moved / "results")
 
