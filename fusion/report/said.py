@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from fusion.report.facts import Contender, Estimate, Rung
 from fusion.report.results import Results
 from fusion.search.held import FOUND, UNIFORM
 
+# lines of a search that facts say in numbers
+SHOWN = re.compile(r"95 % interval|held out, |on \d+ new videos|gain over |verdict: ")
 Document = Mapping[str, Any]
 
 
@@ -41,10 +44,9 @@ def verdict(document: Document) -> str:
 
 
 def remarks(document: Document) -> list[str]:
-    """What the search had to say of its number, and how a ladder was climbed."""
-    known = document["result"]["verdict"]
-    told = [] if known is None else [f"verdict: {known['sentence']}"]
-    lines = [line for line in document["honesty"] if line not in told]
+    """What the search had to say of its number beside what is shown of it anyway."""
+    lines = [line for line in document["honesty"] if not SHOWN.match(line)]
+    lines = [line for line in lines if line != verdict(document)]
     if document["result"]["head"] is not None and document["searched"] != "best.json":
         form = document["result"]["head"]["form"]
         found = f"what was found is the {form} head; weights and their plane are"

@@ -12,13 +12,12 @@ import pytest
 
 import fusion
 from fusion.folds import Units
-from fusion.report import said
 from fusion.report.counts import FOUND, SINGLE, UNIFORM, sample_of
 from fusion.report.facts import Estimate
 from fusion.report.gather import facts_of, front
 from fusion.report.results import Running, read_results
 from fusion.search.held import FOUND as HELD_FOUND
-from tests.report.cases import QUICK, same_facts, search, write_channels
+from tests.report.cases import QUICK, same_facts, search, write_channels, write_underrated
 from tests.samples import CLASSES, FRAMES, VIDEOS
 
 
@@ -54,7 +53,8 @@ def test_what_the_search_said(facts, searched, data):
     assert not any("this report counted" in line for line in facts.remarks)
     told = set(facts.remarks)
     assert set(searched.verdict.remarks) <= told
-    assert not any(line.startswith("verdict: ") for line in told)
+    repeated = ("verdict: ", "held out, ", "gain over ", "95 % interval", "on 3 new videos")
+    assert not any(line.startswith(repeated) for line in told)
 
 
 def test_contenders_are_those_of_the_folds(facts, searched):
@@ -316,11 +316,20 @@ def test_what_is_done_after_fusion_is_scored_too(results, facts):
     assert any("this report counted" in line for line in shown.remarks)
     curve, known = shown.calibration[-1], smoothed.calibration(last.split.truth)
     assert curve.ece == known.ece
-    for row in shown.helped:
+    rows = shown.helped + shown.hurt
+    assert {row.frame for row in rows} == {*FRAMES}
+    for row in rows:
         labels = smoothed.predict(row.video, FRAMES)[FRAMES.index(row.frame)]
         np.testing.assert_array_equal(row.pictures[FOUND], shown.colours[labels])
 
 
-def test_one_unit_has_no_verdict():
-    document = {"result": {"verdict": None, "notes": {}, "head": None}, "honesty": ["one unit: no"]}
-    assert said.verdict(document) == "one unit: no"
+def test_one_unit_has_no_verdict_and_no_interval(tmp_path):
+    folder = search(write_underrated(tmp_path), *QUICK, "--units", "v")
+    facts = facts_of(read_results(folder))
+    assert facts.verdict.startswith("one unit: no interval and no held-out score")
+    assert facts.verdict not in facts.remarks
+    assert (facts.expected, facts.contenders, facts.plane.plausible) == (None, (), None)
+    for estimate in (facts.score, *(e for rung in facts.ladder for e in rung.scores.values())):
+        assert estimate.value > 0
+        assert math.isnan(estimate.low)
+    assert all(math.isnan(row.held_out) for row in facts.classes)
