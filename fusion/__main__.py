@@ -34,6 +34,7 @@ COMMANDS = {
     ),
     "stores": Command("fusion.stores", "fill stores from arrays on disk; show, verify, clean them"),
     "search": Command("fusion.search", "find the weights, and say what they are worth"),
+    "report": Command("fusion.report", "a search as one page: verdict, figures, frames"),
     "predict": Command(
         "fusion.predict", "label maps or probabilities of an ensemble, in many formats"
     ),

@@ -35,7 +35,11 @@ ORDER = (
     ["__main__", "__init__"],
 )
 # they live in their rooms
-COMMANDS = {"fusion.search.__main__": "__main__", "fusion.stores.__main__": "demo"}
+COMMANDS = {
+    "fusion.search.__main__": "__main__",
+    "fusion.stores.__main__": "demo",
+    "fusion.report.__main__": "demo",
+}
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:

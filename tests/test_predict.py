@@ -137,7 +137,10 @@ def test_a_packed_store_is_a_store(arguments, tmp_path):
     [
         (["--probabilities"], "png: got probabilities, holds labels, channels; choose another"),
         (["--flat"], "unit 'a' has 2 frames, a flat folder has one file a unit; leave out --flat"),
-        (["--format", "npy", "--flat"], "npy: takes no --flat, it is png's, pseudo's; leave it out"),
+        (
+            ["--format", "npy", "--flat"],
+            "npy: takes no --flat, it is png's, pseudo's; leave it out",
+        ),
         (["--compose", "car=1"], "there is nothing to compose; leave it out"),
         (["--compose", "car=one"], "--compose: got car=one; give NAME=ID, a whole number"),
         (["--format", "nnunet", "--dataset-json", "no.json"], "no.json: cannot be read"),

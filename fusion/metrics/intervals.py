@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
 from fusion.metrics.objectives import CONVENTIONS, Counts, Floats, Objective, objective
@@ -214,6 +214,36 @@ def bias_corrected(
         return math.nan, UNKNOWN
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(values.mean()), (float(low), float(high))
+
+
+def indistinguishable(
+    counts: Counts,
+    one: Counts,
+    rows: Counts,
+    wanted: str | Objective = "vspw",
+    level: float = 0.95,
+    *,
+    units: UnitIndex = None,
+) -> NDArray[np.bool_]:
+    """Which of B configurations differ from one by no more than chance, as `Gain.between` says.
+
+    Args:
+        counts: int64 [V, B, 2, C], intersections and predictions of each configuration.
+        one: int64 [V, 2, C], those of the one that all are compared with.
+        rows: int64 [V, C], pixels by target.
+        wanted, level, units: as in `interval`.
+
+    Returns:
+        bool [B]; all of them where nothing is known, below two units.
+    """
+    kept = rows.any(axis=1)
+    member = _membership(kept, units)
+    times = np.concatenate([np.ones((1, member.shape[1])), 1 - member])
+    inter, columns = np.moveaxis(counts[kept], (2, 0), (0, 2))  # each [B, V, C]
+    scored = partial(objective(wanted).drawn, times=times)
+    values = scored(inter, rows[kept], columns) - scored(one[kept, 0], rows[kept], one[kept, 1])
+    ends = (_around(each, level) for each in values)
+    return np.array([not (low > 0 or high < 0) for low, high in ends], bool)
 
 
 def _score_interval(

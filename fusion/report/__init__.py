@@ -2,3 +2,7 @@
 
 results/ + stores + labels -> facts -> figures, tables, pictures of frames -> report.html
 """
+
+from fusion.report.write import check_report, write_report
+
+__all__ = ["check_report", "write_report"]

@@ -21,7 +21,9 @@ from fusion.metrics import CONVENTIONS, Calibration
 from fusion.metrics.evaluation import objective_of
 from fusion.metrics.objectives import OBJECTIVES, Objective
 from fusion.progress import progress
+from fusion.report import check_report, write_report
 from fusion.search.compare import compare
+from fusion.search.inputs import inputs_of, provenance
 from fusion.search.method import OVER
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
@@ -74,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.contributions:
         run.check_contributions()
     run.prepare(method)
+    if options.report and options.compare:
+        raise InputError("--report is of one method's results; leave out --compare")
+    if options.report:
+        check_report(out)
     splits = [run]
     if options.test_labels:
         truth = cli.read_labels(options, options.test_labels)
@@ -87,18 +93,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said: dict[str, Calibration] = {}
     for split in splits if options.calibration else ():
         said |= split.calibrations(found)
-    report = Report(splits, found, lost, said)
+    said_so = cli.called_as.get("fusion.search", "python -m fusion.search")
+    command = [said_so, *(sys.argv[1:] if arguments is None else arguments)]
+    report = Report(splits, found, lost, said, inputs_of(options, splits, command), provenance())
     report.write(out)
     if options.demo:
         demo_pictures(found.ensemble, out)
+    page = f", and the report to {write_page(options)}" if options.report else ""
     if options.json:
         cli.print_json(report.to_json())
         return 0
     classes = f"\n\n{report.scores[run.name].class_table()}" if options.per_class else ""
     pictures = ", label maps to pictures/" if options.demo else ""
-    wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}{pictures}"
-    print(f"{report.text()}{classes}\n\n{wrote}")
+    wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}"
+    print(f"{report.text()}{classes}\n\n{wrote}{pictures}{page}")
     return 0
+
+
+def write_page(options: argparse.Namespace) -> Path:
+    """The report of what was just written."""
+    how = {name: getattr(options, name) for name in ("memory", "device", "scheduler")}
+    return write_report(options.out, **how, progress=True)
 
 
 def unused(options: argparse.Namespace) -> list[str]:
@@ -281,6 +296,7 @@ def build_parser() -> argparse.ArgumentParser:
     kept = "keep no condensed pixels under OUT; all of them must fit into memory"
     add("--no-cache", **FLAG, help=kept)
     add("--per-class", **FLAG, help="also print the IoU of every class")
+    add("--report", **FLAG, help="also write OUT/report.html, as segfusion report does")
     cli.add_json(group)
     return parser
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from fusion.contested import Pixels
 from fusion.ensemble.channels import thresholds_of
 from fusion.ensemble.heads.explain import strongest
 from fusion.metrics import CONVENTIONS, Calibration, Scores
-from fusion.search.held import head_name
+from fusion.metrics.intervals import Interval
+from fusion.search.held import UNIFORM, head_name
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
 from fusion.text import listed, or_none, percent, table
 from fusion.version import __version__
 
+WEIGHTS_FILE = "weights.json"  # beside a head: what was found before it
 MULTIPLIED = "the same weights, with multipliers"
 LEAD = 0.0005  # by which a simpler row must be above what was found to be spoken of
 MIXED = 4  # sentences about what a head mixes
@@ -34,13 +36,15 @@ class Report:
     """A search's result on the split it was made on, the first of `splits`, and on the others.
 
     contributions: what each model adds. calibration: of what was found, by split. Both are empty
-    where they were not asked for.
+    where they were not asked for. inputs, provenance: what it was made of (`fusion.search.inputs`).
     """
 
     splits: Sequence[Run]
     found: SearchResult
     contributions: Mapping[str, float]
     calibration: Mapping[str, Calibration]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def rungs(self) -> Rungs:
@@ -192,7 +196,37 @@ class Report:
             "singles": {run.name: _miou(run.singles) for run in self.splits},
             "splits": {run.name: _sizes(run.condensed) for run in self.splits},
             "digest": self.splits[0].digest,
+            "ladder_intervals": {n: self._intervals(rung) for n, rung in self.rungs.items()},
+            "contenders": self._contenders(),
+            "searched": WEIGHTS_FILE if self._weights_beside else "best.json",
+            "inputs": dict(self.inputs),
+            "provenance": dict(self.provenance),
         }
+
+    def _intervals(self, rung: Mapping[str, Scores]) -> dict[str, list[float | None]]:
+        """95 % interval of a row of the ladder on every split."""
+        units = {run.name: run.unit_of for run in self.splits}
+        return {name: _ends(scores.interval(units=units[name])) for name, scores in rung.items()}
+
+    def _contenders(self) -> dict[str, Any]:
+        """Held-out scores with their intervals, of classes too, and gains over uniform weights."""
+        held, units, found = self.found.held_out, self.splits[0].unit_of, {}
+        for name, scores in {} if held is None else held.contenders.items():
+            assert held is not None
+            values = scores.class_dice if scores.objective.dice else scores.class_iou
+            known: dict[str, Any] = {"score": or_none(scores.score)}
+            known["interval"] = _ends(scores.interval(units=units))
+            known["classes"] = _plain(dict(zip(scores.classes, values.tolist(), strict=True)))
+            if name != UNIFORM:
+                gain = held.gain(name, UNIFORM, units)
+                known |= {"gain": or_none(gain.value), "gain_interval": _ends(gain.interval)}
+            found[name] = known
+        return found
+
+    @property
+    def _weights_beside(self) -> bool:
+        """Whether weights were found for groups beside a head."""
+        return self.found.head is not None and self.found.weighed.head is None
 
     def _multiplied_classes(self) -> list[str]:
         """Columns of trials.csv, empty for trials without multipliers."""
@@ -200,10 +234,15 @@ class Report:
         return [f"multiplier of {name}" for name in self.splits[0].ensemble.classes] * any_of_them
 
     def write(self, out: Path) -> None:
-        """best.json, trials.csv and search.json, each whole or not at all."""
+        """best.json, trials.csv and search.json, each whole or not at all.
+
+        Where a head was found also what weights alone make of the groups.
+        """
         files.write_json(out / "search.json", self.to_json())
         assert self.found.ensemble is not None
         assert self.found.recommended is not None
+        if self._weights_beside:
+            self.splits[0].ensemble_of(self.found.weighed).save(out / WEIGHTS_FILE)
         self.found.ensemble.save(out / "best.json")
         self.found.recommended.save(out / "recommended.json")
         text = io.StringIO()
@@ -257,6 +296,10 @@ def objective_title(name: str) -> str:
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: or_none(value) for name, value in values.items()}
+
+
+def _ends(interval: Interval) -> list[float | None]:
+    return [or_none(end) for end in interval]
 
 
 def _miou(scores: Mapping[str, Scores]) -> dict[str, float | None]:

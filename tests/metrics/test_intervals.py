@@ -13,6 +13,7 @@ from fusion.errors import InputError
 from fusion.metrics import CONVENTIONS, Gain, Scores, bias_corrected
 from fusion.metrics.intervals import (
     difference_interval,
+    indistinguishable,
     interval,
     prediction_interval,
     standard_error,
@@ -225,6 +226,25 @@ def test_bias_correction_equals_loops(name, units):
     expected, quantiles = slow_bias_corrected(matrices, name, 60, 3, units)
     assert estimate == pytest.approx(expected, rel=1e-12)
     assert ends == pytest.approx(quantiles, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["vspw", "fwiou", "case-dice-nnunet", "case-dice-monai"])
+@pytest.mark.parametrize("units", [None, [7, 7, 1, 1, 3, 3], [0, 0, 0, 0, 0, 0]])
+def test_what_chance_cannot_tell_apart_is_what_gains_say(name, units):
+    rng = np.random.default_rng(4)
+    right = rng.integers(0, 30, (6, 3)) + rng.integers(0, 20, (12, 1, 1))
+    right = np.minimum(right + rng.integers(0, 4, (12, 6, 3)), 50)
+    matrices = right[..., None] * np.eye(3, dtype=int)
+    for a in range(3):
+        matrices[..., a, (a + 1) % 3] = 50 - right[..., a]
+    matrices[:, 2] = 0  # a video without a scored pixel
+    inter, rows, columns = counts(matrices)
+    stacked = np.stack([inter, columns], axis=2).transpose(1, 0, 2, 3)
+    found = indistinguishable(stacked, stacked[:, 5], rows[0], name, units=units)
+    gains = [Gain.between(each, matrices[5], name, units=units) for each in matrices]
+    assert found.tolist() == [not gain.distinguishable for gain in gains]
+    assert found[5]
+    assert found.all() == (units == [0] * 6)
 
 
 def test_bias_correction_takes_back_what_choosing_of_equals_won():
