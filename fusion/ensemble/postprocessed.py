@@ -68,7 +68,7 @@ class Postprocessed:
             raise InputError(f"frames: got {got}; postprocess {self.pipeline} takes theirs")
         if not left:
             return
-        read = self.video.frames if temporal else left
+        read = self.video.frames if temporal else tuple(left)  # `left` shrinks meanwhile
         for frame in self._labels(self._pixels(read, set(left)), set(left)):
             fused = frame.beside
             assert fused is not None

@@ -27,7 +27,7 @@ from fusion.postprocess.spill import Spill
 
 CONNECTIVITY = {2: (4, 8), 3: (6, 18, 26)}
 IN_PLANE = {4: 4, 8: 8, 6: 4, 18: 8, 26: 8}
-REACH = {4: -1, 8: -1, 6: 0, 18: 1, 26: 2}  # most |dy| + |dx| of neighbours in the next slice
+REACH = {6: 0, 18: 1, 26: 2}  # most |dy| + |dx| of neighbours in the next slice
 PENDING = 1 << 20  # contacts that are kept before they are summed
 
 Rows = NDArray[np.int64]
@@ -145,14 +145,24 @@ class Table:
         return np.asarray(found, np.int64), int(number)
 
     def _join(self, before: NDArray[Any], over: Rows, marked: NDArray[Any], rows: Rows) -> None:
-        """Joins a slice to the one before."""
-        reach = REACH[self.connectivity]
+        """Joins a slice to the one before.
+
+        Where the pixel straight before has the same mark, those around it that also have are of
+        its component already; the other pixels are few.
+        """
+        same = (marked == before) & (marked > 0)
+        found = [(over[same], rows[same])]
+        y, x = np.nonzero((marked > 0) & ~same)
         for dy, dx in itertools.product((-1, 0, 1), repeat=2):
-            if abs(dy) + abs(dx) <= reach:
-                here, there = _shifted(dy, dx)
-                same = (marked[here] == before[there]) & (marked[here] > 0)
-                self._unite(*_pairs(over[there][same], rows[here][same])[:2])
-        if self.counted and reach >= 0:
+            if 0 < abs(dy) + abs(dx) <= REACH[self.connectivity]:
+                inside = (y + dy >= 0) & (y + dy < len(marked))
+                inside &= (x + dx >= 0) & (x + dx < marked.shape[1])
+                here, there = (y[inside], x[inside]), (y[inside] + dy, x[inside] + dx)
+                same = marked[here] == before[there]
+                found.append((over[there][same], rows[here][same]))
+        one, other = (np.concatenate(each) for each in zip(*found, strict=True))
+        self._unite(*_pairs(one, other)[:2])
+        if self.counted:
             self._count(over, rows)
 
     def _unite(self, one: Rows, other: Rows) -> None:
@@ -216,13 +226,6 @@ def _pairs(one: Rows, other: Rows, weight: Rows | None = None) -> tuple[Rows, Ro
     total = np.zeros(len(unique), np.int64)
     np.add.at(total, place, np.add.reduceat(ones, starts))
     return unique // width, unique % width, total
-
-
-def _shifted(dy: int, dx: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where pixels are that have a neighbour at (dy, dx), and where these neighbours are."""
-    ends = {-1: (slice(1, None), slice(None, -1)), 0: (slice(None), slice(None))}
-    ends[1] = ends[-1][::-1]
-    return (ends[dy][0], ends[dx][0]), (ends[dy][1], ends[dx][1])
 
 
 def _cc3d() -> Any:

@@ -23,7 +23,7 @@ from fusion.postprocess.pipeline import Pipeline
 
 LEAST = 1e-12  # a prior that is smaller counts as this
 FRAMES = 20  # of a video that are looked at for an estimate
-ROUNDS, CLOSE = 10_000, 1e-10  # of EM: the most, and the change of priors that ends it
+ROUNDS, CLOSE = 2000, 1e-8  # of EM: the most, and the change of priors that ends it
 
 
 @dataclass(frozen=True)

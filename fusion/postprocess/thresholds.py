@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.errors import InputError
 from fusion.postprocess.classes import by_class, class_ids
 from fusion.postprocess.operation import LABELS, Operation, Stream, Video, parameter
 
@@ -19,9 +20,9 @@ SECOND, VOID = "second", "void"
 class Thresholds(Operation):
     """Where the probability of a label's class is below that class's threshold it falls back.
 
-    To the class of most probability among the others that reach their own thresholds (`second`;
-    where there is none the label stays), to a class, or to no label (`void`, which cannot be
-    scored). A class that bears one of these names is meant by it.
+    To a class, by default the first (background); to the class of most probability among the
+    others that reach their own thresholds (`second`; where there is none the label stays); or to
+    no label (`void`, which cannot be scored). A class that bears one of these names is meant by it.
     """
 
     name: ClassVar = "thresholds"
@@ -36,14 +37,15 @@ class Thresholds(Operation):
     by_class: Mapping[str, float] | tuple[float, ...] = parameter(
         {}, "that of some classes in the place of `least`"
     )
-    fallback: str = parameter(SECOND, "second (the next best class), void, or a class")
+    fallback: str = parameter("", "a class (none: the first), second (the next best), or void")
 
     def check(self, classes: Sequence[str], *, independent: bool) -> None:
         super().check(classes, independent=independent)
-        self._limits(classes)
-        if self.fallback not in (SECOND, VOID):
-            words = (*classes, SECOND, VOID)
-            class_ids(f"{self.name}: fallback", [self.fallback], words)
+        limits, words = self._limits(classes), (*classes, SECOND, VOID)
+        class_ids(f"{self.name}: fallback", [self.fallback or classes[0]], words)
+        if self.fallback == SECOND and SECOND not in classes and (limits == limits[0]).all():
+            got = f"fallback={SECOND} under one threshold for all, which no second class reaches"
+            raise InputError(f"{self.name}: {got}; give by_class, or another fallback")
 
     def _limits(self, classes: Sequence[str]) -> NDArray[np.float32]:
         what = f"{self.name}: by_class"
@@ -68,9 +70,10 @@ class Thresholds(Operation):
         own = np.take_along_axis(probabilities, known[None].astype(np.int64), 0)[0]
         low = (own < limits[known]) & (labels < len(classes))
         made = labels.copy()
-        if self.fallback in classes:
-            made[low] = classes.index(self.fallback)
-        elif self.fallback == VOID:
+        fallback = self.fallback or classes[0]
+        if fallback in classes:
+            made[low] = classes.index(fallback)
+        elif fallback == VOID:
             made[low] = np.iinfo(labels.dtype).max
         else:
             rest = np.where(probabilities[:, low] < limits[:, None], -1, probabilities[:, low])
