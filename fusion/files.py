@@ -8,6 +8,7 @@
     sweep(root)                removes the staging folders whose owners died
     locked(folder)             one process at a time, for what somebody else's code opens
     opened(path)               a handle that is closed again
+    scratch()                  a file without a name, gone when it is closed
 
 A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
 random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
@@ -26,10 +27,11 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fusion.errors import StoreError
 
@@ -51,6 +53,17 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[IO[bytes]]:
+    """A temporary file that no other process finds and nothing leaves behind.
+
+    It lies where the environment variable TMPDIR says. StoreError: the disk refuses.
+    """
+    place = Path(tempfile.gettempdir())
+    with refusals(place), tempfile.TemporaryFile(dir=place) as file:
+        yield file
 
 
 if sys.platform == "win32":

@@ -87,7 +87,7 @@ class Postprocessed:
     def _read(self, frames: Sequence[str]) -> Sequence[str]:
         """The frames that have to be read for these."""
         if not any(each.temporal for each in self.pipeline):
-            return frames
+            return tuple(frames)  # a copy: the caller's list shrinks while they are given
         wanted = set(frames)
         if list(frames) != [frame for frame in self.video.frames if frame in wanted]:
             got = "frames in another order than the stores have them"

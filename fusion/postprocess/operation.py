@@ -11,7 +11,7 @@ import itertools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -109,7 +109,8 @@ def parameter(
     """A parameter of an operation.
 
     Args:
-        default: and its type: bool, int, float, str, tuple (of names) or dict (name -> number).
+        default: and its type: bool, int, float, str, tuple (of names) or dict (class name ->
+            number, or C numbers in their order; the operation checks these).
         help: what it does, in a few words.
         low, high: the range of a number, both allowed.
         choices: of a word.
@@ -172,7 +173,7 @@ class Operation(ABC):
     @classmethod
     def parameters(cls) -> dict[str, Mapping[str, Any]]:
         """Facts of each parameter, as `parameter` got them, and its default."""
-        return {each.name: {**each.metadata, "default": each.default} for each in fields(cls)}
+        return {each.name: {**each.metadata, "default": _usual(each)} for each in fields(cls)}
 
     @classmethod
     def candidates(cls, step: int = 1) -> list[Self]:
@@ -191,7 +192,8 @@ class Operation(ABC):
 
     def get_config(self) -> dict[str, Any]:
         """Name and parameters, as JSON has them."""
-        return {"operation": self.name, **{n: _plain(v) for n, v in vars(self).items()}}
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {"operation": self.name, **{name: _plain(value) for name, value in given.items()}}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -216,22 +218,26 @@ class Operation(ABC):
 def _said(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, Mapping):
+    if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
+        return "+".join(value)
+    if isinstance(value, Mapping | tuple):
         return f"{len(value)} classes"
-    if isinstance(value, tuple):
-        return "+".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _usual(each: Field[Any]) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
 
 
 def _check(operation: str, name: str, facts: Mapping[str, Any], value: Any, declared: Any) -> None:
     """InputError where a parameter is of another type, or outside its range."""
-    usual = declared.default
+    usual = _usual(declared)
     choices, low, high = (facts.get(fact) for fact in ("choices", "low", "high"))
     if choices is not None and value not in choices:
         said = did_you_mean(str(value), map(str, choices))
@@ -244,10 +250,14 @@ def _check(operation: str, name: str, facts: Mapping[str, Any], value: Any, decl
         whole = not isinstance(usual, int) or isinstance(value, int)
         inside = number and (low is None or value >= low) and (high is None or value <= high)
         if not (number and whole and inside and np.isfinite(value)):
-            ends = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+            ends = f"{low:g} or more" if high is None else f"{low or 0:g} to {high:g}"
             kind = "a whole number" if isinstance(usual, int) else "a number"
             raise InputError(f"{operation}: {name}={value!r}; give {kind}, {ends}")
     elif isinstance(usual, tuple) and not (
         isinstance(value, tuple) and all(isinstance(each, str) for each in value)
     ):
         raise InputError(f"{operation}: {name}={value!r:.60}; give a list of names")
+    elif isinstance(usual, dict) and not isinstance(value, Mapping | tuple):
+        raise InputError(f"{operation}: {name}={value!r:.60}; give {{CLASS: VALUE}}")
+    elif isinstance(usual, str) and not isinstance(value, str):
+        raise InputError(f"{operation}: {name}={value!r:.60}; give a word")

@@ -8,20 +8,41 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import InputError
+from fusion.postprocess.class_mask import ClassMask
 from fusion.postprocess.ema import Ema
+from fusion.postprocess.fill_holes import FillHoles
+from fusion.postprocess.guided_filter import GuidedFilter
+from fusion.postprocess.largest_component import LargestComponent
 from fusion.postprocess.operation import Operation
 from fusion.postprocess.pipeline import NOTHING, Pipeline
+from fusion.postprocess.priors import Priors
+from fusion.postprocess.small_components import SmallComponents
+from fusion.postprocess.thresholds import Thresholds
 from fusion.postprocess.vote import Vote
 from fusion.postprocess.window import Window
 from fusion.text import did_you_mean
 
-OPERATIONS: Mapping[str, type[Operation]] = {kind.name: kind for kind in (Ema, Window, Vote)}
+KINDS: tuple[type[Operation], ...] = (
+    Ema,
+    Window,
+    Priors,
+    ClassMask,
+    GuidedFilter,
+    Thresholds,
+    Vote,
+    SmallComponents,
+    FillHoles,
+    LargestComponent,
+)
+OPERATIONS: Mapping[str, type[Operation]] = {kind.name: kind for kind in KINDS}
 SWITCHES = {"on": True, "off": False, "true": True, "false": False}
 Given = Operation | Mapping[str, Any] | str
 
 
 def operation_of(given: Given) -> Operation:
     """An operation of what names it: itself, a configuration, or "window:radius=2,motion=maps".
+
+    In text, several names are joined by "+", and so are numbers of classes, "road:0.3+car:0.1".
 
     InputError: no such operation or parameter.
     """
@@ -86,6 +107,9 @@ def _value(text: str, usual: Any) -> Any:
         return SWITCHES.get(text.lower(), text)
     if isinstance(usual, tuple):
         return tuple(text.split("+"))
+    if isinstance(usual, dict):
+        pairs = [pair.rpartition(":") for pair in text.split("+")]
+        return {name: _value(number, 0.0) for name, _, number in pairs} if ":" in text else text
     try:
         return int(text) if isinstance(usual, int) else float(text) if usual != text else text
     except ValueError:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import numpy as np
 
 from fusion.kernels.numbers import void_label
 from fusion.labels import Labels
+from fusion.labels.palettes import MOST, safe
+from fusion.labels.png import colour_map
 from fusion.report.facts import Floats, Picture
 
 VOID = (0, 0, 0)
 NOWHERE = (225, 225, 225)  # of independent channels: none of them
-TURN = 0.618033988749895  # of a colour circle, by which no two of many come close
-SHADES = ((0.62, 0.90), (0.85, 0.62), (0.42, 0.98))  # saturation and value, in turn
 HEAT = ((13, 8, 35), (94, 18, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 WIDEST = 480  # pixels of a picture
 
@@ -24,11 +23,8 @@ def class_colours(truth: Labels, names: Sequence[str]) -> Picture:
     known = truth.class_map
     if known is not None and known.colours and tuple(known.names) == tuple(names):
         return np.array([*known.colours, VOID], np.uint8)
-    made = []
-    for place in range(len(names)):
-        saturation, value = SHADES[place % len(SHADES)]
-        made.append(colorsys.hsv_to_rgb(0.58 + place * TURN, saturation, value))
-    return np.array([*(np.rint(255 * np.array(rgb)) for rgb in made), VOID], np.uint8)
+    made = safe(names) if len(names) <= MOST else colour_map(len(names))
+    return np.concatenate([made, np.array([VOID], np.uint8)])
 
 
 def painted(ids: np.ndarray, colours: Picture, *, channels: bool = False) -> Picture:
