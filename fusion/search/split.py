@@ -26,6 +26,7 @@ from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.folds import only
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
+from fusion.search.held import Choice
 from fusion.search.learned.cells import Cells
 from fusion.search.learned.prune import head_contributions
 from fusion.search.method import Problem
@@ -186,14 +187,15 @@ class Split:
         matrices = map_videos(task, list(some), scheduler=self.scheduler)
         return Scores(matrices, ensemble.classes, self.convention)
 
-    def ensemble_of(self, found: SearchResult) -> Ensemble:
+    def ensemble_of(self, found: SearchResult | Choice) -> Ensemble:
         """This split's stores under what was found."""
-        if found.head is None:
-            plain = self.ensemble.with_weights(found.weights)
-            return plain.with_multipliers(found.multipliers)
-        of_these = set(found.head.units) <= set(self.ensemble.groups)
+        names = found.weights if found.head is None else found.head.units
+        of_these = set(names) <= set(self.ensemble.groups)
         whole = self.ensemble if of_these else self.over("models").ensemble
-        groups = {unit: whole.groups[unit] for unit in found.head.units}
+        groups = {name: whole.groups[name] for name in names}
+        if found.head is None:
+            plain = whole.regrouped(groups, found.weights)
+            return plain.with_multipliers(found.multipliers)
         made = whole.regrouped(groups, head=found.head)
         return made.with_multipliers(found.multipliers)
 
