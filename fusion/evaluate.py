@@ -156,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     windows = "of video consistency (default official)"
     add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
     add("--per-class", action="store_true", help="IoU and Dice of every class")
+    cli.add_postprocess(parser)
     cli.add_calibration(parser)
     for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device, cli.add_json):
         add_shared(parser)
@@ -171,10 +172,14 @@ def read_source(options: argparse.Namespace, names: Sequence[str] | None = None)
     """
     if options.ensemble:
         opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
-        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
+        changed = cli.read_postprocess(options)
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened, **changed)
         return ensemble.sharing(options.scheduler)
     if options.calibration:
         raise InputError("--calibration needs probabilities, label maps have none; give --ensemble")
+    if changed := cli.read_postprocess(options):
+        given = f"--{next(iter(changed))} is of an ensemble, label maps are as they are"
+        raise InputError(f"{given}; give --ensemble")
     if options.classes is not None:
         names = read_classes(options.classes)
     if names is None:

@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _archive(options.out), overwrite=replace
         )  # before the work, and again after it
     ensemble = HierarchicalEnsemble.load(
-        options.ensemble, stores=options.stores, memory=options.memory, device=options.device
+        options.ensemble,
+        stores=options.stores,
+        memory=options.memory,
+        device=options.device,
+        **cli.read_postprocess(options),
     )
     meaning = StoredAs.of(_label_names(ensemble), options.label_map, options.write, options.palette)
     own = {name: getattr(options, name) for name in output_options()}
@@ -86,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--probabilities", action="store_true", help=fused)
     regions = "paint independent channels, in their order, into one label map of these ids"
     add("--compose", nargs="+", metavar="NAME=ID", help=regions)
+    cli.add_postprocess(parser)
     add("--videos", nargs="+", metavar="ID", help="only these (default: all)")
     add("--label-map", metavar="MAP", help=f"write the values of a data set. {cli.MAP_HELP}")
     values = "class ids, what --label-map stores for them (default with it), or colours"

@@ -17,9 +17,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -61,9 +61,6 @@ from fusion.postprocess import Pipeline, Video, pipeline_of
 from fusion.postprocess.registry import Given
 from fusion.stores import Store
 from fusion.text import parse_bytes
-
-if TYPE_CHECKING:
-    pass
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
@@ -209,13 +206,18 @@ class Ensemble(Labelled):
             shapes, item, groups, size, outputs, self._for_fusion(video), self.workers, **how
         )
 
+    def spare(self, video: str, outputs: Sequence[str] = ("labels",)) -> int:
+        """Bytes that working through `video` leaves of a worker's share."""
+        plan = self.plan(video, needed(self.postprocess, outputs))
+        return self._for_fusion(video) // self.workers - plan.bytes
+
     def _for_fusion(self, video: str) -> int:
         """Bytes that are left beside the frames that operations hold."""
         if not self.postprocess:
             return self.memory
         label = void_label(len(self.classes)).bit_length() // 8
         label = label if self.channels is None else len(self.channels)
-        facts = self._video(video)
+        facts = self.facts(video)
         held = held_bytes(self.postprocess, facts, self.grid(video), label) * self.workers
         if held >= self.memory:
             need = f"frames that {self.postprocess} holds at a time need {held}"
@@ -223,7 +225,7 @@ class Ensemble(Labelled):
             raise InputError(f"memory: {self.memory} bytes given, {need}; {do}")
         return self.memory - held
 
-    def _video(self, video: str) -> Video:
+    def facts(self, video: str) -> Video:
         """What operations may know of a video."""
         names, independent = self.channels or self.classes, self.channels is not None
         facts = self.frames(video), self.size(video), names, independent, self.images
@@ -240,7 +242,7 @@ class Ensemble(Labelled):
         if not self.postprocess:
             return self.recipe.bands(video, wanted, self.plan(video, outputs))
         plan = self.plan(video, needed(self.postprocess, outputs))
-        made = Postprocessed(self.recipe, self.postprocess, self._video(video), plan)
+        made = Postprocessed(self.recipe, self.postprocess, self.facts(video), plan)
         return made.bands(wanted, outputs)
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
@@ -258,7 +260,7 @@ class Ensemble(Labelled):
         """The finest of them, which heads fuse at."""
         return max(self.native_sizes(video), key=math.prod)
 
-    @property
+    @cached_property
     def recipe(self) -> Fusion:
         """How groups are fused, whatever their numbers come from."""
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())
