@@ -105,7 +105,8 @@ def asked(
 ) -> Answer:
     """A search on some of the videos, judged on others."""
     found, there = judged(whole, some, others, METHOD)
-    there |= simpler(whole, whole.subset(some), others, singles, GROUP)
+    without = simpler(whole, whole.subset(some), others, singles, GROUP)
+    there |= {name: scores for name, (scores, _) in without.items()}
     how: dict[str, Any] = {"formed": formed, "singles": singles}
     held = hold_out(whole.subset(some), METHOD, FOLDS, **how)
     mine = {video: video for video in some}

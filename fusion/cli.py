@@ -148,7 +148,25 @@ add_calibration = _adds("--calibration", action="store_true", help=_CALIBRATION)
 add_memory = _adds("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
 add_device = _adds("--device", default="auto", help="auto, cpu or cuda")
 add_scheduler = _adds("--scheduler", default="threads", help=_SCHEDULERS)
+_IMAGES = "pictures of the frames, for operations of postprocessing that look at them"
+add_images = _adds("--images", type=Path, metavar="DIR", help=_IMAGES)
 add_json = _adds("--json", action="store_true", help=_JSON)
+
+
+def add_postprocess(options: Options) -> None:
+    """What is done after fusion, in the place of what the ensemble's file says."""
+    from fusion.postprocess import OPERATIONS
+
+    known = f"{', '.join(OPERATIONS)}; or a JSON file, or none (default: the ensemble's own)"
+    form: dict[str, Any] = {"nargs": "+", "metavar": "NAME[:PARAMETER=VALUE,...]"}
+    options.add_argument("--postprocess", **form, help=f"done after fusion, in order: {known}")
+    add_images(options)
+
+
+def read_postprocess(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_postprocess`'s options change of an ensemble that is loaded."""
+    said = {name: getattr(options, name) for name in ("postprocess", "images")}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def print_json(value: Any) -> None:

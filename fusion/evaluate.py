@@ -19,10 +19,10 @@ from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
 from fusion.labels.matching import check_names, mismatch
-from fusion.metrics import CONVENTIONS, VARIANTS, Scores, stable_windows, video_consistency
+from fusion.metrics import CONVENTIONS, VARIANTS, Scores, video_consistency
 from fusion.metrics.consistency import LENGTHS, VideoWindows
-from fusion.metrics.evaluation import Predictions, VideoConfusion, objective_of
-from fusion.metrics.objectives import OBJECTIVES, Counts
+from fusion.metrics.evaluation import Predictions, VideoConfusion, objective_of, report_video
+from fusion.metrics.objectives import OBJECTIVES
 from fusion.parallel import map_videos
 from fusion.text import or_none, percent, table
 
@@ -30,8 +30,6 @@ EPILOG = """examples:
   python -m fusion.evaluate --ensemble results/best.json --labels labels/val
   python -m fusion.evaluate --predictions out/ --classes names.txt --vspw VSPW_480p --json
 """
-
-VideoReport = tuple[Counts, VideoWindows]
 
 
 @dataclass(frozen=True)
@@ -62,25 +60,6 @@ class PredictedLabels:
     def target(self, truth: Labels, video: str, frame: str) -> np.ndarray:
         size = self.folder.size(video, frame)
         return truth.read(video, frame, classes=len(self.classes), size=size)
-
-
-def report_video(counts: VideoConfusion, raw_targets: bool, video: str) -> VideoReport:
-    """The task of one video: its confusion matrix and its windows, in one pass over predictions."""
-    source, truth, classes = counts.source, counts.truth, len(counts.source.classes)
-    total, read = np.zeros((classes, classes), np.int64), truth.raw if raw_targets else truth.read
-    frames = source.labelled_frames(truth, video)
-    predicted: Iterator[np.ndarray] = counts.counted(video, total)
-    if source.channels is None:
-        targets = (read(video, frame, classes=classes) for frame in frames)
-    else:  # one below the other: each channel of a pixel is looked at
-        targets = (_below(source.target(truth, video, frame)) for frame in frames)
-        predicted = map(_below, predicted)
-    return total, stable_windows(targets, predicted)
-
-
-def _below(channels: np.ndarray) -> np.ndarray:
-    """[C, H, W] as [C * H, W]."""
-    return channels.reshape(-1, channels.shape[-1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     windows = "of video consistency (default official)"
     add("--variant", choices=tuple(VARIANTS), default="official", help=windows)
     add("--per-class", action="store_true", help="IoU and Dice of every class")
+    cli.add_postprocess(parser)
     cli.add_calibration(parser)
     for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device, cli.add_json):
         add_shared(parser)
@@ -192,10 +172,14 @@ def read_source(options: argparse.Namespace, names: Sequence[str] | None = None)
     """
     if options.ensemble:
         opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
-        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened)
+        changed = cli.read_postprocess(options)
+        ensemble = HierarchicalEnsemble.load(options.ensemble, **opened, **changed)
         return ensemble.sharing(options.scheduler)
     if options.calibration:
         raise InputError("--calibration needs probabilities, label maps have none; give --ensemble")
+    if changed := cli.read_postprocess(options):
+        given = f"--{next(iter(changed))} is of an ensemble, label maps are as they are"
+        raise InputError(f"{given}; give --ensemble")
     if options.classes is not None:
         names = read_classes(options.classes)
     if names is None:

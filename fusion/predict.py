@@ -62,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.zip or options.submission:  # before the work, and again after it
         check_archive(archive_of(options.out), overwrite=options.overwrite or options.resume)
     ensemble = HierarchicalEnsemble.load(
-        options.ensemble, stores=options.stores, memory=options.memory, device=options.device
+        options.ensemble,
+        stores=options.stores,
+        memory=options.memory,
+        device=options.device,
+        **cli.read_postprocess(options),
     )
     how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
     how |= {"overwrite": options.overwrite, "resume": options.resume}
@@ -184,6 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--probabilities", action="store_true", help=fused)
     regions = "paint independent channels, in their order, into one label map of these ids"
     add("--compose", nargs="+", metavar="NAME=ID", help=regions)
+    cli.add_postprocess(parser)
     add("--videos", nargs="+", metavar="ID", help="only these (default: all)")
     add_meaning(parser)
     packed = "also pack the files of this run into OUT.zip"

@@ -17,9 +17,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -61,9 +61,6 @@ from fusion.postprocess import Pipeline, Video, pipeline_of
 from fusion.postprocess.registry import Given
 from fusion.stores import Store
 from fusion.text import parse_bytes
-
-if TYPE_CHECKING:
-    pass
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
@@ -208,11 +205,16 @@ class Ensemble(Labelled):
         if self.postprocess:
             label = void_label(len(self.classes)).bit_length() // 8
             label = label if self.channels is None else len(self.channels)
-            facts = self._video(video), self.grid(video), label
+            facts = self.facts(video), self.grid(video), label
             how["held"] = held_bytes(self.postprocess, *facts)
         return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, **how)
 
-    def _video(self, video: str) -> Video:
+    def spare(self, video: str, outputs: Sequence[str] = ("labels",)) -> int:
+        """Bytes that working through `video` leaves of a worker's share."""
+        plan = self.plan(video, needed(self.postprocess, outputs))
+        return self.memory // self.workers - plan.bytes
+
+    def facts(self, video: str) -> Video:
         """What operations may know of a video."""
         names, independent = self.channels or self.classes, self.channels is not None
         facts = self.frames(video), self.size(video), names, independent, self.images
@@ -233,7 +235,7 @@ class Ensemble(Labelled):
 
     def postprocessed(self, video: str, plan: Plan) -> Postprocessed:
         """What does the operations of `postprocess` on a video, within a plan."""
-        return Postprocessed(self.recipe, self.postprocess, self._video(video), plan)
+        return Postprocessed(self.recipe, self.postprocess, self.facts(video), plan)
 
     def native_means(self, video: str, frames: Sequence[str]) -> Means:
         """(frame id, group means [G, C, h, w]) at store resolution, the finest of the video."""
@@ -250,7 +252,7 @@ class Ensemble(Labelled):
         """The finest of them, which heads fuse at."""
         return max(self.native_sizes(video), key=math.prod)
 
-    @property
+    @cached_property
     def recipe(self) -> Fusion:
         """How groups are fused, whatever their numbers come from."""
         multipliers = None if self.multipliers is None else tuple(self.multipliers.values())

@@ -105,20 +105,37 @@ def video_consistency(
     videos: Iterable[VideoWindows], length: int = 8, variant: str = "official"
 ) -> float:
     """VC_n as a fraction, pooled over the windows of all videos, in any order; nan without one."""
+    _rule(variant)
+    return pooled(score for video in videos for score in window_scores(video, length, variant))
+
+
+def window_scores(video: VideoWindows, length: int = 8, variant: str = "official") -> list[float]:
+    """Of every window that counts, in order (where a variant takes several lengths, length after
+    length); nan where nothing stands still. InputError: no such variant or length.
+    """
+    rule = _rule(variant)
+    if length not in video.counts:
+        got = f"got {length}, counted were {sorted(video.counts)}"
+        raise InputError(f"length: {got}; pass lengths to stable_windows")
+    found: list[float] = []
+    for n, pairs in video.counts.items():
+        wanted = n == length or (rule.shorter_too and n < length)
+        if wanted and video.frames > rule.skip_up_to:
+            used = pairs if rule.last_window else pairs[:-1]
+            found += [both / stable if stable else math.nan for both, stable in used.tolist()]
+    return found
+
+
+def pooled(scores: Iterable[float]) -> float:
+    """The mean of windows, without nan, whatever their order; nan of none."""
+    known = [score for score in scores if not math.isnan(score)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _rule(variant: str) -> Variant:
     if variant not in VARIANTS:
         raise InputError(f"variant: got {variant!r}; choose one of {', '.join(VARIANTS)}")
-    rule = VARIANTS[variant]
-    scores: list[float] = []
-    for video in videos:
-        if length not in video.counts:
-            got = f"got {length}, counted were {sorted(video.counts)}"
-            raise InputError(f"length: {got}; pass lengths to stable_windows")
-        for n, pairs in video.counts.items():
-            wanted = n == length or (rule.shorter_too and n < length)
-            if wanted and video.frames > rule.skip_up_to:
-                used = pairs if rule.last_window else pairs[:-1]
-                scores += [both / stable for both, stable in used.tolist() if stable]
-    return math.fsum(scores) / len(scores) if scores else math.nan
+    return VARIANTS[variant]
 
 
 def _map(values: ArrayLike, name: str, frame: int) -> NDArray[np.integer]:

@@ -7,7 +7,7 @@ picklable object whose call consumes that walk: `VideoConfusion` counts, others 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from fusion.kernels.numbers import void_label
 from fusion.metrics.confusion import confusion
+from fusion.metrics.consistency import VideoWindows, stable_windows
 from fusion.metrics.objectives import Classes, Counts, Objective, objective
 
 if TYPE_CHECKING:
@@ -150,3 +151,48 @@ class VideoConfusion:
         for target, labels in beside_truth(self.source, self.truth, part, predict):
             total += confusion(target[some], labels[some], classes, ignore=void_label(classes))
             yield labels
+
+
+def report_video(
+    counts: VideoConfusion, raw_targets: bool, video: str
+) -> tuple[Counts, VideoWindows]:
+    """The task of one video: its confusion matrix and its windows, in one pass over predictions."""
+    matrices, windows = report_stretches(counts, raw_targets, video)
+    return matrices[0], windows
+
+
+def report_stretches(
+    counts: VideoConfusion, raw_targets: bool, video: str, lengths: Sequence[int] | None = None
+) -> tuple[list[Counts], VideoWindows]:
+    """The same, with a confusion matrix for each stretch of a video's labelled frames.
+
+    Args:
+        counts: what is counted; whole videos, whatever its parts.
+        raw_targets: as `fusion.metrics.consistency.Variant` has it.
+        video: its id.
+        lengths: labelled frames of each stretch, all of the video's together; default one stretch.
+    """
+    source, truth, classes = counts.source, counts.truth, len(counts.source.classes)
+    frames, read = source.labelled_frames(truth, video), truth.raw if raw_targets else truth.read
+    ends = set(np.cumsum([len(frames)] if lengths is None else lengths).tolist())
+    total, found = np.zeros((classes, classes), np.int64), list[Counts]()
+
+    def noted() -> Iterator[np.ndarray]:
+        for number, labels in enumerate(replace(counts, parts=None).counted(video, total), start=1):
+            if number in ends:
+                found.append(total - sum(found, np.zeros_like(total)))
+            yield labels
+
+    predicted: Iterator[np.ndarray] = noted()
+    if source.channels is None:
+        targets = (read(video, frame, classes=classes) for frame in frames)
+    else:  # one below the other: each channel of a pixel is looked at
+        targets = (_below(source.target(truth, video, frame)) for frame in frames)
+        predicted = map(_below, predicted)
+    windows = stable_windows(targets, predicted)
+    return found, windows
+
+
+def _below(channels: np.ndarray) -> np.ndarray:
+    """[C, H, W] as [C * H, W]."""
+    return channels.reshape(-1, channels.shape[-1])

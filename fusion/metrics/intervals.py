@@ -129,6 +129,11 @@ class Gain:
         """Of held-out matrices int64 [V, C, C] over others of the same videos in order."""
         values = _left_out((mine, other), wanted, units)
         what = "mIoU" if (found := objective(wanted).name) in CONVENTIONS else found
+        return cls.jackknifed(values, over, what, level)
+
+    @classmethod
+    def jackknifed(cls, values: Floats, over: str, what: str, level: float = 0.95) -> Gain:
+        """Of a difference [1 + U] of two scores of any kind: of all units, then without each."""
         known = (float(values[0]), _around(values, level), over, len(values) - 1, level, what)
         return cls(*known, _error(values[1:]))
 

@@ -8,6 +8,7 @@ T frames of a video, C classes or independent channels, h w store pixels, H W la
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,7 +183,7 @@ class Operation(ABC):
         step: from one frame of the data to the next, as `Video.times` counts.
         """
         grids = {
-            name: [value * step for value in facts["grid"]] if facts["in_frames"] else facts["grid"]
+            name: _stepped(facts, step) if facts["in_frames"] else facts["grid"]
             for name, facts in cls.parameters().items()
         }
         return [
@@ -213,6 +214,12 @@ class Operation(ABC):
         }
         said = ",".join(f"{name}={_said(value)}" for name, value in changed.items())
         return f"{self.name}:{said}" if said else self.name
+
+
+def _stepped(facts: Mapping[str, Any], step: int) -> list[Any]:
+    """A grid in steps, as far as its range goes."""
+    high = math.inf if facts["high"] is None else facts["high"]
+    return [value * step for value in facts["grid"] if value * step <= high]
 
 
 def _said(value: Any) -> str:

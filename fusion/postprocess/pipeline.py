@@ -71,6 +71,15 @@ class Pipeline:
             if each.needs_pictures and not images:
                 raise InputError(f"{each.name}: it looks at pictures; give their folder (images=)")
 
+    @property
+    def fits(self) -> bool:
+        """Whether an operation takes something from labels."""
+        return any(type(each).fitted is not Operation.fitted for each in self.operations)
+
+    def fitted(self, rows: Sequence[int]) -> Pipeline:
+        """The operations with what they take from labels; `rows`: labelled pixels of each class."""
+        return Pipeline(tuple(each.fitted(rows) for each in self.operations))
+
     def holds(self, stage: str, video: Video) -> int:
         """Frames of a stage that are held at a time."""
         return 1 + sum(each.holds(video) for each in self.of(stage))

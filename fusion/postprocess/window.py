@@ -37,7 +37,7 @@ class Window(Operation):
         "none",
         "none; or follow it, as pictures or the fused maps themselves show it",
         choices=MOTIONS,
-        grid=("none", "maps"),
+        grid=MOTIONS,
     )
 
     @property

@@ -20,6 +20,7 @@ from fusion.labels import Labels
 from fusion.metrics.evaluation import objective_of
 from fusion.metrics.objectives import Classes, Objective
 from fusion.search.method import OVER
+from fusion.search.postprocessing.tune import Tuning
 from fusion.search.registry import METHODS
 from fusion.search.result import SearchResult
 from fusion.search.run import Run
@@ -39,6 +40,7 @@ def search(
     *,
     over: str | None = None,
     temperatures: str | None = None,
+    tune: str | None = None,
     folds: int | None = None,
     units: str | Units = "videos",
     objective: str | Objective | None = None,
@@ -60,6 +62,10 @@ def search(
         temperatures: "fit" first fits one to every model (`fit_temperatures`), which the found
             ensemble then has; default: those that the ensemble has. They are fitted on all videos,
             so `held_out` is a little kind to them.
+        tune: "postprocess" also chooses what is done after fusion (`fusion.postprocess`), on the
+            same folds, for the recommended ensemble; "postprocess:vc8" and "postprocess:vc16" do so
+            by video consistency, where the score falls by one standard error at most. Pictures:
+            `images` of the ensemble. The postprocessing that it has itself plays no part.
         folds: everything is chosen again without each fold, which then judges it: `held_out`,
             `gain`, `recommended`. Default five where there are two units; 0 for none.
         units: what is held out together: "videos", "frames", "blocks:N", or a regular expression
@@ -103,4 +109,7 @@ def search(
     if temperatures == FIT:
         warn_at_bounds(run.fits)
         run = run.fitted()
-    return run.over(over).search(chosen)
+    run = run.over(over)
+    tuning = None if tune is None else Tuning.parse(tune, run)
+    found = run.search(chosen)
+    return found if tuning is None else tuning.tuned(found)

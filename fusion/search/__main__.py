@@ -25,6 +25,7 @@ from fusion.report import check_report, write_report
 from fusion.search.compare import compare
 from fusion.search.inputs import inputs_of, provenance
 from fusion.search.method import OVER
+from fusion.search.postprocessing.tune import TUNES, Tuning
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reach = read_reach(type(method), run.ensemble, said_multipliers(options.multipliers))
     run = replace(run, reach=reach)
     run = run if options.compare else run.over(options.over or method.over)
+    tuning = read_tuning(options, run)
     if options.contributions:
         run.check_contributions()
     run.prepare(method)
@@ -89,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.compare:
         return compare_methods(options, run)
     found = run.search(method)
+    found = found if tuning is None else tuning.tuned(found)
     lost = run.contributions(found) if options.contributions else {}
     said: dict[str, Calibration] = {}
     for split in splits if options.calibration else ():
@@ -114,6 +117,15 @@ def write_page(options: argparse.Namespace) -> Path:
     """The report of what was just written."""
     how = {name: getattr(options, name) for name in ("memory", "device", "scheduler")}
     return write_report(options.out, **how, progress=True)
+
+
+def read_tuning(options: argparse.Namespace, run: Run) -> Tuning | None:
+    """What --tune says, if it says anything."""
+    if options.tune is None:
+        return None
+    if options.compare:
+        raise InputError("--tune: --compare tunes nothing; give one of them")
+    return Tuning.parse(options.tune, run)
 
 
 def unused(options: argparse.Namespace) -> list[str]:
@@ -154,7 +166,7 @@ def open_run(options: argparse.Namespace) -> Run:
     how |= {"truth": cli.read_truth(options), "folder": options.out, "progress": progress}
     how["name"] = "val" if options.labels else options.split or "val"
     how["cache"] = None if options.no_cache else options.out / "condensed"
-    opened = {name: getattr(options, name) for name in ("memory", "align", "device")}
+    opened = {name: getattr(options, name) for name in ("memory", "align", "device", "images")}
     said = {name: getattr(options, name) for name in ("resize", "mean")}
     overrides = {name: value for name, value in said.items() if value}
     if not options.auto_groups:
@@ -176,7 +188,13 @@ def open_run(options: argparse.Namespace) -> Run:
 def read_groups(options: argparse.Namespace, **opened: Any) -> HierarchicalEnsemble:
     """The groups of an ensemble's file, or each store by itself."""
     if options.ensemble:
-        return HierarchicalEnsemble.load(options.ensemble, **opened).plain()
+        loaded = HierarchicalEnsemble.load(options.ensemble, **opened)
+        if loaded.postprocess:
+            do = "search without it; --tune postprocess chooses anew"
+            cli.remark(
+                f"{options.ensemble}: postprocess {loaded.postprocess} plays no part in a {do}"
+            )
+        return loaded.plain()
     return HierarchicalEnsemble(options.stores, **opened)
 
 
@@ -322,6 +340,9 @@ def add_search(group: cli.Options) -> None:
     add("--classes", nargs="+", metavar="NAME[=WEIGHT]", help=over)
     every = "score every S-th row and column only (default 1: all pixels)"
     add("--stride", type=int, default=1, metavar="S", help=every)
+    steps = f"also choose what is done after fusion, on the same folds: {', '.join(TUNES)}"
+    add("--tune", metavar="WHAT", help=f"{steps} (by consistency, without loss of score)")
+    cli.add_images(group)
     add("--contributions", **FLAG, help="also say what each model adds (leave one out)")
     cli.add_calibration(group)
     add("--seed", type=int, default=0)

@@ -22,6 +22,7 @@ from fusion.search.held import (
     SINGLE,
     UNIFORM,
     WEIGHTS,
+    Choice,
     Fold,
     HeldOut,
     UnitOf,
@@ -67,14 +68,20 @@ def hold_out(
     check_folds(videos, problem.unit_of, folds)
     matrices: dict[str, dict[str, Counts]] = {}
     made: dict[str, list[Fold]] = {}
+    choices: dict[str, list[Choice]] = {}
     several = False  # groups, in some fold
     split = split_units(videos, problem.unit_of, folds, problem.seed)
     for held in progress(split, "folds", len(split)):
         rest = [video for video in videos if video not in held]
         whole = problem if formed is None else formed(rest)
         found, scored = judged(whole, rest, held, inner)
+        chosen = choices_of(found, held)
         if simple:
-            scored = simpler(whole, whole.subset(rest), held, singles, alone) | scored
+            without = simpler(whole, whole.subset(rest), held, singles, alone)
+            scored = {name: scores for name, (scores, _) in without.items()} | scored
+            chosen = {name: Choice(held, w) for name, (_, w) in without.items()} | chosen
+        for name in scored:
+            choices.setdefault(name, []).append(chosen[name])
         several = several or len(whole.groups) > 1
         for name, scores in scored.items():
             matrices.setdefault(name, {}).update(scores.confusions)
@@ -83,11 +90,12 @@ def hold_out(
             made.setdefault(name, []).append(Fold(held, scored[name].score, *what))
     if not several:
         matrices.pop(alone, None)
+        choices.pop(alone, None)
     # folds come shuffled; what follows must not depend on that
     in_order = {name: {video: each[video] for video in videos} for name, each in matrices.items()}
     how = (problem.condensed.classes, problem.convention)
     contenders = {name: Scores(each, *how) for name, each in in_order.items()}
-    return HeldOut(made.pop(FOUND), contenders, made)
+    return HeldOut(made.pop(FOUND), contenders, made, choices)
 
 
 def judged(
@@ -117,6 +125,16 @@ def judged(
     return found, scored | {FOUND: scored[head_name(found.head.name)]}
 
 
+def choices_of(found: SearchResult, held: tuple[str, ...]) -> dict[str, Choice]:
+    """What was found without these videos, its rungs, and its weights without multipliers."""
+    each = {**found.rungs, FOUND: found}
+    made = {n: Choice(held, r.weights, r.multipliers, r.head) for n, r in each.items()}
+    if found.head is None:
+        plain = dict(zip(found.groups, best_without(found), strict=True))
+        made[WEIGHTS] = Choice(held, plain)
+    return made
+
+
 def check_folds(videos: Sequence[str], units: UnitOf, folds: int) -> None:
     """InputError where nothing can be held out."""
     number = len({units[video] for video in videos})
@@ -141,17 +159,20 @@ def simpler(
     held: Sequence[str],
     singles: Mapping[str, Scores] | None,
     alone: str,
-) -> dict[str, Scores]:
-    """Scores on the held-out videos of what needs no search, chosen on the others."""
+) -> dict[str, tuple[Scores, dict[str, float]]]:
+    """What needs no search, chosen on the other videos: scores on the held-out ones, weights."""
     groups = len(whole.groups)
-    made = {UNIFORM: whole.scores([1.0] * groups, None, held)}
     each = [[float(g == h) for h in range(groups)] for g in range(groups)]
     best = max(chosen.trials(each), key=lambda trial: rank(trial.miou))
-    made[alone] = whole.scores(best.weights, None, held)
+    made = {}
+    for name, vector in ((UNIFORM, (1.0,) * groups), (alone, best.weights)):
+        weights = dict(zip(whole.groups, vector, strict=True))
+        made[name] = (whole.scores(vector, None, held), weights)
     if singles:
         rest = chosen.condensed.videos
         known = {name: rank(only(each, rest).score) for name, each in singles.items()}
-        made[SINGLE] = only(singles[max(known, key=lambda name: known[name])], held)
+        name = max(known, key=lambda name: known[name])
+        made[SINGLE] = (only(singles[name], held), {name: 1.0})
     return made
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from fusion.ensemble.heads import Head
 from fusion.metrics import Scores
 from fusion.metrics.intervals import Gain, Interval
 from fusion.text import or_none
@@ -43,29 +44,40 @@ class Fold(NamedTuple):
         return {"videos": list(self.videos), **numbers, **named}
 
 
+class Choice(NamedTuple):
+    """What a contender was on a fold, chosen without these videos: weights, or a head."""
+
+    videos: tuple[str, ...]
+    weights: Mapping[str, float]
+    multipliers: Mapping[str, float] | None = None
+    head: Head | None = None
+
+
 class HeldOut(float):
     """The score of all held-out videos together; iterates over those of the folds.
 
     folds: in turn. contenders: by name, the scores of all videos, each under what was chosen
     without it; the simplest first, `FOUND` last. rungs: folds of every contender that is a rung of
-    a ladder.
+    a ladder. choices: what every contender was on each fold.
     """
 
     folds: tuple[Fold, ...]
     contenders: Mapping[str, Scores]
     rungs: Mapping[str, Sequence[Fold]]
+    choices: Mapping[str, Sequence[Choice]]
 
     def __new__(
         cls,
         folds: Sequence[Fold],
         contenders: Mapping[str, Scores],
         rungs: Mapping[str, Sequence[Fold]] | None = None,
+        choices: Mapping[str, Sequence[Choice]] | None = None,
     ) -> Self:
         made = super().__new__(cls, contenders[FOUND].score)
         heads = [name for name in contenders if name not in (*SIMPLEST_FIRST, FOUND)]
         order = [name for name in (*SIMPLEST_FIRST, *heads, FOUND) if name in contenders]
         made.contenders = {name: contenders[name] for name in order}
-        made.folds, made.rungs = tuple(folds), rungs or {}
+        made.folds, made.rungs, made.choices = tuple(folds), rungs or {}, choices or {}
         return made
 
     def __iter__(self) -> Iterator[float]:
@@ -78,7 +90,7 @@ class HeldOut(float):
         return self.folds[number].score
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folds, self.contenders, self.rungs)
+        return type(self), (self.folds, self.contenders, self.rungs, self.choices)
 
     @property
     def scores(self) -> Scores:

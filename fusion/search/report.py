@@ -137,6 +137,7 @@ class Report:
             bound = f"no weighting of these groups is above {upper}, a gap of {gap}"
             lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
         lines += ["", *self.verdict]
+        lines += postprocess_lines(found)
         lines += [f"{split} calibration: {c.text()}" for split, c in self.calibration.items()]
         if self.contributions:
             ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
@@ -186,6 +187,7 @@ class Report:
             "segfusion": __version__,
             "result": self.found.to_json(),
             "honesty": self.verdict,  # the key is a file format
+            "postprocess": None if (p := self.found.postprocess) is None else p.to_json(),
             "stride": self.splits[0].stride,
             "units": self.splits[0].units.text,
             "contributions": _plain(self.contributions),
@@ -283,6 +285,11 @@ def learned_lines(found: SearchResult) -> list[str]:
         if dropped:
             said.append(f"{len(dropped)} models dropped: {listed(dropped, len(dropped))}")
     return said
+
+
+def postprocess_lines(found: SearchResult) -> list[str]:
+    """What came of tuning postprocessing, for people."""
+    return [] if found.postprocess is None else ["", *found.postprocess.lines()]
 
 
 def _shown(score: float | None) -> str:

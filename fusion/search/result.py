@@ -12,6 +12,7 @@ from fusion.ensemble.heads import Head
 from fusion.metrics import CONVENTIONS, Scores
 from fusion.metrics.intervals import Gain, Interval
 from fusion.search.held import HeldOut
+from fusion.search.postprocessing.tuned import Tuned
 from fusion.search.verdict import Verdict
 from fusion.text import html_table, listed, or_none, percent
 
@@ -56,7 +57,8 @@ class SearchResult:
     crossed: for every video the head that was trained without its unit. rungs: the results of a
     ladder that this one was chosen of, the simplest first. notes: what else the
     method has to say. ensemble: the input ensemble with the found weights,
-    where there was one.
+    where there was one. postprocess: what came of tuning it, where that was asked for; what is
+    recommended has it, and the scores here are without it.
     """
 
     method: str
@@ -77,6 +79,7 @@ class SearchResult:
     head: Head | None = None
     crossed: Mapping[str, Head] = field(default_factory=dict, compare=False)
     rungs: Mapping[str, SearchResult] = field(default_factory=dict, compare=False)
+    postprocess: Tuned | None = field(default=None, compare=False)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -142,6 +145,8 @@ class SearchResult:
             rows.append(("held out", percent(self.held_out)))
         if self.verdict is not None:
             rows.append(("verdict", self.verdict.sentence))
+        if self.postprocess is not None:
+            rows.append(("postprocess", self.postprocess.sentence))
         if self.certificate is not None:
             rows.append(("none above", percent(self.certificate["upper_bound"])))
         rows.append(("trials", f"{len(self.history)}, the best of them"))

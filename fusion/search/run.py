@@ -151,7 +151,11 @@ class Run(Split):
         scores |= {name: heads.held_out.contenders[name] for name in heads.rungs}
         best = max(scores, key=lambda name: rank(scores[name].score))
         simpler = {n: s for n, s in weights.held_out.contenders.items() if n != FOUND}
-        held = HeldOut(folds[best], {**simpler, **scores, FOUND: scores[best]}, folds)
+        choices = {n: weights.held_out.choices[n] for n in simpler}
+        choices |= {first: weights.held_out.choices[FOUND]}
+        choices |= {name: heads.held_out.choices[name] for name in heads.rungs}
+        contenders = {**simpler, **scores, FOUND: scores[best]}
+        held = HeldOut(folds[best], contenders, folds, {**choices, FOUND: choices[best]})
         notes = {**weights.notes, **heads.notes, **rungs[best].notes}
         notes |= {"auto": weights.notes.get("auto", ""), "rung": best}
         found = replace(rungs[best], method=weights.method, rungs=rungs, held_out=held, notes=notes)

@@ -26,6 +26,7 @@ from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.folds import only
 from fusion.search.formation import auto_groups, choose_formation, model_contributions, score_models
+from fusion.search.held import Choice
 from fusion.search.learned.cells import Cells
 from fusion.search.learned.prune import head_contributions
 from fusion.search.method import Problem
@@ -115,14 +116,14 @@ class Split:
         """Scores of every model alone, best first."""
         if self.known is not None:
             return self.known
-        how = self._how("scoring single models")
+        how = self.how("scoring single models")
         how |= {"stride": self.stride, "units": self.units, "convention": self.convention}
         return score_models(self.ensemble, self.truth, **how)
 
     @cached_property
     def fits(self) -> dict[str, Fit]:
         """The temperature of every store that has logits, fitted on this split, by path."""
-        return fit_each(self.ensemble, self.truth, **self._how("fitting temperatures"))
+        return fit_each(self.ensemble, self.truth, **self.how("fitting temperatures"))
 
     def fitted(self) -> Self:
         """The run with those temperatures; its folds hold out videos that they have seen."""
@@ -186,14 +187,15 @@ class Split:
         matrices = map_videos(task, list(some), scheduler=self.scheduler)
         return Scores(matrices, ensemble.classes, self.convention)
 
-    def ensemble_of(self, found: SearchResult) -> Ensemble:
+    def ensemble_of(self, found: SearchResult | Choice) -> Ensemble:
         """This split's stores under what was found."""
-        if found.head is None:
-            plain = self.ensemble.with_weights(found.weights)
-            return plain.with_multipliers(found.multipliers)
-        of_these = set(found.head.units) <= set(self.ensemble.groups)
+        names = found.weights if found.head is None else found.head.units
+        of_these = set(names) <= set(self.ensemble.groups)
         whole = self.ensemble if of_these else self.over("models").ensemble
-        groups = {unit: whole.groups[unit] for unit in found.head.units}
+        groups = {name: whole.groups[name] for name in names}
+        if found.head is None:
+            plain = whole.regrouped(groups, found.weights)
+            return plain.with_multipliers(found.multipliers)
         made = whole.regrouped(groups, head=found.head)
         return made.with_multipliers(found.multipliers)
 
@@ -247,7 +249,7 @@ class Split:
             weighed = found.weighed
             average = self.ensemble if weighed.head else self.ensemble_of(weighed)
             wanted[f"{self.name}, average"] = average
-        how = self._how(f"calibration of {self.name}")
+        how = self.how(f"calibration of {self.name}")
         return {name: calibrate(each, self.truth, **how) for name, each in wanted.items()}
 
     @property
@@ -310,15 +312,15 @@ class Split:
 
     def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
         if self.mapped or has_maps(ensemble, self.truth):
-            how = {**self._how(title), "units": self.units, "raw": self.mapped}
+            how = {**self.how(title), "units": self.units, "raw": self.mapped}
             return load_maps(ensemble, self.truth, stride=self.stride, **how)
         return self._condensed(ensemble, title)
 
     def _condensed(self, ensemble: Ensemble, title: str, reach: float = 1.0) -> Condensed:
-        how = {**self._how(title), "stride": self.stride, "cache": self.cache}
+        how = {**self.how(title), "stride": self.stride, "cache": self.cache}
         return condense_ensemble(ensemble, self.truth, reach=reach, units=self.units, **how)
 
-    def _how(self, title: str) -> dict[str, Any]:
+    def how(self, title: str) -> dict[str, Any]:
         """What reads stores, and the title of the bar that it shows."""
         shown = self.title or (None if self.progress is silent else title)
         return {"scheduler": self.scheduler, "progress": shown}

@@ -42,7 +42,7 @@ def arguments(request, stores, tmp_path_factory):
 
 
 def times(ensemble, video):
-    return list(ensemble._video(video).times.values())
+    return list(ensemble.facts(video).times.values())
 
 
 def averaged(maps, when):
@@ -77,7 +77,7 @@ def test_label_operations_take_the_very_labels(arguments):
     for video, frames in VIDEOS.items():
         pairs = zip(frames, plain.predict(video), strict=True)
         stream = iter([Frame(frame, labels) for frame, labels in pairs])
-        expected = [frame.values for frame in operation.apply(stream, plain._video(video))]
+        expected = [frame.values for frame in operation.apply(stream, plain.facts(video))]
         assert np.array_equal(voted.predict(video), expected)
         assert np.array_equal(voted.predict_proba(video), plain.predict_proba(video))
 
