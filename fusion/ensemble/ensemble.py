@@ -95,7 +95,7 @@ class Ensemble:
 
     Raises:
         InputError: before any pixel is read, for bad weights or names and for stores that do not
-        fit together.
+            fit together.
     """
 
     def __init__(
