@@ -48,7 +48,7 @@ def images(root: Path) -> None:
         truth = scenes.regions(rng, 3, size)
         write_labels(root / "masks" / f"{name}.png", truth)
         picture = np.array([[96, 78, 52], [88, 140, 60], [170, 120, 60]], np.uint8)[truth]
-        (root / "images").mkdir(exist_ok=True)
+        (root / "images").mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(root / "images" / f"{name}.png")
         for model, noise in MODELS.items():
             logits = scenes.seen(rng, truth, 3, noise, step=2)
@@ -74,7 +74,9 @@ def nnunet(root: Path) -> None:
 
 
 def kaggle(root: Path) -> None:
+    """As the door: masks of 0 and 255, probabilities of one channel."""
     binary.make(root, images=24)
+    (root / "classes.txt").write_text("lesion\n")
 
 
 def tiles(root: Path) -> None:

@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,9 @@ class Session:
                 status = main([*_expanded(words[1:])])
             assert status == 0, f"{self.page}: {command}\n{errors.getvalue()}"
         else:
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             how: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
+            how["env"] = os.environ | {"PATH": path}
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], **how)
             assert done.returncode == 0, f"{self.page}: {command}\n{done.stderr}"
             print(done.stdout, end="")
