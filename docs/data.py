@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -69,6 +70,23 @@ def stores(root: Path) -> None:
             import_folder(root / "predictions" / source, dest, list(CLASSES), labels=labels)
 
 
+class Clip(list[np.ndarray]):
+    """The images of a clip, of which README's script takes a network's word."""
+
+    def __init__(self, name: str, logits: np.ndarray) -> None:
+        super().__init__(logits)
+        self.id, self.size = name, SIZE
+        self.frame_ids = [f"{frame:05d}" for frame in range(len(logits))]
+
+
+def readme(root: Path) -> dict[str, Any]:
+    """The stores, and what README's script calls its own: clips, a network and names."""
+    stores(root)
+    files = sorted((root / "predictions" / "val" / "segformer").glob("*.npy"))
+    clips = [Clip(file.stem, np.load(file)) for file in files]
+    return {"clips": clips, "names": list(CLASSES), "net": np.asarray}
+
+
 def nnunet(root: Path) -> None:
     volumes.make(root)
 
@@ -83,8 +101,8 @@ def tiles(root: Path) -> None:
     rasters.make(root, tiles=7)
 
 
-SETS: dict[str, Callable[[Path], None]] = {
-    make.__name__: make for make in (video, images, stores, nnunet, kaggle, tiles)
+SETS: dict[str, Callable[[Path], dict[str, Any] | None]] = {
+    make.__name__: make for make in (video, images, stores, readme, nnunet, kaggle, tiles)
 }
 
 

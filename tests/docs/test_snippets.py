@@ -29,12 +29,15 @@ def folder(tmp_path, monkeypatch):
     signal.signal(signal.SIGTERM, before)
 
 
+# of lightning's own making, as in tests/integrations/test_lightning.py
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_runs_from_top_to_bottom(name, folder):
     text = (ROOT / name).read_text(encoding="utf-8")
-    for made in given(text):
-        data.SETS[made](folder)
     session = Session(name, folder)
+    for made in given(text):
+        session.names |= data.SETS[made](folder) or {}
     for block in blocks(text):
         session.run(block)
 
