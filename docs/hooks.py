@@ -23,6 +23,7 @@ BROUGHT = {
     "reference/changes.md": "CHANGELOG.md",
     "reference/contributing.md": "CONTRIBUTING.md",
 }
+AFTER = "---\nsearch: {boost: 0.5}\n---\n\n"  # pages that answer a question come first
 MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 
@@ -30,7 +31,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 def on_files(files: Files, config: Any) -> Files:
     for page, source in BROUGHT.items():
         text = LINK.sub(_linked, (ROOT / source).read_text(encoding="utf-8"))
-        files.append(File.generated(config, page, content=text))
+        files.append(File.generated(config, page, content=AFTER + text))
     return files
 
 

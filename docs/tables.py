@@ -21,7 +21,7 @@ from fusion.outputs.registry import OUTPUTS
 from fusion.search import METHODS
 from fusion.stores.importers import IMPORTERS
 
-WIDTH = "96"  # of the help texts, in characters
+WIDTH = "84"  # of the help texts, in characters
 PARTS = {"stores": ("import", "info", "verify", "gc")}
 SECTIONS = {  # where a public name lives -> the heading that it stands under; else its room's name
     "fusion.hierarchical": "Ensembles",
@@ -148,7 +148,7 @@ def commands() -> str:
     parts = [f"```text\n{usage()}\n```"]
     for name, command in COMMANDS.items():
         if command.first:  # another command with an option
-            parts.append(f"## segfusion {name}\n\n{command.help}.")
+            parts.append(f"## segfusion {name}\n\n{command.help.capitalize()}.")
             continue
         for words in ((name,), *((name, part) for part in PARTS.get(name, ()))):
             title = f"{'##' if len(words) == 1 else '###'} segfusion {' '.join(words)}"

@@ -20,9 +20,11 @@ def draw(figure: Figure, look: style.Look, values: dict[int, tuple[float, float]
         held = [values[number][index] for number in videos]
         axes.plot(range(len(videos)), held, "o-", color=colour, lw=2, ms=6, label=name)
         for place, share in enumerate(held):
-            axes.annotate(f"{share:.0f}", (place, share), (0, 7 if share > 95 else -14), color=colour, **_CENTRE)
+            beside = (0, 7 if share > 95 else -14)
+            axes.annotate(f"{share:.0f}", (place, share), beside, color=colour, **_CENTRE)
     axes.axhline(95, color=look.other, lw=1)
-    axes.annotate("what is printed: 95 %", (len(videos) - 1, 95), (0, 6), color=look.other, **_RIGHT)
+    at = (len(videos) - 1, 95)
+    axes.annotate("what is printed: 95 %", at, (0, 6), color=look.other, **_RIGHT)
     axes.set_xticks(range(len(videos)), [f"{number} videos" for number in videos])
     axes.set_ylabel("held the truth, %")
     axes.set_ylim(75, 100)

@@ -37,12 +37,11 @@ def compute() -> Values:
     found = joined(list(condensed.flips(ends, 0.0, 1.0, ROOM)), len(condensed.classes))
     edges = np.unique(np.concatenate([[0.0, 1.0], found.flips["at"]]))
     grid = np.linspace(0, 1, POINTS)
-    steps, seen = (
-        condensed.miou(along(places)) for places in ((edges[1:] + edges[:-1]) / 2, grid)
-    )
+    steps, seen = (condensed.miou(along(places)) for places in ((edges[1:] + edges[:-1]) / 2, grid))
     line = best_on_segment(Problem(condensed), *ends)
     assert np.isclose(line.miou, steps.max(), atol=1e-12)
-    return Values(edges, np.asarray(steps), grid, np.asarray(seen), (line.low, line.high, line.miou))
+    best = (line.low, line.high, line.miou)
+    return Values(edges, np.asarray(steps), grid, np.asarray(seen), best)
 
 
 def draw(figure: Figure, look: style.Look, values: Values) -> None:
@@ -55,7 +54,8 @@ def draw(figure: Figure, look: style.Look, values: Values) -> None:
         axes.plot((left + right) / 2, 100 * best, "D", color=look.main, ms=6, zorder=4)
         axes.set_xlabel("share of the way from strong to auxiliary")
     whole.set_ylabel("mIoU, %")
-    whole.set_title(f"{len(values.steps):,} stretches between breakpoints; a grid of {POINTS} points")
+    stretches = f"{len(values.steps):,} stretches between breakpoints"
+    whole.set_title(f"{stretches}; a grid of {POINTS} points")
     low = 100 * values.steps[np.abs(values.edges[1:] - left) < ZOOM].min()
     close.set_xlim(left - ZOOM, right + ZOOM)
     close.set_ylim(low - 0.02, 100 * best + 0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,11 @@ class Method(NamedTuple):
     held: float
     low: float
     high: float
+
+
+def points(percent: float) -> str:
+    """With one decimal, halves away from zero, as people round what has two."""
+    return str(Decimal(str(percent)).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def rows(head: str) -> list[list[str]]:
@@ -38,7 +44,9 @@ def methods() -> list[Method]:
     found = []
     for name, val, held, interval, *_ in rows(METHODS):
         low, high = map(float, interval.split(" to "))
-        found.append(Method(name.replace("`", ""), float(val) if val else None, float(held), low, high))
+        found.append(
+            Method(name.replace("`", ""), float(val) if val else None, float(held), low, high)
+        )
     return found
 
 

@@ -30,7 +30,8 @@ def compute() -> Values:
     multipliers[:, -1] = factors
     weights = np.ones((POINTS, len(GROUPS)))
     both = (names[: SCENE.videos], names[SCENE.videos :])
-    scores = [np.asarray(pixels.subset(some).miou(weights, multipliers=multipliers)) for some in both]
+    parts = [pixels.subset(some) for some in both]
+    scores = [np.asarray(part.miou(weights, multipliers=multipliers)) for part in parts]
     return Values(factors, *scores)
 
 

@@ -53,7 +53,7 @@ def draw(figure: Figure, look: style.Look, values: Values) -> None:
     ):
         said = f"{name}: {gains.mean():+.1f} on average"
         left.hist(gains, bins, color=colour, alpha=0.65, label=said)
-    left.axvline(0, color=look.text, lw=1)
+    left.axvline(0, ymax=0.7, color=look.text, lw=1)
     left.set_title(f"{SEARCHES} searches where nothing is to be gained")
     left.set_xlabel("gain over uniform weights, points")
     left.set_ylabel("searches")

@@ -1,12 +1,12 @@
-"""Fenced blocks of a Markdown page, and a session that runs them in order.
+"""Fenced blocks of a Markdown page, and a session that runs them in order:
 
-    <!-- data: NAME -->          the page's folder holds what `docs.data` makes of NAME, which may
-                                 also give names to the page's python
-    <!-- not run: REASON -->     before a block: it is shown only
-    ```python                    run; one namespace a page
-    ```bash                      run; `segfusion` and `cd` in this process
-    ```json title="a.json"       any block with a title is written as that file
-    ```text                      after a block that ran: lines of what it prints, ... for anything
+<!-- data: NAME -->          the page's folder holds what `docs.data` makes of NAME, which may
+                             also give names to the page's python
+<!-- not run: REASON -->     before a block: it is shown only
+```python                    run; one namespace a page
+```bash                      run; `segfusion` and `cd` in this process
+```json title="a.json"       any block with a title is written as that file
+```text                      after a block that ran: lines of what it prints, ... for anything
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ def site(tmp_path_factory):
 
 def test_every_page_is_built_and_reachable(site):
     home = (site / "index.html").read_text()
-    pages = [page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    pages = [
+        page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")
+    ]
     for page in pages:
         built = page.with_suffix(".html")
         assert (site / built).exists()
