@@ -64,7 +64,7 @@ def fuse(
 
     Raises:
         InputError: numbers that are no predictions, with count and first index, and all else that
-        does not fit together.
+            does not fit together.
     """
     images, single = _images(predictions, values)
     first = next(iter(images.values()))

@@ -102,7 +102,7 @@ class Ensemble(Labelled):
 
     Raises:
         InputError: before any pixel is read, for bad weights or names and for stores that do not
-        fit together.
+            fit together.
     """
 
     def __init__(

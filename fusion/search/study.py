@@ -103,7 +103,8 @@ class Optuna(Method):
             got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
             raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
         how |= {"study_name": self.study, "direction": "maximize", "load_if_exists": True}
-        with locked(folder) if folder else nullcontext():
+        # a shared storage is looked at before the first search makes its folder
+        with locked(folder) if folder and folder.is_dir() else nullcontext():
             try:
                 study = optuna.create_study(**how)
             except Exception as error:  # any storage backend's own errors

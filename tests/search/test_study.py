@@ -10,7 +10,7 @@ import pytest
 
 from fusion.errors import InputError
 from fusion.search import condense_ensemble
-from fusion.search.method import Problem, Workspace
+from fusion.search.method import Data, Problem, Workspace
 from fusion.search.study import Optuna
 from tests.search.simulated import small
 
@@ -111,6 +111,12 @@ def test_of_two_that_open_one_study_at_once_the_other_data_are_refused(tmp_path,
     other.join()
     assert len(found.history) == 2
     assert "is of other stores" in str(late[0])
+
+
+def test_a_storage_is_checked_before_there_is_a_folder(tmp_path):
+    data, at = Data("a", "vspw", 0), Workspace(folder=tmp_path / "results")
+    Optuna(storage=f"sqlite:///{tmp_path / 'study.db'}").check(data, at)
+    assert not at.folder.exists()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("tpe", "TPESampler"), ("random", "RandomSampler")])
