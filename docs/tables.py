@@ -18,6 +18,7 @@ from fusion.ensemble.heads import HEADS
 from fusion.labels import LAYOUTS, MAPS
 from fusion.metrics import objectives
 from fusion.outputs.registry import OUTPUTS
+from fusion.postprocess import OPERATIONS
 from fusion.search import METHODS
 from fusion.stores.importers import IMPORTERS
 
@@ -130,6 +131,15 @@ def outputs() -> str:
     return table(("format", "what", "options"), rows)
 
 
+def operations() -> str:
+    """Every operation of postprocessing, and its parameters."""
+    rows = [
+        (f"`{name}`", kind.about, kind.stage, code(kind.parameters()))
+        for name, kind in OPERATIONS.items()
+    ]
+    return table(("operation", "does", "works on", "parameters"), rows)
+
+
 def help_of(*words: str) -> str:
     """What `segfusion WORDS --help` prints."""
     said, before = io.StringIO(), os.environ.get("COLUMNS")
@@ -166,5 +176,6 @@ MADE: dict[str, Callable[[], str]] = {
     "class-maps": class_maps,
     "importers": importers,
     "outputs": outputs,
+    "operations": operations,
     "commands": commands,
 }

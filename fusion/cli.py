@@ -160,6 +160,8 @@ def add_postprocess(options: Options) -> None:
     known = f"{', '.join(OPERATIONS)}; or a JSON file, or none (default: the ensemble's own)"
     form: dict[str, Any] = {"nargs": "+", "metavar": "NAME[:PARAMETER=VALUE,...]"}
     options.add_argument("--postprocess", **form, help=f"done after fusion, in order: {known}")
+    again = "estimate the target of `priors` on these videos, without labels (EM)"
+    options.add_argument("--estimate-priors", action="store_true", help=again)
     add_images(options)
 
 

@@ -24,6 +24,7 @@ from fusion.metrics.consistency import LENGTHS, VideoWindows
 from fusion.metrics.evaluation import Predictions, VideoConfusion, objective_of, report_video
 from fusion.metrics.objectives import OBJECTIVES
 from fusion.parallel import map_videos
+from fusion.postprocess.priors import with_estimated
 from fusion.text import or_none, percent, table
 
 EPILOG = """examples:
@@ -174,12 +175,15 @@ def read_source(options: argparse.Namespace, names: Sequence[str] | None = None)
         opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
         changed = cli.read_postprocess(options)
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened, **changed)
+        if options.estimate_priors:
+            ensemble = with_estimated(ensemble)
         return ensemble.sharing(options.scheduler)
     if options.calibration:
         raise InputError("--calibration needs probabilities, label maps have none; give --ensemble")
-    if changed := cli.read_postprocess(options):
-        given = f"--{next(iter(changed))} is of an ensemble, label maps are as they are"
-        raise InputError(f"{given}; give --ensemble")
+    changed = cli.read_postprocess(options)
+    if changed or options.estimate_priors:
+        given = f"--{next(iter(changed), 'estimate-priors')}"
+        raise InputError(f"{given} is of an ensemble, label maps are as they are; give --ensemble")
     if options.classes is not None:
         names = read_classes(options.classes)
     if names is None:

@@ -22,6 +22,7 @@ from fusion.outputs.archive import archive_of, check_archive, pack
 from fusion.outputs.overlay import Overlay
 from fusion.outputs.png import Png
 from fusion.outputs.run import Written
+from fusion.postprocess.priors import with_estimated
 from fusion.progress import progress
 from fusion.text import parse_assignments
 
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=options.device,
         **cli.read_postprocess(options),
     )
+    if options.estimate_priors:
+        ensemble = with_estimated(ensemble, options.videos)
     how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
     how |= {"overwrite": options.overwrite, "resume": options.resume}
     packed: Path | None = None
