@@ -126,8 +126,8 @@ def one_seed(root: Path, seed: int, steps: int, temperature: float) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distil", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--temperature", type=float, default=2.0, help="of distillation")
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of distillation")
     options, began = parser.parse_args(), time.perf_counter()
     torch.set_num_threads(1)  # small maps are slower on several
     with tempfile.TemporaryDirectory() as scratch:
