@@ -45,7 +45,6 @@ NAMES = [f"class_{c:03d}" for c in KEPT]
 SIZES = scenes.Sizes((64, 96), {"train": 24, "val": 12}, regions=7, frames=(3, 5))
 LABELLED = 6  # of the training videos
 TEACHERS, TEACHER, STUDENT = 4, "tiny", "micro"
-SOFT = {"kl": 1.0, "temperature": 2.0}
 
 
 def make(root: Path) -> None:
@@ -95,7 +94,7 @@ def score(root: Path, stores: list[Path]) -> float:
     return float(fusion.HierarchicalEnsemble(stores).evaluate(truth).score)
 
 
-def one_seed(root: Path, seed: int, steps: int) -> dict[str, float]:
+def one_seed(root: Path, seed: int, steps: int, temperature: float) -> dict[str, float]:
     """mIoU of everybody: teachers, their ensemble, and the students."""
     labelled = root / "labelled"
     weights = [
@@ -109,7 +108,7 @@ def one_seed(root: Path, seed: int, steps: int) -> dict[str, float]:
     fused, pseudo = root / f"fused_{seed}.zarr", root / f"pseudo_{seed}"
     write(ensemble, fused, "store", soft="top-k", at="stores")
     write(ensemble, pseudo, "pseudo", keep=0.8)
-    soft = {"teacher": str(fused), **SOFT}
+    soft = {"teacher": str(fused), "temperature": temperature}
     students: dict[str, tuple[Path, dict[str, Any]]] = {
         "labels": (labelled, {}),
         "fused": (labelled, {**soft, "labels": 0.0}),
@@ -127,13 +126,15 @@ def one_seed(root: Path, seed: int, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distil", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of distillation")
     options, began = parser.parse_args(), time.perf_counter()
     torch.set_num_threads(1)  # small maps are slower on several
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make(root)
-        seeds = [one_seed(root, seed, options.steps) for seed in range(options.seeds)]
+        how = options.steps, options.temperature
+        seeds = [one_seed(root, seed, *how) for seed in range(options.seeds)]
     rows = []
     for name in seeds[0]:
         values = [100 * each[name] for each in seeds]
@@ -141,7 +142,8 @@ def main() -> None:
         each = "  ".join(f"{value:.1f}" for value in values)
         rows.append((name, f"{statistics.mean(values):.1f}", f"{deviation:.1f}", each))
     print(table(rows, ("mIoU in percent", "mean", "deviation", "by seed")))
-    print(f"{options.seeds} seeds, {options.steps} steps, {time.perf_counter() - began:.0f} s")
+    said = f"{options.seeds} seeds, {options.steps} steps, temperature {options.temperature:g}"
+    print(f"{said}, {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":
