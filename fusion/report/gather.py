@@ -59,7 +59,9 @@ def facts_of(results: Results) -> Facts:
     shown = seen[last.split.name]
     names = last.split.ensemble.channels or last.split.ensemble.classes
     colours = class_colours(last.split.truth, names)
-    helped, hurt = frame_rows(last, contestants(last, best), shown.gains, colours, results.images)
+    helped, hurt = frame_rows(
+        last, contestants(last, best), shown.gains, colours, results.running.images
+    )
     return Facts(
         title=said.title(results),
         verdict=said.verdict(document),

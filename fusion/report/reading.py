@@ -40,7 +40,7 @@ class Held:
 
 def postprocessed(ensemble: Ensemble) -> bool:
     """Whether something is done to fused frames."""
-    return bool(getattr(ensemble, "postprocess", None))
+    return bool(ensemble.postprocess)
 
 
 class Reader:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,12 +44,16 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Running:
-    """How data are read: memory, device, scheduler as commands take them; what shows progress."""
+    """How data are read: memory, device, scheduler as commands take them; what shows progress.
+
+    images: pictures that predictions were made of, None where nobody says.
+    """
 
     memory: str | int = "4GB"
     device: str = "auto"
     scheduler: str = "threads"
     progress: Progress = silent
+    images: Images | None = None
 
     def title(self, text: str) -> str | None:
         """Of a bar, where somebody watches."""
@@ -77,7 +81,6 @@ class Results:
     document: Mapping[str, Any]
     data: tuple[Data, ...]
     running: Running
-    images: Images | None = None
 
 
 def read_results(
@@ -92,6 +95,10 @@ def read_results(
     document = read_document(folder)
     elsewhere, running = elsewhere or Elsewhere(), running or Running()
     inputs, data = document["inputs"], list[Data]()
+    pictures = elsewhere.images
+    if pictures is None and inputs["images"] is not None:
+        pictures = folder / inputs["images"]
+    running = replace(running, images=Images(pictures) if pictures else None)
     for name in inputs["splits"]:
         asked = _Asked(elsewhere.labels, elsewhere.stores)
         if data:
@@ -100,10 +107,7 @@ def read_results(
             asked = _Asked(elsewhere.test_labels, moved, shared, "test-")
         data.append(_open(folder, document, name, asked, running))
     _check_found(folder, document, data[0].found)
-    pictures = elsewhere.images
-    if pictures is None and inputs["images"] is not None:
-        pictures = folder / inputs["images"]
-    return Results(folder, document, tuple(data), running, Images(pictures) if pictures else None)
+    return Results(folder, document, tuple(data), running)
 
 
 def read_document(folder: Path) -> dict[str, Any]:
@@ -157,7 +161,7 @@ def _open(
     flag = "--stores DIR" if asked.kept else "--test-stores DIR"
     places = _check_stores(folder, known, stores, flag)
     opened: dict[str, Any] = {"memory": running.memory, "device": running.device}
-    opened |= {"align": inputs["align"]}
+    opened |= {"align": inputs["align"], "images": running.images}
     if not asked.kept and stores is None:  # as the search found them: by name in one folder
         stores = next(iter(places.values())).parent
     best, searched = (

@@ -41,7 +41,7 @@ def inputs_of(
     temperatures = {named[store.folder.name]: known.get(store, 1.0) for store in given}
     wanted = objective(first.convention)
     chosen = zip(wanted.labels, (weight for _, weight in wanted.chosen), strict=True)
-    pictures = getattr(options, "images", None)
+    pictures = options.images
     return {
         "command": list(command),
         "splits": {split.name: _split(split, named, options) for split in splits},

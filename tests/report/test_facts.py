@@ -294,20 +294,9 @@ def test_postprocessing_that_was_tried(data, results):
     assert (point.name, point.vc16, point.on_front, point.chosen) == ("median 3", 0.8, True, False)
 
 
-class Smoothed(fusion.HierarchicalEnsemble):
-    """Says of every frame what it said of the first of those it was asked for."""
-
-    postprocess = "first"
-
-    def stream(self, video, frames=None, outputs=("labels",)):
-        bands = [[*super(Smoothed, self).stream(video, [frames[0]], outputs)] for _ in frames]
-        for frame, some in zip(frames, bands, strict=True):
-            yield from ((frame, *rest) for _, *rest in some)
-
-
 def test_what_is_done_after_fusion_is_scored_too(results, facts):
     last = results.data[-1]
-    smoothed = Smoothed(last.found.groups, last.found.weights)
+    smoothed = last.found.with_postprocess("ema:half_life=5")
     data = (*results.data[:-1], dataclasses.replace(last, found=smoothed))
     shown = facts_of(dataclasses.replace(results, data=data))
     scores = smoothed.evaluate(last.split.truth)

@@ -12,7 +12,8 @@ from fusion.search.inputs import relative
 from tests.search.simulated import arguments
 
 
-def test_everything_that_was_said_of_the_data(data, truth, ensemble, tmp_path):
+def test_everything_that_was_said_of_the_data(data, truth, ensemble, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "called_as", {})  # not as `segfusion search` of another test
     test = data / "labels" / "test"
     said = arguments(data, tmp_path, "--method", "grid", "--range", "weak=0:1:1", "--folds", "0")
     said += ["--range", "auxiliary=0:1:1", "--test-labels", str(test)]

@@ -9,6 +9,7 @@ hover texts lie in the drawings. With Vega's own script a page is 0.9 MB larger,
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,9 +74,16 @@ def _svg(converter: Any, spec: dict[str, Any], width: int) -> str:
     config = {**CONFIG, "axisXQuantitative": ticks, "axisYQuantitative": ticks}
     drawn = converter.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=config)
     # cells without seams
-    return drawn.replace(
+    return _renumbered(drawn).replace(
         '<g class="mark-rect ', '<g shape-rendering="crispEdges" class="mark-rect '
     )
+
+
+def _renumbered(svg: str) -> str:
+    """The same under ids that do not say how many charts were drawn before."""
+    known = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
+    own = {name: f"d{number}" for number, name in enumerate(known)}
+    return re.sub(r'(\bid="|url\(#)([^")]+)', lambda m: m[1] + own.get(m[2], m[2]), svg)
 
 
 def _titled(svg: str, alt: str) -> str:
