@@ -32,7 +32,7 @@ class TestFillHoles(OperationContract):
     @settings(max_examples=80, deadline=None)
     @given(volume=VOLUMES, label=st.integers(0, 2))
     def test_of_one_class_it_is_scipys(self, dimensions, volume, label):
-        operation = FillHoles(classes=(CLASSES[label],), dimensions=dimensions)
+        operation = FillHoles(classes=(CLASSES[label],), pixels=0, dimensions=dimensions)
         expected = volume.copy()
         if dimensions == 3:
             expected[ndimage.binary_fill_holes(volume == label)] = label
@@ -43,26 +43,36 @@ class TestFillHoles(OperationContract):
 
     @settings(max_examples=60, deadline=None)
     @given(volume=VOLUMES, most=st.sampled_from([0, 1, 3]), dimensions=st.sampled_from([2, 3]))
-    def test_the_largest_hole_wins_and_sizes_have_an_end(self, volume, most, dimensions):
-        operation = FillHoles(pixels=most, dimensions=dimensions)
-        made = run(operation, volume)
-        expected, largest = volume.copy(), np.zeros(volume.shape, int)
-        connectivity = 6 if dimensions == 3 else 4
-        for label in range(3):
-            for block, out, size in zip(
-                *(blocks(operation, each) for each in (volume, expected, largest)), strict=True
-            ):
-                ids, number = ndimage.label(block != label, structure(connectivity))
+    def test_classes_are_filled_in_their_order_and_sizes_have_an_end(
+        self, volume, most, dimensions
+    ):
+        order = ("car", "sky") if most == 1 else ()
+        operation = FillHoles(order, pixels=most, dimensions=dimensions)
+        expected = volume.copy()
+        for name in order or CLASSES[:3]:
+            label = CLASSES.index(name)
+            for out in blocks(operation, expected):
+                filled = ndimage.binary_fill_holes(
+                    out[0] == label if len(out) == 1 else out == label
+                )
+                holes = np.broadcast_to(filled, out.shape) & (out != label)
+                if dimensions == 3 and len(out) == 1:
+                    continue  # no slice before or after: nothing is enclosed
+                ids, number = ndimage.label(holes, structure(6 if dimensions == 3 else 4))
                 for k in range(1, number + 1):
-                    hole = ids == k
-                    inner = hole[:, 1:-1, 1:-1]
-                    inner = inner[1:-1] if dimensions == 3 else inner
-                    count = hole.sum()
-                    enclosed = inner.sum() == count and (block == label).any()
-                    if enclosed and (not most or count <= most):
-                        more = hole & (count > size)
-                        out[more], size[more] = label, count
-        assert np.array_equal(made, expected)
+                    if not most or (ids == k).sum() <= most:
+                        out[ids == k] = label
+        assert np.array_equal(run(operation, volume), expected)
+
+    def test_of_rings_in_each_other_the_outer_fills_all(self):
+        rings = np.zeros((1, 9, 9), np.uint8)
+        rings[0, 1:8, 1:8], rings[0, 3:6, 3:6], rings[0, 4, 4] = 1, 2, 0
+        both = ("road", "car")
+        assert (run(FillHoles(both, pixels=9), rings)[0, 1:8, 1:8] == 1).all()
+        assert run(FillHoles(both, pixels=8), rings)[0, 4, 4] == 2
+        assert (run(FillHoles(("car",), pixels=0), rings)[0, 3:6, 3:6] == 2).all()
+        for order in ((), ("car", "road", "sky")):
+            assert not run(FillHoles(order, pixels=0), rings).any()  # the sky encloses them
 
     def test_holes_of_masks_are_filled(self):
         masks = np.ones((1, 2, 5, 5), np.uint8)

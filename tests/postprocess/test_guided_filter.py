@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fusion import HierarchicalEnsemble, MemoryStore
 from fusion.errors import InputError
 from fusion.images import Images
 from fusion.postprocess import Frame, Pipeline
@@ -94,3 +95,21 @@ class TestGuidedFilter(OperationContract):
 
     def test_single_images_are_fine(self):
         Pipeline((self.operation,)).check(CLASSES, [1], independent=False, images=True)
+
+
+def test_an_ensemble_filters_along_its_pictures(tmp_path):
+    """A border that the maps place between two of their pixels, which the picture knows."""
+    (tmp_path / "clip").mkdir()
+    picture = np.zeros((24, 32, 3), np.uint8)
+    picture[:, 14:] = 255
+    Image.fromarray(picture).save(tmp_path / "clip" / "00000.png")
+    logits = np.zeros((1, 2, 6, 8))
+    logits[0, 0, :, :4], logits[0, 1, :, 4:] = 6, 6  # at 16
+    store = MemoryStore({"clip": logits}, ("road", "car"), size=(24, 32))
+    ensemble = HierarchicalEnsemble(
+        [store], postprocess="guided-filter:eps=0.0001", images=tmp_path
+    )
+    assert (ensemble.predict("clip")[0] == (np.arange(32) >= 14)).all()
+    assert (ensemble.with_postprocess(None).predict("clip")[0] == (np.arange(32) >= 16)).all()
+    with pytest.raises(InputError, match="images="):
+        HierarchicalEnsemble([store], postprocess="guided-filter")
