@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -60,6 +61,10 @@ class MeasureVideo:
     jobs: Mapping[str, Sequence[Job]]
 
     def __call__(self, video: str) -> dict[Key, dict[str, Measure] | str]:
+        with one_thread():
+            return self._all_of(video)
+
+    def _all_of(self, video: str) -> dict[Key, dict[str, Measure] | str]:
         found: dict[Key, dict[str, Measure] | str] = {}
         kept: dict[int, Kept] = {}
         for job in self.jobs[video]:
@@ -200,6 +205,19 @@ class Measures:
         """What is known of parts, each under whatever."""
         run = self.run
         return Outcome(name, measures, run.ensemble.classes, run.convention, run.unit_of)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch in one thread: videos run side by side, and threads of small maps mostly wait."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def config_of(pipeline: Pipeline) -> str:
