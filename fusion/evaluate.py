@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = read_source(options, truth.names)
     task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
-    found = map_videos(task, videos, scheduler=options.scheduler, progress="evaluating")
+    frames = {video: len(source.labelled_frames(truth, video)) for video in videos}
+    shown: dict[str, Any] = {"progress": "evaluating", "frames": frames}
+    found = map_videos(task, videos, scheduler=options.scheduler, **shown)
     wanted = objective_of(source, options.objective or options.convention)
     scores = Scores({v: cm for v, (cm, _) in found.items()}, source.classes, wanted)
     windows = {video: windows for video, (_, windows) in found.items()}

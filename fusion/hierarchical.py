@@ -100,7 +100,11 @@ class HierarchicalEnsemble(Ensemble):
 
         task = VideoConfusion(self.sharing(scheduler), truth)
         wanted = self.scored_videos(truth, videos)
-        matrices = map_videos(task, wanted, scheduler=scheduler, progress=progress)
+        frames = None
+        if progress is not None:
+            frames = {video: len(self.labelled_frames(truth, video)) for video in wanted}
+        shown: dict[str, Any] = {"progress": progress, "frames": frames}
+        matrices = map_videos(task, wanted, scheduler=scheduler, **shown)
         return Scores(matrices, self.classes, objective_of(self, convention))
 
     def calibration(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -42,6 +42,7 @@ def map_videos(
     *,
     scheduler: str = "threads",
     progress: str | None = None,
+    frames: Mapping[str, int] | None = None,
 ) -> dict[str, Result]:
     """``{video: task(video)}`` for each video, in the given order.
 
@@ -52,6 +53,7 @@ def map_videos(
         scheduler: threads, processes (spawned, never forked), synchronous, or the address of a
             distributed scheduler such as ``tcp://host:8786``.
         progress: title of a progress bar on stderr; None for no bar.
+        frames: how many each video has; the bar then counts the frames of videos that are done.
 
     Raises:
         FusionError: what the task raises, if that is a library error; any other exception with
@@ -70,11 +72,15 @@ def map_videos(
         if isinstance(result, _Failure):
             raise result.error
         done[video] = result
-        shown.update()
+        shown.update(1 if frames is None else frames[video])
 
     run = _run_local if scheduler in LOCAL else _run_cluster
-    off = progress is None
-    with closing(bar(progress or "", len(videos), unit="video", disable=off)) as shown:
+    total = len(videos) if frames is None else sum(frames[video] for video in videos)
+    counted: dict[str, Any] = {
+        "unit": "video" if frames is None else "frame",
+        "disable": progress is None,
+    }
+    with closing(bar(progress or "", total, **counted)) as shown:
         if videos:
             run(partial(_attempt, task), videos, finish, scheduler)
     return {video: done[video] for video in videos}

@@ -20,13 +20,13 @@ def silent(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
 
 
 def progress(
-    items: Iterable[Item], description: str, total: int | None = None, unit: str = "it"
+    items: Iterable[Item], description: str, total: int | None = None, unit: str = "step"
 ) -> Iterable[Item]:
     """The `Progress` that people see."""
     return bar(description, total, unit=unit, iterable=items)
 
 
-def bar(description: str, total: int | None = None, *, unit: str = "it", **options: Any) -> Any:
+def bar(description: str, total: int | None = None, *, unit: str = "step", **options: Any) -> Any:
     """tqdm's object, for work that comes in no loop: `.update()` and `.close()`.
 
     Args:

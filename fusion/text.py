@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import html
+import itertools
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fusion.errors import InputError
 
+NARROWEST = 20  # letters of a table's first column
 LONGEST = 200  # letters of a cell in a notebook
 UNITS = {"": 1} | {
     f"{prefix}{middle}B": base**power
@@ -112,15 +115,39 @@ def or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Columns of text, the first flush left, the others flush right."""
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], width: int | None = None) -> str:
+    """Columns of text, the first flush left, the others flush right.
+
+    Args:
+        rows: of cells.
+        header: of the columns.
+        width: of the whole; names of the first column go on below where they do not fit.
+    """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in cells
-    ]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    if width is not None:
+        widths[0] = min(widths[0], max(NARROWEST, width - sum(widths[1:]) - 2 * len(widths[1:])))
+    pieces = [_folded(row, widths[0]) for row in cells]
+    fits = [len(row[0]) for piece in pieces for row in piece if len(row[0]) <= widths[0]]
+    widths[0] = max(fits, default=widths[0])
+    head, *body = (
+        ["  ".join([r[0].ljust(widths[0]), *map(str.rjust, r[1:], widths[1:])]).rstrip() for r in p]
+        for p in pieces
+    )
+    return "\n".join([*head, "  ".join("-" * w for w in widths), *itertools.chain(*body)])
+
+
+def _folded(row: Sequence[str], room: int) -> list[Sequence[str]]:
+    """A row whose first cell goes on in rows below it where it is wider than its room."""
+    name, *numbers = row
+    if len(name) <= room:
+        return [row]
+    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    first, *more = textwrap.wrap(name, room, subsequent_indent="  ", **whole)
+    nothing = [""] * len(numbers)
+    if len(first) > room:  # a line of its own, so that columns stay where they are
+        return [[first, *nothing], *([line, *nothing] for line in more), ["", *numbers]]
+    return [[first, *numbers], *([line, *nothing] for line in more)]
 
 
 def html_table(rows: Iterable[Sequence[Any]], header: Sequence[str], caption: str = "") -> str:

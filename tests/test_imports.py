@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # The order of the data, of reading and of imports: a room imports those before it, and itself.
 ORDER = (
     ["errors", "version"],
-    ["files", "text", "folds", "device"],
+    ["files", "text", "folds", "device", "terminal"],
     ["progress", "tensors", "geometry", "images"],
     ["parallel"],
     ["kernels"],

@@ -24,7 +24,7 @@ from fusion.kernels import contested
 from fusion.kernels.contested import layout
 from fusion.kernels.contested.layout import Block, merged
 from fusion.kernels.numbers import void_label
-from fusion.metrics.evaluation import Parts, fused_beside_truth, part_of, parts_of
+from fusion.metrics.evaluation import Parts, frame_counts, fused_beside_truth, part_of, parts_of
 from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
@@ -213,7 +213,8 @@ def condense_ensemble(
         kept = CondensedCache(cache_folder(Path(cache), digest), digest, groups, classes)
     task = CondenseVideo(worker, truth, stride, kept, reach, parts)
     missing = videos if kept is None else kept.missing(videos)
-    done = map_videos(task, missing, scheduler=scheduler, progress=progress) if missing else {}
+    shown: dict[str, Any] = {"progress": progress, "frames": frame_counts(parts)}
+    done = map_videos(task, missing, scheduler=scheduler, **shown) if missing else {}
     if kept is not None:
         made = kept.load(videos, memory)
     else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from fusion.errors import InputError
 from fusion.folds import VIDEOS, Units
 from fusion.kernels.contested.layout import Floats
 from fusion.kernels.resized import MAP_STEPS, Frames, stepped
-from fusion.metrics.evaluation import Part, Parts, parts_of
+from fusion.metrics.evaluation import Part, Parts, frame_counts, parts_of
 from fusion.parallel import map_videos
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def load_maps(
     size, memory = sum(map_bytes(ensemble, part) for part in parts.values()), ensemble.memory
     keep = size <= Budget(memory).resident
     task = LoadVideo(ensemble.sharing(scheduler), truth, stride, keep, parts, raw)
-    done = map_videos(task, list(parts), scheduler=scheduler, progress=progress)
+    shown: dict[str, Any] = {"progress": progress, "frames": frame_counts(parts)}
+    done = map_videos(task, list(parts), scheduler=scheduler, **shown)
     groups, classes = tuple(ensemble.groups), ensemble.classes
     return Maps(groups, classes, tuple(done), tuple(done.values()), memory)
 

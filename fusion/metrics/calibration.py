@@ -206,4 +206,8 @@ def calibrate(
     """Calibration of an ensemble; arguments: `HierarchicalEnsemble.calibration`."""
     task = VideoCalibration(ensemble.sharing(scheduler), truth)
     wanted = ensemble.scored_videos(truth, videos)
-    return Calibration(map_videos(task, wanted, scheduler=scheduler, progress=progress))
+    frames = None
+    if progress is not None:
+        frames = {video: len(ensemble.labelled_frames(truth, video)) for video in wanted}
+    shown: dict[str, Any] = {"progress": progress, "frames": frames}
+    return Calibration(map_videos(task, wanted, scheduler=scheduler, **shown))

@@ -69,6 +69,11 @@ class Part(NamedTuple):
 Parts = Mapping[str, Part]  # by id
 
 
+def frame_counts(parts: Parts) -> dict[str, int]:
+    """How many frames each part has: what a bar counts."""
+    return {name: len(part.frames) for name, part in parts.items()}
+
+
 def parts_of(source: Predictions, truth: Labels, units: Units, videos: Iterable[str]) -> Parts:
     """All parts of these videos, in order; InputError where a unit's pattern matches no part."""
     found: dict[str, Part] = {}

@@ -16,7 +16,6 @@ from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
 from fusion.errors import InputError
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
-from fusion.labels import write_labels
 from fusion.metrics import CONVENTIONS, Calibration
 from fusion.metrics.evaluation import objective_of
 from fusion.metrics.objectives import OBJECTIVES, Objective
@@ -26,12 +25,14 @@ from fusion.search.compare import compare
 from fusion.search.inputs import inputs_of, provenance
 from fusion.search.method import OVER
 from fusion.search.postprocessing.tune import TUNES, Tuning
+from fusion.search.printed import result_text
 from fusion.search.registry import METHODS
 from fusion.search.report import Report
 from fusion.search.run import FOLDS, Run
 from fusion.search.selection import read_reach
 from fusion.search.temperatures import fit_table
 from fusion.stores import Store
+from fusion.terminal import style_of, wrapped
 from fusion.text import listed
 
 EPILOG = """examples:
@@ -100,16 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = [said_so, *(sys.argv[1:] if arguments is None else arguments)]
     report = Report(splits, found, lost, said, inputs_of(options, splits, command), provenance())
     report.write(out)
-    if options.demo:
-        demo_pictures(found.ensemble, out)
     page = f", and the report to {write_page(options)}" if options.report else ""
     if options.json:
         cli.print_json(report.to_json())
         return 0
     classes = f"\n\n{report.scores[run.name].class_table()}" if options.per_class else ""
-    pictures = ", label maps to pictures/" if options.demo else ""
-    wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}"
-    print(f"{report.text()}{classes}\n\n{wrote}{pictures}{page}")
+    wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}{page}"
+    style = style_of(sys.stdout)
+    print(f"{result_text(report, style)}{classes}\n\n{wrapped(wrote)}")
+    if options.demo:
+        from fusion.demo.ending import ending
+
+        print(f"\n{ending(report, out, style)}")
     return 0
 
 
@@ -255,24 +258,17 @@ def prepare_demo(options: argparse.Namespace) -> None:
     from fusion import demo
 
     out = options.out = options.out or Path("demo")
-    made_up = "simulated data: 22 models, 124 classes, made up by fusion/demo.py"
-    cli.remark(f"{made_up}; the figures say nothing about real networks")
-    models = sum(demo.FAMILIES.values())
+    cli.remark(demo.OPENING)
     for split in ("val", "test"):
-        for _ in progress(demo.write(out, split), f"simulating {split}", models, "model"):
+        clips = demo.MODELS * demo.VIDEOS
+        for _ in progress(demo.write(out, split), f"simulating {split}", clips, "clip"):
             pass
     options.auto_groups, options.ensemble, options.stores = True, None, None
-    families = (sorted((out / "val").glob(f"{name}_*.zarr")) for name in ("maskformer", "swin"))
+    families = (sorted((out / "val").glob(f"{name}_*.zarr")) for name in demo.FAMILIES)
     options.basic, options.other = families
+    options.strong, options.auxiliary = map(str, demo.GROUPS.values())
     options.labels, options.test_labels = out / "labels" / "val", out / "labels" / "test"
     options.test_stores = out / "test"
-
-
-def demo_pictures(ensemble: Any, out: Path) -> None:
-    """A few label maps to look at: the first frame of three val videos."""
-    for video in ensemble.videos[:3]:
-        frame, labels = next(iter(ensemble.label_maps(video)))
-        write_labels(out / "pictures" / f"{video}_{frame}.png", labels, overwrite=True)
 
 
 def build_parser() -> argparse.ArgumentParser:

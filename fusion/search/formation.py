@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from fusion.folds import VIDEOS, Units
 from fusion.kernels.numbers import void_label
 from fusion.labels import Labels
 from fusion.metrics import Objective, Scores, confusion
-from fusion.metrics.evaluation import Parts, beside_truth, every, parts_of
+from fusion.metrics.evaluation import Parts, beside_truth, every, frame_counts, parts_of
 from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.search.method import Problem
@@ -71,7 +72,8 @@ def score_models(
     ]
     parts = parts_of(ensemble, truth, units, ensemble.scored_videos(truth))
     task = partial(single_confusions, alone, truth, parts, stride)
-    found = map_videos(task, list(parts), scheduler=scheduler, progress=progress)
+    shown: dict[str, Any] = {"progress": progress, "frames": frame_counts(parts)}
+    found = map_videos(task, list(parts), scheduler=scheduler, **shown)
     scores = {}
     for m, name in enumerate(groups):
         matrices = {video: each[m] for video, each in found.items()}

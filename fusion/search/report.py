@@ -13,22 +13,18 @@ from typing import Any
 
 from fusion import files
 from fusion.contested import Pixels
-from fusion.ensemble.channels import thresholds_of
-from fusion.ensemble.heads.explain import strongest
-from fusion.metrics import CONVENTIONS, Calibration, Scores
+from fusion.metrics import Calibration, Scores
 from fusion.metrics.intervals import Interval
 from fusion.search.held import UNIFORM, head_name
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
-from fusion.text import listed, or_none, percent, table
+from fusion.text import or_none, percent
 from fusion.version import __version__
 
 WEIGHTS_FILE = "weights.json"  # beside a head: what was found before it
 MULTIPLIED = "the same weights, with multipliers"
 LEAD = 0.0005  # by which a simpler row must be above what was found to be spoken of
-MIXED = 4  # sentences about what a head mixes
-IDLE = 0.0005  # of mIoU: what a model must add to be worth its store
 
 
 @dataclass(frozen=True)
@@ -109,77 +105,6 @@ class Report:
             return self.rungs[MULTIPLIED]
         return self.rungs[formula(self.found.groups, self.found.vector)]
 
-    def text(self) -> str:
-        """What the command prints; scores in percent."""
-        found, condensed, known = self.found, self.splits[0].condensed, self.found.certificate
-        names = [run.name for run in self.splits]
-        miou = {name: {n: percent(s.score) for n, s in r.items()} for name, r in self.rungs.items()}
-        rows = [(name, *(shown.get(n, "-") for n in names)) for name, shown in miou.items()]
-        videos = f"{len(condensed.videos)} videos, {condensed.scored} labelled pixels"
-        stride = self.splits[0].stride
-        pixels = "" if stride == 1 else f", every {stride}th row and column"
-        ladder = table(rows, (f"{objective_title(found.convention)}{pixels}", *names))
-        lines = [f"{videos}, {condensed.about}", "", ladder, ""]
-        if "auto" in found.notes:
-            lines.append(f"auto: {found.notes['auto']}")
-        lines.append(self._shown_choice())
-        lines += learned_lines(found)
-        lines += self._shown_multipliers()
-        what = objective_title(found.convention)
-        trials = "" if found.head is not None else f" after {len(found.history)} trials"
-        lines.append(f"{names[0]} {what} {percent(found.miou)}{trials}")
-        if known is not None:  # about weightings that were not tried
-            stage = (
-                "certified" if known["complete"] else "so far; run again or --certify inf goes on"
-            )
-            gap = "unknown" if known["gap"] is None else f"{100 * known['gap']:.4f}"
-            upper = f"{100 * known['upper_bound']:.4f}"
-            bound = f"no weighting of these groups is above {upper}, a gap of {gap}"
-            lines.append(f"{bound} ({stage}, {known['boxes']} boxes)")
-        lines += ["", *self.verdict]
-        lines += postprocess_lines(found)
-        lines += [f"{split} calibration: {c.text()}" for split, c in self.calibration.items()]
-        if self.contributions:
-            ranked = sorted(self.contributions.items(), key=lambda item: -item[1])
-            lost = [(name, f"{100 * value:+.3f}") for name, value in ranked]
-            where = "mIoU lost" if found.head is None else f"held-out {found.convention} lost"
-            lines += ["", table(lost, (f"{where} without this model", "%"))]
-            idle = [name for name, value in ranked if value < IDLE]
-            if idle:
-                what = (
-                    f"{len(idle)} of {len(ranked)} models add less than {100 * IDLE:g} points each"
-                )
-                do = "" if found.head is None else " (--max-models N trains without)"
-                lines.append(f"{what} and can be dropped{do}: {listed(idle, len(idle))}")
-        return "\n".join(lines)
-
-    def _shown_multipliers(self) -> list[str]:
-        """The multipliers found, of independent channels the thresholds that they are."""
-        channels, known = self.splits[0].ensemble.channels, self.found.multipliers
-        what = "multipliers of classes" if channels is None else "thresholds"
-        if known is not None:
-            named = known if channels is None else thresholds_of(known, channels)
-            return [
-                f"{what}: {', '.join(f'{name} {number:.3g}' for name, number in named.items())}"
-            ]
-        if "multipliers" not in self.found.notes:
-            return []
-        usual = "none" if channels is None else "none but 0.5"
-        return [f"{what}: {usual}, held-out videos do not gain from them"]
-
-    def _shown_choice(self) -> str:
-        """What was found, in a line."""
-        if (head := self.found.head) is not None:
-            sizes = f"{len(head.units)} units, {head.parameters} parameters"
-            return f"best by {self.found.method}: the {head.name} head ({head.about}; {sizes})"
-        return f"best weights by {self.found.method}: {self._shown_weights()}"
-
-    def _shown_weights(self) -> str:
-        sizes = {name: len(stores) for name, stores in self.splits[0].ensemble.groups.items()}
-        models = {name: f" ({size} models)" if size > 1 else "" for name, size in sizes.items()}
-        used = {name: weight for name, weight in self.found.weights.items() if weight > 0}
-        return ", ".join(f"{name} {weight:.4g}{models[name]}" for name, weight in used.items())
-
     def to_json(self) -> dict[str, Any]:
         """Everything, scores as fractions, nan as null."""
         groups = self.splits[0].ensemble.groups.items()
@@ -254,51 +179,6 @@ class Report:
         rows = ([*trial.weights, trial.miou, *(trial.multipliers or ())] for trial in tried)
         lines.writerows(rows)
         files.write_bytes(out / "trials.csv", text.getvalue().encode())
-
-
-def learned_lines(found: SearchResult) -> list[str]:
-    """How a head was chosen and what it learned, for people; scores on cells of inner folds."""
-    told = found.notes.get("learned")
-    if found.head is None or not told:
-        return []
-    how = f"strength {told['strength']:g}, temperature {told['temperature']:.3g}"
-    said = [f"the head: {how}, {_shown(told['held_out'])} on held-out cells"]
-    for form, each in told["forms"].items():
-        paths = ", ".join(f"{s} {_shown(score)}" for s, score in each["held_out"].items())
-        said.append(f"  {form}, {each['parameters']} parameters, by strength: {paths}")
-        if each["stopped"] is not None:
-            kept = "what was best before it is kept"
-            said.append(f"  {form}: the loss was no number at step {each['stopped']}; {kept}")
-    if told["unseen"]:
-        names = listed(told["unseen"])
-        said.append(f"classes without a labelled pixel keep the smaller form's weights: {names}")
-    if mixed := strongest(found.head, MIXED):
-        said += ["mixed most:", *(f"  {line}" for line in mixed)]
-    if told["curve"]:
-        points = (
-            f"{row['models']}: {_shown(row['held_out'])}{'*' * row['front']}"
-            for row in told["curve"]
-        )
-        said.append(f"by number of models, held-out cells: {', '.join(points)}")
-        said.append("  (*: no fewer models score as much; cells chose the models too)")
-        dropped = [u for u in told["curve"][0]["kept"] if u not in found.head.units]
-        if dropped:
-            said.append(f"{len(dropped)} models dropped: {listed(dropped, len(dropped))}")
-    return said
-
-
-def postprocess_lines(found: SearchResult) -> list[str]:
-    """What came of tuning postprocessing, for people."""
-    return [] if found.postprocess is None else ["", *found.postprocess.lines()]
-
-
-def _shown(score: float | None) -> str:
-    return "-" if score is None else percent(score)
-
-
-def objective_title(name: str) -> str:
-    """What a column of scores is called."""
-    return f"mIoU % ({name})" if name in CONVENTIONS else f"{name} %"
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -137,7 +137,7 @@ class Run(Split):
     def _with_verdict(self, found: SearchResult) -> SearchResult:
         assert found.held_out is not None
         verdict = Verdict(found.held_out, self.unit_of)
-        recommended = self._contender(verdict.recommended, found)
+        recommended = self.contender(verdict.recommended, found)
         return replace(found, verdict=verdict, recommended=recommended)
 
     def _ladder(self, weights: SearchResult, heads: SearchResult) -> SearchResult:
@@ -207,8 +207,8 @@ class Run(Split):
     def _workspace(self) -> Workspace:
         return Workspace(self.progress, self.folder)
 
-    def _contender(self, name: str, found: SearchResult) -> Ensemble:
-        """A contender of the folds, chosen on all videos."""
+    def contender(self, name: str, found: SearchResult) -> Ensemble:
+        """A contender of the folds by its name there, chosen on all videos."""
         plain, groups = self.ensemble.plain(), list(self.ensemble.groups)
         if name in found.rungs:
             found, name = found.rungs[name], FOUND

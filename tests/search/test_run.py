@@ -131,7 +131,7 @@ def test_a_geometric_mean_from_the_command_line(data, ensemble, truth, tmp_path,
 def test_calibration_of_what_was_found_on_both_splits(data, tmp_path, capsys):
     second = ["--test-labels", str(data / "labels" / "test"), "--test-stores", str(data / "test")]
     assert cli.run(main, arguments(data, tmp_path, "--no-cache", "--calibration", *second)) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())  # sentences go on in the next line
     document = json.loads((tmp_path / "out" / "search.json").read_text())
     for split in ("val", "test"):
         path = tmp_path / "out" / "best.json"

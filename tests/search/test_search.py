@@ -224,7 +224,7 @@ def test_methods_over_single_models(ensemble, truth, method):
 def test_honest_lines_on_the_command_line(data, tmp_path, capsys):
     said = arguments(data, tmp_path, "--contributions")
     assert main([*said, "--method", "exact", "--certify", "inf"]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())  # sentences go on in the next line
     lines = ("95 % interval of this score on these 3 units", "held out, vspw %: uniform weights")
     lines = (*lines, "on 3 new videos expect", "only 3 units were held out (below 8)", "verdict: ")
     others = ("(certified, ", "gain over uniform weights", "lost without this model")

@@ -118,8 +118,8 @@ class Tuned:
         """Of the row that is chosen."""
         return next(row.name for row in self.rows if row.chosen)
 
-    def lines(self) -> list[str]:
-        """Everything, for people; scores in percent."""
+    def lines(self, width: int | None = None) -> list[str]:
+        """Everything, for people; scores in percent. width: of the table."""
         named = {id(row): row for row in self.rows if row.front or row.chosen or row.gain is None}
         ranked = sorted(
             self.rows, key=lambda row: -math.inf if math.isnan(row.score) else -row.score
@@ -141,7 +141,7 @@ class Tuned:
         left = f"; {more} more in search.json" if more else ""
         said = [f"postprocessing of {self.of}, every part under what was found without it:", ""]
         said += [
-            table(lines, header),
+            table(lines, header, width),
             f"(*: nothing is at least as good in all, better in one{left})",
         ]
         return [*said, *self.remarks, f"postprocessing: {self.sentence}"]

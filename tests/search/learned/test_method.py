@@ -21,8 +21,8 @@ from fusion.search.learned.cells import Cells
 from fusion.search.learned.method import Learned
 from fusion.search.learned.school import School, lowest
 from fusion.search.method import Problem, Workspace
+from fusion.search.printed import learned_lines
 from fusion.search.registry import METHODS
-from fusion.search.report import learned_lines
 from fusion.search.result import SearchResult
 from fusion.search.selection import select
 from tests.search.simulated import both_ways, videos

@@ -32,7 +32,7 @@ from fusion.search.learned.prune import (
 )
 from fusion.search.learned.school import School
 from fusion.search.method import Problem
-from fusion.search.report import learned_lines
+from fusion.search.printed import learned_lines
 from tests.search.simulated import drawn_means
 
 CLASSES = 3
