@@ -106,7 +106,8 @@ def _check(options: argparse.Namespace) -> None:
 def _write(
     ensemble: HierarchicalEnsemble, options: argparse.Namespace, how: dict[str, Any]
 ) -> Written:
-    kind, classes = OUTPUTS[options.format], _label_names(ensemble, options.compose)
+    kind = OUTPUTS[options.format]
+    classes = _label_names(ensemble, painted=bool(options.compose) and kind.draws)
     own = {name: getattr(options, name) for name in output_options()}
     known, form = options.label_map, options.write
     if options.label_ids:
@@ -228,10 +229,12 @@ def add_meaning(parser: cli.Options) -> None:
     add("--palette", metavar="NAME|FILE", help=palette)
 
 
-def _label_names(ensemble: HierarchicalEnsemble, compose: Any) -> Sequence[str]:
-    """What label maps tell apart; of one independent channel its absence too."""
+def _label_names(ensemble: HierarchicalEnsemble, *, painted: bool = False) -> Sequence[str]:
+    """What label maps tell apart; of one independent channel its absence too, unless its regions
+    are painted.
+    """
     channels = ensemble.channels
-    alone = channels is not None and len(channels) == 1 and not compose
+    alone = channels is not None and len(channels) == 1 and not painted
     return ensemble.classes if channels is None or alone else channels
 
 
