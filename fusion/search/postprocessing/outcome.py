@@ -103,10 +103,11 @@ class Outcome:
 def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
     """Which points no other is at least as high as in everything, and higher in something.
 
-    nan counts as lowest.
+    Of equal ones the first. nan counts as lowest.
     """
     values = np.nan_to_num(np.asarray(points, np.float64), nan=-np.inf)
     at_least = (values[:, None] >= values).all(axis=-1)  # [i, j]: i as high as j in everything
     higher = (values[:, None] > values).any(axis=-1)
-    beaten: list[bool] = np.any(at_least & higher, axis=0).tolist()
+    earlier = np.triu(at_least & at_least.T, 1)  # equal, and i comes before j
+    beaten: list[bool] = np.any((at_least & higher) | earlier, axis=0).tolist()
     return [not each for each in beaten]

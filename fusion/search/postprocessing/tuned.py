@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fusion.metrics.intervals import Gain
 from fusion.postprocess import Pipeline
 from fusion.search.postprocessing.outcome import CONSISTENCY, SCORE
 from fusion.text import or_none, percent, table
 
 NONE = "none"
-SHOWN = 12  # candidates beside the front, none and the chosen one
+SHOWN = 12  # rows of the front, from one end to the other; and half as many best ones
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Row:
     """A candidate on all parts, each under what was found without it.
 
     gain: of the score over none; None of none itself. vc8, vc16: nan where no video is as long.
-    front: whether none other is at least as high in all three and higher in one. chosen: whether
+    front: whether no other is at least as high in all three and higher in one. chosen: whether
     it is what is recommended.
     """
 
@@ -120,11 +122,11 @@ class Tuned:
 
     def lines(self, width: int | None = None) -> list[str]:
         """Everything, for people; scores in percent. width: of the table."""
-        named = {id(row): row for row in self.rows if row.front or row.chosen or row.gain is None}
-        ranked = sorted(
-            self.rows, key=lambda row: -math.inf if math.isnan(row.score) else -row.score
-        )
-        shown = {**named, **{id(row): row for row in ranked[:SHOWN]}}
+        ranked = sorted(self.rows, key=lambda row: -np.nan_to_num(row.score, nan=-1.0))
+        front = [row for row in ranked if row.front]
+        some = np.linspace(0, len(front) - 1, min(len(front), SHOWN)).astype(int)
+        shown = {id(front[place]) for place in some} | {id(row) for row in ranked[: SHOWN // 2]}
+        shown |= {id(row) for row in self.rows if row.chosen or row.gain is None}
         lines = [
             (
                 row.name + "*" * row.front,

@@ -29,7 +29,7 @@ def test_a_search_that_tunes(said, still, tmp_path, capsys):
     assert cli.run(main, [*said, "--tune", "postprocess"]) == 0
     printed = capsys.readouterr()
     document = json.loads((tmp_path / "out" / "search.json").read_text())["postprocess"]
-    assert f"postprocessing: {document['sentence']}" in printed.out
+    assert f"postprocessing: {document['sentence']}" in " ".join(printed.out.split())
     assert document["chosen"]
     row = next(each for each in document["candidates"] if each["chosen"])
     assert row["front"]
