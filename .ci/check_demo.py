@@ -70,4 +70,7 @@ for picture in pictures:
     with Image.open(picture) as image:
         assert image.mode == "RGB"
         assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 5
+page = (out / "report.html").read_text(encoding="utf-8")
+assert "<!-- segfusion report -->" in page, "report.html is no report"
+assert result["verdict"]["sentence"].split(":")[0][1:] in page, "report.html lacks the verdict"
 print(f"demo checked: val mIoU {val:.4f}, held out {held:.4f}, test {test:.4f}")
