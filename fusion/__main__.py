@@ -30,7 +30,9 @@ class Command:
 
 COMMANDS = {
     "demo": Command(
-        "fusion.search", "simulate networks, search their weights, report what they are worth", ("--demo",)
+        "fusion.search",
+        "simulate networks, search their weights, report what they are worth",
+        ("--demo",),
     ),
     "stores": Command("fusion.stores", "fill stores from arrays on disk; show, verify, clean them"),
     "search": Command("fusion.search", "find the weights, and say what they are worth"),
