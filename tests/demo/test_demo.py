@@ -28,6 +28,7 @@ BAND = 0.25
 WIDER = {
     "classes: share of the most frequent": 0.4,  # a street of rectangles is all ground and houses
     "borders: share of pixels": 0.4,  # small pictures have more of them
+    "wrong by most models": 0.3,  # fusing mends rather less than it could
     # classes are over- and underpredicted less than by real networks, by 0.19: what weights of
     # classes and heads can mend is rather too little here than too much
     "predicted over true: spread of classes": 0.4,
@@ -43,10 +44,8 @@ def clips():
 def searched(tmp_path_factory):
     """A small search of the demo: its report and its folder."""
     out = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "VIDEOS", 8)
-        for split in ("val", "test"):
-            assert len(set(demo.write(out, split))) == 8
+    for split in ("val", "test"):
+        assert len(set(demo.write(out, split))) == demo.VIDEOS
     stores = {
         "strong": [out / "val" / "conv_01.zarr", out / "val" / "conv_02.zarr"],
         "other": sorted((out / "val").glob("attention_*.zarr")),
