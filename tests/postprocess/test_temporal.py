@@ -201,3 +201,5 @@ def test_times_are_the_numbers_in_ids_where_these_rise(frames, times):
 def test_candidates_are_in_steps_of_the_data():
     assert {each.radius for each in Vote.candidates(step=60)} == {60, 120, 240}
     assert operation_of("vote:radius=60") in Vote.candidates(step=60)
+    assert [each.radius for each in Vote.candidates(step=600)] == [600]  # up to 1000
+    assert Vote.candidates(step=2000) == []
