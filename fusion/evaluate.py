@@ -29,6 +29,8 @@ from fusion.text import or_none, percent, table
 
 EPILOG = """examples:
   python -m fusion.evaluate --ensemble results/best.json --labels labels/val
+  python -m fusion.evaluate --ensemble results/best.json --labels labels/val \\
+      --postprocess window:radius=1,motion=maps vote:radius=1
   python -m fusion.evaluate --predictions out/ --classes names.txt --vspw VSPW_480p --json
 """
 

@@ -64,8 +64,8 @@ def search(
             so `held_out` is a little kind to them.
         tune: "postprocess" also chooses what is done after fusion (`fusion.postprocess`), on the
             same folds, for the recommended ensemble; "postprocess:vc8" and "postprocess:vc16" do so
-            by video consistency, where the score falls by one standard error at most. Pictures:
-            `images` of the ensemble. The postprocessing that it has itself plays no part.
+            by video consistency, where the score falls by no more than one standard error and 0.2
+            points. Pictures: `images` of the ensemble. Its own postprocessing plays no part.
         folds: everything is chosen again without each fold, which then judges it: `held_out`,
             `gain`, `recommended`. Default five where there are two units; 0 for none.
         units: what is held out together: "videos", "frames", "blocks:N", or a regular expression

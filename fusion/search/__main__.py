@@ -43,6 +43,7 @@ EPILOG = """examples:
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --over models
   python -m fusion.search --ensemble ensemble.toml --labels labels/val --objective dice \\
       --units "patient[0-9]+"
+  python -m fusion.search --ensemble ensemble.toml --labels labels/val --tune postprocess
   python -m fusion.search --ensemble ensemble.toml --vspw VSPW_480p --split val \\
       --method optuna --trials 500
   python -m fusion.search --auto-groups --basic cache/mf_*.zarr --other cache/swin_*.zarr \\

@@ -201,6 +201,8 @@ def test_times_are_the_numbers_in_ids_where_these_rise(frames, times):
 def test_candidates_are_in_steps_of_the_data():
     assert {each.radius for each in Vote.candidates(step=60)} == {60, 120, 240}
     assert operation_of("vote:radius=60") in Vote.candidates(step=60)
+    assert [each.radius for each in Vote.candidates(step=600)] == [600]  # up to 1000
+    assert Vote.candidates(step=2000) == []
 
 
 def test_flow_that_does_not_return_is_not_believed(monkeypatch):

@@ -5,11 +5,13 @@
 nnU-Net chooses its postprocessing so, by the mean alone (nnunetv2/postprocessing,
 `determine_postprocessing`); here a step must be above one standard error of the paired difference
 (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3), so that nothing wins
-ties. By consistency a step must raise that, and the score may not fall by more than its error.
+ties. By consistency a step must raise that, and the score may fall by no more than its error, nor
+by more than LOSS: where one unit loses all that is lost, the error is about as large as the loss.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,11 +22,12 @@ from fusion.search.postprocessing.measure import Measures, config_of
 from fusion.search.postprocessing.outcome import SCORE
 
 MOST = 3  # operations of a pipeline
+LOSS = 0.002  # of a score that consistency may cost
 
 
 def no_loss(gain: Gain) -> bool:
-    """Whether a score is within one standard error of another, or above; not where unknown."""
-    return gain.value >= -gain.error
+    """Whether a score is above another, or so near that none counts as lost."""
+    return not math.isnan(gain.error) and gain.value >= -min(gain.error, LOSS)
 
 
 @dataclass

@@ -39,8 +39,8 @@ class Tuning:
 
     Args:
         run: the split.
-        aim: what is to rise: "score", or video consistency "vc8" or "vc16", by which the score may
-            not fall by more than one standard error.
+        aim: what is to rise: "score", or video consistency "vc8" or "vc16", for which the score may
+            fall by no more than one standard error and 0.2 points.
         candidates: what is tried.
     """
 
@@ -108,13 +108,15 @@ class Tuning:
         none = measures.outcome(NOTHING, parts, None)
         # every part has a share in the choices of all folds but its own (`HeldOut.choice`)
         wider = math.sqrt(2 - 1 / len(folds))
-        gains = {aim: whole.gain(none, aim).widened(wider) for aim in AIMS}
-        return Held(folds, whole.scores.score, none.scores.score, gains)
+        gains = {aim: whole.gain(none, aim) for aim in AIMS}
+        wide = {aim: gain.widened(wider) for aim, gain in gains.items()}
+        scores = whole.scores.score, none.scores.score
+        return Held(folds, *scores, wide, no_loss(gains[SCORE]))
 
     def _holds_out(self, held: Held) -> bool:
         """Whether the folds' choices gain more than one standard error."""
-        lossless = self.aim == SCORE or no_loss(held.gains[SCORE])
-        return lossless and held.gains[self.aim].beyond_standard_error
+        kept = self.aim == SCORE or held.lossless
+        return kept and held.gains[self.aim].beyond_standard_error
 
     def _rows(self, measures: Measures, chosen: Pipeline) -> list[Row]:
         """All that was measured on every part."""

@@ -64,18 +64,21 @@ class Held:
     """All parts, each under the postprocessing that was chosen without it.
 
     folds: in turn. score, none: of the choices, and of none. gains: by aim, of the choices over
-    none, with the error that choosing adds.
+    none, with the error that choosing adds. lossless: whether the score stays, as a choice by
+    consistency has to leave it.
     """
 
     folds: Sequence[FoldChoice]
     score: float
     none: float
     gains: Mapping[str, Gain]
+    lossless: bool
 
     def to_json(self) -> dict[str, Any]:
         scores = {"score": or_none(self.score), "none": or_none(self.none)}
         gains = {aim: gain_json(gain) for aim, gain in self.gains.items()}
-        return {**scores, "gains": gains, "folds": [fold.to_json() for fold in self.folds]}
+        folds = [fold.to_json() for fold in self.folds]
+        return {**scores, "gains": gains, "lossless": self.lossless, "folds": folds}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fusion.postprocess import NOTHING, Operation, Pipeline, operation_of, param
 from fusion.postprocess.operation import LABELS
 from fusion.search.postprocessing import candidates
 from fusion.search.postprocessing.candidates import candidates_of, longer
-from fusion.search.postprocessing.choose import Selection, choose
+from fusion.search.postprocessing.choose import Selection, choose, no_loss
 from fusion.search.postprocessing.outcome import AIMS, Measure, Outcome
 from fusion.search.postprocessing.tune import Tuning
 from fusion.search.postprocessing.tuned import Held
@@ -96,9 +96,9 @@ def test_a_single_unit_chooses_nothing():
     assert selection.chosen == NOTHING
 
 
-def gains(**known):
+def gains(lossless=True, **known):
     made = {aim: Gain(0.0, (-0.1, 0.1), "none", 6, error=0.01) for aim in AIMS}
-    return Held([], 0.5, 0.5, {**made, **known})
+    return Held([], 0.5, 0.5, {**made, **known}, lossless)
 
 
 def gain(value, error=0.01):
@@ -113,13 +113,28 @@ def gain(value, error=0.01):
         ("score", {"score": gain(0.0, 0.0)}, False),
         ("score", {"score": gain(0.02, float("nan"))}, False),
         ("vc8", {"vc8": gain(0.02)}, True),
-        ("vc8", {"vc8": gain(0.02), "score": gain(-0.009)}, True),
-        ("vc8", {"vc8": gain(0.02), "score": gain(-0.02)}, False),
+        ("vc8", {"vc8": gain(0.02), "lossless": False}, False),
+        ("score", {"score": gain(0.02), "lossless": False}, True),
         ("vc8", {"vc8": gain(0.005), "score": gain(0.02)}, False),
     ],
 )
 def test_what_holds_out(aim, known, kept):
     assert Tuning(None, aim, None)._holds_out(gains(**known)) is kept
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "kept"),
+    [
+        (0.01, 0.001, True),
+        (-0.001, 0.0015, True),
+        (-0.001, 0.0009, False),
+        (-0.0021, 0.5, False),
+        (0.1, float("nan"), False),
+        (0.0, 0.0, True),
+    ],
+)
+def test_what_counts_as_no_loss(value, error, kept):
+    assert no_loss(gain(value, error)) is kept
 
 
 @dataclass(frozen=True)

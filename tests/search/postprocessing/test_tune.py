@@ -175,6 +175,26 @@ def test_parts_of_videos_are_measured_in_one_pass(still, few, units):
     assert len(windows) == len(CLIPS) * (len(FRAMES) - 8)
 
 
+@pytest.mark.parametrize("room", [0, 5000])
+def test_what_does_not_fit_is_fused_again(still, few, room, monkeypatch):
+    ensemble, truth = still
+    some = [(Pipeline((each,)), None) for each in TRIED]
+    run = Run(ensemble, truth, folds=3)
+    folds = unseen(run, run.search(Greedy(steps=1)))
+    whole, little = Measures(run, folds), Measures(run, folds)
+    whole.add(some)
+    asked = []
+    monkeypatch.setattr(type(ensemble), "spare", lambda *_: asked.append(1) or room)
+    little.add(some)
+    assert asked
+    for pipeline, _ in some:
+        one, other = (m.outcome(pipeline, CLIPS, None) for m in (whole, little))
+        for clip in CLIPS:
+            mine, theirs = one.measures[clip], other.measures[clip]
+            assert np.array_equal(mine.confusion, theirs.confusion)
+            assert mine.windows == theirs.windows
+
+
 @dataclass(frozen=True)
 class Spy(Operation):
     """Takes rows of labels, and says on which video it was used with which."""
