@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from fusion.errors import FusionError, InputError
 from fusion.labels import LAYOUTS, MAPS, Labels
 from fusion.labels.layouts import AUTO
 from fusion.labels.layouts.pattern import Pattern
+from fusion.terminal import wrapped
 
 Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"
@@ -176,5 +178,9 @@ def print_json(value: Any) -> None:
 
 
 def remark(text: str) -> None:
-    """A line that is no result, on stderr."""
-    print(text, file=sys.stderr)
+    """Lines that are no result, on stderr; on a terminal wrapped where it ends."""
+    lines = text.split("\n")
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [wrapped(line, width) if len(line) > width else line for line in lines]
+    print("\n".join(lines), file=sys.stderr)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusion import cli
 from fusion.terminal import Style, style_of, wrapped
 from fusion.text import table
 
@@ -59,6 +60,22 @@ def test_what_is_piped_has_none_unless_they_are_forced(environment, colour):
 def test_every_line_is_marked_by_itself():
     assert Style(True).strong("a\n\nb") == "\x1b[1ma\x1b[0m\n\n\x1b[1mb\x1b[0m"
     assert Style().doubtful("a\nb") == "a\nb"
+
+
+def test_remarks_end_where_the_terminal_does(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "60")
+    said = "warning: " + "many words " * 20 + "\na short line"
+    for stream, lines in ((Terminal(), 6), (io.StringIO(), 2)):
+        monkeypatch.setattr("sys.stderr", stream)
+        cli.remark(said)
+        shown = stream.getvalue().rstrip("\n").split("\n")
+        assert len(shown) == lines
+        assert shown[-1] == "a short line"
+        assert lines == 2 or max(map(len, shown)) <= 60
 
 
 WORDS = st.lists(st.text("abc-.", min_size=1, max_size=90), min_size=1, max_size=30)

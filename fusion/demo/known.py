@@ -7,12 +7,12 @@ the split that was searched is about.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fusion.demo.networks import evidence, networks
+from fusion.demo.networks import evidence, networks, one_thread
 from fusion.demo.scenes import CLASSES, SIZE, Scene
 from fusion.ensemble import Ensemble
 from fusion.labels import Labels
@@ -24,11 +24,12 @@ from fusion.progress import Progress
 from fusion.search.held import FOUND, SINGLE, UNIFORM
 from fusion.search.printed import contenders, objective_title
 from fusion.search.report import Report
+from fusion.search.result import SearchResult
 from fusion.stores.memory import MemoryStore
 from fusion.terminal import WIDTH, wrapped
 from fusion.text import percent, table
 
-POPULATION, FRAMES, AT = 240, 8, 3  # videos; their frames, of which one is predicted
+POPULATION, FRAMES, AT = 160, 8, 3  # videos; their frames, of which one is predicted
 BATCH = 40  # videos whose logits are in memory at once
 
 
@@ -36,15 +37,24 @@ def batches(videos: int = POPULATION) -> Iterator[tuple[dict[str, MemoryStore], 
     """New videos, some at a time: a store of every network, by its name, and their labels."""
     for first in range(0, videos, BATCH):
         scenes = [Scene("new", k, FRAMES) for k in range(first, min(first + BATCH, videos))]
-        seen = {scene: evidence(scene, [AT]) for scene in scenes}
-        stores = {}
-        for network in networks():
-            arrays = {scene.video: [*network.logits(scene, seen[scene])] for scene in scenes}
-            clips = {video: np.stack(frames) for video, frames in arrays.items()}
-            how: dict[str, Any] = {"model": network.name, "size": SIZE}
-            stores[network.name] = MemoryStore(clips, CLASSES, **how)
+        with one_thread():
+            stores = _stores(scenes)
         targets = {scene.video: scene.targets[AT : AT + 1] for scene in scenes}
         yield stores, Labels.from_arrays(targets, classes=len(CLASSES))
+
+
+def _stores(scenes: Sequence[Scene]) -> dict[str, MemoryStore]:
+    """What every network makes of one frame of each scene."""
+    seen = {scene: evidence(scene, [AT]) for scene in scenes}
+    how: dict[str, Any] = {"classes": CLASSES, "size": SIZE}
+    return {
+        network.name: MemoryStore(
+            {s.video: np.stack([*network.logits(s, seen[s])]) for s in scenes},
+            model=network.name,
+            **how,
+        )
+        for network in networks()
+    }
 
 
 def true_scores(
@@ -86,7 +96,24 @@ def compared(report: Report, progress: Progress, videos: int = POPULATION) -> st
             inside = "inside" if low <= value <= high else "outside"
         lines.append((name, estimate, ends, percent(value), inside))
     header = (objective_title(found.convention), "held out", "95 % interval", "truth", "")
-    return "\n".join([table(lines, header, WIDTH), *map(wrapped, _gains(report, true))])
+    said = [*_promised(report, true), *_gains(report, true)]
+    return "\n".join([table(lines, header, WIDTH), "", *map(wrapped, said)])
+
+
+def _promised(report: Report, true: Mapping[str, Scores]) -> Iterator[str]:
+    """What val alone would have had people believe."""
+    found = report.found
+    if found.held_out is not None:
+        name = next(n for n in true if n in _same(found))
+        promised, held = percent(found.miou), percent(found.held_out)
+        expected = f"held-out folds expect {held}; the truth is {percent(true[name].score)}"
+        yield f"what was found scores {promised} where it was searched; {expected}"
+
+
+def _same(found: SearchResult) -> list[str]:
+    """Under which names what was found is among the contenders."""
+    known = {} if found.held_out is None else found.held_out.contenders
+    return [name for name in known if known[name] is known[FOUND]]
 
 
 def _gains(report: Report, true: Mapping[str, Scores]) -> Iterator[str]:
@@ -96,7 +123,7 @@ def _gains(report: Report, true: Mapping[str, Scores]) -> Iterator[str]:
         assert verdict is not None
         if (gain := verdict.gains.get(name)) is None:
             continue
-        found = FOUND if FOUND in true else [*true][-1]
+        found = next(n for n in true if n in _same(report.found))
         value = true[found].score - true[name].score
         low, high = gain.interval
         where = "inside" if low <= value <= high else "outside"

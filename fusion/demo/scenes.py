@@ -31,7 +31,7 @@ COLOURS = np.array(  # void last
     ],
     np.uint8,
 )
-SIZE = NATIVE = (48, 64)  # of the labels and of what networks give
+SIZE = (48, 64)  # (H, W) of labels and of what networks give
 FASTEST = 1.6  # pixels that the camera moves in a frame
 VOID, VOID_ROWS = 255, 1  # the car's own bonnet
 Labels = NDArray[np.uint8]
@@ -64,7 +64,7 @@ class Scene:
     @property
     def canvas(self) -> tuple[int, int]:
         """Pixels [H, W] of all that the frames see."""
-        return NATIVE[0], NATIVE[1] + self.shifts[-1]
+        return SIZE[0], SIZE[1] + self.shifts[-1]
 
     @cached_property
     def targets(self) -> Labels:

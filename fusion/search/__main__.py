@@ -58,7 +58,6 @@ OUT/trials.csv (every weighting tried), OUT/search.json (the results printed, sc
 OUT/condensed (what the next search on the same data starts from).
 """
 
-DEMO_FOLDS = 3  # heads are trained again in each, which is most of its minute
 FLAG: dict[str, Any] = {"action": "store_true"}
 FOLDER: dict[str, Any] = {"type": Path, "metavar": "DIR"}
 STORES: dict[str, Any] = {"nargs": "+", "type": Path, "default": [], "metavar": "STORE"}
@@ -260,12 +259,12 @@ def prepare_demo(options: argparse.Namespace) -> None:
     from fusion import demo
 
     out = options.out = options.out or Path("demo")
-    cli.remark(demo.OPENING)
+    cli.remark(wrapped(demo.OPENING, indent=""))
     for split in ("val", "test"):
         clips = demo.MODELS * demo.VIDEOS
         for _ in progress(demo.write(out, split), f"simulating {split}", clips, "clip"):
             pass
-    options.folds = DEMO_FOLDS if options.folds is None else options.folds
+    options.folds = demo.FOLDS if options.folds is None else options.folds
     options.auto_groups, options.ensemble, options.stores = True, None, None
     families = (sorted((out / "val").glob(f"{name}_*.zarr")) for name in demo.FAMILIES)
     options.basic, options.other = families

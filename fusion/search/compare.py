@@ -19,6 +19,7 @@ from fusion.search.held import GROUP, SINGLE, UNIFORM, WEIGHTS
 from fusion.search.method import Method
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
+from fusion.terminal import WIDTH
 from fusion.text import or_none, percent, table
 
 PLAIN = (UNIFORM, SINGLE, GROUP)  # need no search
@@ -66,7 +67,8 @@ class Comparison:
             seconds = "-" if row.result is None else f"{row.seconds:.0f}"
             mark = "recommended" if row is self.recommended else ""
             lines.append((row.name, val, percent(row.held_out.score), ends, seconds, mark))
-        return table(lines, ("method", "val", "held out", "95 % interval", "seconds", ""))
+        header = ("method", "val", "held out", "95 % interval", "seconds", "")
+        return table(lines, header, WIDTH)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The rows, scores as fractions."""
