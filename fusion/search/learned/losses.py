@@ -90,8 +90,9 @@ class _Lovasz(torch.autograd.Function):
             inside = target == c
             if weight == 0 or not bool(inside.any()):
                 continue
-            errors, order = torch.sort(torch.where(inside, 1 - rows[c], rows[c]), descending=True)
-            hits = (inside * size)[order].cumsum(0)
+            errors = torch.where(inside, 1 - rows[c], rows[c])
+            order = falling(errors)
+            errors, hits = errors[order], (inside * size)[order].cumsum(0)
             union = hits[-1] + size[order].cumsum(0) - hits
             steps = torch.diff(1 - (hits[-1] - hits) / union, prepend=hits.new_zeros(1))
             value, total = value + weight * (errors * steps).sum(), total + weight
@@ -104,6 +105,24 @@ class _Lovasz(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (slopes,) = ctx.saved_tensors
         return slopes * gradients[0], None, None, None
+
+
+def falling(errors: Tensor) -> Tensor:
+    """Places of errors from the largest to the smallest, equal ones by place.
+
+    Half the time of training is spent here. The bits of numbers that are not negative rise with
+    them, so on the CPU one sort of integers, bits above place, does what a stable sort of numbers
+    with its places beside them does in twice the time.
+
+    Args:
+        errors: [N], at least 0 but for rounding.
+    """
+    if errors.dtype != torch.float32 or errors.is_cuda:
+        return torch.sort(errors, descending=True, stable=True)[1]
+    bits = errors.clamp(min=0).view(torch.int32).to(torch.int64)
+    keys = (0x7FFFFFFF - bits << 32) | torch.arange(len(errors))
+    keys.numpy().sort()
+    return keys & 0xFFFFFFFF
 
 
 def soft_dice(probabilities: Tensor, counts: Tensor, weights: Tensor) -> Tensor:

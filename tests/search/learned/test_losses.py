@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fusion.metrics.objectives import objective
-from fusion.search.learned.losses import Loss, lovasz_softmax, soft_dice
+from fusion.search.learned.losses import Loss, falling, lovasz_softmax, soft_dice
 
 CELLS, CLASSES = 9, 4
 
@@ -72,6 +72,15 @@ def test_ties_do_not_matter():
         lovasz_softmax(given, labels[list(p)], weights) for p in itertools.permutations(range(4))
     ]
     assert np.ptp([float(each) for each in found]) < 1e-12
+
+
+def test_errors_fall_and_equal_ones_keep_their_places():
+    rng = np.random.default_rng(0)
+    errors = np.float32(rng.choice([0.0, 1e-45, 1e-38, 1e-7, 0.25, 0.5, 1.0, 1.0000001], 5000))
+    errors[:2000] = rng.random(2000)
+    expected = sorted(range(len(errors)), key=lambda n: -errors[n])
+    assert falling(torch.from_numpy(errors)).tolist() == expected
+    assert falling(torch.from_numpy(np.float64(errors))).tolist() == expected
 
 
 @pytest.mark.parametrize("dice", [False, True])
