@@ -7,6 +7,8 @@ from pathlib import Path
 
 # bars come by the clock; what stderr says must not depend on how busy the machine is
 os.environ["TQDM_DISABLE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: threads beside them would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
