@@ -41,9 +41,8 @@ def write_pictures(single: Ensemble, fused: Ensemble, truth: Labels, out: Path) 
         drawn, data = drawing(target, *maps), io.BytesIO()
         drawn.save(data, "PNG")
         files.write_bytes(out / f"{name}.png", data.getvalue())
-        said.append(
-            f"{name}.png: {video} frame {frame}, {100 * gain:+.1f} points of pixel accuracy"
-        )
+        points = round(100 * gain, 1) + 0.0  # no -0.0
+        said.append(f"{name}.png: {video} frame {frame}, {points:+.1f} points of pixel accuracy")
     return said
 
 
