@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -93,6 +93,19 @@ def worker_count(scheduler: str) -> int:
     if scheduler not in LOCAL or scheduler == "synchronous":
         return 1
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch has one: for what runs side by side, and for maps so small that more wait."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _attempt(task: Callable[[str], Result], video: str) -> Result | _Failure:

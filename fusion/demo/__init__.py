@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.demo.networks import FAMILIES, evidence, networks, one_thread
+from fusion.demo.networks import FAMILIES, evidence, networks
 from fusion.demo.scenes import CLASSES, SIZE, Scene, random
 from fusion.labels import write_labels
+from fusion.parallel import one_thread
 from fusion.stores import LogitWriter
 
 __all__ = [

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from fusion.demo.measured import HEAD_GAIN
-from fusion.demo.networks import evidence, networks, one_thread
+from fusion.demo.networks import evidence, networks
 from fusion.demo.scenes import CLASSES, SIZE, Scene
 from fusion.ensemble import Ensemble
 from fusion.labels import Labels
 from fusion.metrics import Objective, Scores
 from fusion.metrics.evaluation import VideoConfusion
 from fusion.metrics.objectives import Counts
-from fusion.parallel import map_videos
+from fusion.parallel import map_videos, one_thread
 from fusion.progress import Progress
 from fusion.search.held import FOUND, SINGLE, UNIFORM
 from fusion.search.printed import contenders, objective_title

@@ -19,7 +19,6 @@ T frames, C classes, H W pixels; predictions are as large as labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -119,17 +118,6 @@ class Network:
     def _sources(self) -> tuple[tuple[str, ...], ...]:
         """Where a part of its errors comes from: all networks, its family, itself."""
         return ("all",), ("family", self.family), ("own", self.name)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Within it torch has one: maps as small as these take longer with two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def networks(errors: Errors = ERRORS) -> list[Network]:

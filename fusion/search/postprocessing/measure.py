@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from fusion.labels import Labels
 from fusion.metrics import VARIANTS
 from fusion.metrics.consistency import LENGTHS, window_scores
 from fusion.metrics.evaluation import Part, Parts, VideoConfusion, report_stretches
-from fusion.parallel import map_videos
+from fusion.parallel import map_videos, one_thread
 from fusion.postprocess import Pipeline
 from fusion.search.postprocessing.kept import Kept
 from fusion.search.postprocessing.outcome import Measure, Outcome
@@ -205,19 +204,6 @@ class Measures:
         """What is known of parts, each under whatever."""
         run = self.run
         return Outcome(name, measures, run.ensemble.classes, run.convention, run.unit_of)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch in one thread: videos run side by side, and threads of small maps mostly wait."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def config_of(pipeline: Pipeline) -> str:
