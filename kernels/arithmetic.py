@@ -122,7 +122,7 @@ class Fused:
     def asked(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
-    def fill(self, place: tuple[EllipsisType | slice, ...], pixels: Fused) -> None:
+    def fill(self, place: tuple[EllipsisType | slice | int, ...], pixels: Fused) -> None:
         """Copies the outputs of some pixels to their place."""
         for name, tensor in pixels.asked().items():
             getattr(self, name)[place] = tensor

@@ -129,7 +129,8 @@ class Call(Maps):
 
 @dataclass(frozen=True, eq=False)
 class Upsampling(Call):
-    """Arguments of `fusion.kernels.upsample_softmax_average` in full; logits [C, h, w].
+    """Arguments of `fusion.kernels.upsample_softmax_average` in full; logits [C, h, w], or [C, T,
+    h, w] of T frames.
 
     size: (H, W). resize: "probabilities" or "logits". rows: first label row, one past the last.
     """
@@ -139,8 +140,18 @@ class Upsampling(Call):
     rows: Pair
 
     @property
-    def shape(self) -> Pair:
-        return self.rows[1] - self.rows[0], self.size[1]
+    def frames(self) -> int | None:
+        """T, or None where maps are of one frame and have no axis of frames."""
+        return self.logits[0].shape[1] if self.logits[0].ndim == 4 else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        frames = self.logits[0].shape[1:-2]
+        return (*frames, self.rows[1] - self.rows[0], self.size[1])
+
+    def frame(self, t: int) -> Self:
+        """The call of one of T frames."""
+        return replace(self, logits=tuple(z[:, t] for z in self.logits))
 
     def native(self) -> Call:
         """The average of the maps as they are, at their own size."""
@@ -207,12 +218,16 @@ def check_upsampling(
     rows: Sequence[int] | None = None,
     **options: Any,
 ) -> Upsampling:
-    """As `check`, for maps [C, h, w] that may differ in size."""
+    """As `check`, for maps [C, h, w], or [C, T, h, w], whose h and w may differ."""
     made = _check(logits, weights, **options)
     for m, z in enumerate(made.logits):
-        if z.ndim != 3 or 0 in z.shape:
+        if z.ndim not in (3, 4) or 0 in z.shape[-2:]:
             given = f"got shape {tuple(z.shape)}"
-            raise ValueError(f"logits[{m}]: {given}; give [C, h, w] with h and w above 0")
+            wanted = "give [C, h, w], or [C, T, h, w] of T frames, with h and w above 0"
+            raise ValueError(f"logits[{m}]: {given}; {wanted}")
+        if z.shape[1:-2] != made.logits[0].shape[1:-2]:
+            given = f"got shape {tuple(z.shape)} beside {tuple(made.logits[0].shape)} of logits[0]"
+            raise ValueError(f"logits[{m}]: {given}; all must have as many frames")
     if resize not in RESIZES:
         raise ValueError(f"resize: got {resize!r}; give one of {RESIZES}")
     if len(size) != 2 or min(size) < 0:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -38,12 +38,15 @@ from fusion.kernels.average import triton_channels as channel_average
 from fusion.kernels.channel_tiles import Tables
 from fusion.kernels.confusion import triton as confusion
 from fusion.kernels.contested import triton as contested
+from fusion.kernels.contested import triton_condense as condense
 from fusion.kernels.head import triton as head
 from fusion.kernels.numbers import NARROW_VOID
 from fusion.kernels.tiles import Models, Outputs
-from fusion.kernels.upsample import triton as upsample
 from fusion.kernels.upsample import triton_channels as channel_upsample
+from fusion.kernels.upsample import triton_logits as upsample_logits
+from fusion.kernels.upsample import triton_maps as upsample_maps
 from fusion.kernels.upsample.cells import Cells
+from fusion.kernels.upsample.triton_maps import Parts
 
 TARGETS = (
     *(GPUTarget("cuda", capability, 32) for capability in (80, 90, 100)),
@@ -58,17 +61,22 @@ PROBABILITIES, ALL = 64, 127  # float32; all of them
 KERNELS = {  # the module of <name>_kernel
     "softmax_average": average,
     "head": head,
-    "upsample_average": upsample,
+    "upsample_logits": upsample_logits,
+    "upsample_maps": upsample_maps,
     "channel_average": channel_average,
     "channel_upsample": channel_upsample,
     "confusion": confusion,
     "contested": contested,
+    "certain": condense,
+    "undominated": condense,
 }
 TYPES: dict[str, Any] = {
-    "steps": Cells("*i64", "*fp32", "*i64", "*i64", "*fp32"),
+    "steps": Cells("*i32", "*fp32", "*i32", "*i32", "*fp32", "*i32"),
     **dict.fromkeys(("counts_ptr", "blocks_ptr"), "*i64"),
     **dict.fromkeys(("targets_ptr", "labels_ptr"), "*u8"),
     **{"outside_ptr": "*i32", "candidates_ptr": "*u16"},
+    **{"verdicts_ptr": "*i32", "alive_ptr": "*u8"},
+    **dict.fromkeys(("factor", "tiny", "limit"), "fp32"),
 }
 
 
@@ -125,6 +133,23 @@ def _averages(
     return _rows(kernel, CLASSES=classes, BLOCK_C=block, KIND_SET=kinds, WANTED=wanted, **more)
 
 
+def _upsampled_logits(classes: int, kinds: int, outputs: Sequence[str] = OUTPUTS[:1]) -> list[Row]:
+    """Spread over lanes as a launch spreads them, in strips as long as they may be."""
+    lanes, rows = upsample_logits.lanes_and_rows(classes, separate="group_means" in outputs)
+    how = {"CLASSES": classes, "CL": lanes, "PL": 32 // lanes, "ROWS": rows, "KIND_SET": kinds}
+    return list(_rows("upsample_logits", **how, SMOOTH=True, WANTED=tiles.mask(outputs)))
+
+
+def _upsampled_maps(rows: int, slots: int) -> Iterator[Row]:
+    """One map's labels and means; all else of one map; everything of several."""
+    for outputs, alone in (
+        *((OUTPUTS[:1], True), (OUTPUTS[-1:], True)),
+        *((OUTPUTS[:-1], True), (OUTPUTS, False)),
+    ):
+        given = {"ROWS": rows, "SLOTS": slots, "ALONE": alone, "WIDE": False}
+        yield from _rows("upsample_maps", **given, WANTED=tiles.mask(outputs))
+
+
 def _heads(classes: int, kinds: int, **layout: int) -> Iterator[Row]:
     """Both forms: scores too where all kinds are wanted, labels alone otherwise."""
     wanted = tiles.mask(HEAD_OUTPUTS if kinds == ALL else HEAD_OUTPUTS[:1])
@@ -145,27 +170,34 @@ def table() -> list[Row]:
     rows: list[Row] = []
     aligned: dict[str, Any] = {"ALIGN": 16, "FLAT": True, "UNIT": True}
     scattered: dict[str, Any] = {"ALIGN": 1, "FLAT": False, "UNIT": False}
-    slots = {FLOAT16: 4, BFLOAT16: 2, FLOAT32: 8, CODES: 4, PROBABILITIES: 4, ALL: 1}
+    slots = {FLOAT16: 4, BFLOAT16: 2, FLOAT32: 4, CODES: 4, PROBABILITIES: 4, ALL: 1}
     for classes in CLASSES:
         for kinds in (FLOAT16, BFLOAT16, FLOAT32, CODES, ALL):
             rows += _averages("softmax_average", classes, kinds, **aligned)
         for kinds in (FLOAT16, CODES):
             rows += _averages("softmax_average", classes, kinds, separate=True, **aligned)
         rows += _averages("softmax_average", classes, FLOAT16, **scattered)
-        for kinds, number in slots.items():
-            rows += _averages("upsample_average", classes, kinds, SLOTS=number)
-        for kinds, number in ((FLOAT16, 4), (PROBABILITIES, 1)):
-            rows += _averages("upsample_average", classes, kinds, separate=True, SLOTS=number)
+        for kinds in slots:
+            rows += _upsampled_logits(classes, kinds) if kinds != ALL else []
+        rows += _upsampled_logits(classes, FLOAT16, OUTPUTS)
+    rows += _upsampled_logits(11, FLOAT16 | CODES, OUTPUTS[:-1])
+    for shape in ((1, 1), (2, 2), (4, 4)):
+        rows += _upsampled_maps(*shape)
     for classes in HEAD_CLASSES:
         for kinds in (FLOAT16, CODES, PROBABILITIES, ALL):
             rows += _heads(classes, kinds, **aligned)
         rows += _heads(classes, FLOAT16, **scattered)
     for kinds, number in slots.items():
         rows += _channels("channel_average", kinds, **aligned)
-        rows += _channels("channel_upsample", kinds, SLOTS=number)
+        rows += _channels("channel_upsample", kinds, SLOTS=number, ROWS=2 if number > 1 else 1)
     rows += _channels("channel_average", CODES, **scattered)
     for groups, matrix, scaled in itertools.product((1, 3, 22), (True, False), (True, False)):
-        rows += _rows("contested", GROUPS=groups, MATRIX=matrix, SCALED=scaled)
+        for width in sorted({contested.unrolled(k, groups) for k in (2, 3, 4, 5)}):
+            given = {"GROUPS": groups, "WIDTH": width, "MATRIX": matrix, "SCALED": scaled}
+            rows += _rows("contested", **given)
+    for both in (False, True):
+        rows += _rows("certain", BOTH=both)
+        rows += _rows("undominated", BOTH=both, BLOCK_D=condense.block_rivals())
     return rows + list(_rows("confusion", COPIES=confusion.MOST_COPIES))
 
 
@@ -189,12 +221,21 @@ def _tables(row: Row) -> Tables:
     return Tables(*("*i64",) * 4, *("*fp32",) * 3, "*fp32" if len(row.outputs) > 1 else "constexpr")
 
 
+def _parts(row: Row) -> Parts:
+    """Those of maps, likewise."""
+    multiplier = "*fp32" if len(row.outputs) > 1 else "constexpr"
+    return Parts("*i64", "*i64", "*fp32", "*fp32", multiplier)
+
+
 def _source(row: Row, target: GPUTarget) -> ASTSource:
     function = getattr(KERNELS[row.kernel], f"{row.kernel}_kernel")
     types = {**TYPES, "outputs": _outputs(row), "models": _models(row), "tables": _tables(row)}
-    if row.kernel == "contested":
-        types["targets_ptr"] = "*u16"
-    constants: dict[Any, Any] = dict(row.constants)
+    types["parts"] = _parts(row)
+    if row.kernel in ("contested", "certain"):
+        types["targets_ptr"] = "*u16" if row.kernel == "contested" else "*i32"
+    constants: dict[Any, Any] = {
+        name: value for name, value in row.constants if name in function.arg_names
+    }
     if row.kernel == "head":
         constants["PRECISION"] = head.precision(hip=target.backend == "hip")
     signature: dict[str, Any] = {}
@@ -243,7 +284,8 @@ def _memory_instructions(assembly: str, amd: bool) -> list[str]:
 
 def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
     """A row compiled as its launcher has it compiled."""
-    options = tiles.compiler_options(holds_tile=row["TILE"] is not None)
+    held = row["TILE"] is not None or row.kernel in ("upsample_logits", "channel_upsample")
+    options = tiles.compiler_options(holds_tile=held)
     options |= {"num_warps": row.warps, "num_stages": row["STAGES"] or 1}
     if target.backend == "hip":
         options.pop("maxnreg", None)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from fusion.contested.cache import CondensedCache, cache_folder
 from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
@@ -47,7 +48,8 @@ def condense(
     """One block of pixels without the scores that no weighting needs.
 
     Args:
-        group_means: float32 [G, C, ...] array or CPU tensor of probabilities at label resolution.
+        group_means: float32 [G, C, ...] array or tensor of probabilities at label resolution. Of a
+            tensor on a GPU the contested pixels alone are copied to the host.
         targets: uint8 or uint16 [...].
         classes: C.
         ignore: target of the pixels that are dropped, whatever their scores.
@@ -58,13 +60,12 @@ def condense(
         InputError: shapes or types that do not fit; a counted pixel whose target is no class, or
             with a score that is NaN or outside 0..1.
     """
-    means, labels = np.asarray(group_means), np.asarray(targets)
+    means, labels = on_host_or_gpu(group_means), np.asarray(targets)
     where = f"condense: video {video!r}" if video else "condense"
     fits = means.shape[1:] == (classes, *labels.shape) and len(means) > 0
-    if not fits or means.dtype != np.float32 or labels.dtype not in (np.uint8, np.uint16):
-        got = (
-            f"means {means.dtype} {list(means.shape)}, targets {labels.dtype} {list(labels.shape)}"
-        )
+    kind = str(means.dtype).removeprefix("torch.")
+    if not fits or kind != "float32" or labels.dtype not in (np.uint8, np.uint16):
+        got = f"means {kind} {list(means.shape)}, targets {labels.dtype} {list(labels.shape)}"
         expected = f"float32 [groups, {classes} classes, ...] and uint8 or uint16 [...]"
         raise InputError(f"{where}: {got}; give {expected}")
     flat = labels.reshape(-1).astype(np.uint16, copy=False)
@@ -78,13 +79,18 @@ def condense(
         raise InputError(f"{where}: pixel {position} has {got}; give {advice}") from error
 
 
+def on_host_or_gpu(means: Any) -> Any:
+    """A tensor on a GPU as it is, all else as an array."""
+    return means if getattr(means, "is_cuda", False) else np.asarray(means)
+
+
 def condense_channels(
-    means: np.ndarray, targets: np.ndarray, *, video: str = "", reach: float = 1.0
+    means: Any, targets: np.ndarray, *, video: str = "", reach: float = 1.0
 ) -> Block:
     """The block of independent channels: each as pixels with two candidates, 1 - P and P.
 
     Args:
-        means: float32 [G, C, ...].
+        means: float32 [G, C, ...] array, or tensor on a GPU.
         targets: [C, ...] ids of the 2C classes, or their void label.
         video: named in errors.
         reach: of the multipliers of what is there, those of its absence being 1.
@@ -94,7 +100,9 @@ def condense_channels(
     void = void_label(2 * number)
     for channel, target in enumerate(targets):
         present = means[:, channel]
-        two = np.stack([1 - present, present], axis=1)  # as fusion subtracts, in float32
+        absent = 1 - present  # as fusion subtracts, in float32
+        pair: Any = np if isinstance(present, np.ndarray) else torch
+        two = pair.stack([absent, present], 1)
         ids = np.where(target == void, void_label(2), target - 2 * channel).astype(np.uint8)
         block = condense(two, ids, 2, **how)
         blocks.append(layout.renumbered(block, 2 * channel, 2 * number))
@@ -165,7 +173,7 @@ class CondenseVideo:
         for first, target, fused in bands:
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken
-            means = fused.group_means.cpu().numpy()[:, :, start::step, ::step]
+            means = on_host_or_gpu(fused.group_means)[:, :, start::step, ::step]
             labels = target[..., start::step, ::step]
             how: dict[str, Any] = {"video": video, "reach": self.reach}
             if self.ensemble.channels is not None:

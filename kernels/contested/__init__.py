@@ -41,16 +41,20 @@ from fusion.kernels.contested.naive import BadPixel
 from fusion.kernels.numbers import MOST_RATIO
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fusion.kernels.contested.triton import DeviceParts
 
 __all__ = ["BadPixel", "Block", "Parts", "condense", "count", "on_device"]
 
 
-def condense(means: Floats, targets: NDArray[np.uint16], ignore: int, ratio: float = 1.0) -> Block:
+def condense(
+    means: Floats | Tensor, targets: NDArray[np.uint16], ignore: int, ratio: float = 1.0
+) -> Block:
     """Drops from every pixel the classes that cannot win under any weights and multipliers.
 
     Args:
-        means: float32 [G, C, P] in C order, the groups' probabilities.
+        means: float32 [G, C, P] in C order, the groups' probabilities; as a tensor, on a GPU.
         targets: uint16 [P].
         ignore: target of the pixels that do not count, whatever their scores.
         ratio: the most by which two multipliers may differ, 1 to 2^20; 1 where there are none.
@@ -59,15 +63,17 @@ def condense(means: Floats, targets: NDArray[np.uint16], ignore: int, ratio: flo
         ValueError: shapes or types that do not fit.
         BadPixel: a counted pixel whose target is no class, or whose scores are not in 0..1.
     """
-    shape, kinds = means.shape, (means.dtype, targets.dtype)
+    shape, kinds = tuple(means.shape), (str(means.dtype).removeprefix("torch."), str(targets.dtype))
     fits = len(shape) == 3 and shape[0] and 0 < shape[1] < 1 << 16 and shape[2:] == targets.shape
-    if not fits or kinds != (np.float32, np.uint16):
+    if not fits or kinds != ("float32", "uint16"):
         got = f"means {kinds[0]} {list(shape)}, targets {kinds[1]} {list(targets.shape)}"
         raise ValueError(f"condense: {got}; give float32 [G, C, P] and uint16 [P]")
     if not 1 <= ratio <= MOST_RATIO:
         raise ValueError(f"condense: ratio {ratio}; give one from 1 to 2^20")
-    arrays = np.ascontiguousarray(means), np.ascontiguousarray(targets)
-    return choose("contested").condense(*arrays, ignore, ratio)
+    targets = np.ascontiguousarray(targets)
+    if not isinstance(means, np.ndarray):
+        return choose("contested", "cuda").condense(means, targets, ignore, ratio)
+    return choose("contested").condense(np.ascontiguousarray(means), targets, ignore, ratio)
 
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:

@@ -25,12 +25,13 @@ def upsample_softmax_average(
     multipliers: Sequence[float] | None = None,
     channels: bool = False,
 ) -> Fused:
-    """`softmax_average` at label resolution, from one frame of each model at its own resolution.
+    """`softmax_average` at label resolution, from frames of each model at its own resolution.
 
     Bilinear interpolation with half-pixel centres (align_corners=False).
 
     Args:
-        logits: M tensors [C, h, w]; h and w may differ between models. Else as `softmax_average`.
+        logits: M tensors [C, h, w], or [C, T, h, w] of T frames; h and w may differ between models.
+            Else as `softmax_average`.
         weights: as `softmax_average`.
         size: (H, W) of the labels, in pixels.
         groups: as `softmax_average`.
@@ -46,7 +47,7 @@ def upsample_softmax_average(
         channels: as `softmax_average`.
 
     Returns:
-        Fused as `softmax_average`, with pixel axes [rows, W].
+        Fused as `softmax_average`, with pixel axes [rows, W], or [T, rows, W].
 
     Raises:
         TypeError: as `softmax_average`.

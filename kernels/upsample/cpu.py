@@ -45,8 +45,13 @@ class Shortcuts:
 
 
 def upsample(call: Upsampling) -> Fused:
-    """As `fusion.kernels.upsample_softmax_average`, on CPU tensors."""
-    return counted(call)[0]
+    """As `fusion.kernels.upsample_softmax_average`, on CPU tensors; frames one after the other."""
+    if call.frames is None:
+        return counted(call)[0]
+    made = call.allocate()
+    for t in range(call.frames):
+        made.fill((..., t, slice(None), slice(None)), counted(call.frame(t))[0])
+    return made
 
 
 def counted(call: Upsampling) -> tuple[Fused, Shortcuts]:

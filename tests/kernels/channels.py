@@ -17,7 +17,7 @@ from fusion.kernels.arithmetic import CHANNEL_OUTPUTS, Fused
 from fusion.kernels.average import naive as average_naive
 from fusion.kernels.call import RESIZES, Call, Upsampling, check, check_upsampling
 from fusion.kernels.upsample import naive as upsample_naive
-from tests.kernels.contract import WHOLE, Agreement
+from tests.kernels.contract import WHOLE, Agreement, Frames
 from tests.kernels.inputs import FLOATS, KINDS, LAYOUTS, SIZES, VALUES, make
 
 COUNTS = (1, 3, 8, 300)
@@ -164,8 +164,12 @@ class AverageChannels(Agreement):
         assert (got - exact).abs().max() <= 2 * (plain - exact).abs().max()
 
 
-class UpsampleChannels(Agreement):
+class UpsampleChannels(Frames, Agreement):
     """`upsample(call)` of a backend against the oracle."""
+
+    @pytest.mark.parametrize("resize", RESIZES)
+    def test_frames_at_once_are_those_alone(self, resize):
+        self.frames(3, CHANNEL_OUTPUTS, resize=resize, channels=True)
 
     def upsample(self, call: Upsampling) -> Fused:
         return self.backend.upsample(call)

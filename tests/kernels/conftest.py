@@ -15,7 +15,10 @@ import torch
 from fusion.kernels import call
 from tests.kernels.inputs import covering
 
-CONTRACTS = tuple(f"tests.kernels.{name}" for name in ("contract", "channels", "head.contract"))
+CONTRACTS = tuple(
+    f"tests.kernels.{name}"
+    for name in ("contract", "channels", "head.contract", "contested.contract")
+)
 
 
 def pytest_collection_modifyitems(items):

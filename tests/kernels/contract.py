@@ -218,8 +218,40 @@ class AverageContract(Agreement):
         assert (got - exact).abs().max() <= 2 * (plain - exact).abs().max()
 
 
-class UpsampleContract(Agreement):
+class Frames:
+    """What an `upsample` of many frames owes: the very numbers of each frame alone."""
+
+    def frames(self, count: int, outputs, **options) -> None:
+        made = [self.make("mixed", 4, 5, [(3, 4), (5, 2), (3, 4)], seed=t) for t in range(count)]
+        options |= {"values": made[0][1], "groups": [[0, 3], [1, 2]], "rows": (1, 8)}
+        options |= {"outputs": outputs}
+        maps = zip(*(logits for logits, _ in made), strict=True)
+        stacked = [torch.stack(some, dim=1) for some in maps]
+        together = self.upsample(check_upsampling(stacked, [1, 2], (9, 7), **options))
+        for t, (logits, _) in enumerate(made):
+            alone = self.upsample(check_upsampling(logits, [1, 2], (9, 7), **options))
+            for name, tensor in alone.asked().items():
+                got = getattr(together, name)[..., t, :, :]
+                room = 2e-5 if name == "entropy" else 0
+                torch.testing.assert_close(got, tensor, rtol=0, atol=room, equal_nan=True, msg=name)
+
+    @pytest.mark.parametrize("shape", [(3, 0, 4, 5), (3, 2, 0, 5)])
+    def test_no_frames(self, shape):
+        maps = [torch.zeros(shape, device=self.device)]
+        if 0 in shape[2:]:
+            with pytest.raises(ValueError, match="with h and w above 0"):
+                check_upsampling(maps, [1], (8, 8))
+            return
+        assert self.upsample(check_upsampling(maps, [1], (8, 8))).labels.shape == (0, 8, 8)
+
+
+class UpsampleContract(Frames, Agreement):
     """`upsample(call)` of a backend against the oracle."""
+
+    @pytest.mark.parametrize("outputs", [OUTPUTS, ("labels",)], ids=["all", "labels"])
+    @pytest.mark.parametrize("resize", RESIZES)
+    def test_frames_at_once_are_those_alone(self, resize, outputs):
+        self.frames(3, outputs, resize=resize)
 
     def upsample(self, call: Upsampling) -> Fused:
         return self.backend.upsample(call)

@@ -66,7 +66,8 @@ def test_wrong_arguments_are_named(error, names, arguments):
         ("rows", {"rows": (-1, 3)}),
         ("rows", {"rows": (3, 2)}),
         ("size", {"size": (8,)}),
-        (r"logits\[0\]", {"logits": [Z[None], Z[None]]}),
+        (r"logits\[0\]", {"logits": [Z[None, None], Z[None, None]]}),
+        (r"logits\[1\].*frames", {"logits": [Z[:, None], torch.stack([Z, Z], dim=1)]}),
         (r"logits\[1\]", {"logits": [Z, Z[:, :0]]}),
     ],
 )

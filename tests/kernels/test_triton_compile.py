@@ -29,6 +29,7 @@ def features(pair) -> set:
         row["TILE"],
         row["STAGES"],
         row["BLOCK_P"],
+        row["ROWS"],
         bool(row["CHUNK"]),
         row.warps,
     )
@@ -53,6 +54,10 @@ def compiled(tmp_path_factory) -> list[Compiled]:
         return compile_table.compile_pairs(pairs)
 
 
+def size(constants: dict[str, int]) -> int:
+    return next(constants[name] for name in ("TILE", "BLOCK_P", "WARPS") if name in constants)
+
+
 def test_table_names_every_kernel_and_configuration():
     rows = compile_table.table()
     assert {row.kernel for row in rows} == set(compile_table.KERNELS)
@@ -62,13 +67,12 @@ def test_table_names_every_kernel_and_configuration():
     assert mixed == {11, 19, 124, 150}
     for name, module in compile_table.KERNELS.items():
         in_table = {
-            (row["TILE"] or row["BLOCK_P"], row["STAGES"], row.warps)
+            (size(dict(row.constants)), row["STAGES"], row.warps)
             for row in rows
             if row.kernel == name
         }
         configs = {
-            (c.kwargs.get("TILE") or c.kwargs["BLOCK_P"], c.kwargs.get("STAGES"), c.num_warps)
-            for c in module.configurations()
+            (size(c.kwargs), c.kwargs.get("STAGES"), c.num_warps) for c in module.configurations()
         }
         assert in_table == configs
 
@@ -122,7 +126,7 @@ def test_counts_are_added_as_64_bit_integers(compiled):
 def test_offsets_are_64_bit():
     """In the first intermediate form, before any optimisation could hide it."""
     rows = compile_table.table()
-    for kernel in ("softmax_average", "head", "upsample_average", *CHANNELS):
+    for kernel in ("softmax_average", "head", "upsample_logits", *CHANNELS):
         text = compile_table.compile_row(
             next(row for row in rows if row.kernel == kernel and row["KIND_SET"] == FLOAT16),
             TARGETS[1],

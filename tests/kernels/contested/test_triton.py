@@ -16,14 +16,17 @@ pytest.importorskip("triton")
 from fusion.kernels import compile_table
 from fusion.kernels.compile_table import TARGETS
 
-CASES = Path(__file__).with_name("triton_cases.py")
+CASES = [
+    str(Path(__file__).with_name(name)) for name in ("triton_cases.py", "triton_condense_cases.py")
+]
+ROOT = Path(__file__).parents[3]
 ROWS = [row for row in compile_table.table() if row.kernel == "contested"]
 
 
 def run_cases(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CASES)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *CASES]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, cwd=CASES.parents[3], timeout=600
+        command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=600
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
@@ -79,7 +82,8 @@ def test_scores_round_as_on_the_cpu(target):
 
 
 def test_the_table_covers_every_configuration():
-    assert {row.warps for row in ROWS} == {1, 2, 4}
+    assert {row.warps for row in ROWS} == {4}
+    assert {row["WIDTH"] for row in ROWS} == {0, 2, 3, 4}
     assert {row["GROUPS"] for row in ROWS} == {1, 3, 22}
 
 

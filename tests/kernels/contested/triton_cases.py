@@ -158,16 +158,14 @@ class Launches:
 
 
 def test_launches_fit_the_grid_and_forbid_contraction(monkeypatch):
-    launches = Launches(triton_contested.tuned_contested)
-    monkeypatch.setattr(triton_contested, "tuned_contested", launches)
+    launches = Launches(triton_contested.contested_kernel)
+    monkeypatch.setattr(triton_contested, "contested_kernel", launches)
     monkeypatch.setattr(triton_contested, "MOST_SHARES", 2)
     check(parts_of(a_block({2: 40, 3: 150}, 2, 5)), some_weights(2, 70), 5, forms=(False,))
-    ((grid, options),) = launches.seen
-    assert grid == (
-        1 + 2,
-        2,
-    )  # blocks of 40, 128 and 22 pixels; two shares of 35 vectors where 32 would need three
-    assert options["enable_fp_fusion"] is False
+    # blocks of 40, then of 128 and 22 pixels; two shares of 35 vectors where 32 would need three
+    assert [grid for grid, _ in launches.seen] == [(1, 2), (2, 2)]
+    assert [options["WIDTH"] for _, options in launches.seen] == [2, 3]
+    assert all(options["enable_fp_fusion"] is False for _, options in launches.seen)
 
 
 @pytest.mark.parametrize("pixels", [1, 15, 16, 17, 127, 128, 129])
