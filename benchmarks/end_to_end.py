@@ -277,7 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.end_to_end", description="From files to mIoU beside other ways."
     )
-    parser.add_argument("--frames", type=int, default=4, help="of each scene (default 4)")
+    parser.add_argument("--frames", type=int, default=2, help="of each scene (default 2)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny maps: everything runs")
     parser.add_argument("--json", action="store_true")
