@@ -27,8 +27,8 @@ from benchmarks.scale.model import (
 )
 from fusion.errors import InputError
 
-# 10 frames of 2 models and 3 classes, 4 x 5 to 8 x 10, half of whose bytes are left on disk
-WORK = Workload("small", 10, 2, 3, 2, (4, 5), (8, 10), item=2, stored=0.5)
+# 10 frames of 2 models and 3 classes, 4 x 5 to 8 x 10, a quarter of whose bytes are left on disk
+WORK = Workload("small", 10, 2, 3, 2, (4, 5), (8, 10), item=2, stored=0.25)
 
 
 def plain(median: float) -> Rate:
@@ -44,7 +44,7 @@ def by_stage(steps: list[Step]) -> dict[str, float]:
 
 def test_amounts_by_hand():
     assert by_stage(evaluation(WORK)) == {
-        "read": 1200.0,  # 10 x 2 x 3 x 20 numbers x 2 bytes x 0.5
+        "read": 600.0,  # 10 x 2 x 3 x 20 numbers x 2 bytes x 0.25
         "decode-exact": 1200,
         "transfer": 2400,
         "fuse-exact": 1200,
@@ -53,7 +53,7 @@ def test_amounts_by_hand():
         "write": 800,
     }
     assert by_stage(condensation(WORK, contested=0.25, bundle=30)) == {
-        "read": 1200.0,
+        "read": 600.0,
         "decode-exact": 1200,
         "transfer": 2400 + 4 * 10 * 2 * 3 * 20,  # group means come back as float32
         "fuse-exact": 1200,
@@ -96,6 +96,12 @@ def test_a_gpu_takes_the_stages_it_has_rates_for():
     assert made.busy == {DISK: 3600, CORES: 7200, LINK: 1800, GPUS: 18}
     assert made.hours == 2
     assert made.bottleneck == "cores: decode 100%"
+
+
+def test_contested_pixels_are_kept_on_disk():
+    machine = Machine("one", cores=1, gpus=1, disks=4, efficiency=1.0, price=0.0)
+    made = estimate([Step("keep", 80)], machine, {"keep": plain(2)}, {})
+    assert made.stages == {(DISK, "keep"): 10}
 
 
 def test_slow_rates_take_longer():
