@@ -9,6 +9,8 @@ import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from benchmarks import measure
 from benchmarks.scale import growth, printed
 from benchmarks.scale.check import checked
@@ -16,14 +18,16 @@ from benchmarks.scale.machines import GPU_RATES, Prices, gpu_rates, machines
 from benchmarks.scale.model import Rate
 from benchmarks.scale.pictures import draw
 from benchmarks.scale.plans import plans, tasks
-from benchmarks.scale.rates import CPU, WEIGHTINGS, measured
+from benchmarks.scale.rates import WEIGHTINGS, measured
 from fusion.errors import FusionError
+
+CPU = torch.device("cpu")
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.scale",
-        description="Rates are measured here (one thread), amounts counted, times multiplied.",
+        description="Rates are measured here (one thread), amounts counted and multiplied.",
     )
     say = made.add_argument
     say("--cores", type=int, default=16, help="of a machine, and beside each GPU (default 16)")

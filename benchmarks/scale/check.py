@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.scale import growth
 from benchmarks.scale.model import HOUR, Machine, Rate, Workload, estimate, evaluation
-from benchmarks.scale.rates import CPU, FULL, TINY, one_thread
+from benchmarks.scale.rates import FULL, TINY, one_thread, processor
 
 FRAMES = 2
 LEFT_OUT = ("read", "write")  # files are in the page cache, and labels are only counted
@@ -17,7 +17,7 @@ LEFT_OUT = ("read", "write")  # files are in the page cache, and labels are only
 
 @dataclass(frozen=True)
 class Check:
-    """Seconds of an evaluation, as the model has it and as it was."""
+    """Seconds of processor time of an evaluation, as the model has it and as it was."""
 
     predicted: float
     measured: float
@@ -32,8 +32,8 @@ def checked(folder: Path, quick: bool, rounds: int, rates: dict[str, Rate]) -> C
     growth.write(shape, folder)
     with one_thread():
         run = partial(growth.evaluate, folder, growth.truth(shape))
-        _, median, _ = measure.quantiles(measure.interleaved({"it": run}, rounds, CPU)["it"])
+        _, median, _ = measure.quantiles(processor({"it": run}, rounds)["it"])
     work = Workload("check", FRAMES, models, classes, 1, native, size, item=1, stored=1.0)
     steps = [step for step in evaluation(work) if step.stage not in LEFT_OUT]
     alone = Machine("one core", 1, 0, 1, 1.0, 0.0)
-    return Check(estimate(steps, alone, rates, {}).apart * HOUR, median / 1000, FRAMES)
+    return Check(estimate(steps, alone, rates, {}).apart * HOUR, median, FRAMES)

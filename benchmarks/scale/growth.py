@@ -1,6 +1,7 @@
 """Whether amounts may be multiplied: one evaluation after another, each twice as large in one way.
 
-A point opens its stores and evaluates them, from files to a score. Seconds are fitted by a + b n:
+A point opens its stores and evaluates them, from files to a score, one thread a unit. Seconds of
+processor time, which no other work on the machine counts to, are fitted by a + b n:
 b is what one more of n costs, a what does not grow with it. Relative residuals say how straight the
 points lie; the exponent is that of the growing part, the slope of log(t - a) over log n, 1 where it
 is linear.
@@ -20,8 +21,7 @@ import torch
 
 import fusion
 from benchmarks import measure, simulated
-
-CPU = torch.device("cpu")
+from benchmarks.scale.rates import one_thread, processor
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,12 @@ def measured(folder: Path, base: Shape, rounds: int, axes: Sequence[str] = AXES)
         place = folder / f"{number:02d}"
         write(shape, place)
         tasks[str(shape)] = partial(evaluate, place, truth(shape))
-    times = measure.interleaved(dict(tasks), rounds, CPU)
+    with one_thread():
+        times = processor(tasks, rounds)
     fits = []
     for axis in axes:
         amounts = tuple(getattr(base, axis) * factor for factor in FACTORS)
         rows = [times[str(scaled(base, axis, f))] for f in FACTORS]
-        low, middle, high = zip(
-            *(measure.quantiles([ms / 1000 for ms in row]) for row in rows), strict=True
-        )
+        low, middle, high = zip(*(measure.quantiles(row) for row in rows), strict=True)
         fits.append(Fit(axis, amounts, middle, low, high))
     return fits

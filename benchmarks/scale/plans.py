@@ -40,7 +40,7 @@ class Plan:
     def origin(self) -> str:
         """What the rates are; amounts are counted, and multiplied."""
         on_gpu = [stage for place, stage in self.middle.stages if place in (GPUS, LINK)]
-        return f"measured; by the GPU file: {', '.join(on_gpu)}" if on_gpu else "measured"
+        return f"measured; GPU file: {', '.join(on_gpu)}" if on_gpu else "measured"
 
     def document(self) -> dict[str, object]:
         stages = {f"{place}, {stage}": s for (place, stage), s in self.middle.stages.items()}
@@ -49,7 +49,7 @@ class Plan:
             "machine": vars(self.machine),
             "hours": self.middle.hours,
             "hours_fast_slow": [self.fast.hours, self.slow.hours],
-            "hours_nothing_overlapping": self.middle.apart,
+            "hours_in_turn": self.middle.apart,
             "bytes": self.bytes,
             "bottleneck": self.middle.bottleneck,
             "cost": self.middle.cost,
@@ -63,12 +63,12 @@ def tasks(
 ) -> dict[str, Sequence[Step]]:
     """VSPW val whole, and a search of so many contested pixels."""
     works = {profile: vspw_val(profile, stored) for profile, stored in found.stored.items()}
-    made = {f"labels, scores: {work.name}": evaluation(work) for work in works.values()}
+    made = {f"labels of {work.name}": evaluation(work) for work in works.values()}
     val = works["compact"]
     own = val.pixels * found.contested
     made["condensing VSPW val"] = condensation(val, found.contested, found.bundle)
-    made[f"sweeping its {own:.3g}"] = sweeping(own, found.bundle, weightings, passes)
-    made[f"sweeping {pixels:.3g}"] = sweeping(pixels, found.bundle, weightings, passes)
+    made[f"sweeping its {own / 1e9:.2f}e9"] = sweeping(own, found.bundle, weightings, passes)
+    made[f"sweeping {pixels / 1e9:g}e9"] = sweeping(pixels, found.bundle, weightings, passes)
     return made
 
 

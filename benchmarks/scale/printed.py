@@ -38,8 +38,9 @@ def facts(found: Measured) -> str:
         f"on disk: {kept} (simulated maps; real ones differ)",
         f"contested: {found.contested:.1%} of label pixels, {found.candidates:.2f} candidates and"
         f" {found.bundle:.1f} bytes each (simulated, 3 groups)",
-        f"left of a core when {found.threads} threads work: {found.thread:.0%}; multiplied with"
-        " the cores of every machine",
+        f"left of a core when {found.threads} threads work: {found.thread:.0%} (processor time of a"
+        " fusion); multiplied with the cores of every machine",
+        "time: what is measured or predicted, multiplied; everything overlapping, or all in turn",
     )
     return "\n".join(lines)
 
@@ -56,13 +57,13 @@ def plan_table(plans: Sequence[Plan], currency: str) -> str:
                 *(f"{middle.cost:.2f} {currency}", plan.origin),
             ]
         )
-    heads = ["task", "on", "time", "spread", "nothing overlapping", "disk", "bottleneck"]
+    heads = ["task", "on", "time", "spread", "in turn", "disk", "bottleneck"]
     return table(rows, [*heads, "cost", "rates"])
 
 
 def check_line(check: Check) -> str:
     return (
-        f"an evaluation of {check.frames} frames on one thread: model {check.predicted:.2f} s,"
+        f"an evaluation of {check.frames} frames on one core: model {check.predicted:.2f} s,"
         f" measured {check.measured:.2f} s ({check.measured / check.predicted:.2f} of it)"
     )
 
@@ -78,7 +79,14 @@ def growth_table(fits: Sequence[Fit]) -> str:
             [f"{fit.axis} {n} to {m}", f"{t:.2f}x", f"{line:.2f}x"]
             for n, m, t, line in fit.doublings
         ]
-    heads = ["growth in", "seconds (medians)", "fixed s", "ms each", "residual", "exponent"]
+    heads = [
+        "growth in",
+        "processor seconds (medians)",
+        "fixed s",
+        "ms each",
+        "residual",
+        "exponent",
+    ]
     return (
         f"{table(rows, heads)}\n\n{table(twice, ['doubled', 'takes', 'a line through all takes'])}"
     )

@@ -1,7 +1,8 @@
 """What one core and the disk of this machine do a second, stage by stage.
 
-Every rate is of one thread, on inputs of the size of VSPW's stores and labels. Runs of all stages
-take turns, so that a busy machine slows all alike. Two are differences of two runs of one round:
+Every rate is of one thread, on inputs of the size of VSPW's stores and labels, a second of its
+processor time: waiting for others on a busy machine does not count, nor for the disk, whose own
+rates are by the clock. Runs of all stages take turns. Two are differences of two runs of one round:
 `upsample` is fusing to label size without fusing, `means` the same of group means.
 """
 
@@ -30,7 +31,6 @@ from fusion.labels import write_labels
 from fusion.metrics.confusion import confusion
 
 Size = tuple[int, int]
-CPU = torch.device("cpu")
 VIDEO, GROUPS = "clip", 3
 FULL = {"models": 22, "classes": 124, "native": (120, 214), "size": (480, 853), "file": 128 << 20}
 TINY = {"models": 4, "classes": 6, "native": (12, 20), "size": (40, 60), "file": 1 << 20}
@@ -40,8 +40,9 @@ WEIGHTINGS = 441  # of the default grid
 @dataclass(frozen=True)
 class Measured:
     """rates: by stage. stored: bytes on disk per byte of numbers, by profile. contested: share of
-    the label pixels. bundle: bytes of a contested pixel. candidates: of one. thread: what all
-    threads do over what one does times their number."""
+    the label pixels. bundle: bytes of a contested pixel. candidates: of one. thread: processor time
+    of a fusion by one thread over that by all, less than 1 where they are in each other's way.
+    """
 
     rates: dict[str, Rate]
     stored: dict[str, float]
@@ -151,26 +152,38 @@ def measured(folder: Path, quick: bool, rounds: int) -> Measured:
     timed = runs(inputs)
     threads = torch.get_num_threads()
     with one_thread():
-        times = measure.interleaved({name: run for name, (run, *_) in timed.items()}, rounds, CPU)
+        times = processor({name: run for name, (run, *_) in timed.items()}, rounds)
     rates = {
-        stage: rate_of([ms / 1000 for ms in times[stage]], amount, unit)
+        stage: rate_of(times[stage], amount, unit)
         for stage, (_, amount, unit) in timed.items()
         if stage not in PARTS
     }
     for stage, (whole, part) in DIFFERENCES.items():
         pairs = zip(times[whole], times[part], strict=True)
-        left = [max(a - b, 1e-3) / 1000 for a, b in pairs]
+        left = [max(a - b, a / 1000) for a, b in pairs]
         rates[stage] = rate_of(left, *timed[whole][1:])
     rates["keep"], rates["read"] = disk(folder, inputs.file, rounds)
     speed = timed["fuse-compact"][0]
-    many = measure.interleaved({"all": speed}, rounds, CPU)["all"]
-    gain = statistics.median(times["fuse-compact"]) / statistics.median(many)
+    many = processor({"all": speed}, rounds)["all"]
+    left = min(1.0, statistics.median(times["fuse-compact"]) / statistics.median(many))
     found = inputs.condensed
     scored = max(found.contested, 1)
     bundle = sum(pixels.nbytes for pixels in found.pixels) / scored
     share, each = found.contested / inputs.labels.size, found.candidates / scored
-    left = min(1.0, gain / threads)
     return Measured(rates, inputs.stored(), share, bundle, each, left, threads)
+
+
+def processor(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of processor time, of all threads together, one run of each a round after one round
+    that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(rounds + 1):
+        for name, run in tasks.items():
+            began = time.process_time()
+            run()
+            if turn:
+                times[name].append(max(time.process_time() - began, 1e-9))
+    return times
 
 
 def rate_of(seconds: list[float], amount: float, unit: str) -> Rate:

@@ -173,7 +173,7 @@ def test_the_whole_runs(tmp_path, capsys):
     for plan in made["plans"]:
         fast, slow = plan["hours_fast_slow"]
         assert 0 < fast <= plan["hours"] <= slow < math.inf
-        assert plan["hours"] <= plan["hours_nothing_overlapping"]
+        assert plan["hours"] <= plan["hours_in_turn"]
         assert plan["cost"] == pytest.approx(plan["hours"] * plan["machine"]["price"])
         on_gpu = "predicted" in made["gpu"]["is"] and plan["machine"]["gpus"] > 0
         assert ("GPU file" in plan["rates"]) <= on_gpu
