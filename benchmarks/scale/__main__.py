@@ -18,7 +18,7 @@ from benchmarks.scale.machines import GPU_RATES, Prices, gpu_rates, machines
 from benchmarks.scale.model import Rate
 from benchmarks.scale.pictures import draw
 from benchmarks.scale.plans import plans, tasks
-from benchmarks.scale.rates import WEIGHTINGS, measured
+from benchmarks.scale.rates import WEIGHTINGS, kept, measured
 from fusion.errors import FusionError
 
 CPU = torch.device("cpu")
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     say("--passes", type=float, default=1, help="how often a search reads them (default 1)")
     say("--gpu", type=Path, default=GPU_RATES, help="JSON of a GPU's rates (default: predicted)")
+    say("--rates", type=Path, metavar="FILE", help="what --json printed, in the place of measuring")
     say("--rounds", type=int, default=7, help="runs of each stage and point (default 7)")
     say("--no-growth", action="store_true", help="rates and plans alone")
     say("--pictures", type=Path, metavar="FOLDER", help="growth as .svg (segfusion[plot])")
@@ -75,11 +76,15 @@ def run(given: argparse.Namespace) -> None:
     device, gpu = gpu_rates(given.gpu)
     rounds = 2 if given.quick else given.rounds
     base = growth.TINY if given.quick else growth.BASE
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        found = measured(place, given.quick, rounds)
-        check = checked(place / "check", given.quick, rounds, found.rates)
-        fits = [] if given.no_growth else growth.measured(place / "growth", base, rounds)
+    check, fits = None, list[growth.Fit]()
+    if given.rates is not None:
+        found = kept(given.rates)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            found = measured(place, given.quick, rounds)
+            check = checked(place / "check", given.quick, rounds, found.rates)
+            fits = [] if given.no_growth else growth.measured(place / "growth", base, rounds)
     if given.disk_read is not None:
         found.rates["read"] = Rate(*[given.disk_read * 1e9] * 3, "bytes", "given")
     prices = replace(Prices(), core=given.price_core, gpu=given.price_gpu, currency=given.currency)
@@ -97,7 +102,7 @@ def run(given: argparse.Namespace) -> None:
             "measured": asdict(found),
             "gpu": {"is": device, "rates": {stage: asdict(rate) for stage, rate in gpu.items()}},
             "plans": [plan.document() for plan in made],
-            "check": asdict(check),
+            "check": None if check is None else asdict(check),
             "growth": [
                 {
                     **asdict(fit),
@@ -111,9 +116,13 @@ def run(given: argparse.Namespace) -> None:
         print(json.dumps(document, indent=1, default=str))
         return
     about = ", ".join(f"{name} {value}" for name, value in measure.environment(CPU).items())
+    if given.rates is not None:
+        about = f"rates measured before: {given.rates}"
     print(about, printed.rate_table(found.rates), printed.facts(found), sep="\n\n")
     print(f"\nGPU rates, {device}\n{printed.rate_table(gpu)}\n")
-    print(printed.plan_table(made, prices.currency), printed.check_line(check), sep="\n\n")
+    print(printed.plan_table(made, prices.currency))
+    if check is not None:
+        print(f"\n{printed.check_line(check)}")
     if fits:
         print(f"\n{printed.growth_table(fits)}")
 

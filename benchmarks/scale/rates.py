@@ -9,6 +9,7 @@ rates are by the clock. Runs of all stages take turns. Two are differences of tw
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import statistics
 import time
@@ -24,6 +25,7 @@ import fusion
 from benchmarks import measure, simulated
 from benchmarks.scale.model import Rate
 from fusion.contested import Builder, Condensed, condense
+from fusion.errors import InputError
 from fusion.kernels import softmax_average, upsample_softmax_average
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.contested.layout import Block
@@ -51,6 +53,17 @@ class Measured:
     candidates: float
     thread: float
     threads: int
+
+
+def kept(path: Path) -> Measured:
+    """What an earlier run with --json measured; InputError where the file is none of those."""
+    try:
+        found = json.loads(path.read_text())["measured"]
+        rates = {stage: Rate(**row) for stage, row in found["rates"].items()}
+        return Measured(**{**found, "rates": rates})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        do = "give what `python -m benchmarks.scale --json` printed"
+        raise InputError(f"--rates: {path} has no measured rates ({error}); {do}") from error
 
 
 class Inputs:

@@ -139,6 +139,11 @@ def test_other_rates_are_refused(tmp_path, content, capsys):
     assert "--gpu" in capsys.readouterr().err
 
 
+def test_other_measurements_are_refused(tmp_path, capsys):
+    assert main(["--rates", str(tmp_path / "absent.json")]) == 2
+    assert "--rates" in capsys.readouterr().err
+
+
 def test_a_line_is_found_again():
     amounts = (1, 2, 4, 8)
     seconds = tuple(0.5 + 0.25 * n for n in amounts)
@@ -164,7 +169,8 @@ def test_growth_grows_one_thing():
 
 def test_the_whole_runs(tmp_path, capsys):
     assert main(["--quick", "--json", "--disk-read", "2", "--pictures", str(tmp_path)]) == 0
-    made = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    made = json.loads(shown)
     assert len(made["plans"]) == 5 * 4
     assert made["measured"]["rates"]["read"] == {
         **dict.fromkeys(("median", "low", "high"), 2000000000.0),
@@ -182,6 +188,12 @@ def test_the_whole_runs(tmp_path, capsys):
         growth.AXES, 4
     )
     assert sorted(file.stem for file in tmp_path.iterdir()) == sorted(growth.AXES)
+    (tmp_path / "before.json").write_text(shown)
+    before = ["--rates", str(tmp_path / "before.json")]
+    assert main([*before, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plans"] == made["plans"]
+    assert main([*before, "--cores", "32"]) == 0
+    assert "32 cores" in capsys.readouterr().out
 
 
 def test_tables_say_what_is_measured_and_what_multiplied(capsys):
