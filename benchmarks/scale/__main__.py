@@ -98,7 +98,10 @@ def run(given: argparse.Namespace) -> None:
     if given.json:
         document = {
             **measure.environment(CPU),
-            "given": {name: value for name, value in vars(given).items() if name != "json"},
+            "given": {
+                name: value.name if isinstance(value, Path) else value
+                for name, value in vars(given).items()
+            },
             "measured": asdict(found),
             "gpu": {"is": device, "rates": {stage: asdict(rate) for stage, rate in gpu.items()}},
             "plans": [plan.document() for plan in made],
@@ -113,11 +116,11 @@ def run(given: argparse.Namespace) -> None:
                 for fit in fits
             ],
         }
-        print(json.dumps(document, indent=1, default=str))
+        print(json.dumps(document, indent=1))
         return
     about = ", ".join(f"{name} {value}" for name, value in measure.environment(CPU).items())
     if given.rates is not None:
-        about = f"rates measured before: {given.rates}"
+        about = f"rates measured before: {given.rates.name}"
     print(about, printed.rate_table(found.rates), printed.facts(found), sep="\n\n")
     print(f"\nGPU rates, {device}\n{printed.rate_table(gpu)}\n")
     print(printed.plan_table(made, prices.currency))

@@ -21,7 +21,11 @@ def number(value: float) -> str:
 
 
 def hours(value: float) -> str:
-    return f"{value:.3g} h" if value >= 0.1 else f"{60 * value:.2g} min"
+    """In the unit that a person would say it in."""
+    seconds = 3600 * value
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.2g} min" if seconds < 3600 else f"{value:.3g} h"
 
 
 def rate_table(rates: dict[str, Rate]) -> str:

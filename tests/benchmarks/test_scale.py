@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.scale import growth, machines, rates
+from benchmarks.scale import growth, machines, printed, rates
 from benchmarks.scale.__main__ import main
 from benchmarks.scale.growth import Fit
 from benchmarks.scale.model import (
@@ -161,6 +161,13 @@ def test_a_line_is_found_again():
 def test_the_slow_fifth_is_the_low_rate():
     rate = rates.rate_of([1.0, 2.0, 4.0], 8.0, "things")
     assert rate.low < rate.median == 4.0 < rate.high
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"), [(2, "2 h"), (0.5, "30 min"), (0.01, "36 s"), (1.234, "1.23 h")]
+)
+def test_times_as_people_say_them(hours, said):
+    assert printed.hours(hours) == said
 
 
 def test_growth_grows_one_thing():
