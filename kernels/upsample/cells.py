@@ -8,7 +8,6 @@ interpolating, and a native pixel of nothing but -inf as NaN; each channel's inf
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import NO_SCORE, bilinear_steps
 from fusion.kernels.call import Pair, Upsampling
+from fusion.kernels.tables import kept
 from fusion.kernels.tiles import Pointer
 
 BAND_BYTES = 32 << 20  # native sums that exist at a time with resize="probabilities"
@@ -58,7 +58,7 @@ def in_cells(corners: Sequence[list[int]], slots: int) -> list[list[int]]:
     return cells
 
 
-@functools.lru_cache(maxsize=64)
+@kept(64)
 def geometry(shapes: tuple[Pair, ...], size: Pair, device: torch.device) -> tuple[Cells, int]:
     """The tables, and SLOTS: the number of columns that makes cells cheapest."""
     columns = [axis_steps(w, size[1], (h, w) == size) for h, w in shapes]

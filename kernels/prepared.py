@@ -1,0 +1,80 @@
+"""Fusion of frames in fixed memory: checked once, its launches recorded once and replayed.
+
+    frames[t][m] [C, h, w] at fixed addresses -> results[name][t] [rows, W] at fixed addresses
+
+The first use of a place launches frame by frame (which compiles, tunes, and puts the tables on the
+device), the second records those launches, and from then on a batch is one launch of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.kernels import tables
+from fusion.kernels.arithmetic import label_dtype
+from fusion.kernels.backends import choose
+from fusion.kernels.call import check_upsampling
+from fusion.kernels.driver import Driver, Work
+
+PIXEL_MAPS = ("labels", "confidence", "margin", "entropy")  # a number a pixel
+
+
+class Prepared:
+    """`fusion.kernels.upsample_softmax_average` of up to T frames that lie where they lie.
+
+    Args:
+        frames: T times the logits of M models, on the driver's device.
+        weights, size, options: as `fusion.kernels.upsample_softmax_average`; outputs are some of
+            PIXEL_MAPS, rows all.
+        results: a tensor [T, H, W] for each output, of its dtype (`result_dtype`).
+        driver: of the device.
+
+    Raises:
+        ValueError, TypeError: as `fusion.kernels.upsample_softmax_average`, here and never later.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Sequence[Tensor]],
+        weights: Sequence[float],
+        size: tuple[int, int],
+        results: Mapping[str, Tensor],
+        driver: Driver,
+        **options: Any,
+    ) -> None:
+        how = {**options, "outputs": tuple(results)}
+        self._calls = [check_upsampling(logits, weights, size, **how) for logits in frames]
+        self._results, self._driver = dict(results), driver
+        self._upsample = choose("upsample", self._calls[0].device.type).upsample
+        self._tables: list[Any] = []
+        self._replay: Work | None = None
+        self._used = self._plain = False
+
+    def launch(self, count: int) -> None:
+        """Enqueues the fusion of the first `count` frames, or of more: results beyond are any."""
+        driver, queue = self._driver, self._driver.compute
+        if self._used and not self._plain and self._replay is None:
+            # what recorded launches read must stay, and be there before they run
+            with tables.held(driver.aside) as self._tables:
+                self._replay = driver.graph(lambda: self._fuse(len(self._calls)), queue)
+            self._plain = self._replay is None
+        if self._replay is not None:
+            self._replay()
+            return
+        driver.run(lambda: self._fuse(count if self._plain else len(self._calls)), queue)
+        self._used = True
+
+    def _fuse(self, count: int) -> None:
+        for place, call in enumerate(self._calls[:count]):
+            fused = self._upsample(call)
+            for name, result in self._results.items():
+                result[place].copy_(getattr(fused, name))
+
+
+def result_dtype(output: str, labels: int) -> torch.dtype:
+    """Of an output's numbers; `labels`: how many there are, the void one aside."""
+    return label_dtype(labels) if output == "labels" else torch.float32
