@@ -300,20 +300,8 @@ def run_case(
 
 
 def print_rows(rows: list[Row]) -> None:
-    heads = (
-        "case",
-        "contender",
-        "median",
-        "p20",
-        "p80",
-        "Gelem/s",
-        "frames/s",
-        "GB/s",
-        "floor",
-        "peak MB",
-        "slower",
-        "decided",
-    )
+    heads = ["case", "contender", "median", "p20", "p80", "Gelem/s", "frames/s", "GB/s", "floor"]
+    heads += ["peak MB", "slower", "decided"]
     print("{:24} {:28} {:>9} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6} {:>8} {:>7} {:>7}".format(*heads))
     for row in rows:
         if row.median_ms is None:

@@ -8,6 +8,7 @@ device), the second records those launches, and from then on a batch is one laun
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from fusion.kernels.backends import choose
 from fusion.kernels.call import check_upsampling
 from fusion.kernels.driver import Driver, Work
 
+_FIRST = (
+    threading.Lock()
+)  # kernels are tuned, which waits for all queues: none may be recorded then
 PIXEL_MAPS = ("labels", "confidence", "margin", "entropy")  # a number a pixel
 
 
@@ -56,17 +60,27 @@ class Prepared:
 
     def launch(self, count: int) -> None:
         """Enqueues the fusion of the first `count` frames, or of more: results beyond are any."""
-        driver, queue = self._driver, self._driver.compute
-        if self._used and not self._plain and self._replay is None:
-            # what recorded launches read must stay, and be there before they run
-            with tables.held(driver.aside) as self._tables:
-                self._replay = driver.graph(lambda: self._fuse(len(self._calls)), queue)
-            self._plain = self._replay is None
+        if self._replay is None and not self._plain:
+            with _FIRST:
+                self._begin()
+            if self._replay is None and not self._plain:
+                return  # launched by the first use
         if self._replay is not None:
             self._replay()
+        else:
+            self._driver.run(lambda: self._fuse(count), self._driver.compute)
+
+    def _begin(self) -> None:
+        """The first use launches all frames, the second records that."""
+        driver, queue, number = self._driver, self._driver.compute, len(self._calls)
+        if not self._used:
+            driver.run(lambda: self._fuse(number), queue)
+            self._used = True
             return
-        driver.run(lambda: self._fuse(count if self._plain else len(self._calls)), queue)
-        self._used = True
+        # what recorded launches read must stay, and be there before they run
+        with tables.held(driver.aside) as self._tables:
+            self._replay = driver.graph(lambda: self._fuse(number), queue)
+        self._plain = self._replay is None
 
     def _fuse(self, count: int) -> None:
         for place, call in enumerate(self._calls[:count]):

@@ -192,28 +192,29 @@ def unpacking(
             yield partial(store.codes_into, video, some, out)
 
 
-_IDLE: list[Ring] = []  # the last one that was used: its memory, tables and recorded launches
+_IDLE: list[Ring] = []  # of one key, with their memory, tables and recorded launches
 _LOCK = threading.Lock()
+MOST_IDLE = 8  # as many workers as there may be beside each other
 
 
 def taken(key: Hashable, make: Callable[[], Ring]) -> Ring:
-    """The idle ring of this key, or a new one; others' memory is given back first."""
+    """An idle ring of this key, or a new one; the memory of those of other keys is given back."""
     with _LOCK:
-        found = _IDLE.pop() if _IDLE else None
-    if found is not None and found.key == key:
-        return found
-    del found
+        _IDLE[:] = [ring for ring in _IDLE if ring.key == key]
+        if _IDLE:
+            return _IDLE.pop()
     return make()
 
 
 def keep(ring: Ring) -> None:
     """Keeps a ring for the next video of its kind."""
     with _LOCK:
-        _IDLE[:] = [ring]
+        alike = [each for each in _IDLE if each.key == ring.key]
+        _IDLE[:] = [*alike[: MOST_IDLE - 1], ring]
 
 
 def release() -> None:
-    """Gives the memory of the idle ring back."""
+    """Gives the memory of idle rings back."""
     with _LOCK:
         _IDLE.clear()
 
