@@ -196,9 +196,26 @@ def test_errors_come_where_they_are_and_nothing_is_left_running(ensemble, monkey
     equal(made(recipe, plan), made(ensemble.recipe, plan))
 
 
+def test_a_copy_waits_for_what_the_caller_launched_on_the_frames_before(ensemble):
+    fake, found = FakeDriver(), []
+    expected = list(ensemble.recipe._read("a", FRAMES, ["a", "b"], 2))
+    for frame, logits in on(ensemble, fake)._read("a", FRAMES, ["a", "b"], 2):
+
+        def work(frame=frame, logits=logits):
+            found.append((frame, [z.clone() for z in logits]))
+
+        fake.run(work, fake.current())
+    fake.when = EARLY
+    fake.run(lambda: None, fake.compute)
+    for (frame, maps), (name, theirs) in zip(found, expected, strict=True):
+        assert frame == name
+        assert all(map(torch.equal, maps, theirs))
+
+
 def test_whoever_stops_early_leaves_a_ring_that_works(ensemble):
     plan = replace(ensemble.plan("a"), frames=3)
-    recipe = on(ensemble, FakeDriver())
+    fake = FakeDriver()
+    recipe = on(ensemble, fake)
     for output in ("labels", "probabilities"):
         plan = replace(plan, outputs=(output,))
         for stop in (1, 4, 7):
@@ -206,6 +223,7 @@ def test_whoever_stops_early_leaves_a_ring_that_works(ensemble):
             for _ in range(stop):
                 next(bands)
             bands.close()
+            assert not fake.copies  # nothing still writes to memory that others may get
         equal(made(recipe, plan), made(ensemble.recipe, plan))
     assert not [t for t in threading.enumerate() if t.name.startswith("unpack")]
 
