@@ -23,9 +23,10 @@ import fusion
 from benchmarks import measure, simulated
 from benchmarks.launch import Nothing
 from fusion.ensemble import ring
-from fusion.ensemble.device_stream import DeviceFusion, device_counts
+from fusion.ensemble.device_stream import DeviceFusion
 from fusion.ensemble.stream import Fusion
 from fusion.labels import write_labels
+from fusion.metrics.on_device import device_counts
 
 
 class AtOnce(Nothing):

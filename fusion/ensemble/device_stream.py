@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,10 +31,6 @@ from fusion.kernels.driver import Cuda, Driver, out_of_memory
 from fusion.kernels.numbers import void_label
 from fusion.kernels.prepared import PIXEL_MAPS, Prepared, result_dtype
 from fusion.stores.store import Store
-
-if TYPE_CHECKING:
-    from fusion.ensemble.ensemble import Ensemble
-    from fusion.labels import Labels
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
 _SAID: set[str] = set()  # warnings of this process
@@ -335,20 +331,6 @@ class _Run(NamedTuple):
                 frames, self.weights, self.size, slot.results, ring.driver, **self.how
             )
         slot.prepared.launch(count)
-
-
-def device_counts(
-    ensemble: Ensemble, truth: Labels, video: str, frames: Sequence[str]
-) -> np.ndarray | None:
-    """Confusion counts [C, C] of an ensemble's frames from its GPU; None where they are not its."""
-    recipe = ensemble.recipe
-    if not isinstance(recipe, DeviceFusion) or ensemble.postprocess:
-        return None
-
-    def target(frame: str) -> np.ndarray:
-        return ensemble.target(truth, video, frame)
-
-    return recipe.counts(video, frames, ensemble.plan(video), target, len(ensemble.classes))
 
 
 def _batches(frames: Sequence[str], ring: Ring) -> Iterator[Sequence[str]]:

@@ -143,10 +143,9 @@ class VideoConfusion:
     parts: Parts | None = None
 
     def __call__(self, video: str) -> Counts:
-        from fusion.ensemble import Ensemble
-        from fusion.ensemble.device_stream import device_counts
+        from fusion.metrics.on_device import device_counts
 
-        if isinstance(self.source, Ensemble) and self.stride == 1:
+        if self.stride == 1:
             part = part_of(self.source, self.truth, self.parts, video)
             found = device_counts(self.source, self.truth, part.video, part.frames)
             if found is not None:

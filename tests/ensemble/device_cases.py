@@ -12,12 +12,13 @@ import triton
 
 import fusion
 from fusion.ensemble import ring
-from fusion.ensemble.device_stream import DeviceFusion, device_counts
+from fusion.ensemble.device_stream import DeviceFusion
 from fusion.ensemble.ensemble import Ensemble
 from fusion.kernels import backends
 from fusion.kernels.backends import Backend
 from fusion.kernels.confusion import naive
 from fusion.labels import write_labels
+from fusion.metrics.on_device import device_counts
 from tests.ensemble.fake_driver import LATE, RANDOM, FakeDriver, no_waits
 from tests.ensemble.test_device_stream import CLASSES, FRAMES, equal, made, on
 
