@@ -125,7 +125,7 @@ class Batch:
         groups = [range(3), range(3, second), range(second, MODELS)]
         self.how = {"groups": groups, "values": ["logits"] * MODELS, "outputs": ("labels",)}
         how = {name: value for name, value in self.how.items() if name != "outputs"}
-        given = self.maps, [1.0, 1.4, 1.0], SIZE, self.slot.results, driver
+        given = self.slot.on_device, [1.0, 1.4, 1.0], SIZE, self.slot.results, driver
         with mock.patch.object(
             sys.modules["fusion.kernels.prepared"], "choose", return_value=triton
         ):

@@ -1,6 +1,6 @@
 """Fusion of frames in fixed memory: checked once, its launches recorded once and replayed.
 
-    frames[t][m] [C, h, w] at fixed addresses -> results[name][t] [rows, W] at fixed addresses
+    maps[m] [T, C, h, w] at fixed addresses -> results[name] [T, H, W] at fixed addresses
 
 The first use of a place launches frame by frame (which compiles, tunes, and puts the tables on the
 device), the second records those launches, and from then on a batch is one launch of all.
@@ -21,9 +21,8 @@ from fusion.kernels.backends import choose
 from fusion.kernels.call import check_upsampling
 from fusion.kernels.driver import Driver, Work
 
-_FIRST = (
-    threading.Lock()
-)  # kernels are tuned, which waits for all queues: none may be recorded then
+# kernels are tuned at a first use, which waits for all queues: none may be recorded meanwhile
+_FIRST = threading.Lock()
 PIXEL_MAPS = ("labels", "confidence", "margin", "entropy")  # a number a pixel
 
 
@@ -31,7 +30,7 @@ class Prepared:
     """`fusion.kernels.upsample_softmax_average` of up to T frames that lie where they lie.
 
     Args:
-        frames: T times the logits of M models, on the driver's device.
+        maps: of M models [T, C, h, w], on the driver's device.
         weights, size, options: as `fusion.kernels.upsample_softmax_average`; outputs are some of
             PIXEL_MAPS, rows all.
         results: a tensor [T, H, W] for each output, of its dtype (`result_dtype`).
@@ -43,7 +42,7 @@ class Prepared:
 
     def __init__(
         self,
-        frames: Sequence[Sequence[Tensor]],
+        maps: Sequence[Tensor],
         weights: Sequence[float],
         size: tuple[int, int],
         results: Mapping[str, Tensor],
@@ -51,6 +50,7 @@ class Prepared:
         **options: Any,
     ) -> None:
         how = {**options, "outputs": tuple(results)}
+        frames = zip(*maps, strict=True)
         self._calls = [check_upsampling(logits, weights, size, **how) for logits in frames]
         self._results, self._driver = dict(results), driver
         self._upsample = choose("upsample", self._calls[0].device.type).upsample

@@ -324,12 +324,10 @@ class _Run(NamedTuple):
         ring.upload(slot, count)
         ring.driver.wait(slot.copied, ring.driver.compute)
         if slot.prepared is None:
-            maps = dict(zip(self.stores, slot.on_device, strict=True))
-            number = ring.layout.frames
-            frames = [[maps[store][t] for store in self.entries] for t in range(number)]
-            slot.prepared = Prepared(
-                frames, self.weights, self.size, slot.results, ring.driver, **self.how
-            )
+            there = dict(zip(self.stores, slot.on_device, strict=True))
+            maps = [there[store] for store in self.entries]
+            given = maps, self.weights, self.size, slot.results, ring.driver
+            slot.prepared = Prepared(*given, **self.how)
         slot.prepared.launch(count)
 
 
