@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import clock
+
 FLUSH_BYTES = 256 << 20  # beyond the second-level cache of every GPU sold
 
 
@@ -36,36 +38,20 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Times of each contender, one run of each per round, after one round that does not count.
 
-    On a GPU: device events, with the cache overwritten before every run, so that inputs come from
-    memory.
+    On a GPU two of each, of its kernels and of the whole call (`benchmarks.clock`), with the cache
+    overwritten before every run, so that inputs come from memory.
     """
+    if device.type == "cuda":
+        flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device)
+        return clock.interleaved(contenders, rounds, clock.CudaClock(device), flush.random_)
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    flush = (
-        torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device)
-        if device.type == "cuda"
-        else None
-    )
     for turn in range(rounds + 1):
         for name, run in contenders.items():
-            if flush is not None:
-                flush.random_()
-            elapsed = _timed(run, device)
+            began = time.perf_counter()
+            run()
             if turn:
-                times[name].append(elapsed)
+                times[name].append(1000 * (time.perf_counter() - began))
     return times
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        run()
-        stop.record()
-        torch.cuda.synchronize(device)
-        return start.elapsed_time(stop)
-    began = time.perf_counter()
-    run()
-    return 1000 * (time.perf_counter() - began)
 
 
 def quantiles(times: list[float]) -> tuple[float, float, float]:
@@ -77,8 +63,8 @@ def copy_bandwidth(device: torch.device, size: int) -> float:
     """Bytes read plus bytes written per second when copying `size` bytes, median of seven."""
     source = torch.randint(255, (size,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    times = interleaved({"copy": lambda: target.copy_(source)}, 7, device)["copy"]
-    return 2 * size / statistics.median(times) * 1000
+    (times, *_) = interleaved({"copy": lambda: target.copy_(source)}, 7, device).values()
+    return 2 * size / statistics.median(times) * 1000  # on a GPU of its kernel
 
 
 def exponential_rate(device: torch.device) -> float | None:

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fusion.kernels import tables as device_tables
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import CEPHES, CEPHES_FIRST, normalised
 from fusion.kernels.call import Call
@@ -164,4 +165,5 @@ def _on_device(arrays: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Flat arrays of one dtype, moved in one copy."""
     step = PAD // arrays[0].element_size()
     padded = [torch.nn.functional.pad(x.flatten(), (0, -x.numel() % step)) for x in arrays]
-    return list(torch.cat(padded).to(device).split([len(x) for x in padded]))
+    whole = device_tables.moved(torch.cat(padded), device)
+    return list(whole.split([len(x) for x in padded]))

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fusion.kernels import tables
 from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
 from fusion.kernels.call import Call, Maps
 from fusion.kernels.numbers import GAP_RANGE, LAST_CODE, NARROW_VOID, WIDE_VOID
@@ -261,13 +262,13 @@ class Terms:
     def models(self, addresses: Sequence[Sequence[int]], device: torch.device) -> Models:
         """The tables on a device; addresses [M, 5] of the models in order."""
         whole, real = torch.int64, torch.float32
-        tables: list[tuple[Any, torch.dtype]] = [
+        numbers: list[tuple[Any, torch.dtype]] = [
             (addresses, whole),
             (self.factors, real),
             (self.bounds, whole),
         ]
-        tables += [(self.weighting, real), (self.multipliers, real)]
-        made = (None if x is None else torch.tensor(x, dtype=t).to(device) for x, t in tables)
+        numbers += [(self.weighting, real), (self.multipliers, real)]
+        made = (None if x is None else tables.table(x, t, device) for x, t in numbers)
         return Models(*made)
 
     def constants(self, call: Maps) -> dict[str, Any]:

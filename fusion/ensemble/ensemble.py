@@ -33,6 +33,7 @@ from fusion.ensemble.channels import (
     thresholds_of,
     with_thresholds,
 )
+from fusion.ensemble.device_stream import DeviceFusion
 from fusion.ensemble.factors import (
     Multipliers,
     Weights,
@@ -259,7 +260,8 @@ class Ensemble(Labelled):
         numbers = self.weights, self._temperature, multipliers
         how: dict[str, Any] = {"resize": self.resize, "mean": self.mean, "head": self.head}
         how |= {"device": self.device, "channels": self.channels is not None}
-        return Fusion(self.groups, *numbers, **how)
+        kind = DeviceFusion if self.device.type == "cuda" else Fusion
+        return kind(self.groups, *numbers, **how)
 
     def label_maps(self, video: str, frames: Sequence[str] | None = None) -> Maps:
         """(frame id, labels [H, W]) one after the other: uint8, uint16 beyond 255 classes.

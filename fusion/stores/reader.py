@@ -83,10 +83,18 @@ class LogitStore(Store):
             video: its id.
             frames: ids, in the order asked for; default all, in stored order.
         """
-        info, wanted = self.describe(video), self._positions(video, frames)
+        return self._codes(self.describe(video), self._positions(video, frames))
+
+    def codes_into(self, video: str, frames: Sequence[str], out: np.ndarray) -> None:
+        """As `Store.codes_into`: unpacked where it is wanted."""
+        self._codes(self.describe(video), self._positions(video, frames), self._fits(out, video))
+
+    def _codes(
+        self, info: VideoInfo, wanted: Sequence[int], out: np.ndarray | None = None
+    ) -> np.ndarray:
         for _ in range(TRIES):  # replaced and put back meanwhile, a file may be of the other one
             try:
-                return read_codes(self.path, info, self.profile, wanted, self._shards)
+                return read_codes(self.path, info, self.profile, wanted, self._shards, out)
             except CorruptStoreError as error:
                 self._shards = Shards()  # whoever repairs the file need not open the store again
                 self._check_replaced(info)
@@ -129,13 +137,22 @@ def _nearest(path: Path) -> str:
 
 
 def read_codes(
-    root: Path, info: VideoInfo, profile: str, at: Sequence[int], shards: Shards
+    root: Path,
+    info: VideoInfo,
+    profile: str,
+    at: Sequence[int],
+    shards: Shards,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Frames of a committed video by their positions, [T, C, h, w] in the profile's dtype."""
+    """Frames of a committed video by their positions, [T, C, h, w] in the profile's dtype.
+
+    Put into `out` where it is given: of that shape and dtype, each frame without gaps.
+    """
     where = root.name if info.pack is None else f"{root.name}/{info.folder}"
     where, folder = f"{where}: video {info.video!r}", info.folder
     try:
-        out = np.empty((len(at), *info.frame_shape), PROFILES[profile].dtype)
+        if out is None:
+            out = np.empty((len(at), *info.frame_shape), PROFILES[profile].dtype)
         own = math.prod(info.frame_shape)
         # shorter than its pack's rows: a row is unpacked whole, and its fill left behind
         length = own if info.pack is None else info.pack.length

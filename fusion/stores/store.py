@@ -96,6 +96,31 @@ class Store(ABC):
             frames: ids, in the order asked for; default all, in stored order.
         """
 
+    def codes_into(self, video: str, frames: Sequence[str], out: np.ndarray) -> None:
+        """Puts `codes` into memory that is there already.
+
+        Args:
+            video: its id.
+            frames: ids, in the order asked for.
+            out: [T, C, h, w] of the codes' dtype; a frame has no gaps, there may be some between
+                frames.
+
+        Raises:
+            InputError: an array of another shape or dtype.
+        """
+        self._fits(out, video)[...] = self.codes(video, frames)
+
+    def _fits(self, out: np.ndarray, video: str) -> np.ndarray:
+        """The array, if frames of a video can be unpacked into it."""
+        shape, size = self.describe(video).frame_shape, self.item_bytes
+        dtype = np.dtype("u1" if size == 1 else f"f{size}")
+        gaps = out.ndim == 4 and len(out) and not out[0].flags.c_contiguous
+        if out.shape[1:] != shape or out.dtype != dtype or gaps:
+            got = f"out: got {out.dtype} {list(out.shape)}" + ", frames with gaps" * bool(gaps)
+            do = f"give {dtype} [T, {', '.join(map(str, shape))}], frames without gaps"
+            raise InputError(f"{self.place}: {got}; {do}")
+        return out
+
     @abstractmethod
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """The same as float32."""

@@ -59,18 +59,31 @@ tuned_confusion = triton.autotune(
 )(confusion_kernel)
 
 
+def copies(classes: int) -> int:
+    """Copies of a matrix that programs count in."""
+    return max(1, min(MOST_COPIES, COPY_BYTES // (8 * classes * classes)))
+
+
+def add(targets: Tensor, labels: Tensor, counts: Tensor, outside: Tensor, ignore: int) -> None:
+    """Adds pairs to `counts`, int64 [COPIES, C, C]; nothing waits for it.
+
+    A counted value outside 0..C-1 makes `outside`, int32 [1], a one instead. Other arguments as
+    `fusion.kernels.confusion`.
+    """
+    targets, labels = targets.reshape(-1), labels.reshape(-1)
+    pixels, number = len(targets), len(counts)
+    if pixels:
+        tuned_confusion[lambda meta: (triton.cdiv(pixels, meta["BLOCK_P"]),)](
+            targets, labels, counts, outside, pixels, counts.shape[1], ignore, COPIES=number
+        )
+
+
 def confusion(targets: Tensor, labels: Tensor, classes: int, *, ignore: int = 255) -> Tensor:
     """As `fusion.kernels.confusion`, on a GPU."""
-    targets, labels = targets.reshape(-1), labels.reshape(-1)
-    pixels, device = len(targets), labels.device
-    copies = max(1, min(MOST_COPIES, COPY_BYTES // (8 * classes * classes)))
-    counts = torch.zeros(copies, classes, classes, dtype=torch.int64, device=device)
-    if pixels == 0:
-        return counts[0]
+    device = labels.device
+    counts = torch.zeros(copies(classes), classes, classes, dtype=torch.int64, device=device)
     outside = torch.zeros(1, dtype=torch.int32, device=device)
-    tuned_confusion[lambda meta: (triton.cdiv(pixels, meta["BLOCK_P"]),)](
-        targets, labels, counts, outside, pixels, classes, ignore, COPIES=copies
-    )
+    add(targets, labels, counts, outside, ignore)
     if outside.item():
         naive.confusion(targets.cpu(), labels.cpu(), classes, ignore=ignore)  # names the values
     return counts.sum(dim=0)

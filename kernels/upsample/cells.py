@@ -15,7 +15,6 @@ channel's infinities as +-1e30.
 from __future__ import annotations
 
 import bisect
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fusion.kernels import tables
 from fusion.kernels.arithmetic import NO_SCORE, bilinear_steps
 from fusion.kernels.call import Pair, Upsampling
+from fusion.kernels.tables import kept
 from fusion.kernels.tiles import Pointer
 
 BAND_BYTES = 256 << 20  # native sums that exist at a time with resize="probabilities"
@@ -132,7 +133,7 @@ def axis(sources: Sequence[int], target: int, same: Sequence[bool], length: int)
     )
 
 
-@functools.lru_cache(maxsize=64)
+@kept(64)
 def geometry(
     shapes: tuple[Pair, ...], size: Pair, device: torch.device, most: int, slots: int
 ) -> Geometry:
@@ -163,16 +164,17 @@ def bands(call: Upsampling, native_bytes: int) -> list[Pair]:
     return [(y, min(y + height, last)) for y in range(first, last, height)]
 
 
-def on_device(device: torch.device, *tables: Any) -> Iterator[Tensor | None]:
+def on_device(device: torch.device, *given: Any) -> Iterator[Tensor | None]:
     """int64 and float32 arrays on a device in one copy, each at an address that 16 divides."""
-    pad = [b"" if t is None else t.tobytes() + bytes(-t.nbytes % 16) for t in tables]
-    moved = torch.frombuffer(bytearray(b"".join(pad)), dtype=torch.uint8).to(device)
-    for table, part in zip(tables, moved.split([len(some) for some in pad]), strict=True):
-        if table is None:
+    pad = [b"" if t is None else t.tobytes() + bytes(-t.nbytes % 16) for t in given]
+    packed = torch.frombuffer(bytearray(b"".join(pad)), dtype=torch.uint8)
+    parts = tables.moved(packed, device).split([len(some) for some in pad])
+    for array, part in zip(given, parts, strict=True):
+        if array is None:
             yield None
         else:
-            whole = table.dtype == np.int64
-            yield part[: table.nbytes].view(torch.int64 if whole else torch.float32)
+            whole = array.dtype == np.int64
+            yield part[: array.nbytes].view(torch.int64 if whole else torch.float32)
 
 
 @triton.jit

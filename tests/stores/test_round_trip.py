@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from fusion.errors import InputError
 from fusion.kernels.arithmetic import decode_gaps
 from fusion.kernels.average.naive import softmax
-from fusion.stores import GapCodec, LogitStore, LogitWriter
+from fusion.stores import GapCodec, LogitStore, LogitWriter, MemoryStore
 from fusion.stores import video_writer as writing
 from tests.stores.common import CLASSES, CLIP, folder_of, pixels, problems, write
 from tests.stores.contract import StoreContract
@@ -199,3 +199,31 @@ def test_scores_are_kept_as_they_are_and_only_in_exact(store_of, tmp_path):
     with pytest.raises(InputError, match="use profile='exact'"):
         LogitWriter(tmp_path / "other", ["a"], values="scores")
     assert not (tmp_path / "other").exists()
+
+
+def test_codes_are_unpacked_where_they_are_wanted(tmp_path):
+    """On disk, in packs and in memory; what does not fit is refused before a byte is written."""
+    draw = np.random.default_rng(3)
+    clip = draw.normal(0, 3, (5, 3, 4, 6)).astype(np.float32)
+    writer = LogitWriter(tmp_path / "m.zarr", ["a", "b", "c"], "exact")
+    with writer.video("v", frames=list("abcde"), size=(4, 6)) as out:
+        for frame in clip:
+            out.append(frame)
+    for store in (LogitStore(tmp_path / "m.zarr"), MemoryStore({"v": clip}, ["a", "b", "c"])):
+        dtype = store.codes("v").dtype
+        frames = [store.frames("v")[k] for k in (3, 0, 4)]
+        whole = np.full((6, 3, 4, 6), 7, dtype)  # with gaps between frames
+        store.codes_into("v", frames, whole[::2])
+        assert np.array_equal(whole[::2], store.codes("v", frames))
+        assert (whole[1::2] == 7).all()
+        for bad in (whole[:3, :2], whole[:3].astype(np.float64), whole[:3].transpose(0, 1, 3, 2)):
+            with pytest.raises(
+                InputError, match=r"out: got float\d+ .*; give float\d+ \[T, 3, 4, 6\]"
+            ):
+                store.codes_into("v", frames, bad)
+        strided = np.full((3, 3, 4, 12), 7, dtype)[..., ::2]
+        with pytest.raises(InputError, match="frames with gaps; give"):
+            store.codes_into("v", frames, strided)
+        assert (strided == 7).all()
+        with pytest.raises(InputError, match="has no frame 'none'"):
+            store.codes_into("v", ["none"], whole[:1])
