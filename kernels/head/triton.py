@@ -33,7 +33,6 @@ from triton import knobs
 
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
-from fusion.kernels.average.triton import configurations
 from fusion.kernels.call import Head
 from fusion.kernels.numbers import GAP_RANGE, LEAST_PROBABILITY
 
@@ -180,7 +179,7 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
 
 
 tuned_head = triton.autotune(
-    configurations(),
+    tiles.configurations(),
     key=["CLASSES", "KIND_SET", "ALIGN", "FLAT", "WANTED", "CHUNK"],
     prune_configs_by={"early_config_prune": fitting},
 )(head_kernel)
