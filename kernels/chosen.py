@@ -92,7 +92,7 @@ def spread(
     """
     rooms = ROOMS.get(architecture, UNKNOWN)
     room = rooms.means if means else rooms.more if more else rooms.labels
-    lanes = CODE_LANES if codes and not means else LANES
+    lanes: tuple[tuple[int, int], ...] = CODE_LANES if codes and not means else LANES
     lanes = tuple(pair for pair in lanes if align % pair[1] == 0) or SCATTERED_LANES
     fits = [Spread(1, WARPS, cl, pv) for cl, pv in lanes]
     cl, pv = lanes[-1]

@@ -35,6 +35,7 @@ from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.call import Head
 from fusion.kernels.numbers import GAP_RANGE, LEAST_PROBABILITY
+from fusion.kernels.tiles import configurations
 
 MAX_MIXED = 512  # classes: weights of a chunk for all of them fit into shared memory
 LN_2 = tl.constexpr(math.log(2))
@@ -179,7 +180,7 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
 
 
 tuned_head = triton.autotune(
-    tiles.configurations(),
+    configurations(),
     key=["CLASSES", "KIND_SET", "ALIGN", "FLAT", "WANTED", "CHUNK"],
     prune_configs_by={"early_config_prune": fitting},
 )(head_kernel)

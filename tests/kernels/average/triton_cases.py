@@ -39,6 +39,23 @@ class TestTriton(Near, AverageContract):
         with pytest.raises(ValueError, match="1025 classes"):
             self.average(check(logits, [1]))
 
+    def test_a_class_stride_beyond_32_bits(self):
+        """Only the touched pages of this memory exist."""
+        far = 2**32 + 64
+        memory = torch.empty(far + 4096, dtype=torch.uint8, device=self.device)
+        view = memory.as_strided((2, 64), (far, 1))
+        view.copy_(self.make("codes", 1, 2, (64,))[0][0])
+        self.check([view], [1.0], outputs=("labels", "probabilities"))
+
+    @pytest.mark.parametrize("temperature", [1e-6, 3e-4, 1e4])
+    def test_any_temperature(self, temperature):
+        """At the lowest one a shift by the scaled maximum would err by more than float32 holds."""
+        logits, _ = self.make("float16", 2, 9, (70,))
+        logits = [(6000 * z).clamp(-65504, 65504) for z in logits]
+        options = {"temperatures": [temperature] * 2, "outputs": ("labels", "probabilities")}
+        got = self.check(logits, [1, 1], **options)
+        assert not got.probabilities.isnan().any()
+
 
 class TestTritonChannels(AverageChannels):
     """Equal bits here too."""
