@@ -13,7 +13,8 @@ and the share of the speed of a copy that this leaves on a GPU. A model, no meas
 
 Cache misses, bank conflicts and the last wave of programs are not in it. Beside it stand the
 figures of the first design (one tile [classes, pixels] over all warps; its machine code as of
-commit a0ca296, the best of its configurations), read and predicted in the same way.
+commit a0ca296, the best of its configurations without a pipeline), read and predicted in the same
+way; scores are those of real classes.
 
 --candidates prints `fusion.kernels.chosen.candidates`, which its table is chosen from, instead.
 """

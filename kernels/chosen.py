@@ -34,7 +34,7 @@ ROOMS = {  # architecture, as Triton calls it
     "gfx942": Room(80, 64, 40),
 }
 UNKNOWN = Room(80, 64, 40)
-WARPS = 4  # of a program, along the pixels
+WARPS = 2  # of a program, along the pixels
 MOST_WARPS = 8
 # lanes along the classes and pixels of a load, the first that has room
 LANES = ((1, 4), (1, 2), (2, 2), (4, 2), (8, 2))
@@ -101,10 +101,10 @@ def spread(
 
 
 def candidates(classes: int, **launch: bool | int | str) -> list[Spread]:
-    """The choice, fewer and more warps a program, and half the scores a lane."""
+    """The choice, more warps a program, and half the scores a lane."""
     best = spread(classes, **launch)  # type: ignore[arg-type]
     made = [best]
     if best.WC == 1:
-        made += [replace(best, W=w) for w in (2, 8)]
+        made += [replace(best, W=w) for w in (4, 8)]
         made += [replace(best, CL=2 * best.CL)] if best.CL < 8 else []
     return made
