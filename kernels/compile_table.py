@@ -31,7 +31,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from fusion.kernels import tiles
+from fusion.kernels import chosen, machine_code, tiles
 from fusion.kernels.arithmetic import CHANNEL_OUTPUTS, HEAD_OUTPUTS, OUTPUTS
 from fusion.kernels.average import triton as average
 from fusion.kernels.average import triton_channels as channel_average
@@ -102,7 +102,7 @@ class Compiled:
     """Per thread: registers, stack bytes, spilled registers; per program: shared bytes.
 
     memory: how often each instruction that touches device memory occurs. intermediate: the form
-    before any layout is chosen (TTIR).
+    before any layout is chosen (TTIR). loop: of the average, what one model executes.
     """
 
     row: Row
@@ -113,6 +113,15 @@ class Compiled:
     shared: int
     memory: Counter[str]
     intermediate: str
+    loop: Counter[str] | None
+
+    @property
+    def figures(self) -> machine_code.Figures:
+        """Of the average's loop, per score."""
+        assert self.loop is not None
+        row = dict(self.row.constants)
+        scores = -(-row["CLASSES"] // (row["WC"] * row["CL"])) * row["PV"]
+        return machine_code.figures(self.loop, scores)
 
 
 def _rows(kernel: str, **choices: int) -> Iterator[Row]:
@@ -128,8 +137,7 @@ def _averages(
     kernel: str, classes: int, kinds: int, separate: bool = False, **more: int
 ) -> Iterator[Row]:
     """All outputs where all kinds or group means are wanted, labels alone otherwise."""
-    outputs = OUTPUTS if separate else OUTPUTS[:-1] if kinds == ALL else OUTPUTS[:1]
-    block, wanted = tiles.block_classes(classes), tiles.mask(outputs)
+    block, wanted = tiles.block_classes(classes), tiles.mask(_outputs_of(kinds, separate))
     return _rows(kernel, CLASSES=classes, BLOCK_C=block, KIND_SET=kinds, WANTED=wanted, **more)
 
 
@@ -148,6 +156,27 @@ def _upsampled_maps(rows: int, slots: int) -> Iterator[Row]:
     ):
         given = {"ROWS": rows, "SLOTS": slots, "ALONE": alone, "WIDE": False}
         yield from _rows("upsample_maps", **given, WANTED=tiles.mask(outputs))
+
+
+def _outputs_of(kinds: int, separate: bool) -> tuple[str, ...]:
+    return OUTPUTS if separate else OUTPUTS[:-1] if kinds == ALL else OUTPUTS[:1]
+
+
+def average_row(
+    classes: int, kinds: int, outputs: Sequence[str] = OUTPUTS[:1], *, aligned: bool = True
+) -> Row:
+    """The average as its launcher chooses it, of maps that lie well or as badly as they can."""
+    spread = chosen.spread(
+        classes,
+        codes=kinds == CODES,
+        means="group_means" in outputs,
+        more=tuple(outputs) != OUTPUTS[:1] or kinds.bit_count() > 1,
+        align=16 if aligned else 1,
+    )
+    layout = {"ALIGN": 16 if aligned else 1, "FLAT": aligned, "UNIT": aligned, "NEAR": aligned}
+    given = {"CLASSES": classes, "KIND_SET": kinds, "WANTED": tiles.mask(outputs)}
+    constants = {**given, **spread.letters, **layout, "STEEP": not aligned}
+    return Row("softmax_average", tuple(constants.items()), spread.warps)
 
 
 def _heads(classes: int, kinds: int, **layout: int) -> Iterator[Row]:
@@ -173,13 +202,14 @@ def table() -> list[Row]:
     slots = {FLOAT16: 4, BFLOAT16: 2, FLOAT32: 4, CODES: 4, PROBABILITIES: 4, ALL: 1}
     for classes in CLASSES:
         for kinds in (FLOAT16, BFLOAT16, FLOAT32, CODES, ALL):
-            rows += _averages("softmax_average", classes, kinds, **aligned)
-        for kinds in (FLOAT16, CODES):
-            rows += _averages("softmax_average", classes, kinds, separate=True, **aligned)
-        rows += _averages("softmax_average", classes, FLOAT16, **scattered)
+            rows += [average_row(classes, kinds, _outputs_of(kinds, separate=False))]
+        rows += [average_row(classes, kinds, OUTPUTS) for kinds in (FLOAT16, CODES)]
+        rows += [average_row(classes, FLOAT16, aligned=False)]
         for kinds in slots:
             rows += _upsampled_logits(classes, kinds) if kinds != ALL else []
         rows += _upsampled_logits(classes, FLOAT16, OUTPUTS)
+    rows += [average_row(19, kinds) for kinds in (FLOAT16, CODES)]
+    rows += [average_row(124, FLOAT16, OUTPUTS[:-1])]
     rows += _upsampled_logits(11, FLOAT16 | CODES, OUTPUTS[:-1])
     for shape in ((1, 1), (2, 2), (4, 4)):
         rows += _upsampled_maps(*shape)
@@ -238,6 +268,9 @@ def _source(row: Row, target: GPUTarget) -> ASTSource:
     }
     if row.kernel == "head":
         constants["PRECISION"] = head.precision(hip=target.backend == "hip")
+    if "PL" in constants:
+        constants["PL"] = target.warp_size // constants["CL"]
+    constants = {name: constants[name] for name in constants if name in function.arg_names}
     signature: dict[str, Any] = {}
     places: dict[tuple[int, ...], Any] = {}  # of a tuple: its leaves
     for i, name in enumerate(function.arg_names):
@@ -284,8 +317,8 @@ def _memory_instructions(assembly: str, amd: bool) -> list[str]:
 
 def compile_kernel(row: Row, target: GPUTarget) -> CompiledKernel:
     """A row compiled as its launcher has it compiled."""
-    held = row["TILE"] is not None or row.kernel in ("upsample_logits", "channel_upsample")
-    options = tiles.compiler_options(holds_tile=held)
+    held = row["TILE"] or row["CL"] or row.kernel in ("upsample_logits", "channel_upsample")
+    options = tiles.compiler_options(holds_tile=bool(held))
     options |= {"num_warps": row.warps, "num_stages": row["STAGES"] or 1}
     if target.backend == "hip":
         options.pop("maxnreg", None)
@@ -297,7 +330,9 @@ def compile_row(row: Row, target: GPUTarget) -> Compiled:
     assembly = kernel.asm["amdgcn" if amd else "ptx"]
     usage = _amd_usage(assembly) if amd else _nvidia_usage(kernel)
     memory = Counter(_memory_instructions(assembly, amd))
-    return Compiled(row, target, *usage, kernel.metadata.shared, memory, kernel.asm["ttir"])
+    shared, intermediate = kernel.metadata.shared, kernel.asm["ttir"]
+    loop = machine_code.streaming_loop(kernel) if row.kernel == "softmax_average" else None
+    return Compiled(row, target, *usage, shared, memory, intermediate, loop)
 
 
 def compile_pairs(pairs: Iterable[tuple[Row, GPUTarget]]) -> list[Compiled]:

@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton import knobs
 
 from fusion.kernels import tables
 from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
@@ -25,6 +26,7 @@ from fusion.kernels.numbers import GAP_RANGE, LAST_CODE, NARROW_VOID, WIDE_VOID
 MAX_CLASSES = 1024  # one tile holds every class of a pixel
 LOG2_E = math.log2(math.e)
 KIND_COUNT = tl.constexpr(2 * PROBABILITIES)
+HALF = tl.constexpr(KINDS[torch.float16])
 CODES = tl.constexpr(KINDS[torch.uint8])
 PLAIN = tl.constexpr(PROBABILITIES)  # this and all above need no softmax
 NARROW = tl.constexpr(NARROW_VOID)
@@ -207,11 +209,38 @@ def compiler_options(*, holds_tile: bool = False) -> dict[str, object]:
     return {"enable_fp_fusion": False, **limit}
 
 
-def block_classes(classes: int) -> int:
-    """Classes padded to a power of two, at least 16 so that a tile keeps a sensible shape."""
+def architecture(device: torch.device) -> str:
+    """As Triton's targets call it: "90", "gfx942"; "" where kernels are interpreted."""
+    if device.type != "cuda":
+        return ""
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip is not None:
+        return str(properties.gcnArchName).split(":")[0]
+    return f"{properties.major}{properties.minor}"
+
+
+def configurations() -> list[triton.Config]:
+    """32 or 64 scores per thread; a pipeline hides the latency of loads with fewer programs."""
+    if knobs.runtime.interpret:
+        return [triton.Config({"TILE": 1 << 15, "STAGES": 1})]
+    shapes = [(4096, 4), (8192, 4), (8192, 8)]
+    return [
+        triton.Config({"TILE": tile, "STAGES": stages}, num_warps=warps)
+        for tile, warps in shapes
+        for stages in (1, 3)
+    ]
+
+
+def check_classes(classes: int) -> None:
+    """ValueError beyond what a program holds."""
     if classes > MAX_CLASSES:
         most = f"the GPU kernels take at most {MAX_CLASSES}, so move the logits to the CPU"
         raise ValueError(f"logits: got {classes} classes; {most}")
+
+
+def block_classes(classes: int) -> int:
+    """Classes padded to a power of two, at least 16 so that a tile keeps a sensible shape."""
+    check_classes(classes)
     return max(16, triton.next_power_of_2(classes))
 
 

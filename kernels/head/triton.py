@@ -33,9 +33,9 @@ from triton import knobs
 
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
-from fusion.kernels.average.triton import configurations
 from fusion.kernels.call import Head
 from fusion.kernels.numbers import GAP_RANGE, LEAST_PROBABILITY
+from fusion.kernels.tiles import configurations
 
 MAX_MIXED = 512  # classes: weights of a chunk for all of them fit into shared memory
 LN_2 = tl.constexpr(math.log(2))

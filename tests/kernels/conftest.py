@@ -72,3 +72,17 @@ def silent_nan():
     with np.errstate(invalid="ignore", over="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
         yield
+
+
+@pytest.fixture(autouse=True)
+def fused_multiply_add(monkeypatch):
+    """Rounds once, as on a GPU: the interpreter rounds the product too."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        return
+    from triton.runtime import interpreter
+
+    def fma(builder, x, y, z):
+        wide = x.data.astype(np.float64) * y.data + z.data
+        return interpreter.TensorHandle(wide.astype(z.data.dtype), z.dtype)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_fma", fma)
