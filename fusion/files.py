@@ -88,7 +88,7 @@ else:
 
 @contextlib.contextmanager
 def refusals(
-    path: Path, need: int | None = None, *, problem: str = "cannot be written"
+    path: object, need: int | None = None, *, problem: str = "cannot be written"
 ) -> Iterator[None]:
     """Turns an OSError inside into a StoreError: the place, the reason, what to do.
 

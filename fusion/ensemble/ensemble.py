@@ -61,6 +61,7 @@ from fusion.parallel import worker_count
 from fusion.postprocess import Pipeline, Video, pipeline_of
 from fusion.postprocess.registry import Given
 from fusion.stores import Store
+from fusion.stores.locations import Address, is_url
 from fusion.text import parse_bytes
 
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
@@ -74,9 +75,9 @@ class Ensemble(Labelled):
     """Groups of logit stores with a weight each.
 
     Args:
-        groups: name -> stores (paths, globs, LogitStore or MemoryStore), G >= 1 groups of at least
-            one; a store may be in several groups. Or a list of stores, or one path or glob such as
-            "cache/*.zarr": each store is then a group of its own, named by its model.
+        groups: name -> stores (paths, URLs, globs, LogitStore or MemoryStore), G >= 1 groups of at
+            least one; a store may be in several groups. Or a list of stores, or one path or glob
+            such as "cache/*.zarr": each store is then a group of its own, named by its model.
         weights: name -> number >= 0, missing ones 1; only ratios matter.
         multipliers: class name -> number > 0 for every class, or C numbers in their order; only
             ratios matter. Labels are argmax_c b_c F_c, F the fused probabilities, which themselves
@@ -375,7 +376,7 @@ class Ensemble(Labelled):
         cls,
         path: str | Path,
         *,
-        stores: str | Path | None = None,
+        stores: Address | None = None,
         check: bool = True,
         **options: Any,
     ) -> Self:
@@ -383,11 +384,12 @@ class Ensemble(Labelled):
 
         Args:
             path: the file.
-            stores: a folder with stores of the same names, for another split.
+            stores: a folder (or URL) with stores of the same names, for another split.
             check: refuse stores whose content differs from what was saved.
             options: device, memory, align, images, postprocess, as the constructor's.
         """
-        path, folder = Path(path), None if stores is None else Path(stores)
+        path = Path(path)
+        folder = Path(stores) if isinstance(stores, str) and not is_url(stores) else stores
         if path.suffix == ".toml":
             return cls(**{**file.read_toml(path, folder), **options})
         return cls(**{**file.read_json(path, folder, check=check), **options})

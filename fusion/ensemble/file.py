@@ -28,7 +28,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
 from fusion.stores import LogitStore, Store
+from fusion.stores.locations import Address, Location, is_url, location_of
 from fusion.text import did_you_mean
 
 FORMAT, VERSION = "segfusion.ensemble", 3
@@ -50,7 +50,7 @@ KEYS = (*TABLES, "resize", "mean", "postprocess")
 ADVICE = "give an ensemble.toml or a saved best.json"
 
 
-def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
+def read_toml(path: Path, stores: Address | None) -> dict[str, Any]:
     """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def read_toml(path: Path, stores: Path | None) -> dict[str, Any]:
     }
 
 
-def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]:
+def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, Any]:
     """Arguments from a saved ensemble.
 
     Args:
@@ -94,10 +94,10 @@ def read_json(path: Path, stores: Path | None, *, check: bool) -> dict[str, Any]
         for name, members in document["groups"].items():
             groups[name] = [LogitStore(place.of_path(member["path"])) for member in members]
             for store, member in zip(groups[name], members, strict=True):
-                temperatures[str(store.path)] = float(member["temperature"])
+                temperatures[store.place] = float(member["temperature"])
                 if check and not stores and store.digest(document["videos"]) != member["digest"]:
                     what = f"not the content the weights of {path} were found on"
-                    raise StoreError(f"{store.path}: {what}; search again, or use check=False")
+                    raise StoreError(f"{store.place}: {what}; search again, or use check=False")
         plain = {key: document[key] for key in ("weights", "resize")}
         plain["multipliers"] = document.get("multipliers")
         plain["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
@@ -124,8 +124,11 @@ def members(
     """
 
     def member(store: Store) -> dict[str, Any]:
-        relative = os.path.relpath(store.folder.resolve(), path.parent.resolve())
-        facts = {"path": relative, "model": store.model, "digest": store.digest(videos)}
+        facts = {
+            "path": store.seen_from(path.parent),
+            "model": store.model,
+            "digest": store.digest(videos),
+        }
         return {**facts, "temperature": temperatures[store]}
 
     return {name: [member(store) for store in stores] for name, stores in groups.items()}
@@ -166,34 +169,36 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 class _Place:
     """Where the stores that a file names are: beside it, or by their names in another folder."""
 
-    def __init__(self, path: Path, stores: Path | None) -> None:
-        self.path, self.stores = path, stores
+    def __init__(self, path: Path, stores: Address | None) -> None:
+        self.path = path
+        self.stores: Location | None = None if stores is None else location_of(stores)
         self._named: dict[str, str] = {}  # name in the other folder -> path in the file
-        if stores is not None and not stores.is_dir():
+        if isinstance(stores, Path) and not is_url(stores) and not stores.is_dir():
             raise StoreError(f"{stores}: no such folder; give one with stores named as in {path}")
 
-    def of_path(self, given: str) -> Path:
+    def of_path(self, given: str) -> Location:
         if self.stores is None:
-            return self.path.parent / given
+            return location_of(given if is_url(given) else self.path.parent / given)
         name = Path(given).name
         if self._named.setdefault(name, given) != given:
             twice = f"{self._named[name]} and {given} have one name"
             raise InputError(f"{self.path}: {twice}; stores of another folder are found by name")
         return self.stores / name
 
-    def matching(self, patterns: Any) -> list[Path]:
+    def matching(self, patterns: Any) -> list[str]:
         """Stores that a list of paths and globs names, each once; InputError where one is none."""
         texts = isinstance(patterns, list) and all(isinstance(text, str) for text in patterns)
         if not texts or not patterns:
             got = f"a group is {patterns!r:.60}"
             raise InputError(f"{self.path}: {got}; give a list of paths or globs of stores")
-        found: dict[Path, None] = {}
+        found: dict[str, None] = {}
         for pattern in patterns:
             place = self.of_path(pattern)
-            matches = [Path(match) for match in sorted(glob.glob(str(place)))]
+            matches = place.matching()
             if not matches and glob.has_magic(pattern):
-                where = f"from folder {(self.stores or self.path.parent).absolute()}"
+                folder = self.stores or location_of(self.path.parent)
+                where = f"from folder {folder.identity}"
                 problem = f"no store matches {pattern!r} {where}"
                 raise InputError(f"{self.path}: {problem}; correct the pattern")
-            found.update(dict.fromkeys(matches or [place]))
+            found.update(dict.fromkeys(matches or [str(place)]))
         return list(found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fusion.errors import InputError
 from fusion.stores import LogitStore, Store
+from fusion.stores.locations import location_of
 
 StoreLike = str | Path | Store
 Groups = Mapping[str, Sequence[StoreLike] | StoreLike] | Sequence[StoreLike] | StoreLike
@@ -23,7 +24,7 @@ def named_groups(groups: Groups) -> Mapping[str, Sequence[StoreLike] | StoreLike
 
     Args:
         groups: name -> stores, of which one may stand alone; or stores, each then a group of its
-            own, named by its model. A store is an open one, a path, or a glob for several.
+            own, named by its model. A store is an open one, a path, a URL, or a glob for several.
 
     Raises:
         InputError: no store, one twice, or a glob without a match.
@@ -71,7 +72,7 @@ def _opened(where: str, given: Any, once: dict[str, Store]) -> list[Store]:
     for member in members:
         found = [member] if isinstance(member, Store) else _matching(where, member)
         for store in found:
-            name = store.identity if isinstance(store, Store) else str(Path(store).absolute())
+            name = store.identity if isinstance(store, Store) else location_of(store).identity
             if name not in once:
                 once[name] = store if isinstance(store, Store) else LogitStore(store)
             if once[name] in opened:
@@ -84,7 +85,7 @@ def _matching(where: str, pattern: str | Path) -> Sequence[str | Path]:
     """What a path or glob means, in order; a path that exists is never a glob."""
     if os.path.lexists(pattern) or not glob.has_magic(str(pattern)):
         return [pattern]
-    if found := sorted(glob.glob(str(pattern))):
+    if found := location_of(pattern).matching():
         return found
     got = f"no store matches {str(pattern)!r} from folder {Path.cwd()}"
     raise InputError(f"{where}: {got}; correct the pattern")

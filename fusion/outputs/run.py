@@ -23,6 +23,7 @@ from fusion.outputs.registry import output_of
 from fusion.outputs.strangers import refuse_strangers
 from fusion.outputs.unit import Unit, units_of
 from fusion.progress import Progress, silent
+from fusion.stores.locations import is_url, location_of
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
@@ -94,6 +95,9 @@ def write(
     if overwrite and resume:
         raise InputError("got overwrite= and resume=; choose one of the two")
     out, output, mode = Path(out), output_of(format, **options), Mode(overwrite, resume)
+    if is_url(out):
+        got = f"out: got {location_of(out)}"
+        raise InputError(f"{got}; outputs are written to a folder, give one and copy it")
     asked = probabilities or output.is_probabilities
     content = Content(ensemble, asked, regions_of(compose, ensemble.channels), stored)
     if asked and stored is not None and not output.beside:

@@ -23,6 +23,7 @@ from fusion.metrics.evaluation import objective_of
 from fusion.progress import Progress, silent
 from fusion.search.split import Split
 from fusion.stores import LogitStore
+from fusion.stores.locations import Address, Location, is_url, location_of
 
 AGAIN = "search again"
 
@@ -36,9 +37,9 @@ class Elsewhere:
     """
 
     labels: Labels | Path | None = None
-    stores: Path | None = None
+    stores: Address | None = None
     test_labels: Labels | Path | None = None
-    test_stores: Path | None = None
+    test_stores: Address | None = None
     images: Path | None = None
 
 
@@ -142,7 +143,7 @@ class _Asked(NamedTuple):
     """
 
     labels: Labels | Path | None
-    stores: Path | None
+    stores: Address | None
     kept: bool = True
     prefix: str = ""
 
@@ -194,13 +195,17 @@ def _open(
 
 
 def _check_stores(
-    folder: Path, known: Mapping[str, Any], stores: Path | None, flag: str
-) -> dict[str, Path]:
+    folder: Path, known: Mapping[str, Any], stores: Address | None, flag: str
+) -> dict[str, Location]:
     """Where the stores of a split are, by model; StoreError where one is gone, or another."""
     places = {}
     for model, facts in known["stores"].items():
-        place = folder / facts["path"] if stores is None else stores / Path(facts["path"]).name
-        if not place.exists():
+        kept = facts["path"]
+        if stores is None:
+            place = location_of(kept if is_url(kept) else folder / kept)
+        else:
+            place = location_of(stores) / Path(kept).name
+        if place.missing() is not None:
             raise StoreError(f"{place}: no such store, {folder} was made with it; give {flag}")
         if LogitStore(place).digest(known["videos"]) != facts["digest"]:
             raise StoreError(f"{place}: not the content that {folder} was made with; {AGAIN}")

@@ -36,9 +36,9 @@ def inputs_of(
     """
     first, out = splits[0], options.out
     given = every_store(first)
-    named = {store.folder.name: name for name, (store,) in single_groups(given).items()}
+    named = {store.file_name: name for name, (store,) in single_groups(given).items()}
     known = dict(zip(first.ensemble.stores, first.ensemble.temperatures, strict=True))
-    temperatures = {named[store.folder.name]: known.get(store, 1.0) for store in given}
+    temperatures = {named[store.file_name]: known.get(store, 1.0) for store in given}
     wanted = objective(first.convention)
     chosen = zip(wanted.labels, (weight for _, weight in wanted.chosen), strict=True)
     pictures = options.images
@@ -79,8 +79,8 @@ def _split(split: Split, named: Mapping[str, str], options: argparse.Namespace) 
     second = split.name == "test" and options.test_labels is not None
     out, videos, stores = options.out, split.ensemble.videos, {}
     for store in every_store(split):
-        facts = {"path": relative(store.folder, out), "digest": store.digest(videos)}
-        stores[named[store.folder.name]] = facts
+        facts = {"path": store.seen_from(out), "digest": store.digest(videos)}
+        stores[named[store.file_name]] = facts
     labels = _labels(options, second, out)
     labels["digest"] = split.truth.digest(split.ensemble.scored_videos(split.truth))
     return {"labels": labels, "stores": stores, "videos": list(videos)}

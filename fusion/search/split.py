@@ -33,6 +33,7 @@ from fusion.search.method import Problem
 from fusion.search.result import SearchResult, rank
 from fusion.search.temperatures import Fit, fit_each
 from fusion.stores import LogitStore
+from fusion.stores.locations import Address, location_of
 
 
 @dataclass(frozen=True)
@@ -290,13 +291,14 @@ class Split:
         cache = None if kept else self.cache
         return replace(self, ensemble=ensemble, progress=silent, cache=cache)
 
-    def elsewhere(self, truth: Labels, stores: Path | None) -> Self:
+    def elsewhere(self, truth: Labels, stores: Address | None) -> Self:
         """The same groups on a second split, whose stores have the same names in another folder."""
         ensemble = self.ensemble
         if stores is not None:
             old = ensemble.groups.items()
-            groups = {g: [LogitStore(stores / store.folder.name) for store in s] for g, s in old}
-            names = [store.folder.name for store in ensemble.stores]
+            there = location_of(stores)
+            groups = {g: [LogitStore(there / store.file_name) for store in s] for g, s in old}
+            names = [store.file_name for store in ensemble.stores]
             temperatures = dict(zip(names, ensemble.temperatures, strict=True))
             ensemble = ensemble.regrouped(groups, ensemble.weights, temperatures=temperatures)
         formation = self.formation

@@ -14,13 +14,13 @@ from typing import Any
 
 from fusion import cli
 from fusion.errors import InputError
-from fusion.files import STAGING
 from fusion.labels.classes import read_classes
 from fusion.labels.known_maps import MAPS, read_class_map
 from fusion.progress import progress
 from fusion.stores.codec import PROFILES
 from fusion.stores.format import VALUES
 from fusion.stores.importers import IMPORTERS, OPTIONS, Plan, plan_folder, read_frames
+from fusion.stores.locations import location_of
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
 from fusion.text import listed, say_bytes, table
@@ -32,6 +32,7 @@ EPILOG = """examples:
       --labels labels/    (a store per subfolder)
   python -m fusion.stores import nnunet_out/ cache/unet.zarr --dry-run    (classes of its own)
   python -m fusion.stores info cache/*.zarr
+  python -m fusion.stores verify s3://bucket/cache/swin.zarr
 """
 NO_MODEL = re.compile(r"(labels|images)(T[rs])?$|masks$|gt(Fine|Coarse)$|\.")  # beside models
 COLUMNS = ["store", "profile", "values", "classes", "videos", "frames", "shapes"]
@@ -118,7 +119,7 @@ def bring(options: argparse.Namespace) -> int:
         return _show(plans)
     done = [plan.run(progress) for plan in plans]
     written, there = (sum(each) for each in zip(*done, strict=True))
-    stores = f"{len(plans)} store(s) under {options.dest}"
+    stores = f"{len(plans)} store(s) under {location_of(options.dest)}"
     print(f"{written} videos written, {there} were there already, in {stores}")
     return 0
 
@@ -126,7 +127,9 @@ def bring(options: argparse.Namespace) -> int:
 def _show(plans: Sequence[Plan]) -> int:
     """What would be written of each folder's first videos."""
     for plan in plans:
-        print(f"{plan.dest}: {len(plan.sources)} videos, classes {listed(plan.classes)}")
+        print(
+            f"{location_of(plan.dest)}: {len(plan.sources)} videos, classes {listed(plan.classes)}"
+        )
         for facts in plan.preview():
             ids, (t, c, h, w), (height, width) = facts["frames"], facts["shape"], facts["size"]
             place = json.dumps(facts["geometry"]) if facts["geometry"] else "none"
@@ -197,9 +200,8 @@ def info(options: argparse.Namespace) -> int:
 def _describe(store: LogitStore) -> dict[str, Any]:
     videos = [store.describe(video) for video in store.videos]
     shapes = sorted({f"{v.shape[2]}x{v.shape[3]} for {v.size[0]}x{v.size[1]}" for v in videos})
-    files = (f for f in store.path.rglob("*") if f.is_file() and STAGING not in f.parts)
     return {
-        "store": store.path.name,
+        "store": store.file_name,
         "model": store.model,
         "profile": store.profile,
         "values": store.values,
@@ -207,7 +209,7 @@ def _describe(store: LogitStore) -> dict[str, Any]:
         "videos": len(videos),
         "frames": sum(len(v.frames) for v in videos),
         "shapes": ", ".join(shapes[:3]),
-        "bytes": sum(file.stat().st_size for file in files),
+        "bytes": store.location.total(),
         "float16_bytes": 2 * sum(prod(v.shape) for v in videos),
         "digest": store.digest(),
         "provenance": store.info.provenance,
@@ -217,7 +219,7 @@ def _describe(store: LogitStore) -> dict[str, Any]:
 def check(options: argparse.Namespace) -> int:
     """Re-reads stores; exit code 2 and a line for each damaged video."""
     verdicts = [
-        (str(path), verdict)
+        (str(location_of(path)), verdict)
         for path in options.stores
         for verdict in progress(verify(path), f"verifying {path.name}")
     ]
@@ -235,8 +237,9 @@ def check(options: argparse.Namespace) -> int:
 def collect(options: argparse.Namespace) -> int:
     done = "would remove" if options.dry_run else "removed"
     for path in options.stores:
-        for name, size in gc(path, age=options.age, dry_run=options.dry_run):
-            print(f"{path}: {done} {name} ({say_bytes(size)})")
+        place = location_of(path)
+        for name, size in gc(place, age=options.age, dry_run=options.dry_run):
+            print(f"{place}: {done} {name} ({say_bytes(size)})")
     return 0
 
 

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Iterator
 
 from fusion.errors import StoreConflictError, StoreError
 from fusion.stores.documents import COMMIT
 from fusion.stores.format import StoreInfo, VideoInfo, parse_video
+from fusion.stores.locations import Location
 from fusion.stores.pack_format import is_pack, parse_pack
 
 
-def committed(root: Path) -> list[Path]:
+def committed(root: Location) -> list[Location]:
     """Folders with a commit.json, the only ones that exist for a reader."""
-    try:
-        names = sorted(os.listdir(root))
-    except OSError as error:
-        problem = f"cannot be listed ({error.strerror})"
-        raise StoreError(f"{root}: {problem}; check the folder's rights") from error
-    folders = [root / name for name in names if not name.startswith(".")]
-    return [folder for folder in folders if os.path.lexists(folder / COMMIT)]
+    names = root.folders()
+    root.gather(names)
+    return [root / name for name in names]
 
 
-def parse_folder(folder: Path, store: StoreInfo, group: bytes) -> list[VideoInfo]:
+def parse_folder(folder: Location, store: StoreInfo, group: bytes) -> list[VideoInfo]:
     """The videos of a committed folder; CorruptStoreError for a damaged one."""
     if is_pack(folder.name):
         return parse_pack(folder, store, group)
     return [parse_video(folder, store, group)]
 
 
-def catalog(root: Path, store: StoreInfo, group: bytes) -> dict[str, VideoInfo]:
+def catalog(root: Location, store: StoreInfo, group: bytes) -> dict[str, VideoInfo]:
     """Every video of a store, by its id.
 
     Raises:
@@ -42,7 +37,7 @@ def catalog(root: Path, store: StoreInfo, group: bytes) -> dict[str, VideoInfo]:
         try:
             found += parse_folder(folder, store, group)
         except StoreError:  # replaced between its two documents: a second look sees one writer's
-            if os.path.lexists(folder / COMMIT):
+            if (folder / COMMIT).exists():
                 found += parse_folder(folder, store, group)
     videos = _preferred(found)
     for _, problem in conflicts(found):
@@ -87,11 +82,11 @@ def _unequal(one: VideoInfo, two: VideoInfo) -> str | None:
 
 class PackIndex:
     """The videos in a store's packs, as writers need them: read when first asked for, and again
-    whenever the store's folder has changed."""
+    whenever the store has changed."""
 
-    def __init__(self, root: Path, store: StoreInfo, group: bytes) -> None:
+    def __init__(self, root: Location, store: StoreInfo, group: bytes) -> None:
         self._root, self._store, self._group = root, store, group
-        self._seen: tuple[int | None, dict[str, dict[str, VideoInfo]]] = (None, {})
+        self._seen: tuple[Hashable, dict[str, dict[str, VideoInfo]]] = (None, {})
 
     def find(self, video: str) -> list[VideoInfo]:
         """What packs hold of a video, in the order of their names; mostly nothing."""
@@ -103,13 +98,9 @@ class PackIndex:
 
     def _packs(self) -> dict[str, dict[str, VideoInfo]]:
         changed, packs = self._seen
-        try:
-            now = os.stat(self._root).st_mtime_ns
-        except OSError as error:
-            problem = f"cannot be looked at ({error.strerror})"
-            raise StoreError(f"{self._root}: {problem}; check the folder's rights") from error
+        now = self._root.state()
         if now != changed:
-            names = [folder.name for folder in committed(self._root) if is_pack(folder.name)]
+            names = [name for name in self._root.folders() if is_pack(name)]
             packs = {name: packs.get(name) or self._read(name) for name in names}
             self._seen = now, packs  # at once: threads may share a writer
         return packs

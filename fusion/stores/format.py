@@ -12,6 +12,11 @@
       pack-<hash>/          many small videos in one array: `fusion.stores.pack_format`
       .staging/<random>/    work in progress, never read
 
+Where nothing can be renamed (`fusion.stores.locations`), a video's array lies one folder deeper:
+
+      <video key>/<random>/ zarr.json and c/ as above
+      <video key>/commit.json   of format version 3: "draft" says which of them counts
+
 Zarr alone reads a missing chunk as fill value and an edited zarr.json as other numbers;
 commit.json is what notices.
 """
@@ -23,7 +28,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Literal
 
 from fusion.errors import CorruptStoreError, InputError, StoreError
@@ -40,11 +44,12 @@ from fusion.stores.documents import (
     damaged,
     dump,
     parse_json,
-    read_document,
     sha256,
 )
+from fusion.stores.locations import Address, Location, location_of, read_document
 
 FORMAT, VERSION = "segfusion.logits", 1
+DRAFT_VERSION = 3  # of a commit.json that says where its video lies
 RESIZE = "bilinear, align_corners=False"
 
 Profile = Literal["compact", "exact"]
@@ -102,7 +107,7 @@ class StoreInfo:
         return document
 
     @classmethod
-    def parse(cls, document: bytes, path: Path) -> StoreInfo:
+    def parse(cls, document: bytes, path: object) -> StoreInfo:
         """What a group's zarr.json says; StoreError for another or a damaged one."""
         body = attributes_of(parse_json(document, path), path)
         if body.get("format") != FORMAT:
@@ -151,6 +156,7 @@ class VideoInfo:
         geometry: plain JSON that says where its pixels lie (see `fusion.geometry`); None for none.
         replaces: packs that hold an older version of this video.
         pack: None where the video has a folder of its own.
+        draft: the folder below that in which its array lies; "" for that folder itself.
     """
 
     video: str
@@ -162,6 +168,7 @@ class VideoInfo:
     geometry: Document | None = field(default=None, hash=False)
     replaces: tuple[str, ...] = ()
     pack: Packed | None = None
+    draft: str = ""
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -177,7 +184,14 @@ class VideoInfo:
         if self.pack is not None:
             return "c/0/0", self.pack.first + index
         shard, position = divmod(index, self.shard_frames)
-        return f"c/{shard}/0/0/0", position
+        return f"{self.draft}/c/{shard}/0/0/0".lstrip("/"), position
+
+    def files(self) -> list[str]:
+        """Those that hold its frames, below the store."""
+        last = len(self.frames) - 1
+        step = 1 if self.pack is not None else self.shard_frames
+        names = {self.place(min(at, last))[0]: None for at in range(0, last + step, step)}
+        return [f"{self.folder}/{name}" for name in names]
 
     def body(self) -> Document:
         """What the attributes say of this video; new words stand there only where they are used."""
@@ -231,7 +245,9 @@ class VideoInfo:
             group: the zarr.json of the store.
             facts: dtype, and who wrote it when.
         """
-        return commit_document(VERSION, self.shape, self.crc, metadata, group, facts)
+        version = DRAFT_VERSION if self.draft else VERSION
+        known = {**facts, "draft": self.draft} if self.draft else facts
+        return commit_document(version, self.shape, self.crc, metadata, group, known)
 
 
 def commit_document(
@@ -249,13 +265,14 @@ def commit_document(
     return dump({**body, "checksum": sha256(dump(body))})
 
 
-def parse_video(folder: Path, store: StoreInfo, group: bytes) -> VideoInfo:
+def parse_video(folder: Address, store: StoreInfo, group: bytes) -> VideoInfo:
     """Reads and cross-checks both documents of a committed video; allocates none of its pixels."""
-    array, body = committed_documents(folder, group, VERSION)
-    return _video_info(array, body, store, folder / METADATA)
+    place = location_of(folder)
+    array, body = committed_documents(place, group, VERSION)
+    return _video_info(array, body, store, place / METADATA)
 
 
-def committed_documents(folder: Path, group: bytes, version: int) -> tuple[Document, Document]:
+def committed_documents(folder: Location, group: bytes, version: int) -> tuple[Document, Document]:
     """zarr.json and commit.json of a committed folder, which vouch for each other.
 
     Args:
@@ -263,10 +280,10 @@ def committed_documents(folder: Path, group: bytes, version: int) -> tuple[Docum
         group: the zarr.json of the store.
         version: of the format, for this kind of folder.
     """
-    path, metadata_path = folder / COMMIT, folder / METADATA
-    if folder.is_symlink():
+    path = folder / COMMIT
+    if folder.is_link():
         raise damaged(folder, "a link", "stores hold plain folders only, copy it instead")
-    document, metadata = read_document(path), read_document(metadata_path)
+    document = read_document(path)
     # commit.json is believed once its own checksum fits, zarr.json once commit.json vouches for it
     body = parse_json(document, path)
     checksum = body.pop("checksum", None)
@@ -276,8 +293,12 @@ def committed_documents(folder: Path, group: bytes, version: int) -> tuple[Docum
         sound = False
     if not sound:
         raise damaged(path, "checksum does not match its content (edited or damaged)")
-    _check_version(body, path, version)
-    group_path = folder.parent / METADATA
+    draft = body.get("draft", "")
+    _check_version(body, path, DRAFT_VERSION if draft and version == VERSION else version)
+    if not isinstance(draft, str) or not re.fullmatch("([0-9a-f]{32})?", draft):
+        raise damaged(path, f"names a folder {draft!r:.80}")
+    metadata_path = folder / draft / METADATA if draft else folder / METADATA
+    metadata, group_path = read_document(metadata_path), folder.parent / METADATA
     for place, actual in ((metadata_path, metadata), (group_path, group)):
         name = "group_sha256" if place is group_path else "metadata_sha256"
         if body.get(name) != sha256(actual):
@@ -286,7 +307,7 @@ def committed_documents(folder: Path, group: bytes, version: int) -> tuple[Docum
     return parse_json(metadata, metadata_path), body
 
 
-def _check_version(body: Document, path: Path, version: int = VERSION) -> None:
+def _check_version(body: Document, path: object, version: int = VERSION) -> None:
     if body.get("version") != version:
         got = f"format version {body.get('version')!r}, this release reads {version}"
         raise StoreError(f"{path}: {got}; update segfusion")
@@ -303,7 +324,7 @@ class Described:
     body: Document
 
 
-def described(array: Document, commit: Document, store: StoreInfo, path: Path) -> Described:
+def described(array: Document, commit: Document, store: StoreInfo, path: object) -> Described:
     """An array of ours: codecs, dtype and chunks are this library's; the errors of others say what
     is wrong. KeyError, TypeError, ... where the document has another form."""
     shape = tuple(map(int, array["shape"]))
@@ -330,7 +351,7 @@ def described(array: Document, commit: Document, store: StoreInfo, path: Path) -
 NOT_OURS = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 
-def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path) -> VideoInfo:
+def _video_info(array: Document, commit: Document, store: StoreInfo, path: Location) -> VideoInfo:
     """zarr.json is by now the committed one; refuses what this library would not have written."""
     try:
         found = described(array, commit, store, path)
@@ -339,7 +360,17 @@ def _video_info(array: Document, commit: Document, store: StoreInfo, path: Path)
         shape = (len(frames), channels, height, width)
         replaces = tuple(map(str, found.body.get("replaces", ())))
         video = found.body["video"]
-        info = VideoInfo(video, frames, size, shape, found.shard[0], found.crc, geometry, replaces)
+        info = VideoInfo(
+            video,
+            frames,
+            size,
+            shape,
+            found.shard[0],
+            found.crc,
+            geometry,
+            replaces,
+            draft=commit.get("draft", ""),
+        )
         key = video_key(info.video)
     except NOT_OURS as error:
         raise damaged(path, f"not an array of a logit store ({error!r})") from error

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from fusion import files
 from fusion.errors import StoreError
 from fusion.stores.catalog import committed, conflicts, parse_folder
 from fusion.stores.format import StoreInfo, VideoInfo
+from fusion.stores.locations import Address, Location, location_of
 from fusion.stores.reader import read_codes, read_group
 from fusion.stores.shards import Shards
 
@@ -31,9 +30,9 @@ class Verdict:
     video: str | None = None
 
 
-def verify(path: str | Path) -> Iterator[Verdict]:
+def verify(path: Address) -> Iterator[Verdict]:
     """Re-reads every committed frame of a store; a verdict a video, damaged ones included."""
-    root, found = Path(path), []
+    root, found = location_of(path), []
     info, group = read_group(root)
     for folder in committed(root):
         try:
@@ -49,7 +48,7 @@ def verify(path: str | Path) -> Iterator[Verdict]:
         yield Verdict(video.folder, 0, f"{root}: {problem}", video.video)
 
 
-def _verdict(root: Path, info: StoreInfo, video: VideoInfo, shards: Shards) -> Verdict:
+def _verdict(root: Location, info: StoreInfo, video: VideoInfo, shards: Shards) -> Verdict:
     try:
         for index in range(len(video.frames)):
             read_codes(root, video, info.profile, [index], shards)
@@ -58,7 +57,8 @@ def _verdict(root: Path, info: StoreInfo, video: VideoInfo, shards: Shards) -> V
         return Verdict(video.folder, 0, str(error), video.video)
 
 
-def gc(path: str | Path, *, age: float = 3600.0, dry_run: bool = False) -> list[tuple[str, int]]:
+def gc(path: Address, *, age: float = 3600.0, dry_run: bool = False) -> list[tuple[str, int]]:
     """Removes what dead writers left in a store, as `files.sweep` does; names and bytes."""
-    read_group(Path(path))
-    return files.sweep(Path(path), age=age, dry_run=dry_run)
+    root = location_of(path)
+    read_group(root)
+    return root.sweep(age=age, dry_run=dry_run)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from fusion.stores.format import (
     described,
     parse_body,
 )
+from fusion.stores.locations import Location
 
 PACK_VERSION = 2
 _NAME = re.compile("pack-[0-9a-f]{32}")  # no video's: those end in 16 digits
@@ -56,7 +56,7 @@ def pack_attributes(bodies: Sequence[Document]) -> Document:
     return {ATTRIBUTES: {"videos": list(bodies), "resize": RESIZE}}
 
 
-def parse_pack(folder: Path, store: StoreInfo, group: bytes) -> list[VideoInfo]:
+def parse_pack(folder: Location, store: StoreInfo, group: bytes) -> list[VideoInfo]:
     """Reads and cross-checks both documents of a committed pack; allocates none of its pixels."""
     array, commit = committed_documents(folder, group, PACK_VERSION)
     path = folder / METADATA

@@ -234,7 +234,7 @@ def _write(target: Target, videos: Sequence[Complete]) -> bool:
         table = np.full(shape, profile.fill, profile.dtype)
         for target_row, row in zip(table, rows, strict=True):
             target_row[: row.size] = row
-        with files.staged(root) as scratch:
+        with root.staged() as scratch:
             draft = scratch / "pack"
             array = make_array(
                 draft,
@@ -252,11 +252,11 @@ def _write(target: Target, videos: Sequence[Complete]) -> bool:
             )
             (draft / disk.COMMIT).write_bytes(document)
             place = root / pack_name(sha256(metadata), crc)
-            with files.locked(root):
+            with root.locked():
                 target.packs.forget()
                 if any(target.has(video.info.video) for video in videos):
                     return False
-                if not files.publish(draft, place):  # no reader finds what is there: half of it
+                if not place.publish(draft):  # no reader finds what is there: half of it
                     parse_pack(place, target.info, target.group)
             target.packs.forget()
     return True

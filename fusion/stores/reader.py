@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from fusion.stores.catalog import catalog
 from fusion.stores.codec import PROFILES, coding
 from fusion.stores.documents import crc32c, damaged
 from fusion.stores.format import VideoInfo
+from fusion.stores.locations import Address, Location, location_of, read_document
 from fusion.stores.shards import Shard, Shards
 from fusion.stores.store import Store
-from fusion.text import closest
 
 WRITE_AGAIN = "write the video again with overwrite=True"
 TRIES = 3  # of a read, before damage is believed
@@ -33,10 +32,13 @@ MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that wa
 
 
 class LogitStore(Store):
-    """One model's predictions for one split, on disk.
+    """One model's predictions for one split, on a disk or an object store.
+
+    Args:
+        path: the store's folder, or its URL (s3://, gs://, az://, https://, memory://).
 
     Attributes:
-        path: the store's folder.
+        location: where it lies.
         model: its name.
         videos: ids in sorted order.
         classes: C names.
@@ -51,30 +53,46 @@ class LogitStore(Store):
         StoreConflictError: two writers committed a video at once, with different content.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        info, group = read_group(self.path)
+    def __init__(self, path: Address) -> None:
+        self.location = location_of(path)
+        info, group = read_group(self.location)
         names = info.model, info.classes, info.profile, info.values
-        super().__init__(str(self.path), *names, catalog(self.path, info, group).values())
+        videos = catalog(self.location, info, group)
+        super().__init__(str(self.location), *names, videos.values())
+        files = [file for video in self.videos for file in videos[video].files()]
+        self.location.expects(list(dict.fromkeys(files)))
         self.info, self.item_bytes = info, PROFILES[info.profile].dtype.itemsize
         self._group, self._shards = group, Shards()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as its path; it is opened again there."""
-        return type(self), (str(self.path),)
+        return type(self), (str(self.location),)
 
     @property
     def folder(self) -> Path:
-        return self.path
+        return self.location.folder
+
+    @property
+    def path(self) -> Path:
+        """The store's folder; InputError where it lies on a server."""
+        return self.location.folder
+
+    @property
+    def file_name(self) -> str:
+        return self.location.name
+
+    def seen_from(self, folder: Path) -> str:
+        return self.location.seen_from(folder)
 
     @property
     def identity(self) -> str:
-        return str(self.path.absolute())
+        return self.location.identity
 
     def is_called(self, key: str) -> bool:
         """By path, file name or model name."""
-        named = key == self.path.name or Path(key).absolute() == self.path.absolute()
-        return named or super().is_called(key)
+        if key == self.location.name or super().is_called(key):
+            return True
+        return location_of(key).identity == self.identity
 
     def codes(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as they are kept: [T, C, h, w] uint8 gap codes or float16.
@@ -94,7 +112,7 @@ class LogitStore(Store):
     ) -> np.ndarray:
         for _ in range(TRIES):  # replaced and put back meanwhile, a file may be of the other one
             try:
-                return read_codes(self.path, info, self.profile, wanted, self._shards, out)
+                return read_codes(self.location, info, self.profile, wanted, self._shards, out)
             except CorruptStoreError as error:
                 self._shards = Shards()  # whoever repairs the file need not open the store again
                 self._check_replaced(info)
@@ -107,10 +125,10 @@ class LogitStore(Store):
             return
         now = info
         with contextlib.suppress(StoreError):
-            now = disk.parse_video(self.path / info.folder, self.info, self._group)
+            now = disk.parse_video(self.location / info.folder, self.info, self._group)
         if now != info:
             problem = f"video {info.video!r} was written again since this store was opened"
-            raise StoreError(f"{self.path}: {problem}; open the store again")
+            raise StoreError(f"{self.location}: {problem}; open the store again")
 
     def read(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as float32 [T, C, h, w]; "compact": logits up to a constant a pixel, or of a
@@ -118,26 +136,19 @@ class LogitStore(Store):
         return coding(self.profile, self.values).decode(self.codes(video, frames))
 
 
-def read_group(root: Path) -> tuple[disk.StoreInfo, bytes]:
+def read_group(address: Address) -> tuple[disk.StoreInfo, bytes]:
     """What the store's zarr.json says, and its bytes; StoreError, with a hint, where none is."""
-    if not root.is_dir():
+    root = location_of(address)
+    hint = root.missing()
+    if hint is not None:
         advice = "give the folder that LogitWriter made"
-        raise StoreError(f"{root}: no such logit store{_nearest(root)}; {advice}")
-    document = disk.read_document(root / disk.METADATA)
+        raise StoreError(f"{root}: no such logit store{hint}; {advice}")
+    document = read_document(root / disk.METADATA)
     return disk.StoreInfo.parse(document, root / disk.METADATA), document
 
 
-def _nearest(path: Path) -> str:
-    """A hint at a misspelt path: the closest name that exists beside it."""
-    try:
-        close = closest(path.name, sorted(os.listdir(path.parent)))
-    except OSError:
-        return f" (nor is there a folder {path.parent})"
-    return f" (did you mean {close!r}?)" if close else ""
-
-
 def read_codes(
-    root: Path,
+    root: Location,
     info: VideoInfo,
     profile: str,
     at: Sequence[int],
@@ -177,7 +188,9 @@ def _read_frame(shard: Shard, position: int, out: np.ndarray, name: str) -> None
     if offset > MAX_OFFSET or length > most:
         raise damaged(name, f"missing or too long ({length} bytes for {out.nbytes})", WRITE_AGAIN)
     try:
-        packed = os.pread(shard.handle, length, offset)
+        packed = shard.read(offset, length)
+    except StoreError:
+        raise
     except OSError as error:
         raise damaged(name, f"cannot be read ({error.strerror})", WRITE_AGAIN) from error
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked

@@ -1,7 +1,7 @@
 """Open files of frames: each is opened and its index checked once, then frames cost one read.
 
 A process keeps at most MOST_OPEN of them, the last used; what a store has open is closed with it.
-A file stays readable while somebody reads it, whoever evicts it, renames or removes it meanwhile.
+A file of a disk stays readable while somebody reads it, whoever evicts, renames or removes it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
-from fusion import files
-from fusion.errors import CorruptStoreError
+from fusion.errors import CorruptStoreError, StoreError
 from fusion.stores.documents import damaged
+from fusion.stores.locations import File, Location, MissingError
 
 MOST_OPEN = 32
 NO_MORE = (errno.EMFILE, errno.ENFILE)  # handles, of a process or a machine
@@ -33,22 +32,26 @@ class Shard:
     """An open file of frames.
 
     Attributes:
-        handle: for os.pread, which moves no position that threads or forked processes share.
+        read: a range of its bytes, by offset and length.
         index: [frames, 2] uint64 offset and length of each.
     """
 
-    def __init__(self, folder: Path, name: str, frames: int, where: str) -> None:
-        path = folder / name
+    def __init__(self, folder: Location, name: str, frames: int, where: str) -> None:
+        part = path = folder / name
         # O_NOFOLLOW looks at the last part of a path alone
-        for part in (path, *path.parents[: len(Path(name).parts)]):
-            if part.is_symlink():
+        for _ in range(name.count("/") + 2):
+            if part.is_link():
                 advice = "stores hold plain files only, copy it instead"
                 raise damaged(where, f"{part} is a link", advice)
+            part = part.parent
         try:
-            self.handle = _open(path)
-            weakref.finalize(self, os.close, self.handle)
-            self.index = _read_index(self.handle, frames, f"{where}: {name}")
-        except CorruptStoreError:
+            file = _open(path)
+            self.read = file.read
+            self.index = _read_index(file, frames, f"{where}: {name}")
+        except MissingError as error:
+            problem = f"{folder.name}/{name} is missing"
+            raise damaged(where, problem, "write it again") from error
+        except StoreError:
             raise
         except OSError as error:
             problem = f"{folder.name}/{name} cannot be read ({error.strerror})"
@@ -65,7 +68,7 @@ class Shards:
     def __reduce__(self) -> tuple[type[Shards], tuple[()]]:
         return Shards, ()
 
-    def open(self, root: Path, folder: str, name: str, frames: int, where: str) -> Shard:
+    def open(self, root: Location, folder: str, name: str, frames: int, where: str) -> Shard:
         """A file of the store; CorruptStoreError where it is damaged, a link or missing."""
         key = (self._token, folder, name)
         with _LOCK:
@@ -96,24 +99,24 @@ def _new_lock() -> None:
 os.register_at_fork(after_in_child=_new_lock)
 
 
-def _open(path: Path) -> int:
+def _open(path: Location) -> File:
     try:
-        return os.open(path, files.PLAIN)
+        return path.open()
     except OSError as error:
         if error.errno not in NO_MORE:
             raise
     with _LOCK:
         _RECENT.clear()
-    return os.open(path, files.PLAIN)
+    return path.open()
 
 
-def _read_index(handle: int, frames: int, name: str) -> np.ndarray:
+def _read_index(file: File, frames: int, name: str) -> np.ndarray:
     """[frames, 2] uint64 offset and length of each inner chunk, from the file's tail.
 
     Source: Zarr v3, sharding_indexed.
     """
-    size, end = frames * 16 + 4, os.fstat(handle).st_size
-    tail = os.pread(handle, size, max(0, end - size))
+    size, end = frames * 16 + 4, file.size
+    tail = file.read(max(0, end - size), size)
     if len(tail) != size or int.from_bytes(tail[-4:], "little") != google_crc32c.value(tail[:-4]):
         problem = f"has a damaged shard index ({end} bytes)"
         raise CorruptStoreError(f"{name} {problem}; write the video again")

@@ -13,6 +13,7 @@ from fusion.errors import InputError
 from fusion.stores import format as disk
 from fusion.stores.codec import CHANNELS
 from fusion.stores.documents import dump, sha256
+from fusion.stores.locations import location_of
 from fusion.text import did_you_mean, html_table, listed
 
 SHOWN = 7  # videos in a notebook
@@ -67,6 +68,19 @@ class Store(ABC):
     @abstractmethod
     def folder(self) -> Path:
         """Where it lies; InputError where it lies nowhere."""
+
+    @property
+    def file_name(self) -> str:
+        """The name by which the same store of another split is found; InputError for none."""
+        return self.folder.name
+
+    def seen_from(self, folder: Path) -> str:
+        """Its address as a file in a folder of the disk gives it; InputError for none.
+
+        Args:
+            folder: of that file.
+        """
+        return location_of(self.folder).seen_from(folder)
 
     @property
     def identity(self) -> str:

@@ -152,7 +152,7 @@ class TileWriter:
             return Sums(planes, shape, None)
         root, problem = self._target.path, f"{self._where}: no room for the sums of its tiles"
         with files.refusals(root, need, problem=problem):
-            path = self._scratch.enter_context(files.staged(root)) / "sums"
+            path = self._scratch.enter_context(root.staged()) / "sums"
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             handle = self._scratch.enter_context(files.opened(path, flags))
             os.truncate(handle, need)

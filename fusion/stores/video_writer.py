@@ -1,7 +1,7 @@
 """The frames of one video on their way into a store.
 
 append -> codec.encode_frame -> shards through zarr, read back and compared
-leaving the block -> commit.json -> files.publish: fsync, rename, fsync the parent
+leaving the block -> commit.json -> the location publishes: by a rename, or the marker last
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fusion.stores import format as disk
 from fusion.stores.catalog import PackIndex
 from fusion.stores.codec import PROFILES, encode_frame
 from fusion.stores.documents import MAX_METADATA_BYTES, Document, checked_ids, crc32c, dump
+from fusion.stores.locations import Location, location_of, read_document
 
 MAX_SHARD_BYTES = 256 << 20
 
@@ -36,13 +37,13 @@ class Target:
     """The store that is written to.
 
     Args:
-        path: its folder.
+        path: where it lies.
         info: what its zarr.json says.
         group: the bytes of that.
         packs: what is committed in packs.
     """
 
-    path: Path
+    path: Location
     info: disk.StoreInfo
     group: bytes
     packs: PackIndex
@@ -50,12 +51,12 @@ class Target:
     def has(self, video: str) -> bool:
         """Whether readers find a video; damaged ones count."""
         folder = self.path / disk.video_key(video)
-        return os.path.lexists(folder) or bool(self.packs.find(video))
+        return folder.taken() or bool(self.packs.find(video))
 
     def committed(self, video: str) -> disk.VideoInfo | None:
         """What readers find of a video."""
         folder = self.path / disk.video_key(video)
-        if os.path.lexists(folder):
+        if folder.taken():
             return disk.parse_video(folder, self.info, self.group)
         return next(iter(self.packs.find(video)), None)
 
@@ -94,7 +95,7 @@ class Request:
         return cls(video, ids, checked_size(video, size), _geometry(video, geometry), overwrite)
 
     def compare(
-        self, root: Path, theirs: disk.VideoInfo, crc: tuple[int, ...] | None = None
+        self, root: Location, theirs: disk.VideoInfo, crc: tuple[int, ...] | None = None
     ) -> None:
         """StoreConflictError where what is committed is another video than ours."""
         what = theirs.difference(self.frames, self.size, self.geometry, crc)
@@ -217,7 +218,7 @@ class VideoWriter:
         codes = np.stack(self._pending)
         if self._array is None:
             root = self._target.path
-            self._draft = self._staging.enter_context(files.staged(root)) / "video"
+            self._draft = self._staging.enter_context(root.staged()) / "video"
             self._array = make_array(
                 self._draft,
                 codes,
@@ -241,7 +242,9 @@ class VideoWriter:
         with self._refusals():
             if self._pending:
                 self._write_shard(self._info)
-            info, target = replace(self._info, crc=tuple(self._crc)), self._target
+            target = self._target
+            crc, inside = tuple(self._crc), target.path.draft_name()
+            info = replace(self._info, crc=crc, draft=inside)
             metadata = draft_metadata(self._draft, f"{target.path}: video {self.video!r}")
             document = info.commit(metadata, target.group, facts(self._array))
             (self._draft / disk.COMMIT).write_bytes(document)
@@ -254,8 +257,8 @@ class VideoWriter:
             if theirs.folder not in info.replaces:
                 return self._request.compare(target.path, theirs, info.crc)
         if self._request.overwrite:
-            files.replace(self._draft, folder)
-        elif not files.publish(self._draft, folder):
+            folder.replace(self._draft, info.draft)
+        elif not folder.publish(self._draft, info.draft):
             theirs = disk.parse_video(folder, target.info, target.group)
             self._request.compare(target.path, theirs, info.crc)
         return None
@@ -308,7 +311,7 @@ def draft_metadata(draft: Path, where: str) -> bytes:
     if size > MAX_METADATA_BYTES:
         got = f"{where}: frame ids and geometry take {size} bytes"
         raise InputError(f"{got}, metadata stays below {MAX_METADATA_BYTES}; shorten them")
-    return disk.read_document(draft / disk.METADATA)
+    return read_document(location_of(draft / disk.METADATA))
 
 
 def facts(array: Any) -> Document:

@@ -7,17 +7,16 @@ compares and drops its own. Running the same program again is the way to resume.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion import files
 from fusion.errors import InputError, StoreConflictError
 from fusion.geometry import slice_ids
 from fusion.stores import format as disk
 from fusion.stores.catalog import PackIndex
 from fusion.stores.codec import PROFILES
+from fusion.stores.locations import Address, Location, location_of, read_document
 from fusion.stores.pack_writer import PackWriter
 from fusion.stores.tiles import MEMORY, TileWriter, Window, checked_tiling, window_of
 from fusion.stores.video_writer import Request, Target, VideoWriter, checked_names
@@ -30,7 +29,7 @@ class LogitWriter:
     """Opens or creates a store for writing. Several writers, in several processes, may fill one.
 
     Args:
-        path: the store's folder.
+        path: the store's folder, or its URL (s3://, gs://, az://, memory://).
         classes: C names in channel order.
         profile: "compact" (uint8 gap codes, the default) or "exact" (float16).
         values: what `append` is given: "logits", "probabilities" (any non-negative numbers; they
@@ -48,7 +47,7 @@ class LogitWriter:
 
     def __init__(
         self,
-        path: str | Path,
+        path: Address,
         classes: Sequence[str],
         profile: disk.Profile = "compact",
         *,
@@ -56,16 +55,17 @@ class LogitWriter:
         model: str | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.location = location_of(path)
         if profile not in PROFILES or values not in disk.VALUES:
             choice = f"choose one of {tuple(PROFILES)} and one of {disk.VALUES}"
-            raise InputError(f"{path}: profile {profile!r}, values {values!r}; {choice}")
+            raise InputError(f"{self.location}: profile {profile!r}, values {values!r}; {choice}")
         if values == "scores" and profile != "exact":
-            raise InputError(f"{path}: gap codes cannot keep scores; use profile='exact'")
-        names, model = checked_names("classes", classes), model or self.path.stem
+            raise InputError(f"{self.location}: gap codes cannot keep scores; use profile='exact'")
+        names, model = checked_names("classes", classes), model or Path(self.location.name).stem
         self.info = disk.StoreInfo(model, names, profile, values, provenance or {})
-        group = _create(self.path, self.info)
-        self._target = Target(self.path, self.info, group, PackIndex(self.path, self.info, group))
+        group = _create(self.location, self.info)
+        packs = PackIndex(self.location, self.info, group)
+        self._target = Target(self.location, self.info, group, packs)
 
     def __enter__(self) -> LogitWriter:
         return self
@@ -73,16 +73,21 @@ class LogitWriter:
     def __exit__(self, *_: object) -> None:
         """Videos commit themselves; there is nothing left to close."""
 
+    @property
+    def path(self) -> Path:
+        """The store's folder; InputError where it lies on a server."""
+        return self.location.folder
+
     def __repr__(self) -> str:
         info = self.info
         kept = f"{info.profile}, {info.values} of {len(info.classes)} classes"
-        return f"LogitWriter({str(self.path)!r}: {kept}, model {info.model!r})"
+        return f"LogitWriter({str(self.location)!r}: {kept}, model {info.model!r})"
 
     def _repr_html_(self) -> str:
         info = self.info
         rows = [("values", f"{info.profile}, {info.values}"), ("model", info.model)]
         rows.append(("classes", f"{len(info.classes)}: {listed(info.classes)}"))
-        return html_table(rows, ("", ""), f"LogitWriter {self.path}")
+        return html_table(rows, ("", ""), f"LogitWriter {self.location}")
 
     def video(
         self,
@@ -173,15 +178,12 @@ class LogitWriter:
         return TileWriter(self._target, request, whole, window_of(window, sigma_scale), most)
 
 
-def _create(root: Path, info: disk.StoreInfo) -> bytes:
+def _create(root: Location, info: disk.StoreInfo) -> bytes:
     """Writes a new store's group document, or returns that of the store there, if it agrees."""
     document, path = info.document(), root / disk.METADATA
-    if not os.path.lexists(path):
-        problem = "a store cannot be made here"
-        with files.refusals(root, problem=problem), files.staged(root) as folder:
-            (folder / disk.METADATA).write_bytes(document)
-            files.publish(folder / disk.METADATA, path)  # of two creators the first wins
-    there = disk.read_document(path)
+    if not path.exists():
+        path.create(document)  # of two creators the first wins
+    there = read_document(path)
     found = disk.StoreInfo.parse(there, path)
     for name in ("model", "classes", "profile", "values"):
         if getattr(found, name) != getattr(info, name):

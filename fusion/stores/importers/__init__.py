@@ -25,6 +25,7 @@ from fusion.stores.importers.plan import Beside, Imported, PerVideo, Plan, impor
 from fusion.stores.importers.protocol import Frames, Importer, Known, Source, refusal
 from fusion.stores.importers.tensors import Tensors
 from fusion.stores.importers.zarrs import Zarrs
+from fusion.stores.locations import Address
 from fusion.text import did_you_mean
 
 __all__ = [
@@ -95,7 +96,7 @@ def choose(path: Path, kind: str | None = None, **options: Any) -> Importer:
 
 def plan_folder(
     source: str | Path,
-    dest: str | Path,
+    dest: Address,
     classes: Sequence[str] | int | None = None,
     *,
     kind: str | None = None,
@@ -122,7 +123,7 @@ def plan_folder(
     return Plan.of(
         importer,
         path,
-        Path(dest),
+        dest,
         classes=classes,
         values=values,
         frames=frames,
@@ -141,7 +142,7 @@ def plan_folder(
 
 def import_folder(
     source: str | Path,
-    dest: str | Path,
+    dest: Address,
     classes: Sequence[str] | int | None = None,
     *,
     progress: Progress = silent,
@@ -151,7 +152,7 @@ def import_folder(
 
     Args:
         source: a folder, or one file.
-        dest: the store's folder, made if it is missing.
+        dest: the store's folder, made if it is missing, or its URL.
         classes: C names in channel order, or C; default what the format says.
         progress: shows how far it is.
         options: `kind` of importer (default: the first that recognises the source), `profile`,

@@ -15,6 +15,7 @@ from fusion.progress import Progress, silent
 from fusion.stores.format import VALUES
 from fusion.stores.importers.protocol import Frames, Importer, Source
 from fusion.stores.importers.values import check_values
+from fusion.stores.locations import Address, location_of
 from fusion.stores.pack_writer import PackWriter
 from fusion.stores.writer import LogitWriter
 from fusion.text import bare, did_you_mean, listed
@@ -87,7 +88,7 @@ class Plan:
     Args:
         importer: reads it.
         path: where it is.
-        dest: the store's folder.
+        dest: the store's folder, or its URL.
         sources: its videos.
         left_out: those that have no frame ids or size and were left out.
         renamed: how many are called as in the labels, though files add a suffix.
@@ -103,7 +104,7 @@ class Plan:
 
     importer: Importer
     path: Path
-    dest: Path
+    dest: Address
     sources: tuple[Source, ...]
     left_out: tuple[str, ...]
     renamed: int
@@ -121,7 +122,7 @@ class Plan:
         cls,
         importer: Importer,
         path: Path,
-        dest: Path,
+        dest: Address,
         *,
         classes: Sequence[str] | int | None,
         values: str,
@@ -205,7 +206,8 @@ class Plan:
 
     def run(self, progress: Progress = silent) -> Imported:
         """Writes it."""
-        if not self.dest.exists():  # a store of wrong values would be in the way of the next try
+        # a store of wrong values would be in the way of the next try
+        if location_of(self.dest).missing() is not None:
             next(self.preview(1))
         writer = LogitWriter(self.dest, self.classes, **{**self.store, "values": self.rules.values})
         written = 0

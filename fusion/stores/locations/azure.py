@@ -1,0 +1,24 @@
+"""Azure Blob Storage."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fusion.stores.locations.bucket import CLIENT, RETRIES
+from fusion.stores.locations.remote import Remote
+
+
+class Azure(Remote):
+    """az://container/path; account and key come from AZURE_STORAGE_... in the environment."""
+
+    schemes: ClassVar = ("az", "azure")
+    about: ClassVar = "Azure Blob Storage"
+    keys: ClassVar = (
+        "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY"
+    )
+
+    @classmethod
+    def connect(cls, base: str, host: str) -> Any:
+        from obstore.store import AzureStore
+
+        return AzureStore(host, client_options=CLIENT, retry_config=RETRIES)
