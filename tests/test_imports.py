@@ -17,7 +17,7 @@ ORDER = (
     ["errors", "version"],
     ["files", "text", "folds", "device", "terminal"],
     ["progress", "tensors", "geometry", "images"],
-    ["parallel"],
+    ["parallel", "overlap"],
     ["kernels"],
     ["stores"],
     ["labels", "integrations"],

@@ -25,6 +25,7 @@ class Plan:
         frames: read together from every store.
         bands: rows (first, end) of the label map that are fused together.
         bytes: the peak of it all.
+        ahead: such reads that are under way, or wait, while one is fused.
     """
 
     stores: int
@@ -35,6 +36,7 @@ class Plan:
     frames: int
     bands: tuple[tuple[int, int], ...]
     bytes: int
+    ahead: int = 0
 
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
@@ -92,11 +94,15 @@ def make_plan(
         raise InputError(f"memory: {memory} bytes given, {need}; give at least {least * workers}")
     memory = memory // workers - held
     rows = min(height, (memory - frame - means) // (2 * row) or 1)
-    frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
+    frames = min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame))
+    frames, ahead = (
+        max(1, frames),
+        min(1, frames),
+    )  # the next read beside this one, if there is room
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    peak, kept = frames * frame + means + rows * row + held, tuple(outputs)
-    return Plan(len(frame_shapes), groups, source, size, kept, frames, bands, peak)
+    peak, kept = (1 + ahead) * frames * frame + means + rows * row + held, tuple(outputs)
+    return Plan(len(frame_shapes), groups, source, size, kept, frames, bands, peak, ahead)
 
 
 class Budget:

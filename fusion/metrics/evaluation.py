@@ -7,6 +7,7 @@ picklable object whose call consumes that walk: `VideoConfusion` counts, others 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -17,6 +18,7 @@ from fusion.kernels.numbers import void_label
 from fusion.metrics.confusion import confusion
 from fusion.metrics.consistency import VideoWindows, stable_windows
 from fusion.metrics.objectives import Classes, Counts, Objective, objective
+from fusion.overlap import SOME, overlapped
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
@@ -108,13 +110,16 @@ def beside_truth(
         truth: where it is.
         part: which frames.
         predict: from frame ids to (frame id, anything), in the order of the ids; a frame may come
-            several times in a row (bands of it): its ground truth is then read once.
+            several times in a row (bands of it): its ground truth is then read once, in a thread
+            while the frames before it are fused.
     """
     known, target = None, np.empty(0, np.uint8)
-    for frame, made in predict(list(part.frames)):
-        if frame != known:
-            known, target = frame, source.target(truth, part.video, frame)
-        yield target, made
+    read = overlapped(partial(source.target, truth, part.video), part.frames, SOME)
+    with closing(read):
+        for frame, made in predict(list(part.frames)):
+            if frame != known:
+                known, target = frame, next(read)
+            yield target, made
 
 
 def fused_beside_truth(
@@ -188,13 +193,16 @@ def report_stretches(
                 found.append(total - sum(found, np.zeros_like(total)))
             yield labels
 
+    def target(frame: str) -> np.ndarray:
+        if source.channels is None:
+            return read(video, frame, classes=classes)
+        return _below(source.target(truth, video, frame))
+
     predicted: Iterator[np.ndarray] = noted()
-    if source.channels is None:
-        targets = (read(video, frame, classes=classes) for frame in frames)
-    else:  # one below the other: each channel of a pixel is looked at
-        targets = (_below(source.target(truth, video, frame)) for frame in frames)
+    if source.channels is not None:  # one below the other: each channel of a pixel is looked at
         predicted = map(_below, predicted)
-    windows = stable_windows(targets, predicted)
+    with closing(overlapped(target, frames, SOME)) as targets:
+        windows = stable_windows(targets, predicted)
     return found, windows
 
 

@@ -51,6 +51,8 @@ class LogitStore(Store):
         StoreConflictError: two writers committed a video at once, with different content.
     """
 
+    reads_ahead = True
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         info, group = read_group(self.path)

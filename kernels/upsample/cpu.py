@@ -64,7 +64,9 @@ def counted(call: Upsampling) -> tuple[Fused, Shortcuts]:
     bounded = set(call.values) == {"logits"} and shape[0] > 1
     cornered = bounded and not call.channels and shape[1:] != call.size
     if call.outputs == ("labels",) and cornered and one_resolution:
-        return _labels_from_corners(torch.stack([group[0] for group in parts]), call)
+        # NumPy's, which copies in this thread: torch's would wait for a team of spinning ones
+        whole = torch.from_numpy(np.stack([group[0].numpy() for group in parts]))
+        return _labels_from_corners(whole, call)
     return _in_bands(parts, call.over_maps(len(parts)), call), nothing
 
 
