@@ -192,7 +192,7 @@ def write_labels(
         StoreError: something is there already, or the disk refuses.
         InputError: other shapes or types.
     """
-    _write(Path(path), _encode(labels, palette), overwrite=overwrite)
+    _write(Path(path), encode(labels, palette), overwrite=overwrite)
 
 
 def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
@@ -223,7 +223,8 @@ def write_colours(path: PathLike, colours: ArrayLike, *, overwrite: bool = False
     _write(Path(path), buffer.getvalue(), overwrite=overwrite)
 
 
-def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
+def encode(labels: ArrayLike, palette: str | ArrayLike = "vspw") -> bytes:
+    """What `write_labels` writes; InputError as there."""
     from PIL import Image
 
     array = np.asarray(labels)

@@ -123,12 +123,15 @@ def beside_truth(
 
 
 def fused_beside_truth(
-    ensemble: Ensemble, truth: Labels, part: Part, outputs: Sequence[str]
+    ensemble: Ensemble, truth: Labels, part: Part, outputs: Sequence[str], beside: int = 0
 ) -> Iterator[tuple[int, np.ndarray, Fused]]:
-    """Every band of every frame of a part: first row, truth [..., rows, W], fused outputs."""
+    """Every band of every frame of a part: first row, truth [..., rows, W], fused outputs.
+
+    beside: bytes of what is made of them meanwhile.
+    """
 
     def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
-        for frame, rows, fused in ensemble.stream(part.video, frames, outputs):
+        for frame, rows, fused in ensemble.stream(part.video, frames, outputs, beside):
             yield frame, (rows, fused)
 
     for target, ((first, end), fused) in beside_truth(ensemble, truth, part, fuse):
