@@ -163,7 +163,7 @@ add_json = _adds("--json", action="store_true", help=_JSON)
 
 
 def take_memory(options: argparse.Namespace) -> Share:
-    """Makes --memory the bytes that Python and libraries leave of it; InputError if none are."""
+    """Makes --memory the bytes that Python and libraries leave of it."""
     total, scheduler = parse_bytes(options.memory), getattr(options, "scheduler", "")
     processes = 1 + worker_count(scheduler) if scheduler == "processes" else 1
     made = share(total, processes)

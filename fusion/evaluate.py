@@ -88,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plan:
             cli.show(planned(source, truth, videos, plans, share), options)
             return 0
-    elif options.plan:
+    else:
+        share.check()
+    if options.plan:
         raise InputError("--plan is of an ensemble, label maps are read one by one; leave it out")
     shown: dict[str, Any] = {"progress": "evaluating", "frames": frames}
     found = map_videos(task, videos, scheduler=options.scheduler, **shown)

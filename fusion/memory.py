@@ -49,8 +49,13 @@ class Share:
 
     @property
     def pixels(self) -> int:
-        """Bytes that are left for pixels."""
-        return self.total - self.taken
+        """Bytes that are left for pixels: at least one, which every plan refuses."""
+        return max(1, self.total - self.taken)
+
+    def check(self) -> None:
+        """InputError where nothing is left."""
+        if self.total <= self.taken:
+            raise self.refusal(ROOM, "")
 
     def refusal(self, least: int, why: str) -> InputError:
         """What to say where so many bytes for pixels are needed."""
@@ -66,13 +71,8 @@ def share(total: int, processes: int = 1) -> Share:
     Args:
         total: bytes.
         processes: all that run at once.
-
-    Raises:
-        InputError: nothing is left.
     """
     made = Share(total, processes * (resident() + ROOM))
-    if made.pixels <= 0:
-        raise made.refusal(ROOM, "")
     if made.pixels < TIGHT:
         steady()
     return made

@@ -97,7 +97,7 @@ class Ensemble(Labelled):
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
             default 1.
         device: "auto" takes a GPU where there is one.
-        memory: most bytes for pixels, such as "4GB".
+        memory: most bytes for pixels, such as "4GB", on top of what the process holds already.
         align: "strict" refuses stores that lack a video or frame of another; "intersect" keeps what
             all have (see `left_out`).
 
