@@ -107,8 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plan(ensemble: HierarchicalEnsemble, output: str, video: str) -> Plan:
     """Of whole frames; BudgetError where these do not fit beside what they are made of."""
-    outputs = needed(ensemble.postprocess, (output,))
-    plan = ensemble.plan(video, outputs, whole_bytes(ensemble, video, output))
+    outputs, beside = needed(ensemble.postprocess, (output,)), whole_bytes(ensemble, video, output)
+    try:
+        plan = ensemble.plan(video, outputs, beside)
+    except BudgetError as error:
+        raise BudgetError(str(error), error.least + beside) from error
     if plan.bytes > ensemble.memory:
         raise BudgetError(f"memory: , whole frames need {plan.bytes}", plan.bytes)
     return plan
