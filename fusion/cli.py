@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import FusionError, InputError
+from fusion.estimate import Estimate
 from fusion.labels import LAYOUTS, MAPS, Labels
 from fusion.labels.layouts import AUTO
 from fusion.labels.layouts.pattern import Pattern
+from fusion.memory import Share, share
+from fusion.parallel import worker_count
 from fusion.terminal import wrapped
+from fusion.text import parse_bytes
 
 Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"
@@ -147,12 +151,24 @@ _SCHEDULERS = "threads, processes, synchronous or tcp://host:port (default threa
 _JSON = "machine-readable result on stdout, scores as fractions"
 _CALIBRATION = "also ECE, NLL and Brier score of the probabilities (one more pass)"
 add_calibration = _adds("--calibration", action="store_true", help=_CALIBRATION)
-add_memory = _adds("--memory", default="4GB", help="most bytes for pixels (default 4GB)")
+_MEMORY = "most bytes of the whole process, Python and libraries included (default 4GB)"
+add_memory = _adds("--memory", default="4GB", help=_MEMORY)
+_PLAN = "print what would be read, held and written, and how long it would take; then stop"
+add_plan = _adds("--plan", action="store_true", help=_PLAN)
 add_device = _adds("--device", default="auto", help="auto, cpu or cuda")
 add_scheduler = _adds("--scheduler", default="threads", help=_SCHEDULERS)
 _IMAGES = "pictures of the frames, for operations of postprocessing that look at them"
 add_images = _adds("--images", type=Path, metavar="DIR", help=_IMAGES)
 add_json = _adds("--json", action="store_true", help=_JSON)
+
+
+def take_memory(options: argparse.Namespace) -> Share:
+    """Makes --memory the bytes that Python and libraries leave of it."""
+    total, scheduler = parse_bytes(options.memory), getattr(options, "scheduler", "")
+    processes = 1 + worker_count(scheduler) if scheduler == "processes" else 1
+    made = share(total, processes)
+    options.memory = made.pixels
+    return made
 
 
 def add_postprocess(options: Options) -> None:
@@ -175,6 +191,14 @@ def read_postprocess(options: argparse.Namespace) -> dict[str, Any]:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
+
+
+def show(found: Estimate, options: argparse.Namespace) -> None:
+    """What --plan prints, on stdout."""
+    if options.json:
+        print_json(found.to_json())
+    else:
+        print(found.text())
 
 
 def remark(text: str) -> None:

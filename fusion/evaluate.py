@@ -14,14 +14,24 @@ from typing import Any
 import numpy as np
 
 from fusion import cli
+from fusion.ensemble.plan import Plan
+from fusion.ensemble.postprocessed import needed
 from fusion.errors import InputError
+from fusion.estimate import Estimate, checked_plans, estimate
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import Labels, read_classes
 from fusion.labels.census import Census, outside_values
 from fusion.labels.matching import check_names, mismatch
+from fusion.memory import Share
 from fusion.metrics import CONVENTIONS, VARIANTS, Scores, video_consistency
 from fusion.metrics.consistency import LENGTHS, VideoWindows
-from fusion.metrics.evaluation import Predictions, VideoConfusion, objective_of, report_video
+from fusion.metrics.evaluation import (
+    Part,
+    Predictions,
+    VideoConfusion,
+    objective_of,
+    report_video,
+)
 from fusion.metrics.objectives import OBJECTIVES
 from fusion.parallel import map_videos
 from fusion.postprocess.priors import with_estimated
@@ -67,11 +77,21 @@ class PredictedLabels:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
+    share = cli.take_memory(options)
     truth, variant = cli.read_truth(options), options.variant
     source = read_source(options, truth.names)
     task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
     frames = {video: len(source.labelled_frames(truth, video)) for video in videos}
+    if isinstance(source, HierarchicalEnsemble):
+        plans = checked_plans(partial(plan_labels, source), videos, share)
+        if options.plan:
+            cli.show(planned(source, truth, videos, plans, share), options)
+            return 0
+    else:
+        share.check()
+    if options.plan:
+        raise InputError("--plan is of an ensemble, label maps are read one by one; leave it out")
     shown: dict[str, Any] = {"progress": "evaluating", "frames": frames}
     found = map_videos(task, videos, scheduler=options.scheduler, **shown)
     wanted = objective_of(source, options.objective or options.convention)
@@ -93,6 +113,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.per_class:
             print(f"\n{scores.class_table()}")
     return 0
+
+
+def plan_labels(ensemble: HierarchicalEnsemble, video: str) -> Plan:
+    """Of label maps, and what is done to them."""
+    return ensemble.plan(video, needed(ensemble.postprocess, ("labels",)))
+
+
+def planned(
+    ensemble: HierarchicalEnsemble,
+    truth: Labels,
+    videos: Sequence[str],
+    plans: Sequence[Plan],
+    share: Share,
+) -> Estimate:
+    """What evaluating will take."""
+    frames = {video: ensemble.labelled_frames(truth, video) for video in videos}
+
+    def work(video: str, some: Sequence[str]) -> int:
+        VideoConfusion(ensemble, truth, parts={video: Part(video, tuple(some))})(video)
+        return 0
+
+    return estimate(ensemble, frames, plans, work, share)
 
 
 def census(
@@ -163,7 +205,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--per-class", action="store_true", help="IoU and Dice of every class")
     cli.add_postprocess(parser)
     cli.add_calibration(parser)
-    for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device, cli.add_json):
+    running = (cli.add_scheduler, cli.add_memory, cli.add_plan, cli.add_device, cli.add_json)
+    for add_shared in running:
         add_shared(parser)
     return parser
 

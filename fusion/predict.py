@@ -10,18 +10,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusion import cli
+from fusion.ensemble.plan import Plan
+from fusion.ensemble.planning import whole_bytes
+from fusion.ensemble.postprocessed import needed
 from fusion.errors import InputError
+from fusion.estimate import Estimate, checked_plans, estimate
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.labels import ClassMap, Labels
 from fusion.labels.known_maps import map_of
 from fusion.labels.palettes import PALETTES
+from fusion.labels.png import encode
 from fusion.labels.stored_as import FORMS, StoredAs
+from fusion.memory import BudgetError, Share
 from fusion.outputs import OUTPUTS, SUBMISSIONS, output_options, safe_name, submit, write
 from fusion.outputs.archive import archive_of, check_archive, pack
 from fusion.outputs.overlay import Overlay
 from fusion.outputs.png import Png
 from fusion.outputs.run import Written
+from fusion.overlap import SOME, overlapped
 from fusion.postprocess.priors import with_estimated
 from fusion.progress import progress
 from fusion.text import parse_assignments
@@ -59,7 +68,10 @@ Nothing is replaced unless --overwrite says so; --resume goes on where a run was
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
+    share = cli.take_memory(options)
     _check(options)
+    if options.plan:
+        options.zip = False
     if options.zip or options.submission:  # before the work, and again after it
         check_archive(archive_of(options.out), overwrite=options.overwrite or options.resume)
     ensemble = HierarchicalEnsemble.load(
@@ -71,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.estimate_priors:
         ensemble = with_estimated(ensemble, options.videos)
+    kind = SUBMISSIONS[options.submission] if options.submission else OUTPUTS[options.format]
+    whole = options.probabilities or kind.keeps == ("probabilities",)
+    output = "probabilities" if whole else "labels"
+    videos = list(ensemble.videos if options.videos is None else options.videos)
+    plans = checked_plans(partial(_plan, ensemble, output), videos, share)
+    if options.plan:
+        cli.show(_planned(ensemble, videos, output, plans, share), options)
+        return 0
     how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
     how |= {"overwrite": options.overwrite, "resume": options.resume}
     packed: Path | None = None
@@ -83,6 +103,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
             packed = pack(options.out, patterns, overwrite=options.overwrite or options.resume)
     _say(options, written, packed)
     return 0
+
+
+def _plan(ensemble: HierarchicalEnsemble, output: str, video: str) -> Plan:
+    """Of whole frames; BudgetError where these do not fit beside what they are made of."""
+    outputs, beside = needed(ensemble.postprocess, (output,)), whole_bytes(ensemble, video, output)
+    try:
+        plan = ensemble.plan(video, outputs, beside)
+    except BudgetError as error:
+        raise BudgetError(str(error), error.least + beside) from error
+    if plan.bytes > ensemble.memory:
+        raise BudgetError(f"memory: , whole frames need {plan.bytes}", plan.bytes)
+    return plan
+
+
+def _planned(
+    ensemble: HierarchicalEnsemble,
+    videos: Sequence[str],
+    output: str,
+    plans: Sequence[Plan],
+    share: Share,
+) -> Estimate:
+    """What predicting will take; label maps are timed with their PNGs."""
+
+    def work(video: str, frames: Sequence[str]) -> int:
+        if output == "probabilities":
+            return sum(each.nbytes for _, each in ensemble.probability_maps(video, frames))
+        maps = (np.atleast_3d(labels.T).T for _, labels in ensemble.label_maps(video, frames))
+        encoded = overlapped(lambda each: [encode(plane) for plane in each], maps, SOME)
+        return sum(len(content) for some in encoded for content in some)
+
+    frames = {video: ensemble.frames(video) for video in videos}
+    return estimate(ensemble, frames, plans, work, share)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -200,6 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (flag, form) in output_options().items():
         add(flag, dest=name, default=None, **form)
     cli.add_memory(parser)
+    cli.add_plan(parser)
     cli.add_device(parser)
     counts = "machine-readable on stdout: frames written and kept, every file, the zip"
     add("--json", action="store_true", help=counts)

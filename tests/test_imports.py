@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ["errors", "version"],
     ["files", "text", "folds", "device", "terminal"],
-    ["progress", "tensors", "geometry", "images"],
-    ["parallel"],
+    ["memory", "progress", "tensors", "geometry", "images"],
+    ["parallel", "overlap"],
     ["kernels"],
     ["stores"],
     ["labels", "integrations"],
@@ -30,6 +30,7 @@ ORDER = (
     ["hierarchical"],
     ["report"],
     ["arrays"],
+    ["estimate"],
     ["cli"],
     ["demo", "predict", "evaluate", "models"],
     ["__main__", "__init__"],

@@ -147,6 +147,10 @@ class CondenseVideo:
     reach: float = 1.0
     parts: Parts | None = None
 
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.ensemble.memory, self.ensemble.workers)
+
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
             return VideoPixels.from_block(merged(list(self.frames(video))))
@@ -155,7 +159,7 @@ class CondenseVideo:
 
     def blocks(self, video: str) -> Iterator[Block]:
         """Bands put together until they weigh as much as this worker may hold."""
-        limit = Budget(self.ensemble.memory, self.ensemble.workers).block
+        limit = self.budget.block
         held: list[Block] = []
         for band in self.frames(video):
             held.append(band)
@@ -169,7 +173,8 @@ class CondenseVideo:
         """One condensed block for every band of every labelled frame."""
         step, classes = self.stride, len(self.ensemble.classes)
         part = part_of(self.ensemble, self.truth, self.parts, video)
-        bands = fused_beside_truth(self.ensemble, self.truth, part, ("group_means",))
+        beside = self.budget.condensing
+        bands = fused_beside_truth(self.ensemble, self.truth, part, ("group_means",), beside)
         for first, target, fused in bands:
             assert fused.group_means is not None
             start = -first % step  # row 0 of the picture is the first that is taken

@@ -37,6 +37,7 @@ from fusion.errors import InputError
 from fusion.kernels import sweep
 from fusion.kernels.contested import Parts, count, layout, on_device
 from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
+from fusion.kernels.native.pool import workers
 from fusion.kernels.sweep import Ends, Flips
 from fusion.metrics.objectives import Objective, objective
 
@@ -350,7 +351,8 @@ class Condensed:
         if multipliers is not None:
             factors = self.normalised_multipliers(multipliers, len(weights))
         videos, *shape = len(self.videos) if per_video else 1, size if matrix else 2, size
-        step = max(1, COUNTS // (8 * videos * math.prod(shape)))
+        room = min(COUNTS, self.budget.counts // workers())
+        step = max(1, room // (8 * videos * math.prod(shape)))
         total = np.zeros((videos, len(weights), *shape), np.int64)
         for parts in self._placed(per_video):
             for first in range(0, len(weights), step):

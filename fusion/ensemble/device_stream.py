@@ -178,11 +178,11 @@ class DeviceFusion(Fusion):
                             yield frame, rows, Fused(**cut)
 
     def _read(
-        self, video: str, frames: Sequence[str], names: Sequence[str], together: int
+        self, video: str, frames: Sequence[str], names: Sequence[str], plan: Plan
     ) -> Iterator[tuple[str, list[Tensor]]]:
         """As `Fusion._read`; a frame's tensors are the caller's until it asks for the next."""
         if not self._fed:
-            yield from super()._read(video, frames, names, together)
+            yield from super()._read(video, frames, names, plan)
             return
         entries = cast(list[Store], self._entries(names))
         run = _Run(tuple(dict.fromkeys(entries)), entries, "frames", {}, {}, (), (0, 0))
@@ -190,7 +190,7 @@ class DeviceFusion(Fusion):
         def fill(slot: Slot, batch: Sequence[str]) -> Iterator[Callable[[], None]]:
             return unpacking(run.stores, video, slot, batch)
 
-        with self._ring(run, video, frames, together) as ring:
+        with self._ring(run, video, frames, plan.frames) as ring:
 
             def enqueue(slot: Slot, count: int) -> None:
                 ring.upload(slot, count)

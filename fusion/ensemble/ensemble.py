@@ -51,8 +51,9 @@ from fusion.ensemble.groups import (
 )
 from fusion.ensemble.heads import Head
 from fusion.ensemble.labelled import Labelled
-from fusion.ensemble.plan import Plan, make_plan
-from fusion.ensemble.postprocessed import Postprocessed, held_bytes, needed
+from fusion.ensemble.plan import Plan
+from fusion.ensemble.planning import plan_of, whole_bytes
+from fusion.ensemble.postprocessed import Postprocessed, needed
 from fusion.ensemble.stream import Band, Fusion, Means
 from fusion.errors import InputError
 from fusion.images import Images
@@ -98,7 +99,7 @@ class Ensemble(Labelled):
         temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
             default 1.
         device: "auto" takes a GPU where there is one.
-        memory: most bytes for pixels, such as "4GB".
+        memory: most bytes for pixels, such as "4GB", on top of what the process holds already.
         align: "strict" refuses stores that lack a video or frame of another; "intersect" keeps what
             all have (see `left_out`).
 
@@ -198,18 +199,9 @@ class Ensemble(Labelled):
         """(H, W) of a video's labels: the source size that its stores agree on."""
         return self.stores[0].describe(video).size
 
-    def plan(self, video: str, outputs: Sequence[str] = ("labels",)) -> Plan:
-        """How `video` will be worked through within the memory budget."""
-        shapes = [store.describe(video).frame_shape for store in self.stores]
-        item = [store.item_bytes for store in self.stores]
-        groups, size = len(self.groups), self.size(video)
-        how: dict[str, Any] = {"mean": self.mean, "channels": self.channels is not None}
-        if self.postprocess:
-            label = void_label(len(self.classes)).bit_length() // 8
-            label = label if self.channels is None else len(self.channels)
-            facts = self.facts(video), self.grid(video), label
-            how["held"] = held_bytes(self.postprocess, *facts)
-        return make_plan(shapes, item, groups, size, outputs, self.memory, self.workers, **how)
+    def plan(self, video: str, outputs: Sequence[str] = ("labels",), beside: int = 0) -> Plan:
+        """How `video` is worked through within the memory; BudgetError says what would do."""
+        return plan_of(self, video, outputs, beside)
 
     def spare(self, video: str, outputs: Sequence[str] = ("labels",)) -> int:
         """Bytes that working through `video` leaves of a worker's share."""
@@ -223,16 +215,21 @@ class Ensemble(Labelled):
         return Video(video, *facts)
 
     def stream(
-        self, video: str, frames: Sequence[str] | None = None, outputs: Sequence[str] = ("labels",)
+        self,
+        video: str,
+        frames: Sequence[str] | None = None,
+        outputs: Sequence[str] = ("labels",),
+        beside: int = 0,
     ) -> Iterator[Band]:
         """Fused frames, band by band: (frame id, rows of the label map, tensors of those rows).
 
-        Of a geometric mean the group means are scaled logarithms, which its weights multiply.
+        `beside`: bytes of what is made of them meanwhile. Of a geometric mean the group means are
+        scaled logarithms, which its weights multiply.
         """
         wanted = list(self.frames(video) if frames is None else frames)
         if not self.postprocess:
-            return self.recipe.bands(video, wanted, self.plan(video, outputs))
-        plan = self.plan(video, needed(self.postprocess, outputs))
+            return self.recipe.bands(video, wanted, self.plan(video, outputs, beside))
+        plan = self.plan(video, needed(self.postprocess, outputs), beside)
         return self.postprocessed(video, plan).bands(wanted, outputs)
 
     def postprocessed(self, video: str, plan: Plan) -> Postprocessed:
@@ -310,13 +307,18 @@ class Ensemble(Labelled):
         return self._whole_frames(video, frames, "probabilities")
 
     def _whole_frames(self, video: str, frames: Sequence[str] | None, output: str) -> Maps:
-        """Puts the bands of each frame together."""
-        bands: list[np.ndarray] = []
-        for frame, (_, end), fused in self.stream(video, frames, (output,)):
-            bands.append(getattr(fused, output).cpu().numpy())
-            if end == self.size(video)[0]:
-                yield frame, bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-2)
-                bands = []
+        """Puts the bands of each frame together, in one copy."""
+        whole, height, beside = np.empty(0), self.size(video)[0], whole_bytes(self, video, output)
+        for frame, (first, end), fused in self.stream(video, frames, (output,), beside):
+            band = getattr(fused, output).cpu().numpy()
+            if end - first == height:
+                yield frame, band
+                continue
+            if first == 0:
+                whole = np.empty((*band.shape[:-2], height, band.shape[-1]), band.dtype)
+            whole[..., first:end, :] = band
+            if end == height:
+                yield frame, whole
 
     def with_weights(self, weights: Mapping[str, float]) -> Self:
         """The same groups under other weights."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusion.errors import InputError
+from fusion.memory import BudgetError
 
 MOST_FRAMES = 16  # a read of more frames amortises nothing further
 
@@ -25,6 +25,7 @@ class Plan:
         frames: read together from every store.
         bands: rows (first, end) of the label map that are fused together.
         bytes: the peak of it all.
+        ahead: such reads that are under way, or wait, while one is fused.
     """
 
     stores: int
@@ -35,6 +36,7 @@ class Plan:
     frames: int
     bands: tuple[tuple[int, int], ...]
     bytes: int
+    ahead: int = 0
 
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
@@ -56,6 +58,9 @@ def make_plan(
     mean: str = "arithmetic",
     channels: bool = False,
     held: int = 0,
+    beside: int = 0,
+    interpolated: int = 0,
+    scratch: int = 0,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -70,9 +75,13 @@ def make_plan(
         mean: over groups; a geometric one makes all else from group means.
         channels: whether every class has labels of its own.
         held: bytes of the frames that postprocessing keeps meanwhile.
+        beside: bytes of what the caller makes of it meanwhile, such as whole frames: reads and
+            bands are smaller for it where they can be, and it is part of the plan's bytes.
+        interpolated: maps at label resolution that fusing a row takes.
+        scratch: bytes that these take at most, in all threads together.
 
     Raises:
-        InputError: one frame and one row do not fit; it says what would do.
+        BudgetError: one frame and one row do not fit; it says what would do.
     """
     (height, width), classes = size, frame_shapes[0][0]
     pairs = zip(frame_shapes, item_bytes, strict=True)
@@ -84,19 +93,25 @@ def make_plan(
     # twice: beside a row is a temporary of its size
     made = outputs if mean == "arithmetic" else {*outputs, "group_means", "probabilities"}
     row = 2 * sum(planes.get(name, 1) for name in made) * width * 4
-    least = frame + means + row + held
+    line = interpolated * classes * width * 4
+    least = frame + means + row + min(line, scratch) + held
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""
-        beside = " beside those that postprocessing holds" if held else ""
-        need = f"one frame of {len(frame_shapes)} stores{beside} needs {least}{each}"
-        raise InputError(f"memory: {memory} bytes given, {need}; give at least {least * workers}")
-    memory = memory // workers - held
-    rows = min(height, (memory - frame - means) // (2 * row) or 1)
-    frames = max(1, min(MOST_FRAMES, (memory - means - rows * row) // (2 * frame)))
+        why = " beside those that postprocessing holds" if held else ""
+        need = f"one frame of {len(frame_shapes)} stores{why} needs {least}{each}"
+        least *= workers
+        raise BudgetError(f"memory: {memory} bytes given, {need}; give at least {least}", least)
+    memory = max(memory // workers - beside, least) - held
+    room = (memory - frame - means) // 2
+    rows = min(height, max(room // (row + line), (room - scratch) // row, 1))
+    lines = min(scratch, rows * line)
+    frames = min(MOST_FRAMES, (memory - means - rows * row - lines) // (2 * frame))
+    frames, ahead = max(1, frames), min(1, max(0, frames))  # the next read beside this one
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    peak, kept = frames * frame + means + rows * row + held, tuple(outputs)
-    return Plan(len(frame_shapes), groups, source, size, kept, frames, bands, peak)
+    peak = (1 + ahead) * frames * frame + means + rows * row + lines + held + beside
+    what = source, size, tuple(outputs)
+    return Plan(len(frame_shapes), groups, *what, frames, bands, peak, ahead)
 
 
 class Budget:
@@ -111,9 +126,12 @@ class Budget:
         batch: streamed pixels at a time; beside them are decoded chunks, and counts per thread.
         open_parts: undecided pixels that the parts of a certificate keep.
         flips: label flips along a segment, all threads together.
-        block: condensed pixels of a video before they are written, which takes a few copies.
+        block: condensed pixels of a video before they are written.
+        condensing: all that becomes of them, which takes a few copies.
+        counts: of labels, all threads together.
     """
 
     def __init__(self, total: int, workers: int = 1) -> None:
         self.resident, self.batch, self.open_parts = total // 2, total // 4, total // 4
-        self.flips, self.block = total // 8, total // workers // 16
+        self.flips, self.counts = total // 8, total // 8
+        self.block, self.condensing = total // workers // 16, total // workers // 4

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fusion import kernels
+from fusion.ensemble.ahead import Source, batches
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
@@ -23,14 +25,6 @@ from fusion.kernels.average.geometric import geometric
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
 Means = Iterator[tuple[str, Tensor]]  # frame id, float32 [G, C, h, w]
-
-
-class Source(Protocol):
-    """What a model's numbers are read from: a store, or what gives them as a store does."""
-
-    @property
-    def kernel_values(self) -> str: ...
-    def codes(self, video: str, frames: Sequence[str]) -> np.ndarray | Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Fusion:
         weights = [self.weights[name] for name in names]
         geometric_mean = self.mean == "geometric"
         call = self._call(names, ("group_means",) if geometric_mean else plan.outputs)
-        for frame, logits in self._read(video, frames, names, plan.frames):
+        for frame, logits in self._read(video, frames, names, plan):
             maps, shares, how = logits, weights, call
             if self.head is not None:
                 maps, shares, how = self._by_head(self.head, logits, call, plan.outputs)
@@ -84,7 +78,7 @@ class Fusion:
     def native_means(self, video: str, frames: Sequence[str], plan: Plan) -> Means:
         """Group means of frame by frame at store resolution, the finest of all stores."""
         names, call = list(self.groups), self._call(list(self.groups), ("group_means",))
-        for frame, logits in self._read(video, frames, names, plan.frames):
+        for frame, logits in self._read(video, frames, names, plan):
             yield frame, _means(logits, len(names), call)
 
     def maps(self, video: str, frames: Sequence[str], plan: Plan) -> Means:
@@ -105,7 +99,7 @@ class Fusion:
             return
         names = [name for name in self.groups if self.weights[name] > 0]
         call, weights = self._call(names, ()), [self.weights[name] for name in names]
-        for frame, logits in self._read(video, frames, names, plan.frames):
+        for frame, logits in self._read(video, frames, names, plan):
             if self.head is not None:
                 yield frame, self._by_head(self.head, logits, call, ())[0][0]
             else:
@@ -142,21 +136,26 @@ class Fusion:
         return [store for name in names for store in self.groups[name]]
 
     def _read(
-        self, video: str, frames: Sequence[str], names: Sequence[str], together: int
+        self, video: str, frames: Sequence[str], names: Sequence[str], plan: Plan
     ) -> Iterator[tuple[str, list[Tensor]]]:
-        """Every frame's logits of these groups; `together` frames are read at a time."""
+        """Every frame's logits of these groups; the list is emptied when the next is asked for."""
         entries = self._entries(names)
-        for first in range(0, len(frames), together):
-            batch = frames[first : first + together]
-            read = {store: self._codes(store, video, batch) for store in dict.fromkeys(entries)}
-            for position, frame in enumerate(batch):
-                yield frame, [read[store][position] for store in entries]
+        places = {store: place for place, store in enumerate(dict.fromkeys(entries))}
+        with closing(batches(tuple(places), video, frames, plan)) as read:
+            for batch, codes in read:
+                placed = [self._placed(some) for some in codes]
+                for position, frame in enumerate(batch):
+                    logits = [placed[places[store]][position] for store in entries]
+                    yield frame, logits
+                    logits.clear()  # the next batch is not to lie beside this one
+                placed.clear()
 
-    def _codes(self, store: Source, video: str, frames: Sequence[str]) -> Tensor:
-        codes = torch.as_tensor(store.codes(video, frames))
-        if codes.device.type == self.device.type:
-            return codes
-        return codes.pin_memory().to(self.device, non_blocking=True)
+    def _placed(self, codes: np.ndarray | Tensor) -> Tensor:
+        """Codes on the device."""
+        made = torch.as_tensor(codes)
+        if made.device.type == self.device.type:
+            return made
+        return made.pin_memory().to(self.device, non_blocking=True)
 
 
 def _fused_map(

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError, StoreError
 from fusion.files import replacing
+from fusion.labels import isal_png
 
 PathLike = str | os.PathLike[str]
 Size = tuple[int, int]  # (H, W)
@@ -191,7 +192,7 @@ def write_labels(
         StoreError: something is there already, or the disk refuses.
         InputError: other shapes or types.
     """
-    _write(Path(path), _encode(labels, palette), overwrite=overwrite)
+    _write(Path(path), encode(labels, palette), overwrite=overwrite)
 
 
 def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
@@ -222,7 +223,8 @@ def write_colours(path: PathLike, colours: ArrayLike, *, overwrite: bool = False
     _write(Path(path), buffer.getvalue(), overwrite=overwrite)
 
 
-def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
+def encode(labels: ArrayLike, palette: str | ArrayLike = "vspw") -> bytes:
+    """What `write_labels` writes; InputError as there."""
     from PIL import Image
 
     array = np.asarray(labels)
@@ -230,10 +232,13 @@ def _encode(labels: ArrayLike, palette: str | ArrayLike) -> bytes:
     if not typed or not 0 < array.size <= MOST_PIXELS:
         rule = f"give uint8 or uint16 [H, W] of 1 to {MOST_PIXELS} pixels"
         raise InputError(f"write_labels: got {array.dtype} {list(array.shape)}; {rule}")
+    # all 256 colours: with fewer, Pillow packs indices into fewer bits and void 255 is lost
+    colours = _colours(palette).tobytes() if array.dtype.itemsize == 1 else None
+    if quick := isal_png.encoded(array, colours):
+        return quick
     image = Image.fromarray(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
-    if array.dtype == np.uint8:
-        # all 256 colours: with fewer, Pillow packs indices into fewer bits and void 255 is lost
-        image.putpalette(_colours(palette).tobytes())
+    if colours is not None:
+        image.putpalette(colours)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

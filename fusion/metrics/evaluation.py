@@ -7,6 +7,7 @@ picklable object whose call consumes that walk: `VideoConfusion` counts, others 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -17,6 +18,7 @@ from fusion.kernels.numbers import void_label
 from fusion.metrics.confusion import confusion
 from fusion.metrics.consistency import VideoWindows, stable_windows
 from fusion.metrics.objectives import Classes, Counts, Objective, objective
+from fusion.overlap import SOME, overlapped
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
@@ -108,22 +110,28 @@ def beside_truth(
         truth: where it is.
         part: which frames.
         predict: from frame ids to (frame id, anything), in the order of the ids; a frame may come
-            several times in a row (bands of it): its ground truth is then read once.
+            several times in a row (bands of it): its ground truth is then read once, in a thread
+            while the frames before it are fused.
     """
     known, target = None, np.empty(0, np.uint8)
-    for frame, made in predict(list(part.frames)):
-        if frame != known:
-            known, target = frame, source.target(truth, part.video, frame)
-        yield target, made
+    read = overlapped(partial(source.target, truth, part.video), part.frames, SOME)
+    with closing(read):
+        for frame, made in predict(list(part.frames)):
+            if frame != known:
+                known, target = frame, next(read)
+            yield target, made
 
 
 def fused_beside_truth(
-    ensemble: Ensemble, truth: Labels, part: Part, outputs: Sequence[str]
+    ensemble: Ensemble, truth: Labels, part: Part, outputs: Sequence[str], beside: int = 0
 ) -> Iterator[tuple[int, np.ndarray, Fused]]:
-    """Every band of every frame of a part: first row, truth [..., rows, W], fused outputs."""
+    """Every band of every frame of a part: first row, truth [..., rows, W], fused outputs.
+
+    beside: bytes of what is made of them meanwhile.
+    """
 
     def fuse(frames: list[str]) -> Iterator[tuple[str, tuple[tuple[int, int], Fused]]]:
-        for frame, rows, fused in ensemble.stream(part.video, frames, outputs):
+        for frame, rows, fused in ensemble.stream(part.video, frames, outputs, beside):
             yield frame, (rows, fused)
 
     for target, ((first, end), fused) in beside_truth(ensemble, truth, part, fuse):
@@ -195,13 +203,16 @@ def report_stretches(
                 found.append(total - sum(found, np.zeros_like(total)))
             yield labels
 
+    def target(frame: str) -> np.ndarray:
+        if source.channels is None:
+            return read(video, frame, classes=classes)
+        return _below(source.target(truth, video, frame))
+
     predicted: Iterator[np.ndarray] = noted()
-    if source.channels is None:
-        targets = (read(video, frame, classes=classes) for frame in frames)
-    else:  # one below the other: each channel of a pixel is looked at
-        targets = (_below(source.target(truth, video, frame)) for frame in frames)
+    if source.channels is not None:  # one below the other: each channel of a pixel is looked at
         predicted = map(_below, predicted)
-    windows = stable_windows(targets, predicted)
+    with closing(overlapped(target, frames, SOME)) as targets:
+        windows = stable_windows(targets, predicted)
     return found, windows
 
 

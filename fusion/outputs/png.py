@@ -16,6 +16,7 @@ from fusion.labels import write_labels
 from fusion.outputs.content import Content, is_colours
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.unit import Unit
+from fusion.overlap import SOME, drained, threads
 
 MOST_BITS = 16  # of a greyscale PNG
 
@@ -56,7 +57,9 @@ class Png(Output):
         self, out: Path, unit: Unit, parts: Sequence[Part], content: Content, *, overwrite: bool
     ) -> None:
         maps = content.maps(unit, [frame for part in parts for frame in part.frames])
-        for part, (_, array) in zip(parts, maps, strict=True):
+
+        def save(made: tuple[Part, tuple[str, np.ndarray]]) -> None:
+            part, (_, array) = made
             path = out / part.files[0]
             if content.kind == "channels":
                 write_picture(path, bits(array), overwrite=overwrite)
@@ -65,6 +68,9 @@ class Png(Output):
             else:
                 palette = "vspw" if self.palette is None else self.palette
                 write_labels(path, array, palette=palette, overwrite=overwrite)
+
+        # zlib in threads, while the next frames are fused
+        drained(save, zip(parts, maps, strict=True), max(SOME, threads()))
 
 
 def bits(masks: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ FOLDER: dict[str, Any] = {"type": Path, "metavar": "DIR"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
+    cli.take_memory(options).check()
     page = write_report(
         options.results,
         options.out,

@@ -8,16 +8,21 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fusion import cli, files
+from fusion.contested.build import CondenseVideo
 from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
+from fusion.ensemble.plan import Budget, Plan
 from fusion.errors import InputError
+from fusion.estimate import Estimate, checked_plans, estimate
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
+from fusion.memory import Share
 from fusion.metrics import CONVENTIONS, Calibration
-from fusion.metrics.evaluation import objective_of
+from fusion.metrics.evaluation import Part, objective_of
 from fusion.metrics.objectives import OBJECTIVES, Objective
 from fusion.progress import progress
 from fusion.report import check_report, write_report
@@ -67,12 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     if options.demo:
         prepare_demo(options)
+    share = cli.take_memory(options)
     out = options.out = options.out or Path("results")
     # bad options are refused before stores are opened, bad labels before the search begins
     method = METHODS[options.method].from_arguments(vars(options))
     if not options.compare and (others := unused(options)):
         cli.remark(f"{', '.join(others)}: not of --method {options.method}, so without effect")
     run = open_run(options)
+    plans = condensing_plans(run, share)
+    if options.plan:
+        cli.show(planned(run, plans, share), options)
+        return 0
     reach = read_reach(type(method), run.ensemble, said_multipliers(options.multipliers))
     run = replace(run, reach=reach)
     run = run if options.compare else run.over(options.over or method.over)
@@ -115,6 +125,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"\n{ending(report, out, style)}")
     return 0
+
+
+def condensing_plans(run: Run, share: Share) -> list[Plan]:
+    """Of the group means of every video; InputError says the smallest --memory that would do."""
+    ensemble = run.ensemble.sharing(run.scheduler)
+    beside = Budget(ensemble.memory, ensemble.workers).condensing
+    make = partial(ensemble.plan, outputs=("group_means",), beside=beside)
+    return checked_plans(make, ensemble.scored_videos(run.truth), share)
+
+
+def planned(run: Run, plans: Sequence[Plan], share: Share) -> Estimate:
+    """What condensing will take, which every search begins with."""
+    ensemble, truth = run.ensemble.sharing(run.scheduler), run.truth
+    frames = {v: ensemble.labelled_frames(truth, v) for v in ensemble.scored_videos(truth)}
+
+    def work(video: str, some: Sequence[str]) -> int:
+        parts = {video: Part(video, tuple(some))}
+        task = CondenseVideo(ensemble, truth, run.stride, None, parts=parts)
+        return sum(block.classes.nbytes + block.means.nbytes for block in task.frames(video))
+
+    rest = "searching what was condensed, and its folds, come on top"
+    return estimate(ensemble, frames, plans, work, share, rest=rest)
 
 
 def write_page(options: argparse.Namespace) -> Path:
@@ -184,6 +216,8 @@ def open_run(options: argparse.Namespace) -> Run:
     both = HierarchicalEnsemble(families, **overrides, **opened)
     sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
     how["convention"] = read_objective(options, both)
+    if options.plan:
+        return Run(both, **how)
     run = prepared(Run(both, **how), options).grouped(*sizes)
     cli.remark(said_formation(both.stores, run.ensemble.groups))
     return run
@@ -241,7 +275,7 @@ def said_multipliers(text: str | None) -> bool | float | None:
 
 def prepared(run: Run, options: argparse.Namespace) -> Run:
     """The run, with temperatures fitted where that was asked for."""
-    if not options.temperatures:
+    if not options.temperatures or options.plan:
         return run
     cli.remark(fit_table(run.ensemble, run.fits))
     return run.fitted()
@@ -307,6 +341,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--temperatures", choices=("fit",), help=fit)
     cli.add_scheduler(group)
     cli.add_memory(group)
+    cli.add_plan(group)
     cli.add_device(group)
     add("--out", type=Path, help="where results go (default results, demo for --demo)")
     kept = "keep no condensed pixels under OUT; all of them must fit into memory"

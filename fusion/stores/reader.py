@@ -53,6 +53,8 @@ class LogitStore(Store):
         StoreConflictError: two writers committed a video at once, with different content.
     """
 
+    reads_ahead = True
+
     def __init__(self, path: Address) -> None:
         self.location = location_of(path)
         info, group = read_group(self.location)

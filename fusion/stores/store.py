@@ -32,9 +32,11 @@ class Store(ABC):
         channels: whether classes are independent channels ("sigmoid").
         kernel_values: what `fusion.kernels` calls the codes; its "probabilities" get no softmax.
         item_bytes: of one number, as `codes` gives it.
+        reads_ahead: whether `codes` is worth calling from other threads, before its turn.
     """
 
     item_bytes: int
+    reads_ahead = False
 
     def __init__(
         self,

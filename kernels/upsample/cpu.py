@@ -69,7 +69,7 @@ def counted(call: Upsampling) -> tuple[Fused, Shortcuts]:
     bounded = set(call.values) == {"logits"} and shape[0] > 1
     cornered = bounded and not call.channels and shape[1:] != call.size
     if call.outputs == ("labels",) and cornered and one_resolution:
-        return _labels_from_corners(torch.stack([group[0] for group in parts]), call)
+        return _labels_from_corners(_stacked([group[0] for group in parts]), call)
     return _in_bands(parts, call.over_maps(len(parts)), call), nothing
 
 
@@ -87,6 +87,19 @@ def _group_means(call: Upsampling) -> list[list[Tensor]]:
         for g, mean in zip(chosen, means, strict=True):
             parts[g][shape] = mean
     return [[made[shape] for shape in some] for some, made in zip(shapes, parts, strict=True)]
+
+
+def _stacked(means: Sequence[Tensor]) -> Tensor:
+    """[G, C, h, w]: what they are views of, where that is just these, else a copy.
+
+    NumPy's, made in this thread: torch's would wait for its team of threads.
+    """
+    base = means[0]._base
+    if base is not None and base.is_contiguous() and base.shape == (len(means), *means[0].shape):
+        size = means[0].numel() * means[0].element_size()
+        if all(mean.data_ptr() == base.data_ptr() + g * size for g, mean in enumerate(means)):
+            return base
+    return torch.from_numpy(np.stack([mean.numpy() for mean in means]))
 
 
 def _labels_from_corners(means: Tensor, call: Upsampling) -> tuple[Fused, Shortcuts]:

@@ -234,7 +234,7 @@ def test_a_file_of_operations(stores, tmp_path):
 
 def test_nothing_is_read_after_the_last_frame_that_is_asked_for(stores, monkeypatch):
     ensemble = fusion.HierarchicalEnsemble({"a": stores[:1]}, postprocess=SMOOTH)
-    plan = replace(ensemble.plan("a"), frames=1)
+    plan = replace(ensemble.plan("a"), frames=1, ahead=0)
     monkeypatch.setattr(ensemble, "plan", lambda *_: plan)
     kind, read = type(ensemble.stores[0]), []
     codes = kind.codes
