@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from distributed import LocalCluster
 
-from fusion import parallel
 from fusion.errors import FusionError, InputError, StoreError
 from fusion.metrics import Scores, confusion, map_videos
 
@@ -131,7 +130,7 @@ def test_refusals(monkeypatch):
         map_videos(score, ["video_0", "b", "video_0"])
     with pytest.raises(InputError, match="scheduler: got 'thread'; choose one of threads"):
         map_videos(score, VIDEOS, scheduler="thread")
-    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("fusion.cluster.CONNECT_SECONDS", 0.3)
     with pytest.raises(InputError, match=r"cannot reach tcp://127.0.0.1:1"):
         map_videos(score, VIDEOS, scheduler="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
