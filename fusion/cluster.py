@@ -12,7 +12,9 @@ Where workers name a resource GPU, each video takes one of it: a video at a time
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -51,10 +53,8 @@ def run(task: Any, attempt: Attempt, videos: Sequence[str], finish: Finish, plac
         StoreError: a worker that cannot open what this process can.
         FusionError: a video whose workers died again and again; the cluster is gone.
     """
-    import cloudpickle
-
     with _connected(place) as client:
-        answer = _answering(cloudpickle.dumps((attempt, task)), __version__, uuid4().hex)
+        answer = _answering(_packed((attempt, task)), __version__, uuid4().hex)
         named = _check_workers(client, answer, place)
         resources = {GPU: 1} if named.get(GPU) else None
         names = {client.submit(answer, v, pure=False, resources=resources): v for v in videos}
@@ -84,8 +84,14 @@ def _connected(place: str) -> Iterator[Client]:
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # TLS without keys: any of them
         problem = f"cannot reach {address} ({error})"
         raise InputError(f"scheduler: {problem}; start it, or use threads") from error
-    with client:
-        yield client
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what befalls the connection is said in an error, once
+    try:
+        with client:
+            yield client
+    finally:
+        log.setLevel(level)
 
 
 def _address_in(path: Path) -> str:
@@ -94,6 +100,21 @@ def _address_in(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         do = "give the file of `dask scheduler --scheduler-file`, or an address"
         raise InputError(f"scheduler: {path} is no scheduler file ({error}); {do}") from error
+
+
+def _packed(value: Any) -> bytes:
+    """A pickle whose paths are absolute: a worker's current folder is its own."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, Path) and not value.is_absolute():
+                return type(value), (str(value.absolute()),)
+            return super().reducer_override(value)
+
+    file = io.BytesIO()
+    Pickler(file).dump(value)
+    return file.getvalue()
 
 
 def _answering(payload: bytes, version: str, run: str) -> Callable[..., tuple[Any, ...]]:

@@ -118,7 +118,8 @@ def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, schedule
     import dask
     from dask.callbacks import Callback
 
-    waiting = {f"video-{i}": video for i, video in enumerate(videos)}  # by Dask's key
+    last = len(videos)  # Dask begins with the last of these names
+    waiting = {f"video-{last - i:09}": video for i, video in enumerate(videos)}
     started: set[str] = set()
     deaths: Counter[str] = Counter()
     options: dict[str, Any] = {"scheduler": scheduler}

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ensemble = with_estimated(ensemble, options.videos)
     how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
     how |= {"overwrite": options.overwrite, "resume": options.resume}
+    how |= {"scheduler": options.scheduler}
     packed: Path | None = None
     if options.submission:
         written, packed = submit(ensemble, options.out, options.submission, **how)
@@ -199,8 +200,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--zip", action="store_true", help=packed)
     for name, (flag, form) in output_options().items():
         add(flag, dest=name, default=None, **form)
-    cli.add_memory(parser)
-    cli.add_device(parser)
+    for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_device):
+        add_shared(parser)
     counts = "machine-readable on stdout: frames written and kept, every file, the zip"
     add("--json", action="store_true", help=counts)
     add = parser.add_mutually_exclusive_group().add_argument

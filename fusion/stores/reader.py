@@ -61,7 +61,7 @@ class LogitStore(Store):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as its path; it is opened again there."""
-        return type(self), (str(self.path),)
+        return type(self), (self.path,)
 
     @property
     def folder(self) -> Path:
