@@ -144,8 +144,8 @@ def _adds(name: str, **facts: Any) -> Callable[[Options], object]:
 
 
 _SCHEDULERS = (
-    "videos side by side in threads, processes, synchronous (one after the other), or on a cluster: "
-    "tcp://host:port, tls://host:port, a scheduler file (default threads)"
+    "videos side by side: threads, processes, synchronous (one after the other), or a cluster's "
+    "tcp://host:port, tls://host:port or scheduler file (default threads)"
 )
 _JSON = "machine-readable result on stdout, scores as fractions"
 _CALIBRATION = "also ECE, NLL and Brier score of the probabilities (one more pass)"

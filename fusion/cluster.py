@@ -1,6 +1,6 @@
 """Videos on a Dask cluster that runs already: which workers are fit for them, and how they end.
 
-    connect -> look at every worker that is there -> a task per video, which looks for itself as well
+    connect -> look at every worker there is -> a task per video, which looks for itself as well
 
 A worker is fit if it has this very version of the library and can open what the task opens: stores,
 labels, the folder that results go to. It is asked before the run; one that joins later, before its
@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Attempt = Callable[[Any, str], Any]  # of a task and a video
 Finish = Callable[[str, Any], None]
-CONNECT_SECONDS = 5
+CONNECT_SECONDS, LOOK_SECONDS = 5, 10
 GPU = "GPU"
 READY, DONE, OTHER, LACKS = "ready", "done", "other version", "lacks"
 AGAIN = "what was committed stays, run the same again to go on (predict: with --resume)"
@@ -59,7 +60,8 @@ def run(task: Any, attempt: Attempt, videos: Sequence[str], finish: Finish, plac
         resources = {GPU: 1} if named.get(GPU) else None
         names = {client.submit(answer, v, pure=False, resources=resources): v for v in videos}
         try:
-            _collect(client, names, finish, place)
+            with _watched(client, place):
+                _collect(client, names, finish, place)
         except BaseException:  # Ctrl-C as well: what waits shall not run for nobody
             with suppress(Exception):
                 client.cancel(list(names), force=True)
@@ -106,7 +108,7 @@ def _packed(value: Any) -> bytes:
     """A pickle whose paths are absolute: a worker's current folder is its own."""
     import cloudpickle
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class Pickler(cloudpickle.Pickler):
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, Path) and not value.is_absolute():
                 return type(value), (str(value.absolute()),)
@@ -168,8 +170,7 @@ def _check_workers(client: Client, answer: Callable[..., Any], place: str) -> Ma
     """The resources that workers name; raises for the first that is not fit."""
     found = client.run(answer, None, on_error="return")
     if not found:
-        said = "has no worker yet, waiting for one; Ctrl-C stops"
-        print(f"scheduler: {place} {said}", file=sys.stderr)
+        _say_waiting(place)
     named: dict[str, float] = {}
     for worker, said in found.items():
         if isinstance(said, OSError) and not isinstance(said, FusionError):
@@ -194,6 +195,34 @@ def _fit(said: tuple[Any, ...], worker: str = "") -> tuple[Any, ...]:
         do = "every worker needs the same file systems and packages, at the same paths"
         raise StoreError(f"scheduler: {where} cannot open what this process can: {what}; {do}")
     return said
+
+
+@contextmanager
+def _watched(client: Client, place: str) -> Iterator[None]:
+    """Says so when no worker is left: others may come, but people should know of the wait."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        waiting = not client.scheduler_info()["workers"]  # which was said
+        while not ended.wait(LOOK_SECONDS):
+            before, waiting = waiting, not client.scheduler_info()["workers"]
+            if waiting and not before and not ended.is_set():
+                _say_waiting(place)
+
+    def quietly() -> None:
+        with suppress(Exception):  # the connection is lost: the run itself says so
+            watch()
+
+    threading.Thread(target=quietly, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _say_waiting(place: str) -> None:
+    said = "has no worker, waiting for one; Ctrl-C stops"
+    print(f"scheduler: {place} {said}", file=sys.stderr)
 
 
 def _collect(client: Client, names: Mapping[Any, str], finish: Finish, place: str) -> None:

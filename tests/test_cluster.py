@@ -20,9 +20,13 @@ from distributed.chaos import KillWorker
 
 import fusion
 from fusion import cluster as clusters
+from fusion import evaluate
+from fusion.contested.build import condense_ensemble
 from fusion.errors import FusionError, InputError, StoreError
+from fusion.metrics.calibration import calibrate
 from fusion.outputs import write
 from fusion.parallel import map_videos
+from fusion.search.temperatures import fit_each
 from tests.chores import checksum, process
 from tests.samples import write_sample
 from tests.test_parallel import VIDEOS, score
@@ -123,23 +127,82 @@ def test_workers_that_come_later_are_waited_for_and_looked_at(fit, monkeypatch, 
                     map_videos(score, VIDEOS, scheduler=running.scheduler_address)
         finally:
             timer.join()
-    assert "has no worker yet, waiting for one; Ctrl-C stops" in capsys.readouterr().err
+    assert "has no worker, waiting for one; Ctrl-C stops" in capsys.readouterr().err
 
 
 def test_workers_that_are_killed_change_nothing():
     """Each of two processes lives for a second or so, as do those that take their places."""
     videos = [f"{n}" for n in range(16)]
     patient = dask.config.set({"distributed.scheduler.allowed-failures": 20})
-    with patient, LocalCluster(n_workers=2, processes=True, **HERE) as running:
-        with Client(running, set_as_default=False) as client:
-            first = set(client.run(process).values())
-            client.register_plugin(KillWorker(delay="1 s", mode="segfault"))
-            left = first
-            while left == first:  # as chance has it, the first round may be through before
-                found = map_videos(checksum, videos, scheduler=running.scheduler_address)
-                assert found == {video: checksum(video, 0) for video in videos}
-                assert list(found) == videos
-                left = set(client.run(process, on_error="ignore").values())
+    with (
+        patient,
+        LocalCluster(n_workers=2, processes=True, **HERE) as running,
+        Client(running, set_as_default=False) as client,
+    ):
+        first = set(client.run(process).values())
+        client.register_plugin(KillWorker(delay="1 s", mode="segfault"))
+        left = first
+        while left == first:  # as chance has it, the first round may be through before
+            found = map_videos(checksum, videos, scheduler=running.scheduler_address)
+            assert found == {video: checksum(video, 0) for video in videos}
+            assert list(found) == videos
+            left = set(client.run(process, on_error="ignore").values())
+
+
+def test_that_no_worker_is_left_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(clusters, "LOOK_SECONDS", 0.05)
+    timers = []
+    with LocalCluster(n_workers=1, processes=False, **HERE) as running:
+
+        def leave(video, result):
+            if not timers:
+                running.scale(0)
+                timers.append(threading.Timer(0.6, running.scale, [1]))
+                timers[0].start()
+            return result
+
+        found = map_videos(slowly, VIDEOS, scheduler=running.scheduler_address, take=leave)
+        timers[0].join()
+    assert all(np.array_equal(found[video], score(video)) for video in VIDEOS)
+    said = f"scheduler: {running.scheduler_address} has no worker, waiting for one; Ctrl-C stops\n"
+    assert capsys.readouterr().err == said
+
+
+def test_all_that_is_done_by_video_is_the_same(cluster, tmp_path, capsys):
+    ensemble = fusion.HierarchicalEnsemble.load(write_sample(tmp_path))
+    truth = fusion.Labels.folder(tmp_path / "labels")
+    write(ensemble, tmp_path / "maps")
+    command = ["--predictions", str(tmp_path / "maps"), "--labels", str(tmp_path / "labels")]
+    (tmp_path / "names.json").write_text(json.dumps(list(ensemble.classes)))
+    command += ["--classes", str(tmp_path / "names.json"), "--json"]
+
+    def everything(place):
+        scores = ensemble.evaluate(truth, scheduler=place)
+        matrices = [scores.confusions[video].tolist() for video in ensemble.videos]
+        fits = fit_each(ensemble, truth, stride=1, scheduler=place)
+        calibrated = calibrate(ensemble, truth, scheduler=place).to_json()
+        found = ensemble.search(truth, "grid", cache=tmp_path / place[:3], scheduler=place)
+        pixels = condense_ensemble(ensemble, truth, scheduler=place).confusion([1.0, 0.3])
+        assert evaluate.main([*command, "--scheduler", place]) == 0
+        said = capsys.readouterr().out
+        return matrices, fits, calibrated, found.history, found.miou, pixels.tolist(), said
+
+    assert everything(cluster) == everything("synchronous") == everything("threads")
+
+
+def test_a_worker_that_does_not_see_the_cache(cluster, tmp_path, monkeypatch):
+    ensemble = fusion.HierarchicalEnsemble.load(write_sample(tmp_path))
+    truth = fusion.Labels.folder(tmp_path / "labels")
+    packed = clusters._packed
+
+    def elsewhere(value):
+        (marker,) = (tmp_path / "cache").glob("*/marker*")
+        marker.unlink()
+        return packed(value)
+
+    monkeypatch.setattr(clusters, "_packed", elsewhere)
+    with pytest.raises(StoreError, match=r"cannot open what this process can: .*cache"):
+        condense_ensemble(ensemble, truth, scheduler=cluster, cache=tmp_path / "cache")
 
 
 def test_ctrl_c_cancels_what_waits(cluster, tmp_path):

@@ -139,6 +139,11 @@ class CondenseVideo:
     reach: float = 1.0
     parts: Parts | None = None
 
+    def ready(self) -> None:
+        """StoreError on a machine that does not see the cache: pixels would be lost there."""
+        if self.cache is not None:
+            self.cache.check()
+
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
             return VideoPixels.from_block(merged(list(self.frames(video))))

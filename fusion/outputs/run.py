@@ -212,7 +212,7 @@ def plan(
     for unit in foreign:
         for name in there[unit]:
             output.remove(out / name)
-    for unit, each in parts.items():
+    for unit in parts:
         left = left_of(out, output, unit, mode)
         kept += len(unit.frames) - sum(len(part.frames) for part in left)
         if left:
