@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--videos", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--models", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--models", type=int, default=6)
     parser.add_argument("--quick", action="store_true", help="tiny: everything runs, no number")
     options = parser.parse_args(arguments)
     if options.quick:
