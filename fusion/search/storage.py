@@ -46,6 +46,17 @@ def opened(storage: str | None) -> BaseStorage | str | None:
         return None
     if storage.startswith(JOURNAL):
         return _journal(Path(storage.removeprefix(JOURNAL)))
+    if storage.startswith("postgresql"):
+        from optuna.storages import RDBStorage
+        from sqlalchemy.pool import NullPool
+
+        # no connection is held between trials: servers have few, searches many processes
+        return RDBStorage(_url(storage), engine_kwargs={"poolclass": NullPool})
+    return storage
+
+
+def _url(storage: str) -> str:
+    """A server's URL with the driver that is installed."""
     if storage.startswith("postgresql://") and importlib.util.find_spec("psycopg"):
         return storage.replace("postgresql://", "postgresql+psycopg://", 1)
     return storage
@@ -85,7 +96,7 @@ def _advisory_lock(storage: str) -> Iterator[None]:
     import sqlalchemy
 
     try:
-        engine = sqlalchemy.create_engine(str(opened(storage)), poolclass=sqlalchemy.NullPool)
+        engine = sqlalchemy.create_engine(_url(storage), poolclass=sqlalchemy.NullPool)
         connection = engine.connect()
         connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({zlib.crc32(b'segfusion')})"))
     except Exception as error:  # a driver's own, or none is there
