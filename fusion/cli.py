@@ -147,7 +147,10 @@ def _adds(name: str, **facts: Any) -> Callable[[Options], object]:
     return lambda options: options.add_argument(name, **facts)
 
 
-_SCHEDULERS = "threads, processes, synchronous or tcp://host:port (default threads)"
+_SCHEDULERS = (
+    "videos side by side: threads, processes, synchronous (one after the other), or a cluster's "
+    "tcp://host:port, tls://host:port or scheduler file (default threads)"
+)
 _JSON = "machine-readable result on stdout, scores as fractions"
 _CALIBRATION = "also ECE, NLL and Brier score of the probabilities (one more pass)"
 add_calibration = _adds("--calibration", action="store_true", help=_CALIBRATION)

@@ -2,8 +2,9 @@
 
 The result is a dict in the order of the videos asked for, made of exactly what the task returned:
 which scheduler ran it, with how many workers and in which order, cannot show. A video whose worker
-process dies is tried again; one that kills its worker three times is named in an error. Number of
-workers: Dask's own setting, ``dask.config.set(num_workers=2)``.
+process dies is tried again; one that kills its worker three times is named in an error: tasks that
+write must not mind being run twice. Number of workers: Dask's own setting,
+``dask.config.set(num_workers=2)``. Clusters: `fusion.cluster`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from fusion import cluster
 from fusion.errors import FusionError, InputError
 from fusion.progress import bar
 
@@ -25,7 +27,6 @@ Attempt = Callable[[str], Any]  # a video's result, or its _Failure
 Finish = Callable[[str, Any], None]  # takes them as they come
 
 LOCAL = ("threads", "processes", "synchronous")
-CONNECT_SECONDS = 5
 DEATHS = 3  # one may be a neighbour's doing (out of memory beside it), three are the video's own
 
 
@@ -43,24 +44,28 @@ def map_videos(
     scheduler: str = "threads",
     progress: str | None = None,
     frames: Mapping[str, int] | None = None,
-) -> dict[str, Result]:
+    take: Callable[[str, Result], Any] | None = None,
+) -> dict[str, Any]:
     """``{video: task(video)}`` for each video, in the given order.
 
     Args:
         task: a callable on a video id; picklable for ``processes`` and clusters (a module-level
             function, `functools.partial` of one, or an object with ``__call__``).
         videos: ids, each once.
-        scheduler: threads, processes (spawned, never forked), synchronous, or the address of a
-            distributed scheduler such as ``tcp://host:8786``.
+        scheduler: threads, processes (spawned, never forked), synchronous, or a distributed
+            scheduler: its address such as ``tcp://host:8786``, or the path of its scheduler file.
         progress: title of a progress bar on stderr; None for no bar.
         frames: how many each video has; the bar then counts the frames of videos that are done.
+        take: called in this thread or another, one at a time, with every video and its result as
+            they come; what it returns is kept in the result's place.
 
     Raises:
         FusionError: what the task raises, if that is a library error; any other exception with
             the video's name, and the traceback as a note.
-        InputError: unknown or unreachable scheduler, a video twice.
+        InputError: unknown or unreachable scheduler, a video twice; workers of another version.
+        StoreError: workers that do not see the files that this process sees.
     """
-    if scheduler not in LOCAL and "://" not in scheduler:
+    if scheduler not in LOCAL and not cluster.is_place(scheduler):
         choice = f"choose one of {', '.join(LOCAL)}, or an address such as tcp://host:8786"
         raise InputError(f"scheduler: got {scheduler!r}; {choice}")
     if len(set(videos)) != len(videos):
@@ -71,18 +76,19 @@ def map_videos(
     def finish(video: str, result: Result | _Failure) -> None:
         if isinstance(result, _Failure):
             raise result.error
-        done[video] = result
+        done[video] = result if take is None else take(video, result)
         shown.update(1 if frames is None else frames[video])
 
-    run = _run_local if scheduler in LOCAL else _run_cluster
     total = len(videos) if frames is None else sum(frames[video] for video in videos)
     counted: dict[str, Any] = {
         "unit": "video" if frames is None else "frame",
         "disable": progress is None,
     }
     with closing(bar(progress or "", total, **counted)) as shown:
-        if videos:
-            run(partial(_attempt, task), videos, finish, scheduler)
+        if videos and scheduler in LOCAL:
+            _run_local(partial(_attempt, task), videos, finish, scheduler)
+        elif videos:
+            cluster.run(task, _attempt, videos, finish, scheduler)
     return {video: done[video] for video in videos}
 
 
@@ -125,13 +131,15 @@ def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, schedule
     import dask
     from dask.callbacks import Callback
 
-    waiting = {f"video-{i}": video for i, video in enumerate(videos)}  # by Dask's key
+    last = len(videos)  # Dask begins with the last of these names
+    waiting = {f"video-{last - i:09}": video for i, video in enumerate(videos)}
     started: set[str] = set()
     deaths: Counter[str] = Counter()
     options: dict[str, Any] = {"scheduler": scheduler}
 
-    def end(key: str, result: Any, *_: Any) -> None:
+    def end(key: str, result: Any, _: Any, state: Any, *more: Any) -> None:
         finish(waiting[key], result)
+        state["cache"][key] = None  # kept by whoever took it, not by Dask as well
         del waiting[key]
 
     while waiting:
@@ -154,27 +162,3 @@ def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, schedule
                     "or a script without ``if __name__ == '__main__':``? Try scheduler threads"
                 ) from error
             options["num_workers"] = 1  # one video at a time, so that the right one is blamed
-
-
-def _run_cluster(attempt: Attempt, videos: Sequence[str], finish: Finish, address: str) -> None:
-    try:
-        from distributed import Client, as_completed
-        from distributed.scheduler import KilledWorker
-    except ImportError:
-        advice = "pip install 'segfusion[cluster]'"
-        raise InputError(f"scheduler: {address} needs the package distributed; {advice}") from None
-    try:
-        client = Client(address, set_as_default=False, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        problem = f"cannot reach {address} ({error})"
-        raise InputError(f"scheduler: {problem}; start it, or use threads") from error
-    with client:
-        names = {client.submit(attempt, video, pure=False): video for video in videos}
-        for future in as_completed(list(names), loop=client.loop, raise_errors=False):
-            lost = future.exception()
-            if lost is not None:
-                text = f"{type(lost).__name__}: {lost}"
-                if isinstance(lost, KilledWorker):
-                    text = "its workers died again and again; do they have enough memory?"
-                raise FusionError(f"video {names[future]!r}: {text}") from lost
-            finish(names[future], future.result())

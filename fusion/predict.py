@@ -87,12 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whole = options.probabilities or kind.keeps == ("probabilities",)
     output = "probabilities" if whole else "labels"
     videos = list(ensemble.videos if options.videos is None else options.videos)
-    plans = checked_plans(partial(_plan, ensemble, output), videos, share)
+    one = ensemble.sharing(options.scheduler)
+    plans = checked_plans(partial(_plan, one, output), videos, share)
     if options.plan:
-        cli.show(_planned(ensemble, videos, output, plans, share), options)
+        cli.show(_planned(one, videos, output, plans, share), options)
         return 0
     how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
     how |= {"overwrite": options.overwrite, "resume": options.resume}
+    how |= {"scheduler": options.scheduler}
     packed: Path | None = None
     if options.submission:
         written, packed = submit(ensemble, options.out, options.submission, **how)
@@ -251,9 +253,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--zip", action="store_true", help=packed)
     for name, (flag, form) in output_options().items():
         add(flag, dest=name, default=None, **form)
-    cli.add_memory(parser)
-    cli.add_plan(parser)
-    cli.add_device(parser)
+    for add_shared in (cli.add_scheduler, cli.add_memory, cli.add_plan, cli.add_device):
+        add_shared(parser)
     counts = "machine-readable on stdout: frames written and kept, every file, the zip"
     add("--json", action="store_true", help=counts)
     add = parser.add_mutually_exclusive_group().add_argument

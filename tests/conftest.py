@@ -53,3 +53,13 @@ def store_of(tmp_path):
         return save_store(tmp_path / name, clips, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The address of a Dask cluster of two workers in this process, to which all goes by TCP."""
+    from distributed import LocalCluster
+
+    how = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**how, dashboard_address=":0", protocol="tcp://") as running:
+        yield running.scheduler_address

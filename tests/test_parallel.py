@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
 
-from fusion import parallel
 from fusion.errors import FusionError, InputError, StoreError
 from fusion.metrics import Scores, confusion, map_videos
 
@@ -44,18 +42,6 @@ def die(video, folder, times):
     return video
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=False,
-        dashboard_address=None,
-        protocol="tcp://",
-    ) as running:
-        yield running.scheduler_address
-
-
 @pytest.fixture(params=["threads", "processes", "synchronous", "cluster"])
 def scheduler(request):
     return request.getfixturevalue("cluster") if request.param == "cluster" else request.param
@@ -74,6 +60,12 @@ def test_every_scheduler_gives_the_same(scheduler):
                 Scores(found, names).miou
                 == Scores({video: expected[video] for video in sorted(videos)}, names).miou
             )
+
+
+def test_videos_are_done_in_the_order_given():
+    seen = []
+    map_videos(seen.append, [f"{n}" for n in range(12)], scheduler="synchronous")
+    assert seen == [f"{n}" for n in range(12)]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -131,7 +123,7 @@ def test_refusals(monkeypatch):
         map_videos(score, ["video_0", "b", "video_0"])
     with pytest.raises(InputError, match="scheduler: got 'thread'; choose one of threads"):
         map_videos(score, VIDEOS, scheduler="thread")
-    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("fusion.cluster.CONNECT_SECONDS", 0.3)
     with pytest.raises(InputError, match=r"cannot reach tcp://127.0.0.1:1"):
         map_videos(score, VIDEOS, scheduler="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)

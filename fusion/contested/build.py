@@ -151,6 +151,11 @@ class CondenseVideo:
     def budget(self) -> Budget:
         return Budget(self.ensemble.memory, self.ensemble.workers)
 
+    def ready(self) -> None:
+        """StoreError on a machine that does not see the cache: pixels would be lost there."""
+        if self.cache is not None:
+            self.cache.check()
+
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
             return VideoPixels.from_block(merged(list(self.frames(video))))

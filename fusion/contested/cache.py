@@ -107,6 +107,12 @@ class CondensedCache:
         with contextlib.suppress(OSError):  # a read-only disk keeps its leftovers
             files.sweep(self.path)
 
+    def check(self) -> None:
+        """StoreError where the folder is not the one that was made or opened."""
+        with _damage(self.path):
+            if _unsealed(self.path / MARKER) != self.identity:
+                raise ValueError("another one has its place")
+
     def missing(self, videos: Sequence[str]) -> list[str]:
         """Those of the videos that are still to be built, in their order."""
         return [v for v in videos if not os.path.lexists(self.path / video_key(v))]

@@ -133,7 +133,7 @@ class Ensemble(Labelled):
         named = named_groups(groups)
         self.weights, self.mean = checked_weights(named, weights), mean
         self.resize, self.align, self.memory = resize, align, parse_bytes(memory)
-        self.device, self.workers = devices.chosen(device), 1
+        self.device, self._asked, self.workers = devices.chosen(device), device, 1  # a worker asks
         self.groups = open_groups(named)
         self.stores = tuple(dict.fromkeys(itertools.chain(*self.groups.values())))
         self._temperature = store_temperatures(self.stores, temperatures or {})
@@ -356,9 +356,9 @@ class Ensemble(Labelled):
         return shared
 
     def _options(self, used: Collection[Store]) -> dict[str, Any]:
-        temperatures = {s.place: t for s, t in self._temperature.items() if s in used}
+        temperatures = {s.identity: t for s, t in self._temperature.items() if s in used}
         plain = {"resize": self.resize, "mean": self.mean, "align": self.align, "head": self.head}
-        rest = {"memory": self.memory, "device": str(self.device), "images": self.images}
+        rest = {"memory": self.memory, "device": self._asked, "images": self.images}
         rest["postprocess"] = self.postprocess
         return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
 

@@ -44,6 +44,7 @@ class Content:
         stored: made of every label map [H, W] (masks [C, H, W] of channels that are not composed)
             before it is written.
         tick: told of every frame that has been worked out.
+        scheduler: of tasks of a video.
     """
 
     ensemble: Ensemble
@@ -51,6 +52,7 @@ class Content:
     regions: tuple[int, ...] | None = None
     stored: Stored | None = None
     tick: Tick = _unseen
+    scheduler: str = "synchronous"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from fusion.outputs.output import Part, option
 from fusion.outputs.png import Png
 from fusion.outputs.record import digests, document_digest
 from fusion.outputs.unit import Unit, units_of
+from fusion.parallel import map_videos
 
 FILE = "pseudo.json"
 KEEP, BY = 0.8, "confidence"
@@ -80,11 +81,15 @@ class Pseudo(Png):
         """The thresholds, over all videos, whichever will be written; known ones are kept."""
         if _limits(out, self.of) is not None:
             return
-        classes, counts = len(content.names), dict[int, np.ndarray]()
-        for unit in units_of(content.ensemble, content.ensemble.videos):
-            for _, labels, bins in self._pixels(content, unit, unit.frames):
-                count(counts, labels, bins, classes)
-        rows = [self._row(counts.get(c)) for c in range(classes)]
+        counts = dict[int, np.ndarray]()
+
+        def add(_: str, more: dict[int, np.ndarray]) -> None:  # none is kept: they are large
+            for c, of_class in more.items():
+                counts[c] = counts.get(c, 0) + of_class
+
+        how: dict[str, Any] = {"scheduler": content.scheduler, "take": add}
+        map_videos(CountVideo(self, content), content.ensemble.videos, **how)
+        rows = [self._row(counts.get(c)) for c in range(len(content.names))]
         body = {
             "keep": self._share,
             "by": self._by,
@@ -110,16 +115,31 @@ class Pseudo(Png):
         limits = np.append(limits, np.full(void + 1 - len(limits), -1, limits.dtype))  # void too
         palette = "vspw" if self.palette is None else self.palette
         frames = [frame for part in parts for frame in part.frames]
-        pixels = self._pixels(content, unit, frames)
+        pixels = self.pixels(content, unit, frames)
         for part, (_, labels, bins) in zip(parts, pixels, strict=True):
             kept = np.where(bins <= limits[labels], labels, labels.dtype.type(void))
             write_labels(out / part.files[0], kept, palette=palette, overwrite=overwrite)
 
-    def _pixels(self, content: Content, unit: Unit, frames: Sequence[str]) -> Pixels:
+    def pixels(self, content: Content, unit: Unit, frames: Sequence[str]) -> Pixels:
+        """Labels of frames, and in which bin of uncertainty each pixel is."""
         outputs, classes = ("labels", self._by), len(content.names)
         bands = content.ensemble.stream(unit.video, list(frames), outputs)
         for frame, made in whole_frames(bands, unit.size, outputs):
             yield frame, made["labels"], uncertainty_bins(made[self._by], self._by, classes)
+
+
+@dataclass(frozen=True)
+class CountVideo:
+    """The task of one video: int64 [BINS] pixels by uncertainty, of every class that occurs."""
+
+    output: Pseudo
+    content: Content
+
+    def __call__(self, video: str) -> dict[int, np.ndarray]:
+        (unit,), counts = units_of(self.content.ensemble, [video]), dict[int, np.ndarray]()
+        for _, labels, bins in self.output.pixels(self.content, unit, unit.frames):
+            count(counts, labels, bins, len(self.content.names))
+        return counts
 
 
 def uncertainty_bins(values: np.ndarray, by: str, classes: int) -> np.ndarray:

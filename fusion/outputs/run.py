@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from fusion.outputs.record import add_to_record, digests, read_record
 from fusion.outputs.registry import output_of
 from fusion.outputs.strangers import refuse_strangers
 from fusion.outputs.unit import Unit, units_of
+from fusion.parallel import map_videos
 from fusion.progress import Progress, silent
 from fusion.stores.locations import is_url, location_of
 
@@ -63,6 +65,7 @@ def write(
     resume: bool = False,
     stored: Stored | None = None,
     compose: Mapping[str, int] | None = None,
+    scheduler: str = "synchronous",
     progress: Progress | None = None,
     **options: Any,
 ) -> Written:
@@ -82,6 +85,8 @@ def write(
             [H, W, 3].
         compose: of independent channels: name -> id. Regions are painted in the order of the
             channels into one label map, 0 elsewhere.
+        scheduler: Dask's "threads", "processes", "synchronous", or a cluster's address; the files
+            are the same byte for byte.
         progress: shows the frames that are left.
         options: the format's own.
 
@@ -99,7 +104,9 @@ def write(
         got = f"out: got {location_of(out)}"
         raise InputError(f"{got}; outputs are written to a folder, give one and copy it")
     asked = probabilities or output.is_probabilities
-    content = Content(ensemble, asked, regions_of(compose, ensemble.channels), stored)
+    worker = ensemble if scheduler == "synchronous" else ensemble.sharing(scheduler)
+    regions = regions_of(compose, ensemble.channels)
+    content = Content(worker, asked, regions, stored, scheduler=scheduler)
     if asked and stored is not None and not output.beside:
         raise InputError("stored: probabilities are no label maps; leave one of the two out")
     every = units_of(ensemble, ensemble.videos)
@@ -114,34 +121,78 @@ def write(
         out.mkdir(parents=True, exist_ok=True)
     output.start(out, content, units, overwrite=overwrite)
     add_to_record(out, output, known)
-    left = sum(len(part.frames) for _, parts in todo for part in parts)
-    with ticking(progress or silent, left) as tick:
-        for unit, parts in todo:
-            # what `resume` writes again was no whole file
-            replaces = overwrite or resume
-            output.write(out, unit, parts, replace(content, tick=tick), overwrite=replaces)
-    written = Written(left, kept)
+    left = {unit.video: [f for part in parts for f in part.frames] for unit, parts in todo}
+    total = sum(map(len, left.values()))
+    with ticking(progress or silent, total) as tick:
+
+        def take(video: str, _: None) -> None:
+            for frame in left[video]:
+                tick(video, frame)
+
+        here = scheduler in ("threads", "synchronous")  # others cannot tell of single frames
+        telling = replace(content, tick=tick) if here else content
+        task = WriteUnit(out, output, telling, mode, known)
+        map_videos(task, list(left), scheduler=scheduler, take=take)
+    written = Written(total, kept)
     own = (name for unit in units for part in output.parts(unit) for name in part.files)
     written.files = (*own, *(name for name in output.shared if os.path.lexists(out / name)))
     return written
 
 
+@dataclass(frozen=True)
+class WriteUnit:
+    """The task of one video: its files, or those that are left of them.
+
+    known: digests by video, as they stand in the folder's record.
+    """
+
+    out: Path
+    output: Output
+    content: Content
+    mode: Mode
+    known: Mapping[str, str]
+
+    def ready(self) -> None:
+        """StoreError on a machine that does not see the folder: outputs would be lost there."""
+        record = read_record(self.out, self.output)
+        if any(record.get(video) != digest for video, digest in self.known.items()):
+            raise StoreError(f"{self.out}: is not the folder that outputs go to")
+
+    def __call__(self, video: str) -> None:
+        (unit,) = units_of(self.content.ensemble, [video])
+        parts = left_of(self.out, self.output, unit, self.mode)
+        # what `resume` writes again was no whole file; a worker that died may have left some
+        again = self.content.scheduler not in ("threads", "synchronous")
+        replaces = self.mode.overwrite or self.mode.resume or again
+        if parts:
+            self.output.write(self.out, unit, parts, self.content, overwrite=replaces)
+
+
 @contextlib.contextmanager
 def ticking(progress: Progress, total: int) -> Iterator[Tick]:
-    """A bar over frames, each of which counts once, however often it is worked out."""
+    """A bar over frames, each of which counts once, however often it is worked out.
+
+    Threads may tick; those that do so after the end of a run that was stopped are stopped as well.
+    """
     steps, seen = iter(progress(range(total), "predicting", total)), set[tuple[str, str]]()
+    one, ended = threading.RLock(), threading.Event()
 
     def tick(video: str, frame: str) -> None:
-        if (video, frame) not in seen:
-            seen.add((video, frame))
-            next(steps, None)
+        with one:
+            if ended.is_set():
+                raise KeyboardInterrupt
+            if (video, frame) not in seen:
+                seen.add((video, frame))
+                next(steps, None)
 
     try:
         next(steps, None)  # what has been given out is counted when the next one is asked for
         yield tick
     finally:
-        if isinstance(steps, Generator):
-            steps.close()
+        with one:
+            ended.set()
+            if isinstance(steps, Generator):
+                steps.close()
 
 
 def plan(
@@ -165,12 +216,18 @@ def plan(
     for unit in foreign:
         for name in there[unit]:
             output.remove(out / name)
-    for unit, each in parts.items():
-        left = [part for part in each if not (mode.resume and _is_done(out, output, part))]
+    for unit in parts:
+        left = left_of(out, output, unit, mode)
         kept += len(unit.frames) - sum(len(part.frames) for part in left)
         if left:
             todo.append((unit, left))
     return todo, kept
+
+
+def left_of(out: Path, output: Output, unit: Unit, mode: Mode) -> list[Part]:
+    """Parts of a unit that are to be written."""
+    parts = output.parts(unit)
+    return [part for part in parts if not (mode.resume and _is_done(out, output, part))]
 
 
 def _other(record: Mapping[str, str], known: Mapping[str, str], unit: Unit) -> bool:

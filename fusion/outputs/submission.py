@@ -143,7 +143,7 @@ def submit(ensemble: Ensemble, out: str | Path, name: str, **options: Any) -> tu
         ensemble: an `Ensemble`.
         out: the folder of the files, OUT; its zip stands beside it.
         name: a key of SUBMISSIONS.
-        options: of `write`: videos, overwrite, resume, progress.
+        options: of `write`: videos, overwrite, resume, scheduler, progress.
 
     Returns:
         What was written, and the zip: exactly the files of these videos.

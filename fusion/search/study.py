@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from fusion.errors import InputError
-from fusion.files import locked
+from fusion.errors import FusionError, InputError
 from fusion.search.method import ALONE, Data, Method, Problem, Workspace, option
 from fusion.search.result import SearchResult, Trial
 
@@ -17,7 +15,10 @@ if TYPE_CHECKING:
     import optuna
 
 SAMPLERS = {"tpe": "TPE", "cmaes": "CmaEs", "gp": "GP", "random": "Random"}
-URL = "storage URL (default sqlite:///OUT/study.db)"
+URL = (
+    "journal:FILE, sqlite:///FILE or postgresql://USER@HOST/NAME; several processes may share one "
+    "(default sqlite:///OUT/study.db)"
+)
 ERRORS = (ArithmeticError, RuntimeError, ValueError)  # of a trial, after which others may do
 STUDY = "study.db"
 HIGHEST = 2.0  # as the grid: weights relative to the first group's 1
@@ -31,8 +32,9 @@ class Optuna(Method):
         trials: complete trials that the study shall hold in all, earlier runs and other processes
             included. A trial that fails or gives NaN counts as failed and the search goes on.
         sampler: "tpe", "cmaes", "gp" or "random".
-        storage: an Optuna URL such as "sqlite:///results/study.db"; default study.db in the
-            workspace's folder, or in memory. A study of other data is refused with an InputError.
+        storage: an Optuna URL such as "sqlite:///results/study.db" or "postgresql://...", or
+            "journal:results/study.log"; default study.db in the workspace's folder, or in memory.
+            A study of other data is refused with an InputError.
         study: its name in the storage.
     """
 
@@ -41,7 +43,7 @@ class Optuna(Method):
 
     trials: int = option("--trials", 200, "trials in all", {"type": int})
     sampler: str = option("--sampler", "tpe", "tpe, cmaes, gp or random")
-    storage: str | None = option("--storage", None, f"{URL}; several processes may share one")
+    storage: str | None = option("--storage", None, URL)
     study: str = option("--study", "segfusion", "name of the study in the storage")
 
     def __post_init__(self) -> None:
@@ -56,19 +58,21 @@ class Optuna(Method):
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         import optuna
 
+        from fusion.search.storage import OWNER, owner
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study, free = self._open(problem.data, workspace), problem.groups[1:]
+        free = problem.groups[1:]
+        study = self._open(problem.data, workspace, free)
         states = optuna.trial.TrialState
         # a trial that gave NaN counts as failed
         complete = partial(study.get_trials, deepcopy=False, states=[states.COMPLETE])
 
         def objective(trial: optuna.Trial) -> float:
+            trial.set_user_attr(OWNER, owner())
             weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
             trial.set_user_attr("weights", weights)
             return problem.trials([weights])[0].miou
 
-        for weight in (1.0, 0.0):  # uniform, and the first group alone
-            study.enqueue_trial(dict.fromkeys(free, weight), skip_if_exists=True)
         remaining = self.trials - len(complete())
         for _ in workspace.progress(range(remaining), self.name, remaining):
             if len(complete()) >= self.trials:  # other processes add to the study as well
@@ -89,35 +93,48 @@ class Optuna(Method):
     def effort(self, groups: Sequence[str]) -> int:
         return self.trials
 
-    def _open(self, data: Data, workspace: Workspace) -> optuna.Study:
-        """One process at a time: databases are made once, and belong to the first one's data."""
+    def _open(
+        self, data: Data, workspace: Workspace, asked: Sequence[str] | None = None
+    ) -> optuna.Study:
+        """One process at a time: databases are made once, and belong to the first one's data.
+
+        asked: groups, for which trials that all searches begin with are asked for.
+        """
         import optuna
+
+        from fusion.search.storage import Seeded, alone, close_dead, opened, shown, unopened
 
         folder, storage = workspace.folder, self.storage
         if folder and not storage:
             storage = f"sqlite:///{folder / STUDY}"
         try:
             kind = getattr(optuna.samplers, f"{SAMPLERS[self.sampler]}Sampler")
-            how: dict[str, Any] = {"storage": storage, "sampler": kind(seed=data.seed)}
+            sampler = Seeded(kind, data.seed)
         except ImportError as error:
             got = f"sampler {self.sampler!r} needs a package that is not installed ({error})"
             raise InputError(f"optuna: {got}; install it or use 'tpe'") from error
-        how |= {"study_name": self.study, "direction": "maximize", "load_if_exists": True}
-        # a shared storage is looked at before the first search makes its folder
-        with locked(folder) if folder and folder.is_dir() else nullcontext():
+        how: dict[str, Any] = {"study_name": self.study, "direction": "maximize"}
+        with alone(storage, folder):
             try:
-                study = optuna.create_study(**how)
+                where = opened(storage)
+                study = optuna.create_study(
+                    storage=where, sampler=sampler, load_if_exists=True, **how
+                )
+            except FusionError:
+                raise
             except Exception as error:  # any storage backend's own errors
-                got = f"storage {storage!r} cannot be opened ({error})"
-                do = "give a URL such as sqlite:///study.db"
-                raise InputError(f"optuna: {got}; {do}") from error
+                raise unopened(storage, error) from error
             wanted = {"digest": data.digest, "convention": data.convention}
             known = {key: study.user_attrs[key] for key in wanted if key in study.user_attrs}
             if not known and not study.trials:
                 for item in wanted.items():
                     study.set_user_attr(*item)
             elif {**wanted, "digest": None, **known} != wanted:
-                got = f"study {self.study!r} in {storage} is of other stores, labels or groups"
+                got = f"study {self.study!r} in {shown(storage)} is of other stores, labels or"
                 do = "give another storage= or study="
-                raise InputError(f"optuna: {got}, or another convention; {do}")
+                raise InputError(f"optuna: {got} groups, or another convention; {do}")
+            if asked is not None:
+                close_dead(study)
+                for weight in (1.0, 0.0):  # uniform, and the first group alone
+                    study.enqueue_trial(dict.fromkeys(asked, weight), skip_if_exists=True)
         return study

@@ -68,7 +68,7 @@ class LogitStore(Store):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to other processes as its path; it is opened again there."""
-        return type(self), (str(self.location),)
+        return type(self), (self.location,)
 
     @property
     def folder(self) -> Path:

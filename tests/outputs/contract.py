@@ -216,6 +216,19 @@ class OutputContract:
         """Of a tree, what two runs make alike."""
         return found
 
+    @pytest.mark.parametrize("how", ["threads", "cluster"])
+    def test_every_scheduler_writes_the_same(self, how, tmp_path, request):
+        place, made, other = how, tmp_path / "made", tmp_path / "other"
+        if how == "cluster":
+            place = request.getfixturevalue("cluster")
+        one = self.write(self.ensemble(), made)
+        two = self.write(self.ensemble(), other, scheduler=place)
+        assert (two, two.files) == (one, one.files) == ((9, 0), one.files)
+        assert self.stable(tree(other)) == self.stable(tree(made))
+        again = self.ensemble()
+        assert self.write(again, other, scheduler=place, resume=True) == (0, 9)
+        assert again.worked == []
+
     def test_one_video_then_the_rest(self, tmp_path):
         ensemble = self.ensemble()
         assert self.write(ensemble, tmp_path, videos=["long"]) == (5, 0)

@@ -69,6 +69,9 @@ class FakeEnsemble:
         self.temperatures, self.groups = (1.0,), {"all": list(self.stores)}
         self.postprocess = NOTHING
 
+    def sharing(self, scheduler):
+        return self
+
     def frames(self, video):
         return self.frames_of[video]
 

@@ -125,7 +125,7 @@ def test_samplers_are_optunas_own(monkeypatch, name, kind):
     original = optuna.create_study
 
     def create(**options):
-        made.append(type(options["sampler"]).__name__)
+        made.append(type(options["sampler"].made).__name__)
         return original(**options)
 
     monkeypatch.setattr(optuna, "create_study", create)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from fusion import files
 from fusion.errors import CorruptStoreError, StoreError
@@ -48,6 +49,9 @@ class Disk(Location):
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path,)  # a path, which is made absolute for other machines
 
     def __fspath__(self) -> str:
         return str(self.path)

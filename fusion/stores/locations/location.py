@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 
 class File(Protocol):
@@ -80,6 +80,12 @@ class Location(ABC):
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to other processes as its address; connections are made anew there."""
+        from fusion.stores.locations import location_of
+
+        return location_of, (str(self),)
 
     # --- reading
 

@@ -1,0 +1,257 @@
+"""Where studies are kept: journals that processes share, database URLs, and what a crash leaves.
+
+    journal:PATH        a file that processes append to, on network file systems too
+    sqlite:///PATH      a database, on one machine
+    postgresql://...    a server, from anywhere
+
+A process that dies while it writes leaves a journal's last line torn, which Optuna cannot read
+past: the torn end is moved into a file beside it. A trial that it was at stays "running" for ever:
+it is closed, and a point that was not drawn but asked for is asked for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import socket
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.samplers import BaseSampler
+
+from fusion.errors import InputError, StoreError
+from fusion.files import locked, refusals, write_bytes
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+
+JOURNAL = "journal:"
+OWNER = "process"  # of a trial, in its attributes
+FIXED = "fixed_params"  # Optuna's attribute of a trial that was asked for
+TORN = 64  # lines after the first damaged one: a few of processes that appended before they looked
+STALE = timedelta(days=1)  # of a running trial on another machine, whose clock may be off by hours
+
+
+def opened(storage: str | None) -> BaseStorage | str | None:
+    """What Optuna takes as a storage, a journal's torn end moved aside; None is in memory."""
+    if storage is None:
+        return None
+    if storage.startswith(JOURNAL):
+        return _journal(Path(storage.removeprefix(JOURNAL)))
+    if storage.startswith("postgresql"):
+        from optuna.storages import RDBStorage
+        from sqlalchemy.pool import NullPool
+
+        # no connection is held between trials: servers have few, searches many processes
+        return RDBStorage(_url(storage), engine_kwargs={"poolclass": NullPool})
+    return storage
+
+
+def _url(storage: str) -> str:
+    """A server's URL with the driver that is installed."""
+    if storage.startswith("postgresql://") and importlib.util.find_spec("psycopg"):
+        return storage.replace("postgresql://", "postgresql+psycopg://", 1)
+    return storage
+
+
+def shown(storage: str | None) -> str:
+    """A storage as errors may show it, without its password."""
+    if storage is None or storage.startswith(JOURNAL) or "://" not in storage:
+        return str(storage)
+    kind, rest = storage.split("://", 1)
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{kind}://{user}{':***' if colon else ''}{at}{place}"
+
+
+@contextlib.contextmanager
+def alone(storage: str | None, folder: Path | None) -> Iterator[None]:
+    """One process at a time, where a file system or a server can see to it.
+
+    folder: beside which a storage lies that says nothing of its own place.
+    """
+    if storage is not None and storage.startswith("postgresql"):
+        with _advisory_lock(storage):
+            yield
+        return
+    for kind in (JOURNAL, "sqlite:///"):
+        if storage is not None and storage.startswith(kind):
+            folder = Path(storage.removeprefix(kind)).absolute().parent
+    # a shared storage is looked at before the first search makes its folder
+    with locked(folder) if folder and folder.is_dir() else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _advisory_lock(storage: str) -> Iterator[None]:
+    """PostgreSQL's own lock, which ends with the connection: no tables are made by two at once."""
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(_url(storage), poolclass=sqlalchemy.NullPool)
+        connection = engine.connect()
+        connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({zlib.crc32(b'segfusion')})"))
+    except Exception as error:  # a driver's own, or none is there
+        raise unopened(storage, error) from error
+    with connection:
+        yield
+
+
+def unopened(storage: str | None, error: Exception) -> InputError:
+    """What is said of a storage that refuses."""
+    do = "give journal:FILE, or a URL such as sqlite:///study.db"
+    if isinstance(error, ImportError):
+        do = "pip install 'segfusion[postgresql]'"
+    said = str(error).partition("\n")[0]
+    return InputError(f"optuna: storage {shown(storage)!r} cannot be opened ({said}); {do}")
+
+
+def _journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    if not path.parent.is_dir():
+        raise InputError(f"optuna: journal {path}: no folder {path.parent}; make it first")
+    lock = JournalFileOpenLock(str(path))
+    with refusals(path):
+        backend = JournalFileBackend(str(path), lock_obj=lock)
+        lock.acquire()
+        try:
+            _mend(path)
+        finally:
+            lock.release()
+    return JournalStorage(backend)
+
+
+def _mend(path: Path) -> None:
+    """Moves the torn end of a journal into a file beside it, and says so."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    first = next((n for n, line in enumerate(lines) if not _is_whole(line)), len(lines))
+    if first == len(lines):
+        return
+    if first == 0 and (len(lines) > 1 or not lines[0].startswith(b'{"op_code"'[: len(lines[0])])):
+        raise StoreError(f"{path}: is no journal of Optuna; give another file")
+    if len(lines) - first > TORN:
+        what = f"line {first + 1} of {len(lines)} is damaged, which no crash does"
+        raise StoreError(f"{path}: {what}; restore the file, or give another")
+    aside = path.with_name(f"{path.name}.torn-{secrets.token_hex(4)}")
+    write_bytes(aside, b"".join(lines[first:]), overwrite=False, durable=True)
+    os.truncate(path, sum(map(len, lines[:first])))
+    many = f"{len(lines) - first} lines" if len(lines) - first > 1 else "line"
+    print(f"{path}: the last {many}, torn in a crash, moved to {aside.name}", file=sys.stderr)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and "op_code" in json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+class Seeded(BaseSampler):
+    """A sampler that is made when its first trial is known, and seeded by that trial's number.
+
+    The first process of a study draws as the seed says; one that resumes or shares it begins with
+    another trial, so it draws other points.
+    """
+
+    def __init__(self, kind: type[BaseSampler], seed: int) -> None:
+        self.kind, self.seed, self.begun = kind, seed, False
+        self.made: Any = kind(seed=seed)  # type: ignore[call-arg]
+
+    def _of(self, trial: optuna.trial.FrozenTrial) -> Any:
+        if not self.begun and trial.number:
+            mixed = zlib.crc32(f"{self.seed} {trial.number}".encode())
+            self.made = self.kind(seed=mixed)  # type: ignore[call-arg]
+        self.begun = True
+        return self.made
+
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, Any]:
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, Any]
+    ) -> dict[str, Any]:
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: Any,
+    ) -> Any:
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        state: optuna.trial.TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._of(trial).after_trial(study, trial, state, values)
+
+
+def owner() -> dict[str, Any]:
+    """What tells this process from all others."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def _began(pid: int) -> str | None:
+    """When a process of this machine began, in the system's own unit; None where it is gone.
+
+    Where the system does not say (no /proc), "" for every process that is there.
+    """
+    if sys.platform == "linux":
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        except (OSError, IndexError):
+            return None
+    if sys.platform == "win32":  # os.kill would end it
+        return ""
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+    return ""
+
+
+def close_dead(study: optuna.Study) -> int:
+    """Fails the running trials of processes that are gone, and says how many.
+
+    Points that were asked for are asked for again.
+    """
+    import optuna
+
+    states, closed = optuna.trial.TrialState, 0
+    for trial in study.get_trials(deepcopy=False, states=[states.RUNNING]):
+        if not _is_dead(trial):
+            continue
+        study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
+        closed += 1
+        if FIXED in trial.system_attrs:
+            study.enqueue_trial(trial.system_attrs[FIXED])
+    return closed
+
+
+def _is_dead(trial: optuna.trial.FrozenTrial) -> bool:
+    found: Mapping[str, Any] = trial.user_attrs.get(OWNER) or {}
+    if found.get("host") == socket.gethostname():
+        return _began(int(found["pid"])) != found["began"]
+    began = trial.datetime_start
+    return began is not None and datetime.now() - began > STALE
