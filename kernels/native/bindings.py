@@ -47,6 +47,7 @@ class Average(ctypes.Structure):
             ("probabilities", P),
         ),
         *((name, P) for name in ("confidence", "margin", "entropy", "group_means")),
+        *(("cheap", N), ("rest", N)),
     )
 
 
