@@ -283,7 +283,7 @@ static int make_scratch(const struct average *a, union scratch *w) {
 EXPORT int fusion_average(const struct average *a, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(a, &w);
-    fuse_t *step = a->channel ? fuse_channels : a->cheap ? fuse_labels : fuse;
+    fuse_t *step = a->channel ? fuse_channels : a->cheap && pays(a->source) ? fuse_labels : fuse;
     if (ready) walk(a->source, a->tile, outer, start, stop, &w.at, step, a, &w);
     release_all(w.parts, PARTS);
     return ready;

@@ -20,12 +20,14 @@ INLINE void ask_for_next(struct ahead *a) {
 
 /* One model into scores [n / CHUNK, C, CHUNK]. */
 INLINE void add_cheaply(int kind, struct view v, float factor, float weight, int opens,
-                        struct ahead next, float *restrict e, float *restrict scores) {
+                        struct ahead next, const float *table, float *restrict e,
+                        float *restrict scores) {
     for (int64_t s = 0; s < v.n; s += CHUNK, scores += v.classes * CHUNK) {
         float total[CHUNK] __attribute__((aligned(CACHE_LINE))) = {0};
         for (int64_t c = 0; c < v.classes; c++) {
             ask_for_next(&next);
-            add_powers(kind, v.rows + c * v.stride + s * WIDTH[kind], factor, e + c * CHUNK, total);
+            add_powers(kind, v.rows + c * v.stride + s * WIDTH[kind], factor, table, e + c * CHUNK,
+                       total);
         }
         share_out(weight, total);
         if (opens) add_shares(v.classes, 1, e, total, scores);
@@ -39,12 +41,14 @@ static void member_cheaply(const struct average *a, int64_t m, int64_t then, int
     struct view v = {w->at.rows[m], w->at.stride[m], from->classes, n};
     int64_t kind = from->kind[m], width = WIDTH[from->kind[then]];
     float factor = cheap_factor(kind, from->scale[m]), *e = w->exponentials;
+    const float *table = from->exponentials + 256 * m;
     int64_t lines = (n * width + CACHE_LINE - 1) / CACHE_LINE;
     struct ahead next = {w->at.rows[then] + on * width, w->at.stride[then], lines, 0, v.classes, 0};
-    if (kind == HALF) add_cheaply(HALF, v, factor, weight, opens, next, e, w->scores);
-    else if (kind == BFLOAT) add_cheaply(BFLOAT, v, factor, weight, opens, next, e, w->scores);
-    else if (kind == FLOAT) add_cheaply(FLOAT, v, factor, weight, opens, next, e, w->scores);
-    else add_cheaply(CODES, v, factor, weight, opens, next, e, w->scores);
+    if (kind == HALF) add_cheaply(HALF, v, factor, weight, opens, next, table, e, w->scores);
+    else if (kind == BFLOAT)
+        add_cheaply(BFLOAT, v, factor, weight, opens, next, table, e, w->scores);
+    else if (kind == FLOAT) add_cheaply(FLOAT, v, factor, weight, opens, next, table, e, w->scores);
+    else add_cheaply(CODES, v, factor, weight, opens, next, table, e, w->scores);
 }
 
 /* The tile's scores; 0: no group counts. */
@@ -75,6 +79,18 @@ static void settle(const struct average *a, int64_t n, union scratch *w, uint8_t
     for (int64_t s = 0; s < n; s += CHUNK)
         again[s / SPAN] |=
             0 < settle_chunk(w->scores + s * C, a->multipliers, C, keep, w->label + s, open);
+}
+
+/* Whether the cheap way is cheaper: of codes whose exponentials are looked up one by one it is not.
+ */
+INLINE int pays(const struct sources *from) {
+#ifdef __AVX512F__
+    return from->models > 0;
+#else
+    int64_t codes = 1;
+    for (int64_t m = 0; m < from->models; m++) codes &= from->kind[m] == CODES;
+    return !codes;
+#endif
 }
 
 /* All models over a tile of pixels: a `fuse_t`. */
