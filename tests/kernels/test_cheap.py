@@ -148,6 +148,14 @@ def test_codes_that_nearly_tie_across_models(models):
         same(list(codes), [1.0 + nudge * (m % 2) for m in range(2 * models)])
 
 
+def test_codes_without_a_zero_count_in_full():
+    """A model whose best code is not 0, beside one that is less sure and less weighted."""
+    for low in range(1, 256, 6):
+        codes = torch.full((2, 3, 64), min(255, low + 50), dtype=torch.uint8)
+        codes[0, 1], codes[1], codes[1, 2] = low, 40, 0
+        same(list(codes), [1, 0.8])
+
+
 def test_codes_whose_roundings_add_up():
     """Two models, each sure of one class, all others at one code, whose exponential in 16 bits is
     rounded up in one model and down in the other; weights that make a tie but for a nudge."""
