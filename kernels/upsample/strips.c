@@ -235,7 +235,11 @@ EXPORT float fusion_agreed(const struct strip_map *m, int64_t classes, int64_t y
         for (int64_t c = 0; c < classes; c++) {
             const char *row = m->data + c * m->class_stride + y * m->row_stride;
             prefetch(row, m->class_stride, m->w * WIDTH[m->kind]);
-            decode(m->kind, row, m->w, gaps, z);
+            const uint8_t *q =
+                (const uint8_t *)row; /* not looked up: GAP has room for a rounding */
+            if (m->kind != CODES) decode(m->kind, row, m->w, gaps, z);
+            for (int64_t x = 0; m->kind == CODES && x < m->w; x++)
+                z[x] = (float)q[x] * (float)q[x] * (float)(-24.0 / (255.0 * 255.0));
             for (int64_t x = 0; x < m->w; x++) {
                 float lower = z[x] > top[x] ? top[x] : z[x];
                 float size = z[x] != z[x] ? INFINITY : z[x] == -INFINITY ? 0.0f : fabsf(z[x]);
