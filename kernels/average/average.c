@@ -26,13 +26,16 @@ struct average {
     float *probabilities; /* [C, P] */
     float *confidence, *margin, *entropy; /* [P] */
     float *group_means;                   /* [G, C, P] */
+    int64_t cheap; /* 1: labels alone of logits, for which cheap.h proves something */
+    int64_t rest;  /* tiles that are not to be tried the cheap way; of all threads */
 };
 
-enum { PARTS = 12 };
+enum { PARTS = 13, MOST_SPANS = 32 }; /* of a tile: sources.py */
 union scratch {
     struct {
         struct places at;
         struct planes *planes; /* [M] of codes */
+        struct halves *halves; /* [M] of codes, as fixed.h takes them */
         float *scores, *sums;  /* [C, tile] */
         float *opposites;      /* [tile] of channels */
         float *exponentials;   /* [C, SPAN] */
@@ -259,14 +262,18 @@ static void fuse(const void *call, int64_t n, int64_t count, int64_t first, void
     if (a->finishes) finish(a, n, count, first, w);
 }
 
+#include "decided.h"
+
 static int make_scratch(const struct average *a, union scratch *w) {
     int64_t C = a->source->classes, M = a->source->models, n = a->tile;
     int64_t planes = M * (int64_t)sizeof(struct planes);
-    int64_t sizes[PARTS] = {8 * M,  8 * M,        padded_bytes(a->source),
-                            planes, 4 * C * n,    4 * C * n,
-                            4 * n,  4 * C * SPAN, 4 * n,
-                            4 * n,  4 * n,        4 * n};
+    int64_t sizes[PARTS] = {8 * M,     8 * M,           padded_bytes(a->source),
+                            planes,    halves_bytes(M), 4 * C * n,
+                            4 * C * n, 4 * n,           4 * C * SPAN,
+                            4 * n,     4 * n,           4 * n,
+                            4 * n};
     if (!reserve(w->parts, sizes, PARTS)) return 0;
+    halve_all(a, w->halves);
     for (int64_t m = 0; m < M; m++)
         if (a->source->kind[m] == CODES) w->planes[m] = split(a->source->exponentials + 256 * m);
     return 1;
@@ -276,7 +283,7 @@ static int make_scratch(const struct average *a, union scratch *w) {
 EXPORT int fusion_average(const struct average *a, int64_t outer, int64_t start, int64_t stop) {
     union scratch w = {0};
     int ready = make_scratch(a, &w);
-    fuse_t *step = a->channel ? fuse_channels : fuse;
+    fuse_t *step = a->channel ? fuse_channels : a->cheap && pays(a->source) ? fuse_labels : fuse;
     if (ready) walk(a->source, a->tile, outer, start, stop, &w.at, step, a, &w);
     release_all(w.parts, PARTS);
     return ready;

@@ -17,10 +17,19 @@ from fusion.kernels.native.bindings import Average
 from fusion.kernels.native.sources import Lines, floats, integers
 from fusion.kernels.numbers import void_label
 
+MOST_HEAT = 2.0**60  # of temperatures whose reciprocals are far from the ends of float32
+
 
 def average(call: Call) -> Fused:
     """As `fusion.kernels.softmax_average`, on CPU tensors."""
     return accumulate(call.used())
+
+
+def cheaply(call: Call) -> bool:
+    """Whether labels alone of logits are asked for, at temperatures for which cheap.h is proved."""
+    logits = not call.channels and set(call.values) == {"logits"}
+    moderate = all(1 / MOST_HEAT < t < MOST_HEAT for t in call.temperatures)
+    return call.outputs == ("labels",) and logits and moderate
 
 
 def accumulate(call: Call, sizes: Sequence[int] | None = None) -> Fused:
@@ -42,5 +51,6 @@ def accumulate(call: Call, sizes: Sequence[int] | None = None) -> Fused:
     given.ignore = void_label(call.label_count)
     given.finishes = set(call.outputs) != {"group_means"}
     given.channel = math.prod(call.shape) if call.channels else 0
+    given.cheap = cheaply(call)
     lines.run(lambda *span: library.fusion_average(ctypes.byref(given), *span), "softmax_average")
     return made

@@ -47,6 +47,7 @@ class Average(ctypes.Structure):
             ("probabilities", P),
         ),
         *((name, P) for name in ("confidence", "margin", "entropy", "group_means")),
+        *(("cheap", N), ("rest", N)),
     )
 
 
@@ -80,6 +81,16 @@ class Steps(ctypes.Structure):
     )
 
 
+class StripMap(ctypes.Structure):
+    """struct strip_map of upsample/strips.c."""
+
+    _fields_ = (
+        ("data", P),
+        *((name, N) for name in ("kind", "class_stride", "row_stride", "h", "w")),
+        *(("steps", P), ("scale", F), ("weight", F)),
+    )
+
+
 class Frame(ctypes.Structure):
     """struct frame of resized/sums.h."""
 
@@ -95,6 +106,9 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fusion_average": (INT, (P, N, N, N)),
     "fusion_head": (INT, (P, N, N, N)),
     "fusion_bilinear": (INT, (P, P, P, N)),
+    "fusion_bilinear_at": (None, (P, P, P, N, P)),
+    "fusion_agreed": (F, (P, N, N, N, F, P, INT, P)),
+    "fusion_strip_labels": (N, (P, N, N, P, P, F, N, P, P)),
     "fusion_resized_labels": (INT, (P, N, N, N, N, P, P, F, P, N, P, P)),
     "fusion_confusion": (INT, (P, P, N, N, N, P)),
     "fusion_confusion_bytes": (INT, (P, P, N, N, N, P)),

@@ -20,11 +20,11 @@ struct steps {
  * corners in every group is not above it in between. `slack` exceeds all relative rounding on the
  * way, so it is strictly below and ties cannot arise either. NaN: all stay.
  */
-static void candidates(const float *low, const float *high, const float *multipliers,
-                       int64_t groups, int64_t classes, int64_t h, int64_t w, int64_t u, int64_t l,
-                       float slack, float *restrict best, float *restrict bound,
-                       int32_t *restrict winner, uint8_t *restrict stays, uint16_t *list,
-                       int32_t *count) {
+UNUSED static void candidates(const float *low, const float *high, const float *multipliers,
+                              int64_t groups, int64_t classes, int64_t h, int64_t w, int64_t u,
+                              int64_t l, float slack, float *restrict best, float *restrict bound,
+                              int32_t *restrict winner, uint8_t *restrict stays, uint16_t *list,
+                              int32_t *count) {
     int64_t plane = h * w;
     for (int64_t x = 0; x < w; x++) best[x] = -1.0f, winner[x] = 0, count[x] = 0;
     /* any choice of winner is right; one that is high at all corners prunes most */

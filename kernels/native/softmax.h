@@ -179,7 +179,7 @@ INLINE void find_top(int kind, struct view v, const struct planes *planes, float
 }
 
 /* 1 where every pixel has a code 0: then its top is 0, and the table of exponentials holds. */
-static int all_have_zero(struct view v, uint8_t *restrict least) {
+UNUSED static int all_have_zero(struct view v, uint8_t *restrict least) {
     memset(least, 255, v.n);
     for (int64_t c = 0; c < v.classes; c++) {
         const uint8_t *row = (const uint8_t *)v.rows + c * v.stride;
@@ -262,20 +262,20 @@ INLINE void walk(const struct sources *from, int64_t tile, int64_t outer, int64_
 }
 
 /* Bytes of `padded`. */
-static int64_t padded_bytes(const struct sources *from) {
+UNUSED static int64_t padded_bytes(const struct sources *from) {
     int64_t raw = 0;
     for (int64_t m = 0; m < from->models; m++) raw += WIDTH[from->kind[m] & 3];
     return raw * from->classes * SPAN;
 }
 
 /* Arrays of so many bytes, aligned to a line of the cache. 0: no memory. */
-static int reserve(void **parts, const int64_t *sizes, int count) {
+UNUSED static int reserve(void **parts, const int64_t *sizes, int count) {
     int ready = 1;
     for (int k = 0; k < count; k++)
         ready &= (parts[k] = allocate_aligned((size_t)sizes[k])) != NULL;
     return ready;
 }
 
-static void release_all(void **parts, int count) {
+UNUSED static void release_all(void **parts, int count) {
     for (int k = 0; k < count; k++) free_aligned(parts[k]);
 }

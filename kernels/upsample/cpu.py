@@ -4,6 +4,7 @@ M models, G groups, C classes, native maps [C, h, w], labels [H, W]. Interpolate
 band of label rows at a time. ``resize="probabilities"``: one pass over the models at native
 resolution gives the group means. Labels alone then come from the corners: in most cells between
 four native pixels one class leads in every group, or a few could; no other is ever interpolated.
+Labels alone of ``resize="logits"``: strips.py.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from fusion.kernels.arithmetic import (
     NO_SCORE,
     PROBABILITIES,
     Fused,
-    bilinear_steps,
     normalised,
 )
 from fusion.kernels.average.cpu import accumulate
 from fusion.kernels.call import Call, Pair, Upsampling
 from fusion.kernels.native import build
-from fusion.kernels.native.bindings import Maps, Steps
+from fusion.kernels.native.bindings import Maps
 from fusion.kernels.native.pool import run_ranges
 from fusion.kernels.numbers import ANGLE_TABLE, DECODE_TABLE, void_label
+from fusion.kernels.upsample import strips
+from fusion.kernels.upsample.grid import Grid
 
 BAND_BYTES = 24 << 20  # interpolated maps of a band, per thread: as few as make its start cheap
 LABEL_ROWS = 8  # of a task that takes labels from corners
@@ -61,6 +63,9 @@ def counted(call: Upsampling) -> tuple[Fused, Shortcuts]:
         return call.allocate(), nothing
     call = call.used()
     if call.resize == "logits":
+        settled = strips.labels(call)
+        if settled is not None:
+            return settled, nothing
         return _in_bands([[z] for z in call.logits], call.native(), call), nothing
     parts = _group_means(call)
     shape = parts[0][0].shape
@@ -107,7 +112,7 @@ def _labels_from_corners(means: Tensor, call: Upsampling) -> tuple[Fused, Shortc
     library = build.library()
     assert library is not None
     groups, classes, height, width = means.shape
-    grid, made = _Grid((height, width), call.size), call.allocate()
+    grid, made = Grid((height, width), call.size), call.allocate()
     labels, weights = made.labels, torch.tensor(normalised(call.weights), dtype=torch.float32)
     assert labels is not None
     multipliers = torch.tensor(call.multipliers or (1.0,) * classes, dtype=torch.float32)
@@ -168,20 +173,6 @@ def _added(parts: Sequence[_Interpolated], rows: Pair, out: Tensor) -> Tensor:
     return band
 
 
-class _Grid:
-    """Neighbours and fractions of label rows and columns over maps [h, w]."""
-
-    def __init__(self, source: Pair, size: Pair) -> None:
-        self.source, self.size = source, size
-        # here, not in a thread's task: they must outlive the addresses that `steps` hands out
-        self.rows, self.columns = map(bilinear_steps, source, size)
-
-    def steps(self, start: int, stop: int) -> Steps:
-        (left, right, fx), (upper, lower, fy) = self.columns, (step[start:] for step in self.rows)
-        tables = (left, right, upper, lower, fx, fy)
-        return Steps(*(table.data_ptr() for table in tables), self.size[1], stop - start)
-
-
 @dataclass(frozen=True)
 class _Interpolated:
     """One model's or group's maps [C, h, w], ready to be interpolated.
@@ -190,7 +181,7 @@ class _Interpolated:
     """
 
     maps: Tensor
-    grid: _Grid
+    grid: Grid
     kind: int
     codes: np.ndarray
     infinity: float
@@ -199,7 +190,7 @@ class _Interpolated:
     @classmethod
     def prepare(cls, maps: Tensor, size: Pair, value: str, channels: bool) -> _Interpolated:
         maps = maps if maps.stride(2) == 1 or maps.shape[2] == 1 else maps.contiguous()
-        grid, kind = _Grid((maps.shape[1], maps.shape[2]), size), KINDS[maps.dtype]
+        grid, kind = Grid((maps.shape[1], maps.shape[2]), size), KINDS[maps.dtype]
         plain = value == "probabilities"
         kind += PROBABILITIES * plain
         if channels:

@@ -60,6 +60,42 @@ EXPORT int fusion_bilinear(const struct maps *m, const struct steps *s, float *o
     return room != NULL;
 }
 
+/* A native value, made finite as `widen` has it. */
+INLINE float value_at(const struct maps *m, int64_t c, int64_t y, int64_t x) {
+    const char *row = m->data + c * m->class_stride + y * m->row_stride;
+    float z;
+    switch (m->kind) {
+    case FLOAT:
+        z = ((const float *)row)[x];
+        break;
+    case BFLOAT:
+        z = from_bfloat(((const uint16_t *)row)[x]);
+        break;
+    case HALF:
+        z = from_half(((const uint16_t *)row)[x]);
+        break;
+    default:
+        z = m->codes[((const uint8_t *)row)[x]];
+    }
+    return z == -INFINITY ? NO_SCORE : z;
+}
+
+/* Logits at n places y W + x alone, to out [C, n], with the bits of fusion_bilinear; of maps
+ * without inf and without dead pixels. */
+EXPORT void fusion_bilinear_at(const struct maps *m, const struct steps *s, const int64_t *places,
+                               int64_t n, float *out) {
+    for (int64_t i = 0; i < n; i++) {
+        int64_t y = places[i] / s->width, x = places[i] % s->width;
+        int64_t u = s->upper[y], l = s->lower[y], left = s->left[x], right = s->right[x];
+        float fx = s->fx[x], fy = s->fy[y];
+        for (int64_t c = 0; c < m->classes; c++) {
+            float above = value_at(m, c, u, left) * (1.0f - fx) + value_at(m, c, u, right) * fx;
+            float below = value_at(m, c, l, left) * (1.0f - fx) + value_at(m, c, l, right) * fx;
+            out[c * n + i] = above * (1.0f - fy) + below * fy;
+        }
+    }
+}
+
 /* The label at one place among a cell's candidates. */
 static int64_t decide(const float *means, int64_t groups, int64_t classes, int64_t plane,
                       const float *weights, const float *multipliers, const int64_t corner[4],

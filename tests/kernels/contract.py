@@ -142,7 +142,9 @@ class AverageContract(Agreement):
         self.check([view], [1.0], outputs=("labels", "probabilities"))
 
     @pytest.mark.parametrize("weights", [(1.0, 1.0, 2.0), (1.0, 0.0, 1.0), (1e-8, 1.0, 0.5)])
-    @pytest.mark.parametrize("outputs", [OUTPUTS, SOME[:2]], ids=["groups", "sum"])
+    @pytest.mark.parametrize(
+        "outputs", [OUTPUTS, SOME[:2], ("labels",)], ids=["groups", "sum", "labels"]
+    )
     @pytest.mark.parametrize("dtype", FLOATS)
     @pytest.mark.parametrize("value", VALUES)
     def test_values(self, value, dtype, outputs, weights):
@@ -154,7 +156,7 @@ class AverageContract(Agreement):
             assert got.labels[:40].eq(255).all()
 
     @pytest.mark.parametrize("outputs", [("labels",), OUTPUTS[:5], OUTPUTS])
-    @pytest.mark.parametrize("kind", ["codes", "mixed"])
+    @pytest.mark.parametrize("kind", ["codes", "float16", "mixed"])
     def test_multipliers_decide_labels_alone(self, kind, outputs):
         logits, values = self.make(kind, 4, 19, (7, 31))
         options = {"values": values, "outputs": outputs, "groups": [[0, 2], [1], [3]]}
@@ -299,7 +301,9 @@ class UpsampleContract(Frames, Agreement):
         logits, values = self.make("mixed", 2, classes, [(3, 4)])
         self.check(logits, [1, 2], (4, 7), values=values, resize=resize, outputs=outputs)
 
-    @pytest.mark.parametrize(("weights", "outputs"), [((1, 2), OUTPUTS), ((1, 0), SOME[:1])])
+    @pytest.mark.parametrize(
+        ("weights", "outputs"), [((1, 2), OUTPUTS), ((1, 2), SOME[:1]), ((1, 0), SOME[:1])]
+    )
     @pytest.mark.parametrize("resize", RESIZES)
     @pytest.mark.parametrize("dtype", FLOATS)
     @pytest.mark.parametrize("value", VALUES)

@@ -90,6 +90,7 @@ VALUES = {  # of logits [C, P], at least 5 classes and 54 pixels
     "constant": lambda z: torch.full_like(z, 3.0),
     "ties": lambda z: z.round(),
     "many ties": lambda z: z.round().clamp(0, 1),
+    "near ties": lambda z: z.round() * (1 + 1e-6 * torch.arange(len(z))[:, None]).to(z.device),
     "extreme": lambda z: torch.where(z > 0, 65504.0, -65504.0).to(z.dtype),
     "subnormal": lambda z: z * 1e-7,
     "one -inf": lambda z: one_class(z, slice(3, 4), -math.inf),

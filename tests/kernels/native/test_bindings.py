@@ -31,7 +31,7 @@ def c_type(declaration: str) -> object:
 def functions(text: str) -> dict[str, tuple[object, list[str]]]:
     """Every exported function: name -> result and arguments."""
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
-    kinds = r"^EXPORT (int|void|int64_t|const char \*) ?"
+    kinds = r"^EXPORT (int|void|int64_t|float|const char \*) ?"
     found = re.findall(kinds + r"(\w+)\(([^)]*)\) \{", text, flags=re.M)
     return {n: (NAMES[r], [] if args == "void" else args.split(",")) for r, n, args in found}
 
@@ -82,7 +82,7 @@ def test_every_function_is_exported_or_static():
     [
         *(("sources", bindings.Sources), ("average", bindings.Average)),
         *(("head", bindings.Head), ("maps", bindings.Maps)),
-        *(("steps", bindings.Steps), ("frame", bindings.Frame)),
+        *(("steps", bindings.Steps), ("frame", bindings.Frame), ("strip_map", bindings.StripMap)),
     ],
 )
 def test_structures_have_the_fields_of_c(name, mirror):

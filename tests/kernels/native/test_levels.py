@@ -19,6 +19,7 @@ from fusion.kernels.average import cpu as average_cpu
 from fusion.kernels.native import build, levels
 from fusion.kernels.native.build import UncompiledWarning
 from fusion.kernels.upsample import cpu as upsample_cpu
+from tests.kernels import test_cheap as cheaply
 from tests.kernels.average import test_cpu as average
 from tests.kernels.confusion import test_cpu as confusion
 from tests.kernels.contested import test_cpu as contested
@@ -79,8 +80,10 @@ def averages() -> None:
     contract = average.TestCpu()
     for kind, case in itertools.product(KINDS, SIZES):
         contract.test_shapes_and_kinds(kind, case, OUTPUTS)
+        contract.test_shapes_and_kinds(kind, case, ("labels",))
     for value, dtype in itertools.product(VALUES, (torch.float16, torch.float32)):
         contract.test_values(value, dtype, OUTPUTS, (1.0, 0.0, 1.0))
+        contract.test_values(value, dtype, ("labels",), (1e-8, 1.0, 0.5))
     contract.test_every_half_and_every_code()
 
 
@@ -98,6 +101,25 @@ def upsampled() -> None:
     Upsample().test_multipliers("codes", "probabilities", ("labels",))
 
 
+def cheap() -> None:
+    """Every bound's cases, of all kinds of value."""
+    for dtype, case in itertools.product(cheaply.KINDS.values(), ((1, 2), (3, 33))):
+        cheaply.test_near_ties(*case, dtype)
+    for kind in ("float16", "float32", "codes"):
+        cheaply.test_temperatures(kind, 0.03)
+        cheaply.test_multipliers_that_bring_classes_near(kind)
+    for shift in (-80, 80, 5000):
+        cheaply.test_logits_far_from_zero(torch.float32, shift)
+    cheaply.test_codes_that_nearly_tie_across_models(2)
+    cheaply.test_float32_nan_of_every_payload()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cheaply.strips, "MOST_OPEN", 1.0)
+        for kind in (*cheaply.KINDS, "codes"):
+            cheaply.test_interpolated_labels(kind, (9, 41), None)
+            cheaply.test_interpolated_labels(kind, (33, 100), None)
+            cheaply.test_interpolated_models_that_agree(kind, None)
+
+
 def pixels() -> None:
     confusion.TestCpu().test_counts(11, (3, 701), torch.uint8)
     for groups, levels_of_score in ((3, 0), (3, 8), (1, 4), (5, 3)):
@@ -111,7 +133,7 @@ def weights() -> None:
         resized.test_counts_and_flips_of_every_size(name, 5)
 
 
-@pytest.mark.parametrize("operations", [averages, heads, upsampled, pixels, weights])
+@pytest.mark.parametrize("operations", [averages, cheap, heads, upsampled, pixels, weights])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_level_gives_the_bits_of_naive(wheel, monkeypatch, name, operations):
     choose(monkeypatch, name)
