@@ -17,8 +17,8 @@ pytest.importorskip("triton")
 
 from fusion.kernels import compile_table
 from fusion.kernels.compile_table import CODES, FLOAT16, TARGETS, Row
+from fusion.kernels.machine_code import figures, streaming_loop
 from fusion.kernels.tiles import mask
-from tests.kernels.machine_code import CONVERSIONS, streaming_loop
 
 NVIDIA = TARGETS[:2]
 MAPS = {
@@ -34,14 +34,15 @@ def compiled_afresh(tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
-def check(row: Row, target, scores: int, most: float, **allowed: float) -> None:
-    made = compile_table.compile_kernel(row, target)
-    loop = streaming_loop(made.asm["cubin"])
-    for name in ("BAR", "LDS", "STS", "LDL", "STL", *CONVERSIONS):
-        assert loop[name] == 0, name
-    for name, limit in {"MUFU": 0.0, "SHFL": 0.0, **allowed}.items():
-        assert loop[name] / scores <= limit, (name, loop)
-    assert sum(loop.values()) / scores <= most, loop
+def check(
+    row: Row, target, scores: int, most: float, *, special: float = 0, shuffles: float = 0
+) -> None:
+    loop = streaming_loop(compile_table.compile_kernel(row, target))
+    found = figures(loop, scores)
+    assert not found.forbidden, loop
+    assert found.special <= special, loop
+    assert found.shuffles <= shuffles, loop
+    assert found.instructions <= most, loop
 
 
 @pytest.mark.parametrize("target", NVIDIA, ids=lambda target: str(target.arch))
@@ -61,4 +62,4 @@ def test_logits(case, target):
     classes, kind = case
     (row,) = compile_table._upsampled_logits(classes, kind)
     scores = math.ceil(classes / row["CL"]) * row["ROWS"]
-    check(row, target, scores, LOGITS[case], MUFU=1.1, SHFL=0.45)
+    check(row, target, scores, LOGITS[case], special=1.1, shuffles=0.45)
