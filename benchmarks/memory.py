@@ -10,7 +10,6 @@ again with that. Shares above 1.1 are more than is promised.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -34,6 +33,16 @@ COMMANDS = {
 }
 
 
+# a child's peak begins at what its parent holds: so a small process starts it, and says its peak
+LAUNCHER = """
+import os, sys
+child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, *sys.argv[1:]])
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 class Peak(NamedTuple):
     """What came of a command: bytes at its peak, seconds, exit code, the end of what it said."""
 
@@ -43,18 +52,14 @@ class Peak(NamedTuple):
     said: str
 
 
-def run(command: Sequence[str]) -> Peak:
-    """Runs a command, and asks the system for its peak when it has ended."""
+def run(arguments: Sequence[str]) -> Peak:
+    """Runs Python with these arguments, and asks the system for its peak when it has ended."""
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(command, stdout=said, stderr=said)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        text = said.read().decode(errors="replace").strip()
-    unit = 1 if sys.platform == "darwin" else 1024
+    command = [sys.executable, "-S", "-c", LAUNCHER, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    *said, peak = done.stderr.strip().split("\n")
     seconds = time.perf_counter() - began
-    return Peak(usage.ru_maxrss * unit, seconds, child.returncode, text.split("\n")[-1])
+    return Peak(int(peak), seconds, done.returncode, said[-1] if said else "")
 
 
 def measured(folder: Path, name: str, memory: str) -> Iterator[tuple[str, str, str, str, str]]:
@@ -62,7 +67,7 @@ def measured(folder: Path, name: str, memory: str) -> Iterator[tuple[str, str, s
     with tempfile.TemporaryDirectory() as out:
         places = {"e": folder / "best.json", "l": folder / "labels", "o": Path(out) / "out"}
         words = COMMANDS[name].format(**places).split()
-        found = run([sys.executable, "-m", *words, "--memory", memory])
+        found = run(["-m", *words, "--memory", memory])
     least = re.search(r"give at least (\d+MB)", found.said)
     if found.code == 2 and least:
         yield name, memory, "", "", f"refused: at least {least.group(1)}"

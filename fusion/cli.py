@@ -15,10 +15,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusion.errors import FusionError, InputError
-from fusion.estimate import Estimate
 from fusion.labels import LAYOUTS, MAPS, Labels
 from fusion.labels.layouts import AUTO
 from fusion.labels.layouts.pattern import Pattern
@@ -26,6 +25,9 @@ from fusion.memory import Share, share
 from fusion.parallel import worker_count
 from fusion.terminal import wrapped
 from fusion.text import parse_bytes
+
+if TYPE_CHECKING:
+    from fusion.estimate import Estimate
 
 Main = Callable[[Sequence[str] | None], int | None]
 STOPPED = "what was committed stays, run the same command to go on"

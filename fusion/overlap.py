@@ -90,8 +90,29 @@ def _threads() -> ThreadPoolExecutor:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(threads(), "fusion-overlap", _mark_worker)
+            _pool = _started(threads())
         return _pool
+
+
+def _started(number: int) -> ThreadPoolExecutor:
+    """A pool whose threads all run already.
+
+    An interrupt in the middle of starting one would leave a thread that the end of the process
+    waits for and nobody ends. Interrupts come to the main thread only, so another one starts them.
+    """
+    pool, meet = (
+        ThreadPoolExecutor(number, "fusion-overlap", _mark_worker),
+        threading.Barrier(number),
+    )
+
+    def start() -> None:
+        for _ in range(number):
+            pool.submit(meet.wait)
+
+    starter = threading.Thread(target=start, name="fusion-overlap-start")
+    starter.start()
+    starter.join()
+    return pool
 
 
 def _mark_worker() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fusion
+from benchmarks.memory import LAUNCHER
 from fusion import memory
 from fusion.errors import InputError
 from fusion.labels import write_labels
@@ -43,15 +44,12 @@ def data(tmp_path_factory):
 
 
 def run(*words):
-    """(exit code, stdout, stderr, peak bytes) of a command."""
-    command = [sys.executable, "-m", *map(str, words)]
+    """(exit code, stderr, peak bytes) of a command."""
+    command = [sys.executable, "-S", "-c", LAUNCHER, "-m", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
-    with subprocess.Popen(command, **pipes) as process:
-        out, said = process.stdout.read().decode(), process.stderr.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, out, said, 1024 * usage.ru_maxrss
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    *said, peak = done.stderr.strip().split("\n")
+    return done.returncode, "\n".join(said), int(peak)
 
 
 def test_what_is_left_of_a_budget():
@@ -79,11 +77,11 @@ COMMANDS = {
 def test_a_command_is_refused_or_keeps_to_its_budget(name, data, tmp_path):
     """First with what nothing fits in, then with the least that it then asks for."""
     words = COMMANDS[name].format(data, tmp_path).split()
-    code, _, said, _ = run(*words, "--memory", "200MB")
+    code, said, _ = run(*words, "--memory", "200MB")
     assert code == 2
     assert "Traceback" not in said
     least = int(re.search(r"give at least (\d+)MB", said).group(1)) + 8  # libraries vary a little
-    code, _, said, peak = run(*words, "--memory", f"{least}MB")
+    code, said, peak = run(*words, "--memory", f"{least}MB")
     assert code == 0, said
     assert peak <= 1.1 * parse_bytes(f"{least}MB")
 

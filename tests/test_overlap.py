@@ -120,7 +120,7 @@ def test_a_forked_child_has_threads_of_its_own():
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_process_at_once(kind, tmp_path):
     text = """
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from fusion import cli
         from fusion.overlap import drained
@@ -133,6 +133,7 @@ def test_an_interrupt_ends_the_process_at_once(kind, tmp_path):
             print("ready", flush=True)
             drained(task, range(10**6), depth=64)
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs of a script
         sys.exit(cli.run(main))
     """
     command = [sys.executable, "-c", textwrap.dedent(text), str(tmp_path)]

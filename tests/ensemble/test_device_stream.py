@@ -198,8 +198,9 @@ def test_errors_come_where_they_are_and_nothing_is_left_running(ensemble, monkey
 
 def test_a_copy_waits_for_what_the_caller_launched_on_the_frames_before(ensemble):
     fake, found = FakeDriver(), []
-    expected = list(ensemble.recipe._read("a", FRAMES, ["a", "b"], 2))
-    for frame, logits in on(ensemble, fake)._read("a", FRAMES, ["a", "b"], 2):
+    plan = replace(ensemble.plan("a"), frames=2)
+    expected = list(ensemble.recipe._read("a", FRAMES, ["a", "b"], plan))
+    for frame, logits in on(ensemble, fake)._read("a", FRAMES, ["a", "b"], plan):
 
         def work(frame=frame, logits=logits):
             found.append((frame, [z.clone() for z in logits]))
