@@ -55,7 +55,7 @@ def store_of(tmp_path):
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its threads would draw random numbers beside tests that may not
 def cluster():
     """The address of a Dask cluster of two workers in this process, to which all goes by TCP."""
     from distributed import LocalCluster

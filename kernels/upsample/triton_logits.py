@@ -20,6 +20,7 @@ every class of a pixel, which the division takes out again.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import triton
@@ -52,6 +53,7 @@ from fusion.kernels.upsample.spread import (
     tile_classes,
 )
 
+TWICE = 512  # classes whose sum of a group and of all groups a thread holds beside each other
 SHARP = 1e-3  # temperatures below this leave the fused exponent no room
 FAR_BELOW = tl.constexpr(NO_SCORE)
 HALF, BRAIN = tl.constexpr(0), tl.constexpr(1)  # float16, bfloat16
@@ -281,14 +283,23 @@ def configurations() -> list[triton.Config]:
 def lanes_and_rows(classes: int, *, separate: bool) -> tuple[int, int]:
     """CL and the most ROWS: about 64 scores a thread; half where groups are summed apart."""
     room = 40 if separate else 76
-    for rows, lanes in ((4, 1), (4, 2), (4, 4), (4, 8), (4, 16), (4, 32), (2, 32)):
+    for rows, lanes in ((4, 1), (4, 2), (4, 4), (4, 8), (4, 16), (4, 32)):
         if math.ceil(classes / lanes) * rows <= room:
             return lanes, rows
     return 32, 1
 
 
 def launch(call: Upsampling, made: Fused) -> None:
-    """Fills `made`."""
+    """Fills `made`; of more classes than fit a thread twice, group means and the rest in turn."""
+    rest = tuple(name for name in call.outputs if name != "group_means")
+    if call.classes <= TWICE or not rest or len(rest) == len(call.outputs):
+        return _launch(call, made)
+    for names in (("group_means",), rest):
+        some = {name: getattr(made, name) for name in names}
+        _launch(replace(call, outputs=names), Fused(**some))
+
+
+def _launch(call: Upsampling, made: Fused) -> None:
     maps = [Map(of_frames(z), 0, (z.shape[-2], z.shape[-1])) for z in call.logits]
     terms = tiles.terms(call, tiles.sums(call), tiles.weighting(call), call.multipliers)
     resolutions = tuple(dict.fromkeys(part.shape for part in maps))
