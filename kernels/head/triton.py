@@ -175,7 +175,8 @@ def fitting(configs: list[triton.Config], named: object, **constants: int) -> li
     if knobs.runtime.interpret:
         return configs
     mixes = constants["CHUNK"] > 0
-    least, room = (16 if mixes else 8) * constants["BLOCK_C"], 32 if mixes else 64
+    crowded = mixes or constants["KIND_SET"].bit_count() > 1
+    least, room = (16 if mixes else 8) * constants["BLOCK_C"], 32 if crowded else 64
     return [c for c in configs if least <= c.kwargs["TILE"] <= room * 32 * c.num_warps]
 
 
