@@ -68,6 +68,7 @@ from fusion.text import parse_bytes
 RESIZE, ALIGN = ("probabilities", "logits"), ("strict", "intersect")
 MEANS = ("arithmetic", "geometric")
 PLAIN: dict[str, Any] = {"head": None, "multipliers": None, "postprocess": None}
+OPTIONS = ("resize", "mean", "align", "head", "memory", "images", "multipliers", "postprocess")
 Postprocess = Pipeline | Given | Sequence[Given] | None
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
@@ -357,10 +358,8 @@ class Ensemble(Labelled):
 
     def _options(self, used: Collection[Store]) -> dict[str, Any]:
         temperatures = {s.identity: t for s, t in self._temperature.items() if s in used}
-        plain = {"resize": self.resize, "mean": self.mean, "align": self.align, "head": self.head}
-        rest = {"memory": self.memory, "device": self._asked, "images": self.images}
-        rest["postprocess"] = self.postprocess
-        return {**plain, **rest, "multipliers": self.multipliers, "temperatures": temperatures}
+        kept = {name: getattr(self, name) for name in OPTIONS}
+        return {**kept, "device": self._asked, "temperatures": temperatures}
 
     def save(self, path: str | Path) -> None:
         """Writes groups, weights and stores' digests as JSON, atomically; paths relative to it."""
@@ -375,12 +374,7 @@ class Ensemble(Labelled):
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        *,
-        stores: Address | None = None,
-        check: bool = True,
-        **options: Any,
+        cls, path: str | Path, *, stores: Address | None = None, check: bool = True, **options: Any
     ) -> Self:
         """An ensemble from ensemble.toml or a saved JSON.
 
