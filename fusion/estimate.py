@@ -123,7 +123,7 @@ def checked_plans(make: Callable[[str], Plan], videos: Sequence[str], share: Sha
         return [make(video) for video in videos]
     except BudgetError as error:
         why = str(error).removeprefix("memory: ").partition("; ")[0].partition(", ")[2]
-        raise share.refusal(error.least, f"{why} bytes; ") from error
+        raise share.refusal(error.least, f"{why}; ") from error
 
 
 def _numbers(ensemble: Ensemble, video: str) -> int:

@@ -98,7 +98,7 @@ def make_plan(
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""
         why = " beside those that postprocessing holds" if held else ""
-        need = f"one frame of {len(frame_shapes)} stores{why} needs {least}{each}"
+        need = f"one frame of {len(frame_shapes)} stores{why} needs {least} bytes{each}"
         least *= workers
         raise BudgetError(f"memory: {memory} bytes given, {need}; give at least {least}", least)
     memory = max(memory // workers - beside, least) - held
