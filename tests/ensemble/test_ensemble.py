@@ -145,7 +145,9 @@ def test_memory_changes_the_plan_and_nothing_else(stores, resize):
     assert np.array_equal(roomy.predict_proba("a"), tight.predict_proba("a"))
     shared = tight.sharing("threads")
     shared.workers = 30
-    with pytest.raises(InputError, match=r"needs \d+ bytes in each of 30 workers; give at least \d+"):
+    with pytest.raises(
+        InputError, match=r"needs \d+ bytes in each of 30 workers; give at least \d+"
+    ):
         shared.plan("a", ("probabilities",))
     with pytest.raises(
         InputError, match=r"memory: 2000 bytes given, one frame of 5 stores needs \d+"
