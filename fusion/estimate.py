@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.ensemble.plan import Plan
 from fusion.memory import BudgetError, Share
-from fusion.text import say_bytes, say_seconds, table
+from fusion.terminal import wrapped
+from fusion.text import say_bytes, say_seconds
 
 if TYPE_CHECKING:
     from fusion.ensemble import Ensemble
@@ -70,11 +71,19 @@ class Estimate:
             ("write", say_bytes(self.written), ""),
             ("time", say_seconds(self.seconds), f"{rate}{self.rest and '; '}{self.rest}"),
         ]
-        return f"{self.plan}\n{table(rows, ('', 'about', ''))}"
+        lines = (f"{name:<5}  {about:>8}  {what}".rstrip() for name, about, what in rows)
+        return "\n".join(wrapped(line, indent=" " * 17) for line in (repr(self.plan), *lines))
 
 
 def estimate(
-    ensemble: Ensemble, frames: Frames, plans: Sequence[Plan], work: Work, share: Share, **said: str
+    ensemble: Ensemble,
+    frames: Frames,
+    plans: Sequence[Plan],
+    work: Work,
+    share: Share,
+    *,
+    rest: str = "",
+    kept: int = 0,
 ) -> Estimate:
     """Measures a second of a command's work.
 
@@ -84,7 +93,8 @@ def estimate(
         plans: as `checked_plans` gives them.
         work: the command's, on some frames.
         share: of the process.
-        said: `rest`, in words.
+        rest: what is not part of it, in words.
+        kept: bytes of what is made of all frames, and held.
     """
     (video, *_), count = frames, sum(map(len, frames.values()))
     sizes = {each: _numbers(ensemble, each) for each in frames}
@@ -107,13 +117,13 @@ def estimate(
         frames=count,
         plan=plan,
         read=_stored_bytes(ensemble, frames),
-        held=share.taken + ensemble.workers * plan.bytes,
+        held=share.taken + ensemble.workers * plan.bytes + kept,
         budget=share.total,
         written=round(written / done * alike),
         measured=done,
         reading=reading * alike,
         seconds=spent / done * alike,
-        **said,
+        rest=rest,
     )
 
 

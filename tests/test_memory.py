@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 
@@ -110,6 +111,24 @@ def test_a_plan_is_printed_and_nothing_is_done(name, data, tmp_path, capsys):
     if name == "probabilities":
         assert found["written"] == 8 * 4 * 40 * 240 * 320
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_search_on_maps_writes_nothing_and_holds_them_where_they_fit(fits, data, capsys):
+    from fusion.search.__main__ import main
+
+    words = COMMANDS["search"].format(data, data).replace("grid", "greedy").split()[1:]
+    maps = 8 * 4 * 40 * 60 * 80 * 4  # frames, models, classes, pixels, bytes
+    taken = memory.share(10**12).taken
+    budget = taken + maps * (20 if fits else 1.8)  # half of it is for maps
+    with dask.config.set(num_workers=1):
+        assert main([*words, "--plan", "--json", "--memory", f"{budget / 1e6:.0f}MB"]) == 0
+    found = json.loads(capsys.readouterr().out)["plan"]
+    assert found["written"] == 0
+    assert found["plan"].startswith("Plan(4 stores (40x60x80) -> 4 group means -> labels")
+    reading = 10**6 * int(re.search(r"(\d+) MB\)$", found["plan"]).group(1))
+    assert (found["held"] - taken - reading > maps // 2) == fits
+    assert ("do not fit" in found["rest"]) == (not fits)
 
 
 def test_a_plan_is_of_an_ensemble(data):

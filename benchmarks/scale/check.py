@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.scale import growth
 from benchmarks.scale.model import HOUR, Machine, Rate, Workload, estimate, evaluation
-from benchmarks.scale.rates import FULL, TINY, one_thread, processor
+from benchmarks.scale.rates import FULL, TINY, processor
+from fusion.parallel import one_thread
 
 FRAMES = 2
 LEFT_OUT = ("read", "write")  # files are in the page cache, and labels are only counted

@@ -21,7 +21,8 @@ import torch
 
 import fusion
 from benchmarks import measure, simulated
-from benchmarks.scale.rates import one_thread, processor
+from benchmarks.scale.rates import processor
+from fusion.parallel import one_thread
 
 
 @dataclass(frozen=True)

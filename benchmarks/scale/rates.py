@@ -8,12 +8,11 @@ rates are by the clock. Runs of all stages take turns. Two are differences of tw
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from fusion.kernels.arithmetic import Fused
 from fusion.kernels.contested.layout import Block
 from fusion.labels import write_labels
 from fusion.metrics.confusion import confusion
+from fusion.parallel import one_thread
 
 Size = tuple[int, int]
 VIDEO, GROUPS = "clip", 3
@@ -203,17 +203,6 @@ def rate_of(seconds: list[float], amount: float, unit: str) -> Rate:
     """The low rate is that of the slow fifth of the runs."""
     fast, median, slow = measure.quantiles(seconds)
     return Rate(amount / median, amount / slow, amount / fast, unit)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Kernels take torch's number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def disk(folder: Path, size: int, rounds: int) -> tuple[Rate, Rate]:

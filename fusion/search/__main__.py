@@ -8,25 +8,21 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fusion import cli, files
-from fusion.contested.build import CondenseVideo
 from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
-from fusion.ensemble.plan import Budget, Plan
 from fusion.errors import InputError
-from fusion.estimate import Estimate, checked_plans, estimate
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
-from fusion.memory import Share
 from fusion.metrics import CONVENTIONS, Calibration
-from fusion.metrics.evaluation import Part, objective_of
+from fusion.metrics.evaluation import objective_of
 from fusion.metrics.objectives import OBJECTIVES, Objective
 from fusion.progress import progress
 from fusion.report import check_report, write_report
 from fusion.search.compare import compare
+from fusion.search.estimated import estimated, plans_of
 from fusion.search.inputs import inputs_of, provenance
 from fusion.search.method import OVER
 from fusion.search.postprocessing.tune import TUNES, Tuning
@@ -79,13 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.compare and (others := unused(options)):
         cli.remark(f"{', '.join(others)}: not of --method {options.method}, so without effect")
     run = open_run(options)
-    plans = condensing_plans(run, share)
-    if options.plan:
-        cli.show(planned(run, plans, share), options)
-        return 0
     reach = read_reach(type(method), run.ensemble, said_multipliers(options.multipliers))
     run = replace(run, reach=reach)
     run = run if options.compare else run.over(options.over or method.over)
+    plans = plans_of(run, share)
+    if options.plan:
+        cli.show(estimated(run, plans, share), options)
+        return 0
     tuning = read_tuning(options, run)
     if options.contributions:
         run.check_contributions()
@@ -125,28 +121,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"\n{ending(report, out, style)}")
     return 0
-
-
-def condensing_plans(run: Run, share: Share) -> list[Plan]:
-    """Of the group means of every video; InputError says the smallest --memory that would do."""
-    ensemble = run.ensemble.sharing(run.scheduler)
-    beside = Budget(ensemble.memory, ensemble.workers).condensing
-    make = partial(ensemble.plan, outputs=("group_means",), beside=beside)
-    return checked_plans(make, ensemble.scored_videos(run.truth), share)
-
-
-def planned(run: Run, plans: Sequence[Plan], share: Share) -> Estimate:
-    """What condensing will take, which every search begins with."""
-    ensemble, truth = run.ensemble.sharing(run.scheduler), run.truth
-    frames = {v: ensemble.labelled_frames(truth, v) for v in ensemble.scored_videos(truth)}
-
-    def work(video: str, some: Sequence[str]) -> int:
-        parts = {video: Part(video, tuple(some))}
-        task = CondenseVideo(ensemble, truth, run.stride, None, parts=parts)
-        return sum(block.classes.nbytes + block.means.nbytes for block in task.frames(video))
-
-    rest = "searching what was condensed, and its folds, come on top"
-    return estimate(ensemble, frames, plans, work, share, rest=rest)
 
 
 def write_page(options: argparse.Namespace) -> Path:

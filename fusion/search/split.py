@@ -312,8 +312,12 @@ class Split:
         }
         return replace(self, ensemble=ensemble, **changed)
 
+    def keeps_maps(self, ensemble: Ensemble) -> bool:
+        """Whether the maps of its groups are searched, and not condensed pixels."""
+        return self.mapped or has_maps(ensemble, self.truth)
+
     def _condense(self, ensemble: Ensemble, title: str) -> Pixels:
-        if self.mapped or has_maps(ensemble, self.truth):
+        if self.keeps_maps(ensemble):
             how = {**self.how(title), "units": self.units, "raw": self.mapped}
             return load_maps(ensemble, self.truth, stride=self.stride, **how)
         return self._condensed(ensemble, title)

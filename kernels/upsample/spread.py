@@ -63,14 +63,6 @@ def summed(values: tl.tuple, r: tl.constexpr, ROWS: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def reciprocal(x: tl.tensor) -> tl.tensor:
-    """1 / x for positive x to about one unit in the last place: rsqrt^2 and one Newton step."""
-    root = tl.rsqrt(x)
-    guess = root * root
-    return tl.fma(guess, tl.fma(-x, guess, tl.full(x.shape, 1.0, tl.float32)), guess)
-
-
-@triton.jit
 def store_planes(
     output: tl.tensor,
     scores: tl.tuple,

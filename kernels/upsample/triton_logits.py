@@ -30,6 +30,7 @@ from triton import knobs
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import NO_SCORE, Fused
 from fusion.kernels.call import Upsampling
+from fusion.kernels.lanes import reciprocal
 from fusion.kernels.upsample.cells import (
     COLUMNS,
     Cells,
@@ -46,7 +47,6 @@ from fusion.kernels.upsample.cells import (
 from fusion.kernels.upsample.spread import (
     NOTHING,
     largest,
-    reciprocal,
     store_planes,
     store_ranks,
     summed,

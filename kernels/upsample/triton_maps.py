@@ -162,6 +162,92 @@ def winner(
 
 
 @triton.jit
+def fused(
+    zero: tl.tensor,  # [BLOCK_C, BLOCK_P]
+    row: tl.tensor,  # [BLOCK_C, 1] int64 classes
+    parts: Parts,
+    outputs: tiles.Outputs,
+    groups: tl.tensor,  # G
+    classes: tl.tensor,  # C
+    pixels: tl.tensor,  # P
+    xs: tl.tuple,
+    ys: tl.tuple,
+    columns: tl.tuple,
+    rows: tl.tuple,
+    frame: tl.tensor,
+    strip: tl.tensor,
+    cell: tl.tensor,
+    steps: Cells,
+    cells: tl.tensor,
+    strips: tl.tensor,
+    SLOTS: tl.constexpr,
+    ROWS: tl.constexpr,
+) -> tl.tuple:
+    """Scores of several maps: sums of all, or of each group, which is stored; weight 0 is out."""
+    scores = ()
+    for _ in tl.static_range(ROWS * SLOTS):
+        scores = scores + (zero,)
+    for g in range(0, groups):
+        sums = ()
+        for _ in tl.static_range(ROWS * SLOTS):
+            sums = sums + (zero,)
+        for m in range(tl.load(parts.bounds + g), tl.load(parts.bounds + g + 1)):
+            sums = added(
+                sums, m, row, parts, columns, rows, frame, strip, cell, steps, cells, strips,
+                SLOTS, ROWS,
+            )  # fmt: skip
+        if outputs.group_means is not None:
+            weight = tl.load(parts.weight + g)
+            plane = tl.cast(g, tl.int64) * classes + row
+            store_planes(outputs.group_means + plane * pixels, sums, xs, ys)
+            more = ()
+            for k in tl.static_range(ROWS * SLOTS):
+                score = tl.where(weight > 0, scores[k] + sums[k] * weight, scores[k])
+                more = more + (score,)
+            scores = more
+        else:
+            scores = sums
+    return scores
+
+
+@triton.jit
+def store_pixels(
+    ranks: tl.tuple,  # best, its class, second and what decides it, of every label pixel
+    entropies: tl.tuple,
+    xs: tl.tuple,
+    ys: tl.tuple,
+    outputs: tiles.Outputs,
+    classes: tl.tensor,  # C
+    BLOCK_C: tl.constexpr,
+    RANKED: tl.constexpr,
+    MARGIN: tl.constexpr,
+    SCALED: tl.constexpr,
+    WIDE: tl.constexpr,
+) -> None:
+    """What a pixel has one number of, each only where it is asked for."""
+    for k in tl.static_range(len(entropies)):
+        pixel = ys[k % len(ys)] + xs[k // len(ys)]
+        if outputs.entropy is not None:
+            entropy = entropies[k]
+            if BLOCK_C > 1:
+                entropy = tl.sum(entropy, axis=0, keep_dims=True)
+            tl.store(outputs.entropy + pixel, -entropy)
+        if RANKED:
+            best, label, second, undefined = winner(
+                ranks[4 * k], ranks[4 * k + 1], ranks[4 * k + 2], ranks[4 * k + 3],
+                BLOCK_C, MARGIN, SCALED,
+            )  # fmt: skip
+            best = tl.where(undefined, float("nan"), best)
+            if outputs.labels is not None:
+                label = tl.where(undefined, tiles.WIDE if WIDE else tiles.NARROW, label)
+                tl.store(outputs.labels + pixel, label.to(outputs.labels.dtype.element_ty))
+            if outputs.confidence is not None:
+                tl.store(outputs.confidence + pixel, best)
+            if MARGIN:
+                tl.store(outputs.margin + pixel, tl.where(classes > 1, best - second, best))
+
+
+@triton.jit
 def upsample_maps_kernel(
     parts: Parts,
     steps: Cells,
@@ -233,29 +319,10 @@ def upsample_maps_kernel(
                 plane = tl.program_id(1).to(tl.int64) * classes + far
                 store_planes(outputs.group_means + plane * pixels, scores, xs, ys)
         else:
-            scores = ()
-            for _ in tl.static_range(K):
-                scores = scores + (zero,)
-            for g in range(0, groups):
-                sums = ()
-                for _ in tl.static_range(K):
-                    sums = sums + (zero,)
-                for m in range(tl.load(parts.bounds + g), tl.load(parts.bounds + g + 1)):
-                    sums = added(
-                        sums, m, far, parts, columns, rows, frame, strip, cell, steps, cells,
-                        strips, SLOTS, ROWS,
-                    )  # fmt: skip
-                if SEPARATE:
-                    weight = tl.load(parts.weight + g)
-                    plane = tl.cast(g, tl.int64) * classes + far
-                    store_planes(outputs.group_means + plane * pixels, sums, xs, ys)
-                    fused = ()
-                    for k in tl.static_range(K):
-                        score = tl.where(weight > 0, scores[k] + sums[k] * weight, scores[k])
-                        fused = fused + (score,)
-                    scores = fused
-                else:
-                    scores = sums
+            scores = fused(
+                zero, far, parts, outputs, groups, classes, pixels, xs, ys, columns, rows, frame,
+                strip, cell, steps, cells, strips, SLOTS, ROWS,
+            )  # fmt: skip
         if outputs.probabilities is not None:
             store_planes(outputs.probabilities + far * pixels, scores, xs, ys)
         if outputs.entropy is not None:
@@ -277,26 +344,9 @@ def upsample_maps_kernel(
                 factor = tl.load(parts.multiplier + row)
             ranks = rank_next(ranks, scores, row, factor, MARGIN, SCALED)
 
-    for k in tl.static_range(K):
-        pixel = ys[k % ROWS] + xs[k // ROWS]
-        if outputs.entropy is not None:
-            entropy = entropies[k]
-            if BLOCK_C > 1:
-                entropy = tl.sum(entropy, axis=0, keep_dims=True)
-            tl.store(outputs.entropy + pixel, -entropy)
-        if RANKED:
-            best, label, second, undefined = winner(
-                ranks[4 * k], ranks[4 * k + 1], ranks[4 * k + 2], ranks[4 * k + 3],
-                BLOCK_C, MARGIN, SCALED,
-            )  # fmt: skip
-            best = tl.where(undefined, float("nan"), best)
-            if outputs.labels is not None:
-                label = tl.where(undefined, tiles.WIDE if WIDE else tiles.NARROW, label)
-                tl.store(outputs.labels + pixel, label.to(outputs.labels.dtype.element_ty))
-            if outputs.confidence is not None:
-                tl.store(outputs.confidence + pixel, best)
-            if MARGIN:
-                tl.store(outputs.margin + pixel, tl.where(classes > 1, best - second, best))
+    store_pixels(
+        ranks, entropies, xs, ys, outputs, classes, BLOCK_C, RANKED, MARGIN, SCALED, WIDE
+    )  # fmt: skip
 
 
 def configurations() -> list[triton.Config]:

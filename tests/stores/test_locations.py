@@ -14,7 +14,15 @@ from fusion.errors import InputError, StoreConflictError, StoreError
 from fusion.files import STAGING
 from fusion.stores import GapCodec, LogitStore, LogitWriter
 from fusion.stores.format import video_key
-from fusion.stores.locations import LOCATIONS, Disk, Location, Remote, is_url, location_of
+from fusion.stores.locations import (
+    LOCATIONS,
+    Disk,
+    Location,
+    Remote,
+    is_url,
+    location_of,
+    remote,
+)
 from fusion.stores.maintenance import gc, verify
 from tests.stores.common import CLASSES, CLIP, IMAGES, contents, run, write
 from tests.stores.servers import BUCKET, file_server, s3_server, speaking_s3
@@ -38,6 +46,7 @@ def root(request, tmp_path, monkeypatch) -> str:
         return f"memory://tests/{name}"
     for key, value in speaking_s3(request.getfixturevalue("s3")).items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(remote, "_BUCKETS", {})  # those of a server before this one are gone
     return f"s3://{BUCKET}/{name}"
 
 

@@ -25,6 +25,7 @@ from fusion.ensemble.heads.base import Arrays
 from fusion.errors import InputError
 from fusion.kernels.native.pool import workers
 from fusion.metrics import Scores
+from fusion.parallel import one_thread
 from fusion.progress import Progress, silent
 from fusion.search.learned.cells import Sample
 from fusion.search.learned.fit import Fit, Training
@@ -42,13 +43,11 @@ Result = TypeVar("Result")
 @contextmanager
 def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """Threads for jobs side by side, inside each of which torch has one."""
-    before = torch.get_num_threads()
+    number = workers()
     alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    try:
-        with ThreadPoolExecutor(workers(), **alone) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)  # else it is what threads begin with that start later
+    # the last number that any thread set is what threads begin with that start later
+    with one_thread(), ThreadPoolExecutor(number, **alone) as pool:
+        yield pool
 
 
 def side_by_side(task: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> list[Result]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fusion.stores.locations.bucket import CLIENT, RETRIES
 from fusion.stores.locations.remote import Remote
 
 
@@ -13,12 +12,7 @@ class Azure(Remote):
 
     schemes: ClassVar = ("az", "azure")
     about: ClassVar = "Azure Blob Storage"
+    client: ClassVar = "AzureStore"
     keys: ClassVar = (
         "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY"
     )
-
-    @classmethod
-    def connect(cls, base: str, host: str) -> Any:
-        from obstore.store import AzureStore
-
-        return AzureStore(host, client_options=CLIENT, retry_config=RETRIES)

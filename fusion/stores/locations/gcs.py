@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fusion.stores.locations.bucket import CLIENT, RETRIES
 from fusion.stores.locations.remote import Remote
 
 
@@ -13,12 +12,7 @@ class Gcs(Remote):
 
     schemes: ClassVar = ("gs", "gcs")
     about: ClassVar = "Google Cloud Storage"
+    client: ClassVar = "GCSStore"
     keys: ClassVar = (
         "set GOOGLE_SERVICE_ACCOUNT to a key file, or run gcloud auth application-default login"
     )
-
-    @classmethod
-    def connect(cls, base: str, host: str) -> Any:
-        from obstore.store import GCSStore
-
-        return GCSStore(host, client_options=CLIENT, retry_config=RETRIES)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import glob
+import importlib
 import secrets
 import tempfile
 import time
-from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from fusion import files
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.documents import COMMIT, METADATA, parse_json
 from fusion.stores.locations.ahead import Reading, Stream
-from fusion.stores.locations.bucket import Bucket
+from fusion.stores.locations.bucket import CLIENT, RETRIES, Bucket
 from fusion.stores.locations.location import Location
 from fusion.stores.locations.refusals import (
     MissingError,
@@ -65,6 +65,7 @@ class Remote(Location):
 
     schemes: ClassVar[tuple[str, ...]]
     about: ClassVar[str]
+    client: ClassVar[str]  # obstore's class, which reads its settings from the environment
     keys: ClassVar[str]  # how credentials are given, for errors
     local: ClassVar[bool] = False  # whether no server is asked
 
@@ -95,9 +96,10 @@ class Remote(Location):
         return cls(base, "/".join(parts), Seen(_BUCKETS[base], base))
 
     @classmethod
-    @abstractmethod
     def connect(cls, base: str, host: str) -> Any:
-        """Obstore's store for a bucket, which reads its settings from the environment."""
+        """Obstore's store for a bucket."""
+        store = importlib.import_module("obstore.store")
+        return getattr(store, cls.client)(host, client_options=CLIENT, retry_config=RETRIES)
 
     # --- the address
 

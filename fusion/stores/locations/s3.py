@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fusion.stores.locations.bucket import CLIENT, RETRIES
 from fusion.stores.locations.remote import Remote
 
 
@@ -13,13 +12,8 @@ class S3(Remote):
 
     schemes: ClassVar = ("s3", "s3a")
     about: ClassVar = "Amazon S3 and servers like it"
+    client: ClassVar = "S3Store"
     keys: ClassVar = (
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true "
         "for a public bucket"
     )
-
-    @classmethod
-    def connect(cls, base: str, host: str) -> Any:
-        from obstore.store import S3Store
-
-        return S3Store(host, client_options=CLIENT, retry_config=RETRIES)

@@ -10,7 +10,7 @@ from fusion import kernels
 from fusion.errors import InputError
 from fusion.kernels.confusion import cpu, naive
 from fusion.kernels.native import build
-from tests.kernels.contract import ConfusionContract
+from tests.kernels.confusion.contract import ConfusionContract
 
 
 class TestCpu(ConfusionContract):

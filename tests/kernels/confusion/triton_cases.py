@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fusion.kernels.confusion import triton
-from tests.kernels.contract import ConfusionContract
+from tests.kernels.confusion.contract import ConfusionContract
 from tests.kernels.interpreted import DEVICE
 
 
