@@ -16,7 +16,6 @@ from fusion.postprocess.pipeline import Pipeline
 from fusion.stores import Store
 
 CORNERED = {"labels", "group_means"}  # outputs for which nothing is interpolated but themselves
-BAND_BYTES = 24 << 20  # of interpolated maps a thread, as kernels/upsample/cpu.py has it
 
 
 class Planned(Protocol):
@@ -64,6 +63,8 @@ def plan_of(ensemble: Planned, video: str, outputs: Sequence[str], beside: int) 
         facts = ensemble.facts(video), ensemble.grid(video), label
         how["held"] = held_bytes(ensemble.postprocess, *facts)
     if ensemble.device.type == "cpu":
+        from fusion.kernels.upsample.cpu import BAND_BYTES  # what runs there is loaded by then
+
         by_logits = ensemble.resize == "logits"
         apart = len(ensemble.native_sizes(video)) > 1 or independent or ensemble.head is not None
         if by_logits or apart or set(outputs) - CORNERED:
