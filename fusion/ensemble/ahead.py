@@ -44,8 +44,7 @@ def batches(
         (frame ids, codes by store). The list is emptied when the next is asked for, so that its
         memory is free by then: keep no reference to what was in it.
     """
-    together = max(1, min(plan.frames, -(-len(frames) // FEWEST_READS)))
-    parts = [frames[first : first + together] for first in range(0, len(frames), together)]
+    parts = in_parts(frames, plan.frames, FEWEST_READS)
     threaded = [store for store in stores if getattr(store, "reads_ahead", False)]
 
     def job(what: tuple[Source, Sequence[str]]) -> Codes:
@@ -62,6 +61,12 @@ def batches(
     for batch, some in zip(jobs, parts, strict=True):  # nothing of the next beside this one
         with contextlib.closing(overlapped(job, batch, len(threaded))) as read:
             yield from _given(stores, video, [some], threaded, read)
+
+
+def in_parts(frames: Sequence[str], most: int, fewest: int) -> list[Sequence[str]]:
+    """Frames in runs of at most `most`, in about `fewest` runs where a video is short."""
+    together = max(1, min(most, -(-len(frames) // fewest)))
+    return [frames[first : first + together] for first in range(0, len(frames), together)]
 
 
 def _given(

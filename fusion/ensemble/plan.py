@@ -26,6 +26,8 @@ class Plan:
         bands: rows (first, end) of the label map that are fused together.
         bytes: the peak of it all.
         ahead: such reads that are under way, or wait, while one is fused.
+        aside: frames that a thread reads and fuses by itself, while others do the same with the
+            next; 0 where all threads fuse one frame together.
     """
 
     stores: int
@@ -37,6 +39,7 @@ class Plan:
     bands: tuple[tuple[int, int], ...]
     bytes: int
     ahead: int = 0
+    aside: int = 0
 
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
@@ -61,6 +64,7 @@ def make_plan(
     beside: int = 0,
     interpolated: int = 0,
     scratch: int = 0,
+    threads: int = 1,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -79,6 +83,7 @@ def make_plan(
             bands are smaller for it where they can be, and it is part of the plan's bytes.
         interpolated: maps at label resolution that fusing a row takes.
         scratch: bytes that these take at most, in all threads together.
+        threads: that may each fuse frames by themselves, if frames of all of them fit.
 
     Raises:
         BudgetError: one frame and one row do not fit; it says what would do.
@@ -109,9 +114,13 @@ def make_plan(
     frames, ahead = max(1, frames), min(1, max(0, frames))  # the next read beside this one
     bands = tuple((first, min(first + rows, height)) for first in range(0, height, rows))
     source = ", ".join(sorted({f"{c}x{h}x{w}" for c, h, w in frame_shapes}))
-    peak = (1 + ahead) * frames * frame + means + rows * row + lines + held + beside
+    peak = (1 + ahead) * frames * frame + means + rows * row + lines
+    one = means + height * row + min(scratch // threads, height * line)  # of a thread, by itself
+    aside = 0 if threads == 1 else max(0, min(frames, (memory // threads - one) // frame))
+    peak = max(peak, threads * (aside * frame + one)) if aside else peak
     what = source, size, tuple(outputs)
-    return Plan(len(frame_shapes), groups, *what, frames, bands, peak, ahead)
+    peak += held + beside
+    return Plan(len(frame_shapes), groups, *what, frames, bands, peak, ahead, aside)
 
 
 class Budget:

@@ -11,6 +11,7 @@ from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.postprocessed import held_bytes
 from fusion.kernels.native.pool import workers
 from fusion.kernels.numbers import void_label
+from fusion.overlap import threads
 from fusion.postprocess.operation import Video
 from fusion.postprocess.pipeline import Pipeline
 from fusion.stores import Store
@@ -70,6 +71,8 @@ def plan_of(ensemble: Planned, video: str, outputs: Sequence[str], beside: int) 
         if by_logits or apart or set(outputs) - CORNERED:
             how["interpolated"] = len(shapes) if by_logits else len(ensemble.groups)
             how["scratch"] = workers() * BAND_BYTES
+        if set(outputs) == {"labels"}:  # small enough that those of many frames may wait
+            how["threads"] = min(workers(), threads())
     groups, memory = len(ensemble.groups), ensemble.memory
     return make_plan(shapes, item, groups, size, outputs, memory, ensemble.workers, **how)
 

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from fusion import kernels
-from fusion.ensemble.ahead import Source, batches
+from fusion.ensemble.ahead import Source, batches, in_parts
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Plan
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.average.geometric import geometric
+from fusion.kernels.native.pool import alone
+from fusion.overlap import overlapped, threads
 
 Band = tuple[str, tuple[int, int], Fused]  # frame id, (first, end) rows of its label map, outputs
 Means = Iterator[tuple[str, Tensor]]  # frame id, float32 [G, C, h, w]
@@ -58,6 +60,25 @@ class Fusion:
 
         A group of weight 0 is not even read, unless all group means are asked for.
         """
+        stores = self._entries(list(self.groups))
+        if plan.aside and all(getattr(store, "reads_ahead", False) for store in stores):
+            return self._side_by_side(video, frames, plan)
+        return self._one_by_one(video, frames, plan)
+
+    def _side_by_side(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
+        """Some frames a thread, read and fused there: no thread waits for its part of a frame."""
+
+        def job(some: Sequence[str]) -> list[Band]:
+            with alone():
+                return list(self._one_by_one(video, some, plan))
+
+        parts = in_parts(frames, plan.aside, threads())
+        with closing(overlapped(job, parts, threads())) as done:
+            for bands in done:
+                yield from bands
+
+    def _one_by_one(self, video: str, frames: Sequence[str], plan: Plan) -> Iterator[Band]:
+        """A frame after the other, fused by all threads while others are read."""
         all_of_them = "group_means" in plan.outputs
         names = [name for name in self.groups if all_of_them or self.weights[name] > 0]
         weights = [self.weights[name] for name in names]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -22,15 +23,26 @@ _here = threading.local()  # .worker is True on the pool's own threads
 
 
 def workers() -> int:
-    """Threads of the pool: torch's setting, `torch.set_num_threads`."""
-    return torch.get_num_threads()
+    """Threads of the pool: torch's setting, `torch.set_num_threads`; 1 for who works alone."""
+    return 1 if getattr(_here, "worker", False) else torch.get_num_threads()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this thread does its compiled work itself: others have work of their own."""
+    before = getattr(_here, "worker", False)
+    _here.worker = True
+    try:
+        yield
+    finally:
+        _here.worker = before
 
 
 def in_threads(task: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> list[Result]:
     """task(*job) for every job, in order of jobs; the first error in that order is raised."""
     global _pool, _size
     threads = workers()
-    if threads == 1 or len(jobs) < 2 or getattr(_here, "worker", False):
+    if threads == 1 or len(jobs) < 2:
         return [task(*job) for job in jobs]
     if _pool is None or _size != threads:
         _pool, _size = ThreadPoolExecutor(threads, "fusion", _mark_worker), threads

@@ -8,11 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import fusion
-from fusion import overlap
+from fusion import kernels, overlap
 from fusion.ensemble.ahead import batches
+from fusion.ensemble.plan import make_plan
 from fusion.errors import CorruptStoreError
+from fusion.kernels.native import pool
 from fusion.metrics.evaluation import VideoConfusion
 from tests.ensemble.simulated import VIDEOS, make_store
 
@@ -28,18 +31,18 @@ def ensemble(stores):
     return fusion.HierarchicalEnsemble({"a": stores[:2], "b": stores[2:]}, {"b": 0.7})
 
 
-def planned(ensemble, frames, ahead):
-    """An ensemble whose plans read so many frames at a time."""
+def planned(ensemble, frames, ahead, aside=0):
+    """An ensemble whose plans read so many frames at a time, or fuse so many in every thread."""
     made = ensemble.regrouped(ensemble.groups, ensemble.weights)
     plan = made.plan
-    made.plan = lambda *given: replace(plan(*given), frames=frames, ahead=ahead)
+    made.plan = lambda *given: replace(plan(*given), frames=frames, ahead=ahead, aside=aside)
     return made
 
 
 @pytest.mark.parametrize("frames", [1, 2, 16])
-@pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_the_same_bits_at_every_depth(ensemble, frames, ahead):
-    other = planned(ensemble, frames, ahead)
+@pytest.mark.parametrize(("ahead", "aside"), [(0, 0), (1, 0), (3, 0), (0, 1), (1, 3), (0, 16)])
+def test_the_same_bits_at_every_depth(ensemble, frames, ahead, aside):
+    other = planned(ensemble, frames, ahead, aside)
     for video in VIDEOS:
         assert np.array_equal(other.predict(video), ensemble.predict(video))
         assert np.array_equal(other.predict_proba(video), ensemble.predict_proba(video))
@@ -77,7 +80,36 @@ class Tracked(np.ndarray):
     __hash__ = object.__hash__
 
 
-def test_damage_comes_out_as_it_was_found_and_nothing_goes_on(stores, tmp_path):
+def test_small_frames_are_fused_side_by_side_where_all_of_them_fit(ensemble):
+    plan = make_plan([(5, 6, 8)] * 3, [1] * 3, 2, (24, 32), ("labels",), 10**9, 1, threads=4)
+    assert plan.aside == plan.frames == 16
+    frame, each = 3 * 240, 2 * 5 * 48 * 4 + 24 * 2 * 32 * 4
+    tight = 4 * (2 * frame + each)
+    plan = make_plan([(5, 6, 8)] * 3, [1] * 3, 2, (24, 32), ("labels",), tight, 1, threads=4)
+    assert (plan.aside, plan.bytes) == (2, tight)
+    tight = 4 * (frame + each) - 1
+    plan = make_plan([(5, 6, 8)] * 3, [1] * 3, 2, (24, 32), ("labels",), tight, 1, threads=4)
+    assert plan.aside == 0
+    assert ensemble.plan("a", ("probabilities",)).aside == 0  # too large to wait for their turn
+
+
+@pytest.mark.parametrize("aside", [0, 2])
+def test_a_thread_that_fuses_by_itself_leaves_the_other_pool_alone(ensemble, monkeypatch, aside):
+    fuse, seen = kernels.upsample_softmax_average, set()
+
+    def watched(*given, **how):
+        seen.add(pool.workers())
+        return fuse(*given, **how)
+
+    monkeypatch.setattr(kernels, "upsample_softmax_average", watched)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    planned(ensemble, 1, 0, aside).predict("a")
+    assert seen == {1 if aside else 7}
+    assert pool.workers() == 7
+
+
+@pytest.mark.parametrize("aside", [0, 1])
+def test_damage_comes_out_as_it_was_found_and_nothing_goes_on(stores, tmp_path, aside):
     make_store(tmp_path / "m.zarr", 5)
     shard = next(p for p in sorted((tmp_path / "m.zarr").rglob("a-*/c/*/*/*/*")) if p.is_file())
     content = bytearray(shard.read_bytes())
@@ -85,12 +117,13 @@ def test_damage_comes_out_as_it_was_found_and_nothing_goes_on(stores, tmp_path):
     shard.write_bytes(content)
     ensemble = fusion.HierarchicalEnsemble([stores[0], tmp_path / "m.zarr"])
     with pytest.raises(CorruptStoreError, match=r"m\.zarr.*frame 'f1'"):
-        planned(ensemble, 1, 2).predict("a")
+        planned(ensemble, 1, 2, aside).predict("a")
     assert overlap._pool is not None
     assert overlap._pool._work_queue.empty()
 
 
-def test_a_stream_that_is_left_early_reads_no_further(ensemble, monkeypatch):
+@pytest.mark.parametrize("aside", [0, 1])
+def test_a_stream_that_is_left_early_reads_no_further(ensemble, monkeypatch, aside):
     kind, read = type(ensemble.stores[0]), []
     codes = kind.codes
 
@@ -99,10 +132,11 @@ def test_a_stream_that_is_left_early_reads_no_further(ensemble, monkeypatch):
         return codes(store, video, frames)
 
     monkeypatch.setattr(kind, "codes", counted)
-    stream = planned(ensemble, 1, 1).stream("a")
+    stream = planned(ensemble, 1, 1, aside).stream("a")
     next(stream)
     stream.close()
-    assert set(read) <= {"f1", "f2"}
+    begun = 1 + (overlap.threads() if aside else 1)
+    assert set(read) <= set(VIDEOS["a"][:begun])
     assert overlap._pool is not None
     assert overlap._pool._work_queue.empty()
 
