@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,14 @@ from fusion.contested import condense
 from fusion.contested.cache import CondensedCache
 from fusion.errors import StoreError
 from tests.contested.cases import probabilities, some_targets
+from tests.faults.damage import Damage, restore
+from tests.faults.damage import damages as file_level
 
 VIDEOS = ("a", "b/c")
 CLASSES, GROUPS = 5, 3
 WEIGHTS = np.array([[1.0, 1.0, 1.0], [0.2, 0.3, 0.9], [0.0, 1.0, 0.5]])
 STREAMED = 12_000  # bytes of memory in which the pixels do not fit
 ABSURD = (0, -1, 1, 7, 16, 255, 1 << 31, 1 << 62, 1 << 70, 1.5, 1e999, None, "x", [], True)
-
-Damage = tuple[str, Callable[[], Any]]
 
 
 def make(
@@ -66,27 +65,7 @@ def damages(folder: Path, other: Path, every: int) -> Iterator[Damage]:
 
     every: one byte of so many is flipped.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        raw, name = path.read_bytes(), str(path.relative_to(folder))
-        for at in range(0, len(raw), every):
-            flipped = raw[:at] + bytes([raw[at] ^ (1 << at % 8)]) + raw[at + 1 :]
-            yield f"{name}: byte {at} flipped", lambda p=path, b=flipped: p.write_bytes(b)
-        for length in {0, 1, len(raw) // 2, len(raw) - 1, len(raw) - 64}:
-            yield f"{name}: cut to {length}", lambda p=path, b=raw[:length]: p.write_bytes(b)
-        for more in (b"\0", raw):
-            yield f"{name}: {len(more)} bytes more", lambda p=path, b=raw + more: p.write_bytes(b)
-        yield f"{name}: deleted", path.unlink
-        yield f"{name}: a folder", lambda p=path: (p.unlink(), p.mkdir())
-        yield f"{name}: a pipe", lambda p=path: (p.unlink(), os.mkfifo(p))
-        yield f"{name}: a link to itself", lambda p=path: (p.unlink(), p.symlink_to(p))
-        aside = path.with_name("aside")
-        yield f"{name}: a link to the same", lambda p=path, q=aside: (p.rename(q), p.symlink_to(q))
-        yield f"{name}: huge", lambda p=path: os.truncate(p, 1 << 40)
-        theirs = other / path.relative_to(folder)
-        yield f"{name}: of other data", lambda p=path, q=theirs: shutil.copyfile(q, p)
-    for one, two in itertools.permutations(files, 2):
-        yield f"{two} copied over {one}", lambda p=one, q=two: shutil.copyfile(q, p)
+    yield from file_level(folder, other, every)
     first, second = sorted(
         path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."
     )
@@ -162,8 +141,7 @@ def try_all(scratch: Path, every: int) -> Counter[str]:
     for what, damage in damages(place, scratch / "other", every):
         damage()
         found[outcome(place, expected, what)] += 1
-        shutil.rmtree(place)
-        shutil.copytree(scratch / "sound", place)
+        restore(place, scratch / "sound")
     return found
 
 
