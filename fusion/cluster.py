@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +71,7 @@ def run(task: Any, attempt: Attempt, videos: Sequence[str], finish: Finish, plac
 
 def is_place(scheduler: str) -> bool:
     """Whether a text is an address, or a file in which a scheduler left its own."""
-    return "://" in scheduler or scheduler.endswith(".json") or Path(scheduler).is_file()
+    return "://" in scheduler or scheduler.endswith(".json") or os.path.isfile(scheduler)
 
 
 @contextmanager

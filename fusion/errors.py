@@ -11,6 +11,10 @@ class InputError(FusionError, ValueError):
     """The caller's values are wrong: shapes, weights, names, labels."""
 
 
+class KindError(InputError, TypeError):
+    """A value is of a kind that does not go there, whatever it is: text for a number."""
+
+
 class StoreError(FusionError, OSError):
     """A store or file cannot be used: missing, damaged, of a newer format, not writable."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion.arguments import checked
 from fusion.ensemble import Ensemble
 from fusion.text import html_table, listed
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fusion.search import SearchResult
 
 
+@checked
 class HierarchicalEnsemble(Ensemble):
     __doc__ = Ensemble.__doc__  # the same arguments
 

@@ -19,8 +19,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fusion import cluster
+from fusion.arguments import checked
 from fusion.errors import FusionError, InputError
 from fusion.progress import bar
+from fusion.text import listed
 
 Result = TypeVar("Result")
 Attempt = Callable[[str], Any]  # a video's result, or its _Failure
@@ -37,6 +39,7 @@ class _Failure:
     error: FusionError
 
 
+@checked
 def map_videos(
     task: Callable[[str], Result],
     videos: Sequence[str],
@@ -68,9 +71,12 @@ def map_videos(
     if scheduler not in LOCAL and not cluster.is_place(scheduler):
         choice = f"choose one of {', '.join(LOCAL)}, or an address such as tcp://host:8786"
         raise InputError(f"scheduler: got {scheduler!r}; {choice}")
+    videos = list(videos)
     if len(set(videos)) != len(videos):
         twice = next(video for i, video in enumerate(videos) if video in videos[:i])
         raise InputError(f"videos: {twice!r} is there twice; name each video once")
+    if frames is not None and not frames.keys() >= set(videos):
+        raise InputError(f"frames: got {listed(frames)}; give a number for each of the videos")
     done: dict[str, Result] = {}
 
     def finish(video: str, result: Result | _Failure) -> None:

@@ -72,6 +72,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.errors import InputError
 from fusion.kernels.numbers import (
     ANGLE_TABLE,
     DECODE_TABLE,
@@ -194,7 +195,7 @@ def normalised(weights: Sequence[float]) -> list[float]:
     """Weights divided by their sum in float64, each rounded to float32 (as Python floats)."""
     values = [float(w) for w in weights]
     if not all(math.isfinite(w) and w >= 0 for w in values) or not sum(values) > 0:
-        raise ValueError(
+        raise InputError(
             f"weights: got {values}; give finite numbers >= 0, at least one of them above 0"
         )
     largest = max(values)
@@ -212,7 +213,7 @@ def normalised_multipliers(multipliers: Sequence[float], classes: int) -> list[f
     usable = all(math.isfinite(b) and b > 0 for b in values)
     if len(values) != classes or not usable or max(values) / min(values) > MOST_RATIO:
         wanted = f"give {classes} finite numbers above 0, no two further apart than a factor 2^20"
-        raise ValueError(f"multipliers: got {values}; {wanted}")
+        raise InputError(f"multipliers: got {values}; {wanted}")
     largest = max(values)
     return np.array([b / largest for b in values]).astype(np.float32).tolist()
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+from fusion.errors import InputError
 from fusion.kernels.native import build
 
 
@@ -40,4 +41,4 @@ def choose(operation: str, device: str = "cpu") -> ModuleType:
         name = f"fusion.kernels.{operation}.{backend.name}"
         if backend.device == device and find_spec(name) is not None and backend.ready():
             return import_module(name)
-    raise ValueError(f"device: got {device}; fusion runs on cpu and cuda (ROCm included)")
+    raise InputError(f"device: got {device}; fusion runs on cpu and cuda (ROCm included)")

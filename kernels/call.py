@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.errors import InputError, KindError
 from fusion.kernels.arithmetic import (
     CHANNEL_OUTPUTS,
     HEAD_OUTPUTS,
@@ -27,7 +28,7 @@ from fusion.kernels.arithmetic import (
     normalised,
     normalised_multipliers,
 )
-from fusion.kernels.numbers import MOST_CLASSES
+from fusion.kernels.numbers import MOST_CLASSES, MOST_PIXELS
 
 VALUES = ("logits", "probabilities")
 RESIZES = ("probabilities", "logits")
@@ -224,19 +225,19 @@ def check_upsampling(
         if z.ndim not in (3, 4) or 0 in z.shape[-2:]:
             given = f"got shape {tuple(z.shape)}"
             wanted = "give [C, h, w], or [C, T, h, w] of T frames, with h and w above 0"
-            raise ValueError(f"logits[{m}]: {given}; {wanted}")
+            raise InputError(f"logits[{m}]: {given}; {wanted}")
         if z.shape[1:-2] != made.logits[0].shape[1:-2]:
             given = f"got shape {tuple(z.shape)} beside {tuple(made.logits[0].shape)} of logits[0]"
-            raise ValueError(f"logits[{m}]: {given}; all must have as many frames")
+            raise InputError(f"logits[{m}]: {given}; all must have as many frames")
     if resize not in RESIZES:
-        raise ValueError(f"resize: got {resize!r}; give one of {RESIZES}")
-    if len(size) != 2 or min(size) < 0:
-        raise ValueError(f"size: got {tuple(size)}; give (height, width) of the labels")
+        raise InputError(f"resize: got {resize!r}; give one of {RESIZES}")
+    if len(size) != 2 or min(size) < 0 or math.prod(size) > MOST_PIXELS:
+        raise InputError(f"size: got {tuple(size)}; give (height, width) of the labels")
     height, width = map(int, size)
     first, last = (0, height) if rows is None else map(int, rows)
     if not 0 <= first <= last <= height:
         given = f"got {(first, last)} for {height} rows"
-        raise ValueError(f"rows: {given}; give (first, one past the last)")
+        raise InputError(f"rows: {given}; give (first, one past the last)")
     return Upsampling(**vars(made), size=(height, width), resize=resize, rows=(first, last))
 
 
@@ -257,17 +258,17 @@ def _check(
     chosen = tuple(tuple(int(m) for m in group) for group in (alone if groups is None else groups))
     if not all(chosen) or sorted(m for group in chosen for m in group) != list(range(models)):
         wanted = f"every index 0..{models - 1} must be in exactly one group, no group empty"
-        raise ValueError(f"groups: got {[list(group) for group in chosen]}; {wanted}")
+        raise InputError(f"groups: got {[list(group) for group in chosen]}; {wanted}")
     scales = _check_temperatures(temperatures, models)
     numbers = tuple(float(w) for w in weights)
     if len(numbers) != len(chosen):
         wanted = "give one per group, or per model where there are no groups"
-        raise ValueError(f"weights: got {len(numbers)} for {len(chosen)} groups; {wanted}")
+        raise InputError(f"weights: got {len(numbers)} for {len(chosen)} groups; {wanted}")
     normalised(numbers)  # refuses what no weights can be
     names, scaled = _check_outputs(outputs, OUTPUTS), None
     if channels and not set(names) <= set(CHANNEL_OUTPUTS):
         wanted = f"independent channels have no ranks, give some of {CHANNEL_OUTPUTS}"
-        raise ValueError(f"outputs: got {outputs!r} with channels=True; {wanted}")
+        raise InputError(f"outputs: got {outputs!r} with channels=True; {wanted}")
     if multipliers is not None:
         count = tensors[0].shape[0] * (2 if channels else 1)
         scaled = tuple(normalised_multipliers(multipliers, count))
@@ -280,11 +281,11 @@ def _check_maps(
     """The maps of an argument, detached, and what each one's values are."""
     models = len(maps := tuple(maps))
     if models == 0:
-        raise ValueError(f"{name}: got no models; give at least one tensor [C, ...]")
+        raise InputError(f"{name}: got no models; give at least one tensor [C, ...]")
     meanings = (values,) * models if isinstance(values, str) else tuple(values)
     if len(meanings) != models or not set(meanings) <= set(VALUES):
         wanted = f"give one of {VALUES} or a sequence of {models} of them"
-        raise ValueError(f"values: got {values!r}; {wanted}")
+        raise InputError(f"values: got {values!r}; {wanted}")
     for m, meaning in enumerate(meanings):
         _check_tensor(name, m, maps, meaning)
     return tuple(z.detach() for z in maps), meanings
@@ -294,14 +295,14 @@ def _check_temperatures(temperatures: Sequence[float] | None, models: int) -> tu
     scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
     if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
         wanted = f"give {models} finite numbers above 0, one per model"
-        raise ValueError(f"temperatures: got {list(scales)}; {wanted}")
+        raise InputError(f"temperatures: got {list(scales)}; {wanted}")
     return scales
 
 
 def _check_outputs(outputs: Sequence[str] | str, known: tuple[str, ...]) -> tuple[str, ...]:
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     if not names or not set(names) <= set(known):
-        raise ValueError(f"outputs: got {outputs!r}; give some of {known}")
+        raise InputError(f"outputs: got {outputs!r}; give some of {known}")
     return names
 
 
@@ -309,7 +310,7 @@ def _check_shapes(name: str, maps: Sequence[Tensor]) -> None:
     for m, z in enumerate(maps):
         if z.shape != maps[0].shape:
             given = f"got shape {tuple(z.shape)} beside {tuple(maps[0].shape)} of {name}[0]"
-            raise ValueError(f"{name}[{m}]: {given}; all must agree")
+            raise InputError(f"{name}[{m}]: {given}; all must agree")
 
 
 def _check_numbers(
@@ -324,33 +325,34 @@ def _check_numbers(
         made = np.array(plain, dtype=np.float64)
     except (TypeError, ValueError) as error:
         given = f"got what makes no array ({error})"
-        raise TypeError(f"{name}: {given}; give numbers {letters}") from error
+        raise KindError(f"{name}: {given}; give numbers {letters}") from error
     if made.shape not in shapes:
         wanted = f"give {letters}, here {' or '.join(map(str, shapes))}"
-        raise ValueError(f"{name}: got shape {made.shape}; {wanted}")
+        raise InputError(f"{name}: got shape {made.shape}; {wanted}")
     if not (np.abs(made) <= np.finfo(np.float32).max).all():
-        raise ValueError(f"{name}: got numbers that are not finite float32; give finite ones")
+        raise InputError(f"{name}: got numbers that are not finite float32; give finite ones")
     return torch.from_numpy(made.astype(np.float32))
 
 
 def _check_tensor(of: str, m: int, maps: Sequence[Tensor], meaning: str) -> None:
     name, z, first = f"{of}[{m}]", maps[m], maps[0]
-    if not isinstance(z, Tensor):
-        raise TypeError(f"{name}: got {type(z).__name__}; give torch tensors")
+    if not isinstance(z, Tensor) or z.is_sparse:
+        got = "a sparse tensor" if isinstance(z, Tensor) else type(z).__name__
+        raise KindError(f"{name}: got {got}; give dense torch tensors")
     if z.dtype not in KINDS:
-        raise TypeError(f"{name}: got {z.dtype}; give float16, bfloat16, float32 or uint8 codes")
+        raise KindError(f"{name}: got {z.dtype}; give float16, bfloat16, float32 or uint8 codes")
     if z.dtype == torch.uint8 and meaning == "probabilities":
         wanted = "uint8 means codes of logits, give probabilities as floats"
-        raise TypeError(f"{name}: got uint8 probabilities; {wanted}")
+        raise KindError(f"{name}: got uint8 probabilities; {wanted}")
     if z.ndim < 1 or not 1 <= z.shape[0] <= MOST_CLASSES:
         wanted = f"the first axis must hold 1 to {MOST_CLASSES} classes"
-        raise ValueError(f"{name}: got shape {tuple(z.shape)}; {wanted}")
+        raise InputError(f"{name}: got shape {tuple(z.shape)}; {wanted}")
     if z.shape[0] != first.shape[0]:
         given = f"got {z.shape[0]} classes beside {first.shape[0]} in {of}[0]"
-        raise ValueError(f"{name}: {given}; all must agree")
+        raise InputError(f"{name}: {given}; all must agree")
     if z.device != first.device:
         given = f"on {z.device} beside {first.device} for {of}[0]"
-        raise ValueError(f"{name}: {given}; move all to one device")
+        raise InputError(f"{name}: {given}; move all to one device")
 
 
 def check_labels(
@@ -360,14 +362,15 @@ def check_labels(
     for name, ids in (("targets", targets), ("labels", labels)):
         if not _are_integers(ids):
             given = getattr(ids, "dtype", type(ids).__name__)
-            raise TypeError(f"{name}: got {given}; give a tensor or NumPy array of integers")
+            raise KindError(f"{name}: got {given}; give a tensor or NumPy array of integers")
     places = [torch.device(getattr(ids, "device", "cpu")) for ids in (targets, labels)]
     if tuple(targets.shape) != tuple(labels.shape) or places[0] != places[1]:
         given = f"{tuple(labels.shape)} on {places[1]}"
         beside = f"{tuple(targets.shape)} on {places[0]}"
-        raise ValueError(f"labels: got {given} beside targets {beside}; both must agree")
-    if classes < 1:
-        raise ValueError(f"classes: got {classes}; give the number of classes")
+        raise InputError(f"labels: got {given} beside targets {beside}; both must agree")
+    if not 1 <= classes <= MOST_CLASSES:
+        most = f"the number of classes, {MOST_CLASSES} at most"
+        raise InputError(f"classes: got {classes}; give {most}")
     return places[1]
 
 

@@ -21,6 +21,7 @@ ANGLE_TABLE = _LOGITS[0::2].astype(np.float32)  # [256]
 
 NARROW_VOID, WIDE_VOID = 255, 65535  # the last value of uint8 and of uint16 names no class
 MOST_CLASSES = WIDE_VOID
+MOST_PIXELS = 1 << 40  # of a picture; more is a mistake
 MOST_RATIO = 2.0**20  # of two class multipliers: products of float32 scores stay normal numbers
 
 

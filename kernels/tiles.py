@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
+from fusion.errors import InputError
 from fusion.kernels import tables
 from fusion.kernels.arithmetic import KINDS, PROBABILITIES, normalised
 from fusion.kernels.call import Call, Maps
@@ -235,7 +236,7 @@ def check_classes(classes: int) -> None:
     """ValueError beyond what a program holds."""
     if classes > MAX_CLASSES:
         most = f"the GPU kernels take at most {MAX_CLASSES}, so move the logits to the CPU"
-        raise ValueError(f"logits: got {classes} classes; {most}")
+        raise InputError(f"logits: got {classes} classes; {most}")
 
 
 def block_classes(classes: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusion.arguments import checked
 from fusion.ensemble import Ensemble
 from fusion.ensemble.channels import Thresholds, outcome_names, with_thresholds
 from fusion.ensemble.factors import Multipliers, checked_multipliers, checked_weights
@@ -27,6 +28,7 @@ Predictions = Sequence[Any] | Mapping[str, Any]  # a model each: arrays or tenso
 UNBOUNDED = 1 << 62  # bytes: arrays that are in memory were not too many
 
 
+@checked
 def fuse(
     predictions: Predictions,
     weights: Sequence[float] | Mapping[str, float] | SearchResult | Ensemble | None = None,

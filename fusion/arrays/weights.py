@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fusion.arguments import checked
 from fusion.arrays.images import Predictions, named
 from fusion.errors import InputError
 from fusion.folds import Units
@@ -23,6 +24,7 @@ from fusion.stores.memory import units_of
 from fusion.text import listed
 
 
+@checked
 def search_weights(
     predictions: Predictions,
     labels: Any,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fusion.arguments import checked
 from fusion.contested.cache import CondensedCache, cache_folder
 from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.ensemble.plan import Budget
@@ -192,6 +193,7 @@ class CondenseVideo:
                 yield condense(means, labels, classes, ignore=void_label(classes), **how)
 
 
+@checked
 def condense_ensemble(
     ensemble: Ensemble,
     truth: Labels,
@@ -242,6 +244,7 @@ def condense_ensemble(
     return made.on(str(ensemble.device))
 
 
+@checked
 def data_digest(
     ensemble: Ensemble,
     truth: Labels,

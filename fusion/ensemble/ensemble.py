@@ -24,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 
 from fusion import device as devices
+from fusion.arguments import checked
 from fusion.ensemble import file
 from fusion.ensemble.alignment import common_classes, common_frames, store_temperatures
 from fusion.ensemble.channels import (
@@ -73,6 +74,7 @@ Postprocess = Pipeline | Given | Sequence[Given] | None
 Maps = Iterator[tuple[str, np.ndarray]]  # frame id, [..., H, W]
 
 
+@checked
 class Ensemble(Labelled):
     """Groups of logit stores with a weight each.
 

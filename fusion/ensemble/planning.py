@@ -9,6 +9,7 @@ import torch
 
 from fusion.ensemble.plan import Plan, make_plan
 from fusion.ensemble.postprocessed import held_bytes
+from fusion.errors import InputError
 from fusion.kernels.native.pool import workers
 from fusion.kernels.numbers import void_label
 from fusion.overlap import threads
@@ -53,7 +54,10 @@ def plan_of(ensemble: Planned, video: str, outputs: Sequence[str], beside: int) 
 
     Raises:
         BudgetError: one frame does not fit.
+        InputError: no outputs.
     """
+    if not len(outputs):
+        raise InputError("outputs: got none; give some of what is fused, such as ('labels',)")
     shapes = [store.describe(video).frame_shape for store in ensemble.stores]
     item = [store.item_bytes for store in ensemble.stores]
     size, independent = ensemble.size(video), ensemble.channels is not None

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusion.arguments import checked
 from fusion.integrations.batches import Batches, Pick
 from fusion.integrations.inference import fill
 from fusion.integrations.units import Size, Units
 from fusion.stores import LogitStore
 
 
+@checked
 def cache_predictions(
     net: Callable[[Tensor], Any],
     loader: Iterable[Any],

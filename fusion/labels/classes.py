@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.labels.png import PathLike
 
 
+@checked
 def read_classes(path: PathLike) -> list[str]:
     """Class names in the order of their ids: a JSON list or one name a line, whatever the suffix.
 

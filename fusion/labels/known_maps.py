@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.lookup import Colour
@@ -109,6 +110,7 @@ def map_of(names: Iterable[str]) -> str | None:
     return next((name for name, known in MAPS.items() if wanted == {*known().names}), None)
 
 
+@checked
 def read_class_map(given: ClassMap | Mapping[str, Any] | PathLike) -> ClassMap:
     """A class map as somebody names it.
 

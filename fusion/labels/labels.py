@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
 from fusion.labels import channels as targets
@@ -38,6 +39,7 @@ STRAYS = ("error", "void")
 SHOWN = 8  # values in one error
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Labels:
     """The label maps of a set of videos; read when they are asked for. Made by `open` and the like.
@@ -289,7 +291,7 @@ class Labels:
             meaning += (self.class_map.get_config(),)
         total = hashlib.sha256(repr(meaning).encode())
         for video in sorted(self.videos if videos is None else videos):
-            for frame in sorted(self.frames(video) if frames is None else frames[video]):
+            for frame in sorted(self.frames(video) if frames is None else frames.get(video, ())):
                 content = hashlib.sha256(self.rule.content(self._known(video), frame)).hexdigest()
                 total.update(f"{video!r} {frame!r} {content}\n".encode())
         return total.hexdigest()

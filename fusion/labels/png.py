@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.arguments import checked
 from fusion.errors import InputError, StoreError
 from fusion.files import replacing
 from fusion.labels import isal_png
@@ -28,6 +29,7 @@ from fusion.labels import isal_png
 PathLike = str | os.PathLike[str]
 Size = tuple[int, int]  # (H, W)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_COLOURS = 1 << 16
 MOST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1}  # a pixel
@@ -167,16 +169,20 @@ def _row_bytes(size: Size, bits: int, interlaced: bool) -> int:
     return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in grids if columns > 0)
 
 
+@checked
 def colour_map(count: int = 256) -> NDArray[np.uint8]:
     """The PASCAL VOC colours [count, 3], in which VSPW is shown.
 
-    Bit k of channel j is bit 3k + j of the index, highest bits first.
+    Bit k of channel j is bit 3k + j of the index, highest bits first. InputError: more than 65,536.
     """
+    if not 0 <= count <= MOST_COLOURS:
+        raise InputError(f"colour_map: got {count} colours; give at most {MOST_COLOURS}")
     index, channels = np.arange(count)[:, None], np.arange(3)
     bits = (((index >> (3 * k + channels)) & 1) << (7 - k) for k in range(8))
     return np.array(sum(bits), dtype=np.uint8)
 
 
+@checked
 def write_labels(
     path: PathLike, labels: ArrayLike, *, palette: str | ArrayLike = "vspw", overwrite: bool = False
 ) -> None:
@@ -210,6 +216,7 @@ def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
         raise StoreError(f"write_labels: {target} {reason}") from error
 
 
+@checked
 def write_colours(path: PathLike, colours: ArrayLike, *, overwrite: bool = False) -> None:
     """Write colours uint8 [H, W, 3] as an RGB PNG; as `write_labels` in all else."""
     from PIL import Image

@@ -8,10 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.metrics.objectives import Counts, Floats, Objective, counts, iou, objective
 
 
+@checked
 def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: int = 255) -> Counts:
     """Pixel counts [C, C] of target class against predicted class.
 
@@ -32,16 +34,16 @@ def confusion(targets: ArrayLike, labels: ArrayLike, classes: int, *, ignore: in
     for name, array in (("targets", targets), ("labels", labels)):
         if array.dtype.kind not in "iu":
             raise InputError(f"confusion: {name} are {array.dtype}; give integer class ids")
-    if classes < 1:
-        raise InputError(f"confusion: classes is {classes}; give the number of classes, at least 1")
     return count(targets, labels, classes, ignore=ignore)
 
 
+@checked
 def class_iou(confusion: ArrayLike) -> Floats:
     """IoU [..., C], fractions, of confusion matrices [..., C, C]; nan for absent classes."""
     return iou(*counts(confusion), empty=np.nan)
 
 
+@checked
 def miou(confusion: ArrayLike, convention: str | Objective = "vspw") -> Floats:
     """mIoU [...] of confusion matrices [..., C, C], fractions; nan where a matrix is empty."""
     return objective(convention)(*counts(confusion))

@@ -28,6 +28,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 
 LENGTHS = (8, 16)
@@ -62,6 +63,7 @@ class VideoWindows:
     counts: Mapping[int, NDArray[np.int64]]
 
 
+@checked
 def stable_windows(
     targets: Iterable[ArrayLike], predictions: Iterable[ArrayLike], lengths: Sequence[int] = LENGTHS
 ) -> VideoWindows:
@@ -101,6 +103,7 @@ def stable_windows(
     return VideoWindows(frames, counts)
 
 
+@checked
 def video_consistency(
     videos: Iterable[VideoWindows], length: int = 8, variant: str = "official"
 ) -> float:

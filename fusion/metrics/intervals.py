@@ -25,10 +25,12 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.metrics.objectives import CONVENTIONS, Counts, Floats, Objective, objective
 
 Interval = tuple[float, float]
+MOST_SAMPLES = 10_000_000
 UnitIndex = Sequence[int] | Counts | None
 UNKNOWN = (math.nan, math.nan)
 DRAWN = 1 << 22  # counts of all configurations in all draws that are worked on at a time
@@ -98,6 +100,7 @@ def standard_error(
     return _error(_left_out((confusions,), wanted, units)[1:])
 
 
+@checked
 @dataclass(frozen=True)
 class Gain:
     """What one choice is worth over another, on videos that neither was chosen on.
@@ -163,6 +166,7 @@ class Gain:
         return f"{said}, interval {low} to {high}: {verdict}distinguishable from zero"
 
 
+@checked
 def bias_corrected(
     counts: Counts,
     rows: Counts,
@@ -197,8 +201,13 @@ def bias_corrected(
         InputError: as `interval` does, or fewer than one sample.
     """
     _check_level(level)
-    if samples < 1:
-        raise InputError(f"bias_corrected: samples is {samples}; give at least 1 (1000 is usual)")
+    if not 1 <= samples <= MOST_SAMPLES or seed < 0:
+        advice = f"give 1 to {MOST_SAMPLES} samples (1000 is usual), and a seed of 0 or more"
+        raise InputError(f"bias_corrected: samples is {samples}, seed is {seed}; {advice}")
+    shapes = np.shape(counts), np.shape(rows)
+    if len(shapes[0]) != 4 or shapes[1] != (shapes[0][0], shapes[0][3]) or shapes[0][2] != 2:
+        got = f"bias_corrected: got counts {list(shapes[0])}, rows {list(shapes[1])}"
+        raise InputError(f"{got}; give [V, B, 2, C] and [V, C]")
     kept = rows.any(axis=1)
     member = _membership(kept, units)
     if len(member) < 2:
@@ -241,6 +250,10 @@ def indistinguishable(
     Returns:
         bool [B]; all of them where nothing is known, below two units.
     """
+    shapes = np.shape(counts), np.shape(rows)
+    if len(shapes[0]) != 4 or shapes[1] != (shapes[0][0], shapes[0][3]) or shapes[0][2] != 2:
+        got = f"bias_corrected: got counts {list(shapes[0])}, rows {list(shapes[1])}"
+        raise InputError(f"{got}; give [V, B, 2, C] and [V, C]")
     kept = rows.any(axis=1)
     member = _membership(kept, units)
     times = np.concatenate([np.ones((1, member.shape[1])), 1 - member])
@@ -296,7 +309,7 @@ def _membership(kept: ArrayLike, units: UnitIndex) -> Floats:
     kept = np.asarray(kept, bool)
     index = np.arange(len(kept)) if units is None else np.asarray(units)
     if index.shape != kept.shape:
-        raise InputError(f"units: got {len(index)} for {len(kept)} videos; give one of each video")
+        raise InputError(f"units: got {index.size} for {len(kept)} videos; give one of each video")
     index = index[kept]
     return (np.unique(index)[:, None] == index).astype(np.float64)
 

@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.kernels.sweep import ALWAYS, NEVER, WHEN_PREDICTED, Cells
 from fusion.text import did_you_mean
@@ -64,6 +65,7 @@ def _mean(values: Floats, weights: Floats) -> Floats:
     return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
+@checked
 @dataclass(frozen=True)
 class Objective:
     """One row of the module's table, for all classes or chosen ones.
@@ -189,6 +191,9 @@ class Objective:
 def counts(confusion: ArrayLike) -> tuple[Counts, Counts, Counts]:
     """Diagonal, row sums and column sums [..., C] of matrices [..., C, C]: all that is needed."""
     matrix = np.asarray(confusion)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        got = f"confusion: got shape {list(matrix.shape)}"
+        raise InputError(f"{got}; give matrices [..., C, C], rows targets")
     return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
 
 
@@ -206,6 +211,7 @@ OBJECTIVES: dict[str, Objective] = {row.kind: row for row in _ROWS}
 CONVENTIONS = ("vspw", "union", "all")  # those of a mean IoU over one matrix
 
 
+@checked
 def objective(
     name: str | Objective, classes: Classes | None = None, names: Sequence[str] | None = None
 ) -> Objective:
@@ -224,7 +230,7 @@ def objective(
     found = OBJECTIVES[name] if isinstance(name, str) else name
     if classes is None:
         return found
-    if isinstance(classes, str) or not classes:
+    if isinstance(classes, str) or not len(classes):
         raise InputError(f"classes: got {classes!r}; give a list of classes, or class to weight")
     weights = classes.values() if isinstance(classes, Mapping) else [1.0] * len(classes)
     chosen: dict[int, tuple[float, str]] = {}
@@ -254,6 +260,7 @@ def _place(key: int | str, names: Sequence[str] | None) -> int:
     return int(key)
 
 
+@checked
 def miou_of_counts(
     intersections: ArrayLike,
     rows: ArrayLike,
@@ -261,4 +268,7 @@ def miou_of_counts(
     convention: str | Objective = "vspw",
 ) -> Floats:
     """mIoU [...] from diagonals, row sums and column sums [..., C]; the same bits as `miou`."""
+    shapes = [list(np.shape(each)) for each in (intersections, rows, columns)]
+    if not shapes[0] == shapes[1] == shapes[2] or not shapes[0]:
+        raise InputError(f"counts: got shapes {shapes}; give three of one shape, [..., C]")
     return objective(convention)(intersections, rows, columns)

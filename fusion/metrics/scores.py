@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.metrics import intervals
 from fusion.metrics.confusion import class_iou, miou
@@ -41,6 +42,7 @@ from fusion.text import html_table, or_none, percent, table
 Units = Mapping[str, str] | None  # video id to name of its unit
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """Scores of a set of videos; those of different videos add up with ``+``.

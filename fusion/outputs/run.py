@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fusion.arguments import checked
 from fusion.errors import InputError, StoreError
 from fusion.files import check_folder, refusals
 from fusion.outputs.content import Content, Stored, Tick, regions_of
@@ -54,6 +55,7 @@ class Mode:
     resume: bool
 
 
+@checked
 def write(
     ensemble: Ensemble,
     out: str | Path,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.labels import MAPS, write_labels
 from fusion.labels.stored_as import StoredAs
@@ -136,6 +137,7 @@ def submission_of(name: str) -> Submission:
     return SUBMISSIONS[name]
 
 
+@checked
 def submit(ensemble: Ensemble, out: str | Path, name: str, **options: Any) -> tuple[Written, Path]:
     """Writes what an ensemble predicts as a server takes it, and packs it into OUT.zip.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.postprocess.class_mask import ClassMask
 from fusion.postprocess.ema import Ema
@@ -39,6 +40,7 @@ SWITCHES = {"on": True, "off": False, "true": True, "false": False}
 Given = Operation | Mapping[str, Any] | str
 
 
+@checked
 def operation_of(given: Given) -> Operation:
     """An operation of what names it: itself, a configuration, or "window:radius=2,motion=maps".
 
@@ -59,6 +61,7 @@ def operation_of(given: Given) -> Operation:
     return OPERATIONS[name].from_config(given)
 
 
+@checked
 def pipeline_of(given: Pipeline | Given | Sequence[Given] | None) -> Pipeline:
     """A pipeline of operations, or of what names them; None for nothing.
 

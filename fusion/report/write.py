@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fusion import files
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.labels import Labels
 from fusion.progress import progress as shown
@@ -18,6 +19,7 @@ HEAD = 4096  # bytes of it
 PACKAGES = {"vl_convert": "vl-convert-python", "scipy": "scipy"}  # module -> what is installed
 
 
+@checked
 def write_report(
     results: str | Path,
     out: str | Path | None = None,

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from fusion.arguments import checked
 from fusion.contested.build import condense_ensemble, data_digest
 from fusion.ensemble import Ensemble
 from fusion.errors import InputError
@@ -33,6 +34,7 @@ __all__ += ["search"]
 FIT = "fit"
 
 
+@checked
 def search(
     ensemble: Ensemble,
     truth: Labels,

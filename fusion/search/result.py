@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fusion.arguments import checked
 from fusion.ensemble.channels import thresholds_of
 from fusion.ensemble.heads import Head
 from fusion.metrics import CONVENTIONS, Scores
@@ -42,6 +43,7 @@ def best_trial(history: Sequence[Trial]) -> Trial:
     return max(history, key=lambda trial: rank(trial.miou))
 
 
+@checked
 @dataclass(frozen=True)
 class SearchResult:
     """The outcome of a search; its repr is a table of it.

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fusion.arguments import checked
 from fusion.ensemble import Ensemble
 from fusion.errors import InputError
 from fusion.kernels.numbers import void_label
@@ -210,6 +211,7 @@ def vertex(temperatures: Floats, values: Floats, place: int) -> float:
     return float(temperatures[place] * math.exp(shift * step))
 
 
+@checked
 def fit_temperatures(
     ensemble: Ensemble,
     truth: Labels,

@@ -34,6 +34,7 @@ import numcodecs
 import numpy as np
 from numcodecs.abc import Codec
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.kernels.numbers import ANGLE_BOUNDS, ANGLE_TABLE, DECODE_TABLE, GAP_RANGE
 
@@ -56,6 +57,7 @@ class _TableCodec(Codec):
         return out
 
 
+@checked
 class GapCodec(_TableCodec):
     """Floats [..., C, h, w] to uint8 gap codes of that shape, and back up to a constant a pixel."""
 
@@ -87,6 +89,7 @@ class GapCodec(_TableCodec):
         return codes
 
 
+@checked
 class AngleCodec(_TableCodec):
     """Floats of any shape, logits of independent channels, to uint8 angle codes, and back."""
 
@@ -219,6 +222,8 @@ def _refuse(bad: Any, what: str, axes: str, library: Any) -> None:
 
 def to_numpy(frame: Any) -> np.ndarray:
     """float32 array of any framework's floats: torch on any device, JAX, NumPy, nested lists."""
+    if getattr(frame, "is_sparse", False):
+        raise InputError("got a sparse tensor; give a dense one, such as frame.to_dense()")
     if hasattr(frame, "detach"):
         frame = frame.detach().to("cpu")
         if not frame.dtype.is_floating_point:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.geometry import slice_ids
 from fusion.stores import format as disk
@@ -22,6 +23,7 @@ SHOWN = 8  # of names, characters of a digest
 Size = tuple[int, int]
 
 
+@checked
 class MemoryStore(Store):
     """One model's predictions for one split, as arrays in memory.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusion import files
+from fusion.arguments import checked
 from fusion.errors import InputError, StoreConflictError
 from fusion.stores import format as disk
 from fusion.stores.codec import PROFILES
@@ -94,6 +95,7 @@ def _metadata(info: disk.VideoInfo) -> int:
     return len(text) + 20 * sum(map(text.count, ",[{]}"))
 
 
+@checked
 class PackWriter:
     """Writes many small videos of a store; made by `LogitWriter.pack`, used in a with block."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numcodecs import zstd
 
+from fusion.arguments import checked
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.stores import format as disk
 from fusion.stores.catalog import catalog
@@ -31,6 +32,7 @@ TRIES = 3  # of a read, before damage is believed
 MAX_OFFSET = 2**63 - 1  # of a file; 2**64 - 1 stands for an inner chunk that was never written
 
 
+@checked
 class LogitStore(Store):
     """One model's predictions for one split, on a disk or an object store.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.stores import format as disk
 from fusion.stores.codec import CHANNELS
@@ -19,6 +20,7 @@ from fusion.text import did_you_mean, html_table, listed
 SHOWN = 7  # videos in a notebook
 
 
+@checked
 class Store(ABC):
     """One model's predictions for one split, wherever they are kept: what ensembles read.
 

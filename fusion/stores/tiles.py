@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusion import files
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.stores.codec import MAX_FRAME_ELEMENTS, to_numpy
 from fusion.stores.video_writer import Request, Target, VideoWriter
@@ -35,7 +36,10 @@ Window = Literal["constant", "gaussian", "nnunet"]
 Steps = Literal["monai", "nnunet"]
 MEMORY = 1 << 30  # bytes of sums in memory
 
+MOST_TILES = 1 << 24
 
+
+@checked
 class TileWriter:
     """The tiles of one image or case on their way into a store; made by `LogitWriter.tiles`.
 
@@ -236,6 +240,7 @@ def _whole(call: Callable[..., int], handle: int | None, array: Any, offset: int
         rest, offset = rest[done:], offset + done
 
 
+@checked
 def tile_positions(
     size: Sequence[int],
     tile: Sequence[int],
@@ -266,6 +271,11 @@ def tile_positions(
         raise InputError(f"overlap: got {overlap!r:.60}; give a number from 0 to below 1")
     if steps not in _STARTS:
         raise InputError(f"steps: got {steps!r}; choose one of {tuple(_STARTS)}")
+    fewest = math.prod(max(1, whole // small) for whole, small in zip(*sides, strict=True))
+    if fewest > MOST_TILES:
+        raise InputError(
+            f"size: got {fewest} tiles or more; give larger tiles, {MOST_TILES} at most"
+        )
     starts = [
         [
             start - max(0, small - whole) // 2

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from fusion import files
+from fusion.arguments import checked
 from fusion.errors import InputError, StoreConflictError, StoreError
+from fusion.kernels.numbers import MOST_PIXELS
 from fusion.stores import format as disk
 from fusion.stores.catalog import PackIndex
 from fusion.stores.codec import PROFILES, encode_frame
@@ -105,6 +107,7 @@ class Request:
             raise StoreConflictError(f"{root}: {problem}; {advice}")
 
 
+@checked
 class VideoWriter:
     """The frames of one video on their way into a store; made by `LogitWriter.video`.
 
@@ -351,7 +354,7 @@ def checked_size(video: str, size: tuple[int, int] | None) -> tuple[int, int] | 
         height, width = (operator.index(n) for n in size)
     except (TypeError, ValueError):
         height = width = 0
-    if min(height, width) < 1:
-        advice = "give (height, width) in pixels, both at least 1"
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        advice = "give (height, width) in pixels, both at least 1, 2^40 pixels at most"
         raise InputError(f"video {video!r}: size {size!r}; {advice}")
     return height, width

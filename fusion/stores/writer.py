@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusion.arguments import checked
 from fusion.errors import InputError, StoreConflictError
 from fusion.geometry import slice_ids
 from fusion.stores import format as disk
@@ -25,6 +26,7 @@ from fusion.text import html_table, listed
 __all__ = ["LogitWriter", "PackWriter", "TileWriter", "VideoWriter"]
 
 
+@checked
 class LogitWriter:
     """Opens or creates a store for writing. Several writers, in several processes, may fill one.
 

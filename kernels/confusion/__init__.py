@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fusion.arguments import checked
+
 if TYPE_CHECKING:
     from fusion.kernels.confusion.naive import Ids
 
 
+@checked
 def confusion(targets: Ids, labels: Ids, classes: int, *, ignore: int = 255) -> Ids:
     """Counts of (target, label) pairs.
 

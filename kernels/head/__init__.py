@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fusion.arguments import checked
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     Numbers = Tensor | np.ndarray | Sequence
 
 
+@checked
 def head(
     maps: Sequence[Tensor],
     mixing: Numbers,

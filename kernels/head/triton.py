@@ -31,6 +31,7 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
+from fusion.errors import InputError
 from fusion.kernels import tiles
 from fusion.kernels.arithmetic import Fused
 from fusion.kernels.call import Head
@@ -217,7 +218,7 @@ def head(call: Head) -> Fused:
     block, pixels = tiles.block_classes(call.classes), math.prod(call.shape)
     if call.mixes and call.classes > MAX_MIXED:
         most = f"the GPU kernels mix at most {MAX_MIXED}, so move the maps to the CPU"
-        raise ValueError(f"maps: got {call.classes} classes; {most}")
+        raise InputError(f"maps: got {call.classes} classes; {most}")
     made = call.allocate()
     if pixels == 0:
         return made

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fusion.arguments import checked
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fusion.kernels.arithmetic import Fused
 
 
+@checked
 def upsample_softmax_average(
     logits: Sequence[Tensor],
     weights: Sequence[float],

@@ -69,6 +69,6 @@ class Folder(Files):
         for suffix in PLAIN:
             path = folder / f"{frame}{suffix}"
             # no frame with a slash: it would read files elsewhere
-            if path.name == f"{frame}{suffix}" and path.is_file():
+            if path.name == f"{frame}{suffix}" and os.path.isfile(path):
                 return path
         raise self.lacks(unit, frame, folder)

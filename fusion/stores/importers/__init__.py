@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.progress import Progress, silent
 from fusion.stores.importers.arrays import Arrays
@@ -94,6 +95,7 @@ def choose(path: Path, kind: str | None = None, **options: Any) -> Importer:
     return importer
 
 
+@checked
 def plan_folder(
     source: str | Path,
     dest: Address,
@@ -140,6 +142,7 @@ def plan_folder(
     )
 
 
+@checked
 def import_folder(
     source: str | Path,
     dest: Address,

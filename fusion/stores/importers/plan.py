@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.kernels.numbers import MOST_CLASSES
 from fusion.progress import Progress, silent
 from fusion.stores.format import VALUES
 from fusion.stores.importers.protocol import Frames, Importer, Source
@@ -352,8 +353,8 @@ def _class_names(
             raise InputError(f"{path}: {problem}; give classes=NAMES, or their number")
         return known
     if isinstance(given, int):
-        if given < 1:
-            raise InputError(f"classes: got {given}; give at least one")
+        if not 1 <= given <= MOST_CLASSES:
+            raise InputError(f"classes: got {given}; give at least one, {MOST_CLASSES} at most")
         names: tuple[str, ...] = tuple(f"class_{c}" for c in range(given))
     else:
         names = tuple(given)
