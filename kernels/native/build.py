@@ -151,8 +151,7 @@ def _compiled(compiler: list[str], flags: list[str]) -> bytes:
 
     with tempfile.TemporaryDirectory(prefix="segfusion-", ignore_cleanup_errors=True) as folder:
         target = Path(folder) / "library"
-        how = {"slow": slow, "umask": 0o077}
-        levels.compile_library(KERNELS, target, compiler, flags, TIMEOUT, **how)
+        levels.compile_library(KERNELS, target, compiler, flags, TIMEOUT, slow=slow, umask=0o077)
         try:
             return kept.read_own(target)
         except (OSError, kept.Untrusted) as error:
