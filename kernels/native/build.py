@@ -64,7 +64,7 @@ def _library() -> ctypes.CDLL | None:
     choice = os.environ.get("FUSION_COMPILED", "")
     if choice == "0":
         return None
-    native = choice == "native" or "FUSION_SANITIZE" in os.environ
+    native = choice == "native" or bool(os.environ.get("FUSION_SANITIZE"))
     found = None if native else _packaged("" if choice == "1" else choice)
     if found is not None:
         return bindings.declare(found)
@@ -112,7 +112,7 @@ def _built(compiler: list[str]) -> ctypes.CDLL:
         if library is not None:
             return _usable(library)
     except _REFUSED as error:
-        doubt = str(error)
+        doubt = _words(error)
     library = _compiled(compiler, _flags())
     found = _usable(library)
     try:
@@ -193,7 +193,14 @@ def _say(text: str) -> None:
     print(f"fusion: {text}", file=sys.stderr, flush=True)
 
 
+def _words(error: Exception) -> str:
+    """Without paths by way of a handle."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 def _unkept(error: Exception) -> str:
+    with contextlib.suppress(RuntimeError):  # no home
+        error = RuntimeError(f"{kept.cache_folder()} ({_words(error)})")
     return (
         f"fusion's compiled kernels cannot be kept: {error}\n"
         "They were built for this process alone, and will be for each. XDG_CACHE_HOME=... names "
