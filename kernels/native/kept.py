@@ -66,24 +66,33 @@ def read(record: Record) -> bytes | None:
             content = read_own(folder / name_of(record))
         except FileNotFoundError:
             return None
-    seal, _, rest = content.partition(b"\n")
-    line, _, library = rest.partition(b"\n")
-    if seal != hashlib.sha256(rest).hexdigest().encode() or line != _line(record):
-        raise Untrusted(f"{name_of(record)} is damaged")
-    return library
+    return unsealed(content, record)
 
 
 def write(record: Record, library: bytes) -> None:
     """Keeps a library, in the place of whatever has its name. Raises as `read` does."""
-    rest = _line(record) + b"\n" + library
     with _opened(cache_folder(), make=True) as folder:
         assert folder is not None
         target = folder / name_of(record)
         if target.is_dir() and not target.is_symlink():
             raise Untrusted(f"{target.name} is a folder")
         with files.replacing(target) as scratch, own_file(scratch) as handle:
-            for part in (hashlib.sha256(rest).hexdigest().encode(), b"\n", rest):
-                _write(handle, part)
+            _write(handle, sealed(library, record))
+
+
+def sealed(library: bytes, record: Record) -> bytes:
+    """The content of a file."""
+    rest = _line(record) + b"\n" + library
+    return hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+
+
+def unsealed(content: bytes, record: Record) -> bytes:
+    """The library of a file. Untrusted: it is not as it was sealed, or is of another record."""
+    seal, _, rest = content.partition(b"\n")
+    line, _, library = rest.partition(b"\n")
+    if seal != hashlib.sha256(rest).hexdigest().encode() or line != _line(record):
+        raise Untrusted(f"{name_of(record)} is damaged")
+    return library
 
 
 @contextmanager

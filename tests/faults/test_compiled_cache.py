@@ -1,19 +1,12 @@
-"""The folder of compiled kernels: whose code is loaded, and what a bad compiler or disk does.
-
-A script stands for the compiler: it counts its runs and copies the library that was built before.
-"""
+"""The folder of compiled kernels: whose code is loaded, and what damage and disks do to it."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-import signal
 import stat
 import subprocess
-import sys
-import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -21,86 +14,38 @@ import torch
 
 from fusion import files, kernels
 from fusion.kernels.native import build, kept, levels
-from fusion.kernels.native.build import PrivateBuildWarning, UncompiledWarning
+from fusion.kernels.native.build import PrivateBuildWarning
+from tests.faults.compiled import built, empty_cache, kept_file, runs, said, works
 from tests.faults.damage import file_damages, restore
 
-COPY = 'while [ "$1" != -o ]; do shift; done; cp {} "$2"'
 ATTACK = """
 #include <stdio.h>
 __attribute__((constructor)) static void run(void) { fclose(fopen(MARK, "w")); }
 """
-USE = "from fusion.kernels.native import build; print(build.library() is not None)"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
-    """The kernels, out of the ordinary cache."""
-    path = tmp_path_factory.mktemp("library") / "kernels"
-    compiler = levels.compiler()
-    build.library()
-    path.write_bytes(
-        kept.read(build._record(compiler)) or build._compiled(compiler, build._flags())
-    )
-    return path
+    return built(tmp_path_factory.mktemp("library"))
 
 
 @pytest.fixture
 def cache(tmp_path, library, monkeypatch):
-    """An empty cache and a compiler that is quick; the folder in which builds are kept."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("FUSION_COMPILED", "native")
-    compiler(monkeypatch, tmp_path, COPY.format(library))
-    build._library.cache_clear()
-    yield tmp_path / "cache/segfusion/compiled"
-    build._library.cache_clear()
-
-
-def compiler(monkeypatch, folder: Path, script: str) -> None:
-    path = folder / "fakecc"
-    path.write_text(f"#!/bin/sh\necho x >> {folder}/runs\n{script}\n")
-    path.chmod(0o755)
-    monkeypatch.setenv("CC", str(path))
-
-
-def runs(cache: Path) -> int:
-    return len((cache.parents[2] / "runs").read_text().split())
-
-
-def works() -> bool:
-    """A new process's first use, and a result."""
-    build._library.cache_clear()
-    found = build.library()
-    labels = kernels.softmax_average([torch.eye(3)], [1]).labels
-    return found is not None and labels.tolist() == [0, 1, 2]
-
-
-def said(category: type[Warning]) -> str:
-    """The one warning of a first use, which is of this category."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert works() == (category is PrivateBuildWarning)
-        assert (build.library() is None) == (category is UncompiledWarning)
-    assert [warning.category for warning in caught] == [category]
-    return str(caught[0].message)
-
-
-def kept_file(cache: Path) -> Path:
-    assert works()
-    (path,) = cache.iterdir()
-    return path
+    """The folder in which builds will be kept."""
+    yield from empty_cache(tmp_path, library, monkeypatch)
 
 
 @pytest.fixture
 def attack(tmp_path):
     """A function that makes a sealed file whose code leaves a mark, and the mark."""
-    mark, source, built = (tmp_path / name for name in ("mark", "attack.c", "attack.so"))
+    mark, source, program = (tmp_path / name for name in ("mark", "attack.c", "attack.so"))
     source.write_text(ATTACK)
-    subprocess.run(["cc", "-shared", "-fPIC", f'-DMARK="{mark}"', "-o", built, source], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", f'-DMARK="{mark}"', "-o", program, source], check=True
+    )
 
     def plant(path: Path) -> None:
-        line = kept._line(build._record(levels.compiler()))
-        rest = line + b"\n" + built.read_bytes()
-        path.write_bytes(kept.hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+        path.write_bytes(kept.sealed(program.read_bytes(), build._record(levels.compiler())))
 
     return plant, mark
 
@@ -338,17 +283,13 @@ def test_damaged_builds_are_built_again(cache, tmp_path, library, capsys):
 
 @pytest.mark.slow
 def test_no_flipped_byte_is_read_as_a_library(cache):
-    path = kept_file(cache)
-    sound, record = bytearray(path.read_bytes()), build._record(levels.compiler())
-    with path.open("r+b", buffering=0) as file:
-        for at in range(len(sound)):
-            file.seek(at)
-            file.write(bytes([sound[at] ^ (1 << at % 8)]))
-            with pytest.raises(kept.Untrusted):
-                kept.read(record)
-            file.seek(at)
-            file.write(sound[at : at + 1])
-    assert kept.read(record) is not None
+    content, record = bytearray(kept_file(cache).read_bytes()), build._record(levels.compiler())
+    for at in range(len(content)):
+        content[at] ^= 1 << at % 8
+        with pytest.raises(kept.Untrusted):
+            kept.unsealed(bytes(content), record)
+        content[at] ^= 1 << at % 8
+    assert kept.unsealed(bytes(content), record)
 
 
 def test_a_file_that_is_cut_while_it_is_loaded(cache):
@@ -374,147 +315,3 @@ def test_systems_without_files_in_memory_load_a_copy(cache, tmp_path, monkeypatc
         monkeypatch.delattr(os, "memfd_create")
     assert works()
     assert list((tmp_path / "scratch").iterdir()) == []
-
-
-# --- compilers
-
-
-def broken(kind: str, library: Path) -> bytes:
-    content = library.read_bytes()
-    return {
-        "garbage": b"nonsense" * 1000,
-        "empty": b"",
-        "another architecture": content[:18] + b"\xf3\x00" + content[20:],
-        "32 bits": content[:4] + b"\x01" + content[5:],
-        "cut": content[: len(content) // 2],
-        "cut short": content[:4096],
-        "header alone": content[:60],
-        "other sources": content.replace(build._digest().encode(), b"0" * 24),
-        "no function": content.replace(b"fusion_average", b"fusion_avarage"),
-    }[kind]
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("garbage", "file too short|invalid ELF header"),
-        ("empty", "too short"),
-        ("another architecture", "cannot be built or loaded"),
-        ("32 bits", "wrong ELF class"),
-        ("cut", "a library of [0-9]+ bytes, of which there are [0-9]+"),
-        ("cut short", "of which there are 4096"),
-        ("header alone", "of which there are 60"),
-        ("other sources", "is of other sources"),
-        ("no function", "lacks a function .*undefined symbol: fusion_average"),
-    ],
-)
-def test_a_compiler_that_writes_something_else(cache, tmp_path, library, monkeypatch, kind, words):
-    (tmp_path / "broken").write_bytes(broken(kind, library))
-    compiler(monkeypatch, tmp_path, COPY.format(tmp_path / "broken"))
-    text = said(UncompiledWarning)
-    assert re.search(words, text), text
-    assert not cache.exists()
-
-
-def test_a_compiler_that_writes_nothing(cache, tmp_path, monkeypatch):
-    compiler(monkeypatch, tmp_path, "exit 0")
-    assert "fakecc wrote no library" in said(UncompiledWarning)
-
-
-def test_a_compiler_that_prints_without_end_is_quoted_at_its_last(cache, tmp_path, monkeypatch):
-    script = "head -c 30000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1"
-    compiler(monkeypatch, tmp_path, script)
-    text = said(UncompiledWarning)
-    assert "the end" in text
-    assert len(text) < 100_000
-
-
-def test_another_compiler_of_the_same_name_builds_again(cache, tmp_path, library, monkeypatch):
-    kept_file(cache)
-    compiler(monkeypatch, tmp_path, f"{COPY.format(library)}  # a newer version")
-    assert works()
-    assert runs(cache) == 2
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, or is only to be waited for by somebody."""
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(
-    cache, tmp_path, monkeypatch, capsys
-):
-    """After a line on stderr, which nobody else says."""
-    monkeypatch.setattr(build, "TIMEOUT", 0.6)
-    monkeypatch.setattr(levels, "PATIENCE", 0.3)
-    compiler(monkeypatch, tmp_path, f"sleep 300 & echo $! > {tmp_path}/child; wait")
-    assert "was not done after 0.6 seconds" in said(UncompiledWarning)
-    line = f"fusion: building the compiled kernels with {os.environ['CC']}, once ...\n"
-    assert capsys.readouterr().err == line
-    assert gone(int((tmp_path / "child").read_text()))
-
-
-def test_a_quick_build_says_nothing(cache, capsys):
-    assert works()
-    assert capsys.readouterr().err == ""
-
-
-def started() -> subprocess.Popen[str]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", USE], **pipes)
-
-
-def test_ctrl_c_ends_the_compiler_and_leaves_nothing(cache, tmp_path, monkeypatch):
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    name = f"mv {tmp_path}/number {tmp_path}/child"  # whole at once
-    compiler(monkeypatch, tmp_path, f"sleep 300 & echo $! > {tmp_path}/number; {name}; wait")
-    process = started()
-    while not (tmp_path / "child").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=60)
-    assert process.returncode in (-signal.SIGINT, 130), text
-    assert gone(int((tmp_path / "child").read_text()))
-    assert list(scratch.iterdir()) == []
-    assert not cache.exists()
-
-
-def test_two_processes_that_build_at_once(cache, tmp_path, library, monkeypatch):
-    """Both wait until the other builds too; both have a library, and one is kept."""
-    wait = f"while [ $(wc -l < {tmp_path}/runs) -lt 2 ]; do sleep 0.05; done"
-    compiler(monkeypatch, tmp_path, f"{wait}\n{COPY.format(library)}")
-    processes = [started() for _ in range(2)]
-    for process in processes:
-        out, text = process.communicate(timeout=120)
-        assert (out, process.returncode) == ("True\n", 0), text
-    assert len(list(cache.iterdir())) == 1
-    assert works()
-    assert runs(cache) == 2
-
-
-# --- what builds are watched by
-
-
-def test_sanitizers_have_builds_of_their_own(cache, tmp_path, library, monkeypatch):
-    compiler(monkeypatch, tmp_path, f'echo "$*" > {tmp_path}/words\n{COPY.format(library)}')
-    kept_file(cache)
-    assert "sanitize" not in (tmp_path / "words").read_text()
-    monkeypatch.setenv("FUSION_SANITIZE", "address,undefined")
-    assert works()
-    assert "-fsanitize=address,undefined" in (tmp_path / "words").read_text()
-    assert len(list(cache.iterdir())) == 2
-
-
-def test_sanitizers_are_names(cache, monkeypatch):
-    monkeypatch.setenv("FUSION_SANITIZE", "address -o /etc/passwd")
-    assert "FUSION_SANITIZE=" in said(UncompiledWarning)
