@@ -166,3 +166,24 @@ def test_sanitizers_have_builds_of_their_own(cache, tmp_path, library, monkeypat
 def test_sanitizers_are_names(cache, monkeypatch):
     monkeypatch.setenv("FUSION_SANITIZE", "address -o /etc/passwd")
     assert "FUSION_SANITIZE=" in said(UncompiledWarning)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_build_that_is_killed(cache, tmp_path, library, monkeypatch, kills):
+    """At moments over all of it, -9: afterwards there is a whole build or none."""
+    compiler(monkeypatch, tmp_path, f"sleep 0.1; {COPY.format(library)}")
+    began = time.monotonic()
+    started().communicate(timeout=60)
+    took = time.monotonic() - began
+    whole = kept_file(cache).read_bytes()
+    for kill in range(kills):
+        kept_file(cache).unlink()
+        process = started()
+        time.sleep(took * (kill + 1) / (kills + 1))
+        process.kill()
+        process.communicate(timeout=60)
+        left = [path for path in cache.iterdir() if not path.name.endswith(".tmp")]
+        assert [path.read_bytes() for path in left] in ([], [whole])
+        assert works()
+        for path in cache.glob(".*.tmp"):
+            path.unlink()
