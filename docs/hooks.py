@@ -22,6 +22,7 @@ BROUGHT = {
     "reference/benchmarks.md": "benchmarks/README.md",
     "reference/changes.md": "CHANGELOG.md",
     "reference/contributing.md": "CONTRIBUTING.md",
+    "reference/security.md": "SECURITY.md",
 }
 AFTER = "---\nsearch: {boost: 0.5}\n---\n\n"  # pages that answer a question come first
 MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.MULTILINE)

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--scales", type=float, nargs="+", default=[1.0], help=sizes)
     add("--profile", choices=profiles, default="compact", help="of the store (default compact)")
     add("--batch", type=int, default=4, help="frames at a time (default 4)")
-    add("--module", help="of a network of one's own, imported first")
+    add("--module", help="of a network of one's own: imported, and so run, first")
     cli.add_device(parser)
     return parser
 

@@ -84,7 +84,7 @@ def build(
 
     Args:
         options: keyword arguments of the network's class.
-        module: imported first, for networks of one's own.
+        module: imported first, for networks of one's own: code, which runs as its user.
     Raises:
         InputError: an unknown name, option or module; names the closest name.
     """

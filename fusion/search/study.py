@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SAMPLERS = {"tpe": "TPE", "cmaes": "CmaEs", "gp": "GP", "random": "Random"}
 URL = (
     "journal:FILE, sqlite:///FILE or postgresql://USER@HOST/NAME; several processes may share one "
-    "(default sqlite:///OUT/study.db)"
+    "(default sqlite:///OUT/study.db); trusted like a program, as Optuna unpickles what is in it"
 )
 ERRORS = (ArithmeticError, RuntimeError, ValueError)  # of a trial, after which others may do
 STUDY = "study.db"
@@ -34,7 +34,8 @@ class Optuna(Method):
         sampler: "tpe", "cmaes", "gp" or "random".
         storage: an Optuna URL such as "sqlite:///results/study.db" or "postgresql://...", or
             "journal:results/study.log"; default study.db in the workspace's folder, or in memory.
-            A study of other data is refused with an InputError.
+            A study of other data is refused with an InputError. It is trusted like a program:
+            Optuna unpickles what its sampler "cmaes" keeps there.
         study: its name in the storage.
     """
 

@@ -5,19 +5,24 @@ bits: no fused multiply-add (-ffp-contract=off) and no -ffast-math, so that floa
 one rounding per operation, as in `fusion.kernels.arithmetic`.
 
 CC names a compiler; the loops are GNU C, which gcc and clang (on Windows too) understand.
+FUSION_SANITIZE names what they are compiled with for tests of theirs, such as address,undefined.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +31,8 @@ FLAGS = (
     *(() if os.name == "nt" else ("-fPIC",)),
 )
 TIMEOUT = 300  # seconds
+PATIENCE = 2  # seconds without a word
+HEARD = 64 << 10  # bytes of what a compiler says, the last ones
 DEFAULT = "clang" if os.name == "nt" else "cc"
 ENDING = ".dll" if os.name == "nt" else ".so"
 
@@ -82,8 +89,25 @@ def digest(kernels: Path) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:24]
 
 
+def sanitizers() -> tuple[str, ...]:
+    """Flags for what FUSION_SANITIZE names. RuntimeError: it is no list of names."""
+    names = os.environ.get("FUSION_SANITIZE", "")
+    if not names:
+        return ()
+    if not re.fullmatch("[a-z-]+(,[a-z-]+)*", names):
+        raise RuntimeError(f"FUSION_SANITIZE={names!r} is no list such as address,undefined")
+    return (f"-fsanitize={names}", "-fno-omit-frame-pointer", "-g")
+
+
 def compile_library(
-    kernels: Path, target: Path, words: Sequence[str], flags: Sequence[str], timeout: float
+    kernels: Path,
+    target: Path,
+    words: Sequence[str],
+    flags: Sequence[str],
+    timeout: float,
+    *,
+    slow: Callable[[], None] = lambda: None,
+    umask: int = -1,
 ) -> None:
     """Compiles all C below `kernels` into one library, which knows the digest of its sources.
 
@@ -93,6 +117,8 @@ def compile_library(
         words: the compiler's command.
         flags: of the processor.
         timeout: seconds.
+        slow: called once, if it takes more than PATIENCE.
+        umask: of the compiler; -1 is this process's.
 
     Raises:
         subprocess.SubprocessError: the compiler fails, or takes longer.
@@ -102,7 +128,46 @@ def compile_library(
         command += ["-arch", machine()]  # the wheel's, where it is built for another
     command += [f"-I{kernels / 'native'}", "-o", str(target)]
     command += [*map(str, sorted(kernels.glob("*/*.c"))), *(() if os.name == "nt" else ("-lm",))]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout)
+    _run(command, timeout, slow, umask)
+
+
+def _run(command: list[str], timeout: float, slow: Callable[[], None], umask: int) -> None:
+    """Runs a compiler to its end, or it and all that it started to theirs."""
+    own_group = {} if os.name == "nt" else {"process_group": 0, "umask": umask}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, **pipes, **own_group)  # type: ignore[call-overload]
+    said = bytearray()
+
+    def listen() -> None:
+        with process.stdout as pipe:
+            while part := pipe.read1(HEARD):
+                said.extend(part)
+                del said[:-HEARD]
+
+    ear = threading.Thread(target=listen, daemon=True)  # a compiler's child may hold the pipe
+    ear.start()
+    try:
+        try:
+            process.wait(min(timeout, PATIENCE))
+        except subprocess.TimeoutExpired:
+            slow()
+            process.wait(max(0, timeout - PATIENCE))
+    finally:
+        if process.poll() is None:  # late, or the user has stopped this
+            with contextlib.suppress(OSError):
+                _kill(process)
+            process.wait()
+        ear.join(1)
+    if process.returncode:
+        text = bytes(said).decode(errors="replace")
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=text)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def compile_levels(kernels: Path, folder: Path) -> list[Path]:

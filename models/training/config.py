@@ -57,7 +57,8 @@ class Data(Source):
 
 @dataclass(frozen=True)
 class NetworkChoice(Section):
-    """name, module: as in `registry.build`. options: the network's own keys.
+    """name, module: as in `registry.build`, so that a configuration is trusted like a program.
+    options: the network's own keys.
 
     start: weights file of the same network and options, for `start.start_from`.
     """

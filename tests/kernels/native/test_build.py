@@ -66,7 +66,7 @@ def test_a_compiler_that_fails_is_quoted(fresh, monkeypatch):
     assert "fakecc failed with exit code 3" in text
     assert "line 19" in text
     assert "line 14" not in text
-    assert list((fresh / "cache/segfusion").iterdir()) == []
+    assert not (fresh / "cache").exists()
 
 
 def test_a_missing_compiler_is_named(fresh, monkeypatch):
@@ -82,7 +82,7 @@ def test_checkouts_share_a_build(fresh):
     shutil.copytree(build.KERNELS, fresh / "copy")
     other = runpy.run_path(str(fresh / "copy/native/build.py"))
     assert other["KERNELS"] != build.KERNELS
-    assert other["_built"](["cc"]) == build._built(["cc"])
+    assert other["_record"](["cc"]) == build._record(["cc"])
 
 
 def test_a_compiler_that_hangs_is_given_up(fresh, monkeypatch):
@@ -94,14 +94,6 @@ def test_a_compiler_that_hangs_is_given_up(fresh, monkeypatch):
 def test_a_compiler_that_writes_nonsense_is_not_loaded(fresh, monkeypatch):
     script = 'while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
     assert "cannot be built or loaded" in one_warning(monkeypatch, fake_compiler(fresh, script))
-
-
-def test_a_cache_folder_that_cannot_be_written_is_named(fresh, monkeypatch):
-    (fresh / "cache").write_text("a file")
-    monkeypatch.setenv("CC", "cc")
-    text = one_warning(monkeypatch, "cc")
-    assert str(fresh / "cache") in text
-    assert "XDG_CACHE_HOME" in text
 
 
 def test_no_warning_where_the_slow_path_is_a_choice(fresh, monkeypatch):
