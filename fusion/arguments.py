@@ -116,7 +116,7 @@ def _resolved(function: Callable[..., Any]) -> tuple[list[str], list[Kind], dict
         annotation = parameter.annotation
         if isinstance(annotation, str):
             try:
-                annotation = eval(annotation, {}, names)  # noqa: S307: our own source
+                annotation = eval(annotation, {}, names)  # of our own source, no data
             except TypeError:  # Any[...], of a name that is not loaded
                 annotation = Any
         kinds[name] = kind_of(annotation)

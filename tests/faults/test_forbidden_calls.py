@@ -41,6 +41,8 @@ CONSTANT = "the library's own modules, by names that stand in its source"
 LIBRARY = "optional libraries, by names that stand in the source"
 ALLOWED = {
     ("fusion.__init__", "importlib.import_module"): CONSTANT,
+    ("fusion.arguments", "importlib.import_module"): CONSTANT,
+    ("fusion.arguments", "eval"): "annotations that stand in the library's source",
     ("fusion.__main__", "importlib.import_module"): CONSTANT,
     ("fusion.kernels.backends", "importlib.import_module"): CONSTANT,
     ("fusion.geometry", "importlib.import_module"): LIBRARY,
