@@ -1,6 +1,7 @@
 """Whole-or-nothing files and folders, and JSON: the only module that renames.
 
     write_bytes, write_json    a file that appears whole or not at all
+    make_folder(path)          a folder whose name is on the disk
     replacing(path)            the same for a file that somebody else's code writes
     staged(root)               a folder of one's own, locked while its owner lives
     publish(draft, place)      makes what was staged visible; of two owners the first wins
@@ -13,8 +14,11 @@
 A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
 random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
 exclusively, are also why no planted link is followed. What is `durable` or published is on the
-disk, not only in its cache, when the call returns. What the disk refuses is a StoreError that
-names the place.
+disk, not only in its cache, when the call returns, and so are the names of the folders made for it:
+content first, then the name, so that a power cut leaves the old, the new or nothing, never half.
+Owners lock what they work on, so what dead ones left is known by its free lock and taken away: in
+.staging by `sweep`, beside files by the next process that writes there. What the disk refuses is a
+StoreError that names the place.
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ import ctypes
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +49,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 PLAIN = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
 CLAIM = os.O_RDWR | _NO_LINK  # of a lock
+_OWNED = re.compile(r"\.[0-9a-f]{16}\.lock")  # beside the scratch file of that name
+_TIDIED: set[str] = set()  # folders, by this process
 
 
 @contextlib.contextmanager
@@ -118,14 +126,12 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
     Args:
         path: the file to be; a link there is replaced, not followed.
         overwrite: False for FileExistsError where something is there, also if it came meanwhile.
-        durable: whether to wait until the file and its name are on the disk.
+        durable: whether to wait until the file and its name are on the disk. Without, a power cut
+            may leave an empty file of that name, a killed process still leaves none.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # in the folder's place: not what `overwrite` is about
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
-    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
+    make_folder(path.parent, durable=durable)
+    _tidy(path.parent)
+    with _owned(path) as scratch:
         yield scratch
         if durable:
             _sync(scratch)
@@ -135,9 +141,57 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
             _link(scratch, path)
         if durable:
             _sync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+
+
+def make_folder(path: Path, *, durable: bool = True) -> None:
+    """Makes a folder, and those on the way to it; OSErrors pass unchanged.
+
+    Args:
+        path: the folder; it may be there.
+        durable: whether to wait until the names of those made are on the disk.
+    """
+    made = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file in the folder's place
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+    for each in made if durable else ():
+        _sync(each.parent)
+
+
+@contextlib.contextmanager
+def _owned(path: Path) -> Iterator[Path]:
+    """A scratch path beside a file, and a lock beside that which says that its owner lives."""
+    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    lock, claimed = scratch.with_suffix(".lock"), False
+    with contextlib.ExitStack() as stack:
+        stack.callback(_forget, scratch, lock)
+        while not claimed:  # another process may tidy it away just before it is locked
+            handle = stack.enter_context(opened(lock, CLAIM | os.O_CREAT))
+            with contextlib.suppress(OSError):  # without locks nothing is tidied
+                _hold(handle)
+            claimed = os.fstat(handle).st_nlink > 0
+        yield scratch
+
+
+def _forget(scratch: Path, lock: Path) -> None:
+    """The lock last: without it nobody would know whose the other was."""
+    with contextlib.suppress(OSError):
+        scratch.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Takes away what dead owners left beside files of a folder: once in a process."""
+    place = os.path.abspath(folder)
+    with contextlib.suppress(OSError):  # a folder may be written to and not listed
+        for name in filter(_OWNED.fullmatch, () if place in _TIDIED else os.listdir(folder)):
+            lock = folder / name
+            # suppressed: its owner lives, or nobody may take it away
+            with contextlib.suppress(OSError), opened(lock, CLAIM) as handle:
+                _hold(handle, wait=False)
+                _forget(lock.with_suffix(".tmp"), lock)
+    _TIDIED.add(place)
 
 
 def _link(draft: Path, path: Path) -> None:
@@ -152,8 +206,8 @@ def _link(draft: Path, path: Path) -> None:
         draft.replace(path)
 
 
-def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = False) -> None:
-    """A file with this content, as `replacing` makes it.
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = True) -> None:
+    """A file with this content, as `replacing` makes it, on the disk unless that is not asked for.
 
     Raises:
         StoreError: the disk refuses, or (without `overwrite`) the path is taken.
@@ -167,7 +221,7 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: boo
 
 
 def write_json(path: Path, document: Any) -> None:
-    """A JSON file; NaN is refused with ValueError."""
+    """A JSON file, on the disk; NaN is refused with ValueError."""
     write_bytes(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -175,6 +229,7 @@ def write_json(path: Path, document: Any) -> None:
 def staged(root: Path) -> Iterator[Path]:
     """A fresh folder root/.staging/<random>, locked while the block runs and removed after it."""
     folder, claimed = root / STAGING / secrets.token_hex(16), False
+    make_folder(root)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         while not claimed:  # a sweep may take the folder just before it is locked
@@ -186,19 +241,20 @@ def staged(root: Path) -> Iterator[Path]:
         yield folder
 
 
-def publish(draft: Path, place: Path) -> bool:
+def publish(draft: Path, place: Path, *, durable: bool = True) -> bool:
     """Makes a staged file or folder visible, once it is on the disk.
 
     Args:
         draft: a file or folder inside what `staged` gave.
         place: where it belongs, on the same file system.
+        durable: False not to wait for the disk: a power cut may then leave a damaged one.
 
     Returns:
         False where something is there already, which then stays.
     """
     # from the leaves up; a file is no tree
     tree = [Path(at, n) for at, _, names in os.walk(draft, topdown=False) for n in (*names, ".")]
-    for path in tree or [draft]:
+    for path in (tree or [draft]) if durable else ():
         _sync(path)
     published = True
     try:
@@ -207,11 +263,12 @@ def publish(draft: Path, place: Path) -> bool:
         if not os.path.lexists(place):
             raise
         published = False
-    _sync(place.parent)
+    if durable:
+        _sync(place.parent)
     return published
 
 
-def replace(draft: Path, place: Path) -> None:
+def replace(draft: Path, place: Path, *, durable: bool = True) -> None:
     """Makes a staged folder visible in the place of whatever is there, which is then removed.
 
     The two are exchanged at once: nobody finds neither of them. Where the file system cannot
@@ -221,8 +278,9 @@ def replace(draft: Path, place: Path) -> None:
     Args:
         draft: a folder inside what `staged` gave; afterwards the old one, until the block ends.
         place: where it belongs, on the same file system.
+        durable: as `publish`.
     """
-    while not publish(draft, place):
+    while not publish(draft, place, durable=durable):
         with contextlib.suppress(FileNotFoundError):  # taken away meanwhile: publish anew
             if not _exchange(draft, place):
                 aside = draft.with_name(f"{draft.name}.replaced")
@@ -233,7 +291,8 @@ def replace(draft: Path, place: Path) -> None:
                     with contextlib.suppress(OSError):
                         aside.rename(place)
                     raise
-            _sync(place.parent)
+            if durable:
+                _sync(place.parent)
             return
 
 
@@ -330,5 +389,12 @@ def check_folder(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, are on the disk."""
+    if sys.platform == "win32" and path.is_dir():  # which opens no folders
+        return
     with opened(path) as handle:
-        os.fsync(handle)
+        try:
+            os.fsync(handle)
+        except OSError as error:  # some file systems know no such thing of folders
+            if error.errno != errno.EINVAL or not path.is_dir():
+                raise

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fusion.errors import StoreError
-from fusion.files import refusals, replacing
+from fusion.files import write_bytes
 
 KEY = "segfusion"  # of the JSON among the file's metadata
 
@@ -20,12 +20,7 @@ KEY = "segfusion"  # of the JSON among the file's metadata
 def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
     """Writes arrays and document. StoreError: the disk refuses."""
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    need = sum(array.nbytes for array in plain.values())
-    with refusals(path, need), replacing(path, durable=True) as scratch:
-        try:
-            save_file(plain, scratch, {KEY: json.dumps(document)})
-        except SafetensorError as error:  # its name for a full disk too
-            raise OSError(str(error)) from error
+    write_bytes(path, save(plain, {KEY: json.dumps(document)}))
 
 
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
