@@ -16,9 +16,8 @@ random name that begins with a dot, or below .staging, where nobody reads. Rando
 exclusively, are also why no planted link is followed. What is `durable` or published is on the
 disk, not only in its cache, when the call returns, and so are the names of the folders made for it:
 content first, then the name, so that a power cut leaves the old, the new or nothing, never half.
-Owners lock what they work on, so what dead ones left is known by its free lock and taken away: in
-.staging by `sweep`, beside files by the next process that writes there. What the disk refuses is a
-StoreError that names the place.
+Owners hold locks, so what dead ones left is known and taken away: in .staging by `sweep`, beside
+files by the next process that writes there. What the disk refuses is a StoreError with the place.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ STAGING = ".staging"  # of a root: work in progress, never read
 LOCK = "lock"
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # of file systems without them
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# no link, and no pipe that a reader hangs at; Windows knows neither flag, but bytes from text
+# no link, no pipe that a reader hangs at; Windows knows neither flag, but bytes from text
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 PLAIN = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
 CLAIM = os.O_RDWR | _NO_LINK  # of a lock
-_OWNED = re.compile(r"\.[0-9a-f]{16}\.lock")  # beside the scratch file of that name
+_OWNED = re.compile(r"\.[0-9a-f]{24}\.(lock|tmp)")  # a scratch file and its owner's lock
 _TIDIED: set[str] = set()  # folders, by this process
 
 
@@ -65,10 +64,7 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[IO[bytes]]:
-    """A temporary file that no other process finds and nothing leaves behind.
-
-    It lies where the environment variable TMPDIR says. StoreError: the disk refuses.
-    """
+    """A file that no other process finds, where TMPDIR says. StoreError: the disk refuses."""
     place = Path(tempfile.gettempdir())
     with refusals(place), tempfile.TemporaryFile(dir=place) as file:
         yield file
@@ -162,8 +158,8 @@ def make_folder(path: Path, *, durable: bool = True) -> None:
 @contextlib.contextmanager
 def _owned(path: Path) -> Iterator[Path]:
     """A scratch path beside a file, and a lock beside that which says that its owner lives."""
-    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    lock, claimed = scratch.with_suffix(".lock"), False
+    lock, claimed = path.with_name(f".{secrets.token_hex(12)}.lock"), False
+    scratch = lock.with_suffix(".tmp")
     with contextlib.ExitStack() as stack:
         stack.callback(_forget, scratch, lock)
         while not claimed:  # another process may tidy it away just before it is locked
@@ -175,7 +171,7 @@ def _owned(path: Path) -> Iterator[Path]:
 
 
 def _forget(scratch: Path, lock: Path) -> None:
-    """The lock last: without it nobody would know whose the other was."""
+    """The lock last: without it the other one has no owner."""
     with contextlib.suppress(OSError):
         scratch.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
@@ -186,10 +182,12 @@ def _tidy(folder: Path) -> None:
     place = os.path.abspath(folder)
     with contextlib.suppress(OSError):  # a folder may be written to and not listed
         for name in filter(_OWNED.fullmatch, () if place in _TIDIED else os.listdir(folder)):
-            lock = folder / name
+            lock = (folder / name).with_suffix(".lock")
             # suppressed: its owner lives, or nobody may take it away
-            with contextlib.suppress(OSError), opened(lock, CLAIM) as handle:
-                _hold(handle, wait=False)
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                # the living made theirs first; of the dead a power cut may have left either
+                if name.endswith(".lock") or os.path.lexists(lock):
+                    _hold(stack.enter_context(opened(lock, CLAIM)), wait=False)
                 _forget(lock.with_suffix(".tmp"), lock)
     _TIDIED.add(place)
 
@@ -197,13 +195,13 @@ def _tidy(folder: Path) -> None:
 def _link(draft: Path, path: Path) -> None:
     """Gives a file its name; FileExistsError where that is taken: a rename would not tell."""
     try:
-        os.link(draft, path)
+        return os.link(draft, path)
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        draft.replace(path)
+    draft.replace(path)
 
 
 def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = True) -> None:
@@ -228,8 +226,8 @@ def write_json(path: Path, document: Any) -> None:
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A fresh folder root/.staging/<random>, locked while the block runs and removed after it."""
-    folder, claimed = root / STAGING / secrets.token_hex(16), False
     make_folder(root)
+    folder, claimed = root / STAGING / secrets.token_hex(16), False
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         while not claimed:  # a sweep may take the folder just before it is locked
@@ -271,9 +269,8 @@ def publish(draft: Path, place: Path, *, durable: bool = True) -> bool:
 def replace(draft: Path, place: Path, *, durable: bool = True) -> None:
     """Makes a staged folder visible in the place of whatever is there, which is then removed.
 
-    The two are exchanged at once: nobody finds neither of them. Where the file system cannot
-    exchange, there is a moment between two renames in which nothing is there; who is killed in it
-    has lost the old one and not written the new one.
+    The two are exchanged at once: nobody finds neither of them. Where the file system cannot, there
+    is a moment between two renames: who is killed in it has lost the old one and the new.
 
     Args:
         draft: a folder inside what `staged` gave; afterwards the old one, until the block ends.
@@ -311,10 +308,9 @@ def _exchange(one: Path, two: Path) -> bool:
 
 
 def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[str, int]]:
-    """Removes the staging folders of dead owners.
+    """Removes the staging folders of dead owners, and what they left beside the root's files.
 
-    A living owner holds a lock on its folder, which is what counts: a clock that jumped cannot
-    make this take its work.
+    A living owner's lock is what counts: no clock that jumped makes this take its work.
 
     Args:
         root: the folder that `staged` was given.
@@ -325,8 +321,12 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
         Name and bytes of each folder, in order.
     """
     removed, staging = [], root / STAGING
-    for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
-        # suppressed: its owner finished just then, or another sweep was faster
+    if not dry_run:
+        _tidy(root)
+    with refusals(staging, problem="cannot be listed"):
+        left = sorted(staging.iterdir()) if staging.is_dir() else ()
+    for folder in left:
+        # suppressed: its owner finished, or another sweep was faster
         with refusals(folder, problem="cannot be removed"), contextlib.suppress(FileNotFoundError):
             plain = folder.is_dir() and not folder.is_symlink()
             old = plain and abs(time.time() - folder.stat().st_mtime) >= age
@@ -370,7 +370,7 @@ def _remove(folder: Path, *, dry_run: bool) -> int | None:
 def locked(folder: Path) -> Iterator[None]:
     """Waits until this process alone holds a folder's lock; nothing is left behind.
 
-    Where the file system locks no folders (some network ones) nobody waits.
+    Where the file system locks no folders nobody waits.
     """
     with opened(folder) as handle:
         with contextlib.suppress(OSError):
@@ -390,11 +390,11 @@ def check_folder(path: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Waits until a file's content, or the names in a folder, are on the disk."""
-    if sys.platform == "win32" and path.is_dir():  # which opens no folders
-        return
+    if sys.platform == "win32" and path.is_dir():
+        return  # it opens no folders
     with opened(path) as handle:
         try:
             os.fsync(handle)
-        except OSError as error:  # some file systems know no such thing of folders
+        except OSError as error:  # some file systems do this for no folder
             if error.errno != errno.EINVAL or not path.is_dir():
                 raise

@@ -1,4 +1,4 @@
-"""A layer under this process's calls to files: it fails, loses or records what happens below a root.
+"""A layer under this process's calls to files: it fails, loses or records what happens there.
 
     with faults(root, Fault(n, "EIO")) as layer:   # the n-th call of those that can fail so
         work()
