@@ -231,8 +231,8 @@ def staged(root: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         while not claimed:  # a sweep may take the folder just before it is locked
-            folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
+                folder.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(opened(folder / LOCK, CLAIM | os.O_CREAT))
                 _hold(lock)
                 claimed = os.fstat(lock).st_nlink > 0
@@ -320,11 +320,11 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
     Returns:
         Name and bytes of each folder, in order.
     """
-    removed, staging = [], root / STAGING
+    removed, left, staging = [], list[Path](), root / STAGING
     if not dry_run:
         _tidy(root)
-    with refusals(staging, problem="cannot be listed"):
-        left = sorted(staging.iterdir()) if staging.is_dir() else ()
+    with refusals(staging, problem="cannot be listed"), contextlib.suppress(FileNotFoundError):
+        left = sorted(staging.iterdir())
     for folder in left:
         # suppressed: its owner finished, or another sweep was faster
         with refusals(folder, problem="cannot be removed"), contextlib.suppress(FileNotFoundError):
