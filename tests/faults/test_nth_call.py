@@ -24,7 +24,7 @@ import fusion
 from fusion import files, tensors
 from fusion.contested import condense
 from fusion.contested.cache import CondensedCache
-from fusion.errors import StoreError
+from fusion.errors import FusionError
 from fusion.predict import main as predict_main
 from fusion.report import page, write_report
 from fusion.report.figures import Drawing
@@ -107,10 +107,11 @@ def strikes(work: Work, folder: Path, kind: str, *, forever: bool, every: int = 
             assert said is None, where
             break
         if isinstance(said, Exception):
-            assert isinstance(said, StoreError), (where, said)
+            # InputError: of files that the caller gave, such as an ensemble's
+            assert isinstance(said, FusionError), (where, said)
             assert str(root) in str(said), (where, said)
             assert "\n" not in str(said), (where, said)
-            cause = [each for each in causes(said) if not isinstance(each, StoreError)]
+            cause = [each for each in causes(said) if not isinstance(each, FusionError)]
             assert any(isinstance(each, OSError) for each in cause), (where, said, cause)
         assert isinstance(said, Killed) == (kind in DEATHS), (where, said)
         work.sound(root)
