@@ -15,12 +15,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from fusion.errors import StoreError
 from fusion.files import refusals
 
+GRACE = 30  # seconds after which a lock is taken from its owner, who has died
+
 
 class Lock(JournalFileOpenLock):
     """What Optuna says of a lock that the disk refuses hides what the disk said."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), GRACE)
         self.path = path
 
     def acquire(self) -> bool:

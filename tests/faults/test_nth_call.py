@@ -28,6 +28,7 @@ from fusion.errors import FusionError
 from fusion.predict import main as predict_main
 from fusion.report import page, write_report
 from fusion.report.figures import Drawing
+from fusion.search import journal_file
 from fusion.search.__main__ import main as search_main
 from fusion.stores import pack_writer, video_writer
 from fusion.stores.maintenance import gc, verify
@@ -144,6 +145,7 @@ def leftovers(root: Path) -> list[str]:
 def same_facts(monkeypatch):
     """Commits say who wrote them and when; here nobody, never."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # a call like others, but slow
+    monkeypatch.setattr(journal_file, "GRACE", 3)  # below that Optuna warns
     for module in (video_writer, pack_writer):
         monkeypatch.setattr(module, "facts", lambda array: {"dtype": array.dtype.name})
 
@@ -229,10 +231,6 @@ def exact(root: Path) -> None:
 
 
 def optuna(root: Path) -> None:
-    """As if half a minute had passed, after which Optuna breaks the lock of a dead owner."""
-    lock = root / "study.log.lock"
-    if os.path.lexists(lock):
-        lock.unlink()
     storage = f"journal:{root / 'study.log'}"
     searched(root, "--method", "optuna", "--trials", "3", "--storage", storage)
 
