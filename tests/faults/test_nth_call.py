@@ -300,7 +300,12 @@ LONG_WORKS = {
     "optuna": Work(optuna, prepare=sample, of=trials),
     "png and zip": Work(lambda root: predicted(root, "--zip"), prepare=sample, of=zipped),
     "npy": Work(lambda root: predicted(root, "--format", "npy"), prepare=sample, of=of("out")),
-    "zarr": Work(lambda root: predicted(root, "--format", "zarr"), prepare=sample, of=of("out")),
+    "zarr": Work(
+        lambda root: predicted(root, "--format", "zarr"),
+        prepare=sample,
+        of=of("out"),
+        sweep=lambda root: files.sweep(root / "out"),  # as the next unit's writer would
+    ),
     "report": Work(reported, prepare=lambda root: (sample(root), grid(root)), of=of("out/figures")),
 }
 
