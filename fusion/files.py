@@ -1,6 +1,7 @@
 """Whole-or-nothing files and folders, and JSON: the only module that renames.
 
     write_bytes, write_json    a file that appears whole or not at all
+    make_folder(path)          a folder whose name is on the disk
     replacing(path)            the same for a file that somebody else's code writes
     staged(root)               a folder of one's own, locked while its owner lives
     publish(draft, place)      makes what was staged visible; of two owners the first wins
@@ -13,8 +14,10 @@
 A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
 random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
 exclusively, are also why no planted link is followed. What is `durable` or published is on the
-disk, not only in its cache, when the call returns. What the disk refuses is a StoreError that
-names the place.
+disk, not only in its cache, when the call returns, and so are the names of the folders made for it:
+content first, then the name, so that a power cut leaves the old, the new or nothing, never half.
+Owners hold locks, so what dead ones left is known and taken away: in .staging by `sweep`, beside
+files by the next process that writes there. What the disk refuses is a StoreError with the place.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ import ctypes
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,10 +44,12 @@ STAGING = ".staging"  # of a root: work in progress, never read
 LOCK = "lock"
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # of file systems without them
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# no link, and no pipe that a reader hangs at; Windows knows neither flag, but bytes from text
+# no link, no pipe that a reader hangs at; Windows knows neither flag, but bytes from text
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 PLAIN = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
 CLAIM = os.O_RDWR | _NO_LINK  # of a lock
+_OWNED = re.compile(r"\.[0-9a-f]{24}\.(lock|tmp)")  # a scratch file and its owner's lock
+_TIDIED: set[str] = set()  # folders, by this process
 
 
 @contextlib.contextmanager
@@ -57,10 +64,7 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[IO[bytes]]:
-    """A temporary file that no other process finds and nothing leaves behind.
-
-    It lies where the environment variable TMPDIR says. StoreError: the disk refuses.
-    """
+    """A file that no other process finds, where TMPDIR says. StoreError: the disk refuses."""
     place = Path(tempfile.gettempdir())
     with refusals(place), tempfile.TemporaryFile(dir=place) as file:
         yield file
@@ -118,14 +122,12 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
     Args:
         path: the file to be; a link there is replaced, not followed.
         overwrite: False for FileExistsError where something is there, also if it came meanwhile.
-        durable: whether to wait until the file and its name are on the disk.
+        durable: whether to wait until the file and its name are on the disk. Without, a power cut
+            may leave an empty file of that name, a killed process still leaves none.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # in the folder's place: not what `overwrite` is about
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
-    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
+    make_folder(path.parent, durable=durable)
+    _tidy(path.parent)
+    with _owned(path) as scratch:
         yield scratch
         if durable:
             _sync(scratch)
@@ -135,25 +137,75 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
             _link(scratch, path)
         if durable:
             _sync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+
+
+def make_folder(path: Path, *, durable: bool = True) -> None:
+    """Makes a folder, and those on the way to it; OSErrors pass unchanged.
+
+    Args:
+        path: the folder; it may be there.
+        durable: whether to wait until the names of those made are on the disk.
+    """
+    made = list(takewhile(lambda each: not each.exists(), (path, *path.parents)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file in the folder's place
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+    for each in made if durable else ():
+        _sync(each.parent)
+
+
+@contextlib.contextmanager
+def _owned(path: Path) -> Iterator[Path]:
+    """A scratch path beside a file, and a lock beside that which says that its owner lives."""
+    lock, claimed = path.with_name(f".{secrets.token_hex(12)}.lock"), False
+    scratch = lock.with_suffix(".tmp")
+    with contextlib.ExitStack() as stack:
+        stack.callback(_forget, scratch, lock)
+        while not claimed:  # another process may tidy it away just before it is locked
+            handle = stack.enter_context(opened(lock, CLAIM | os.O_CREAT))
+            with contextlib.suppress(OSError):  # without locks nothing is tidied
+                _hold(handle)
+            claimed = os.fstat(handle).st_nlink > 0
+        yield scratch
+
+
+def _forget(scratch: Path, lock: Path) -> None:
+    """The lock last: without it the other one has no owner."""
+    with contextlib.suppress(OSError):
+        scratch.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Takes away what dead owners left beside files of a folder: once in a process."""
+    place = os.path.abspath(folder)
+    with contextlib.suppress(OSError):  # a folder may be written to and not listed
+        for name in filter(_OWNED.fullmatch, () if place in _TIDIED else os.listdir(folder)):
+            lock = (folder / name).with_suffix(".lock")
+            # suppressed: its owner lives, or nobody may take it away
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                # the living made theirs first; of the dead a power cut may have left either
+                if name.endswith(".lock") or os.path.lexists(lock):
+                    _hold(stack.enter_context(opened(lock, CLAIM)), wait=False)
+                _forget(lock.with_suffix(".tmp"), lock)
+    _TIDIED.add(place)
 
 
 def _link(draft: Path, path: Path) -> None:
     """Gives a file its name; FileExistsError where that is taken: a rename would not tell."""
     try:
-        os.link(draft, path)
+        return os.link(draft, path)
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        draft.replace(path)
+    draft.replace(path)
 
 
-def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = False) -> None:
-    """A file with this content, as `replacing` makes it.
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: bool = True) -> None:
+    """A file with this content, as `replacing` makes it, on the disk unless that is not asked for.
 
     Raises:
         StoreError: the disk refuses, or (without `overwrite`) the path is taken.
@@ -167,38 +219,40 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool = True, durable: boo
 
 
 def write_json(path: Path, document: Any) -> None:
-    """A JSON file; NaN is refused with ValueError."""
+    """A JSON file, on the disk; NaN is refused with ValueError."""
     write_bytes(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A fresh folder root/.staging/<random>, locked while the block runs and removed after it."""
+    make_folder(root)
     folder, claimed = root / STAGING / secrets.token_hex(16), False
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         while not claimed:  # a sweep may take the folder just before it is locked
-            folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
+                folder.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(opened(folder / LOCK, CLAIM | os.O_CREAT))
                 _hold(lock)
                 claimed = os.fstat(lock).st_nlink > 0
         yield folder
 
 
-def publish(draft: Path, place: Path) -> bool:
+def publish(draft: Path, place: Path, *, durable: bool = True) -> bool:
     """Makes a staged file or folder visible, once it is on the disk.
 
     Args:
         draft: a file or folder inside what `staged` gave.
         place: where it belongs, on the same file system.
+        durable: False not to wait for the disk: a power cut may then leave a damaged one.
 
     Returns:
         False where something is there already, which then stays.
     """
     # from the leaves up; a file is no tree
     tree = [Path(at, n) for at, _, names in os.walk(draft, topdown=False) for n in (*names, ".")]
-    for path in tree or [draft]:
+    for path in (tree or [draft]) if durable else ():
         _sync(path)
     published = True
     try:
@@ -207,22 +261,23 @@ def publish(draft: Path, place: Path) -> bool:
         if not os.path.lexists(place):
             raise
         published = False
-    _sync(place.parent)
+    if durable:
+        _sync(place.parent)
     return published
 
 
-def replace(draft: Path, place: Path) -> None:
+def replace(draft: Path, place: Path, *, durable: bool = True) -> None:
     """Makes a staged folder visible in the place of whatever is there, which is then removed.
 
-    The two are exchanged at once: nobody finds neither of them. Where the file system cannot
-    exchange, there is a moment between two renames in which nothing is there; who is killed in it
-    has lost the old one and not written the new one.
+    The two are exchanged at once: nobody finds neither of them. Where the file system cannot, there
+    is a moment between two renames: who is killed in it has lost the old one and the new.
 
     Args:
         draft: a folder inside what `staged` gave; afterwards the old one, until the block ends.
         place: where it belongs, on the same file system.
+        durable: as `publish`.
     """
-    while not publish(draft, place):
+    while not publish(draft, place, durable=durable):
         with contextlib.suppress(FileNotFoundError):  # taken away meanwhile: publish anew
             if not _exchange(draft, place):
                 aside = draft.with_name(f"{draft.name}.replaced")
@@ -233,7 +288,8 @@ def replace(draft: Path, place: Path) -> None:
                     with contextlib.suppress(OSError):
                         aside.rename(place)
                     raise
-            _sync(place.parent)
+            if durable:
+                _sync(place.parent)
             return
 
 
@@ -252,10 +308,9 @@ def _exchange(one: Path, two: Path) -> bool:
 
 
 def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[str, int]]:
-    """Removes the staging folders of dead owners.
+    """Removes the staging folders of dead owners, and what they left beside the root's files.
 
-    A living owner holds a lock on its folder, which is what counts: a clock that jumped cannot
-    make this take its work.
+    A living owner's lock is what counts: no clock that jumped makes this take its work.
 
     Args:
         root: the folder that `staged` was given.
@@ -265,9 +320,13 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
     Returns:
         Name and bytes of each folder, in order.
     """
-    removed, staging = [], root / STAGING
-    for folder in sorted(staging.iterdir()) if staging.is_dir() else []:
-        # suppressed: its owner finished just then, or another sweep was faster
+    removed, left, staging = [], list[Path](), root / STAGING
+    if not dry_run:
+        _tidy(root)
+    with refusals(staging, problem="cannot be listed"), contextlib.suppress(FileNotFoundError):
+        left = sorted(staging.iterdir())
+    for folder in left:
+        # suppressed: its owner finished, or another sweep was faster
         with refusals(folder, problem="cannot be removed"), contextlib.suppress(FileNotFoundError):
             plain = folder.is_dir() and not folder.is_symlink()
             old = plain and abs(time.time() - folder.stat().st_mtime) >= age
@@ -311,7 +370,7 @@ def _remove(folder: Path, *, dry_run: bool) -> int | None:
 def locked(folder: Path) -> Iterator[None]:
     """Waits until this process alone holds a folder's lock; nothing is left behind.
 
-    Where the file system locks no folders (some network ones) nobody waits.
+    Where the file system locks no folders nobody waits.
     """
     with opened(folder) as handle:
         with contextlib.suppress(OSError):
@@ -330,5 +389,12 @@ def check_folder(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, are on the disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return  # it opens no folders
     with opened(path) as handle:
-        os.fsync(handle)
+        try:
+            os.fsync(handle)
+        except OSError as error:  # some file systems do this for no folder
+            if error.errno != errno.EINVAL or not path.is_dir():
+                raise

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fusion.errors import StoreError
 from fusion.files import refusals, replacing
@@ -20,12 +20,14 @@ KEY = "segfusion"  # of the JSON among the file's metadata
 def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
     """Writes arrays and document. StoreError: the disk refuses."""
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    content = save(plain, {KEY: json.dumps(document)})
     need = sum(array.nbytes for array in plain.values())
-    with refusals(path, need), replacing(path, durable=True) as scratch:
-        try:
-            save_file(plain, scratch, {KEY: json.dumps(document)})
-        except SafetensorError as error:  # its name for a full disk too
-            raise OSError(str(error)) from error
+    with (
+        refusals(path, need),
+        replacing(path, durable=True) as scratch,
+        scratch.open("xb") as file,
+    ):
+        file.write(content)
 
 
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -241,3 +242,73 @@ def test_a_kill_before_the_rename_leaves_nothing_that_is_read(tmp_path, act, eve
     assert [name for name, _ in files.sweep(tmp_path)] == left
     assert len(left) == (act == "publish")
     assert act == "write" or names(tmp_path / files.STAGING) == []
+
+
+@pytest.mark.parametrize("gone", [".lock", ".tmp", None])
+def test_what_a_dead_process_left_beside_a_file_is_taken_away(tmp_path, gone):
+    """Also where a power cut took one of the two; what is alive, or not ours, stays."""
+    assert in_child(die_at, "os.rename", tmp_path, "write") == -signal.SIGKILL
+    left = names(tmp_path)
+    assert [Path(name).suffix for name in left] == [".lock", ".tmp"]
+    for name in left:
+        if Path(name).suffix == gone:
+            (tmp_path / name).unlink()
+    strange = [".0123456789abcdef.tmp", ".lock", f".{'0' * 24}.tmp.mine"]
+    for name in strange:
+        (tmp_path / name).touch()
+    with files.replacing(tmp_path / "living") as scratch:
+        scratch.write_bytes(b"half")
+        mine = {scratch.name, scratch.with_suffix(".lock").name}
+        files._TIDIED.clear()  # as in another process
+        files.write_bytes(tmp_path / "file", b"new")
+        assert set(names(tmp_path)) == {"file", *mine, *strange}
+    assert set(names(tmp_path)) == {"file", "living", *strange}
+
+
+def synced(monkeypatch, act) -> list[str]:
+    """What is synced meanwhile, in order."""
+    found: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: found.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    act()
+    return found
+
+
+def test_folders_on_the_way_are_on_the_disk_too(tmp_path, monkeypatch):
+    place = tmp_path / "a" / "b" / "file"
+    first = synced(monkeypatch, lambda: files.write_bytes(place, b"1"))
+    assert sorted(first[:2]) == [str(tmp_path), str(tmp_path / "a")]
+    assert Path(first[2]).suffix == ".tmp"
+    assert first[3:] == [str(place.parent)]
+    again = synced(monkeypatch, lambda: files.write_bytes(place, b"2"))
+    assert again[1:] == [str(place.parent)]
+    assert not synced(monkeypatch, lambda: files.write_bytes(place, b"3", durable=False))
+
+
+def test_what_need_not_be_durable_is_not_waited_for(tmp_path, monkeypatch):
+    def act() -> None:
+        with files.staged(tmp_path) as draft:
+            for name in ("one", "two"):
+                (draft / name).mkdir()
+            assert files.publish(draft / "one", tmp_path / "place", durable=False)
+            files.replace(draft / "two", tmp_path / "place", durable=False)
+
+    assert not synced(monkeypatch, act)
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error_where_none_can(tmp_path, monkeypatch):
+    """Some file systems answer EINVAL for folders; for files it would mean that nothing is kept."""
+    real = os.fsync
+
+    def picky(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", picky)
+    files.write_bytes(tmp_path / "a" / "file", b"1")
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(StoreError, match="Input/output error"):
+        files.write_bytes(tmp_path / "a" / "file", b"2")
+    assert (tmp_path / "a" / "file").read_bytes() == b"1"

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from fusion.errors import InputError
-from fusion.files import STAGING, refusals, replacing, staged
+from fusion.files import STAGING, refusals, replacing, staged, sweep
 from fusion.outputs.content import Content, Maps
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.unit import Unit
@@ -60,6 +60,7 @@ class Npz(Output):
     ) -> None:
         maps = content.fused(unit, [frame for part in parts for frame in part.frames])
         dtype = np.dtype(self.dtype or DTYPES[0])
+        sweep(out)  # what a killed process left: nobody else looks after a folder of outputs
         try:
             for part in parts:
                 path = out / part.files[0]

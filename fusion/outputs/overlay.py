@@ -54,4 +54,5 @@ class Overlay(Drawing):
                 image.save(buffer, format="JPEG", quality=QUALITY, subsampling=0)
             else:
                 image.save(buffer, format="PNG")
-            write_bytes(out / part.files[0], buffer.getvalue(), overwrite=overwrite)
+            picture = buffer.getvalue()
+            write_bytes(out / part.files[0], picture, overwrite=overwrite, durable=False)

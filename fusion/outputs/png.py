@@ -87,4 +87,4 @@ def write_picture(path: Path, array: np.ndarray, *, overwrite: bool) -> None:
 
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue(), overwrite=overwrite)
+    write_bytes(path, buffer.getvalue(), overwrite=overwrite, durable=False)

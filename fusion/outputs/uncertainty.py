@@ -91,7 +91,7 @@ class Uncertainty(Output):
                 continue
             for kind, name in zip(self.kinds, part.files, strict=True):
                 picture = sixteen_bits(made[kind], kind, len(content.names))
-                write_bytes(out / name, picture, overwrite=overwrite)
+                write_bytes(out / name, picture, overwrite=overwrite, durable=False)
 
 
 def _known(path: Path) -> dict[str, Any]:

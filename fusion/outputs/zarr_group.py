@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fusion.errors import InputError, StoreError
-from fusion.files import STAGING, publish, refusals, replace, staged
+from fusion.files import STAGING, publish, refusals, replace, staged, sweep
 from fusion.outputs.content import Content, Maps, is_colours
 from fusion.outputs.output import PREDICTED, Output, Part
 from fusion.outputs.unit import Unit
@@ -58,6 +58,7 @@ class ZarrGroup(Output):
         self, out: Path, unit: Unit, parts: Sequence[Part], content: Content, *, overwrite: bool
     ) -> None:
         place = out / unit.name
+        sweep(out)  # what a killed process left: nobody else looks after a folder of outputs
         try:
             with refusals(place), staged(out) as folder:
                 _fill(folder / "array", unit, content.maps(unit, unit.frames), content)

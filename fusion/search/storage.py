@@ -116,18 +116,14 @@ def unopened(storage: str | None, error: Exception) -> InputError:
 
 def _journal(path: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    from fusion.search.journal_file import Journal
 
     if not path.parent.is_dir():
         raise InputError(f"optuna: journal {path}: no folder {path.parent}; make it first")
-    lock = JournalFileOpenLock(str(path))
-    with refusals(path):
-        backend = JournalFileBackend(str(path), lock_obj=lock)
-        lock.acquire()
-        try:
-            _mend(path)
-        finally:
-            lock.release()
+    backend = Journal(path)
+    with refusals(path), backend.lock:
+        _mend(path)
     return JournalStorage(backend)
 
 

@@ -59,6 +59,7 @@ class Optuna(Method):
     def search(self, problem: Problem, workspace: Workspace = ALONE) -> SearchResult:
         import optuna
 
+        from fusion.search.journal_file import uncovered
         from fusion.search.storage import OWNER, owner
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -78,7 +79,8 @@ class Optuna(Method):
         for _ in workspace.progress(range(remaining), self.name, remaining):
             if len(complete()) >= self.trials:  # other processes add to the study as well
                 break
-            study.optimize(objective, n_trials=1, catch=ERRORS)
+            with uncovered():
+                study.optimize(objective, n_trials=1, catch=ERRORS)
         history = [Trial(tuple(t.user_attrs["weights"]), float(t.value or 0)) for t in complete()]
         if not history:
             got = f"none of {len(study.trials)} trials gave a score"

@@ -258,7 +258,9 @@ def _write(target: Target, videos: Sequence[Complete]) -> bool:
                 target.packs.forget()
                 if any(target.has(video.info.video) for video in videos):
                     return False
-                if not place.publish(draft):  # no reader finds what is there: half of it
+                if not place.publish(
+                    draft, durable=target.durable
+                ):  # no reader finds what is there: half of it
                     parse_pack(place, target.info, target.group)
             target.packs.forget()
     return True

@@ -43,12 +43,14 @@ class Target:
         info: what its zarr.json says.
         group: the bytes of that.
         packs: what is committed in packs.
+        durable: whether commits wait for the disk.
     """
 
     path: Location
     info: disk.StoreInfo
     group: bytes
     packs: PackIndex
+    durable: bool = True
 
     def has(self, video: str) -> bool:
         """Whether readers find a video; damaged ones count."""
@@ -260,8 +262,8 @@ class VideoWriter:
             if theirs.folder not in info.replaces:
                 return self._request.compare(target.path, theirs, info.crc)
         if self._request.overwrite:
-            folder.replace(self._draft, info.draft)
-        elif not folder.publish(self._draft, info.draft):
+            folder.replace(self._draft, info.draft, durable=target.durable)
+        elif not folder.publish(self._draft, info.draft, durable=target.durable):
             theirs = disk.parse_video(folder, target.info, target.group)
             self._request.compare(target.path, theirs, info.crc)
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from fusion.arguments import checked
 from fusion.errors import InputError, StoreConflictError
@@ -22,6 +22,8 @@ from fusion.stores.pack_writer import PackWriter
 from fusion.stores.tiles import MEMORY, TileWriter, Window, checked_tiling, window_of
 from fusion.stores.video_writer import Request, Target, VideoWriter, checked_names
 from fusion.text import html_table, listed
+
+Durability = Literal["commit", "none"]  # what a commit waits for
 
 __all__ = ["LogitWriter", "PackWriter", "TileWriter", "VideoWriter"]
 
@@ -40,6 +42,11 @@ class LogitWriter:
             labels a pixel, regions) or "sigmoid-probabilities" (their probabilities).
         model: a name, default the folder's.
         provenance: free JSON (checkpoint digest, TTA, seed, command).
+        durability: "commit" waits until a video is on the disk before its block ends: no power cut
+            takes it away. "none" leaves that to the system, which writes within about half a
+            minute: faster for many small videos on disks that are slow to answer; killed processes
+            lose nothing more, but what a power cut catches is missing, or found damaged when it is
+            read and by `segfusion stores verify`. It has no meaning on servers.
 
     Raises:
         InputError: bad arguments.
@@ -56,8 +63,12 @@ class LogitWriter:
         values: disk.Values = "logits",
         model: str | None = None,
         provenance: dict[str, Any] | None = None,
+        durability: Durability = "commit",
     ) -> None:
         self.location = location_of(path)
+        if durability not in get_args(Durability):
+            choice = f"choose one of {get_args(Durability)}"
+            raise InputError(f"{self.location}: durability {durability!r}; {choice}")
         if profile not in PROFILES or values not in disk.VALUES:
             choice = f"choose one of {tuple(PROFILES)} and one of {disk.VALUES}"
             raise InputError(f"{self.location}: profile {profile!r}, values {values!r}; {choice}")
@@ -67,7 +78,7 @@ class LogitWriter:
         self.info = disk.StoreInfo(model, names, profile, values, provenance or {})
         group = _create(self.location, self.info)
         packs = PackIndex(self.location, self.info, group)
-        self._target = Target(self.location, self.info, group, packs)
+        self._target = Target(self.location, self.info, group, packs, durability == "commit")
 
     def __enter__(self) -> LogitWriter:
         return self

@@ -152,3 +152,22 @@ def test_too_many_and_too_few_frames(tmp_path):
     with pytest.raises(InputError, match="got 2 frames, 3 announced"):
         write(tmp_path / "s.zarr", {"v": CLIP[:2]}, frames=["0", "1", "2"])
     assert nothing_but_the_group(tmp_path / "s.zarr")
+
+
+def test_an_unknown_durability_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"durability 'maybe'; choose one of \('commit', 'none'\)"):
+        LogitWriter(tmp_path / "s.zarr", ["x"], durability="maybe")
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_store_that_does_not_wait_for_the_disk_has_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("fusion.stores.video_writer.facts", lambda array: {})
+    trees = []
+    for level in ("commit", "none"):
+        place = tmp_path / level / "s.zarr"
+        writer = LogitWriter(place, [f"class {c}" for c in range(CLIP.shape[1])], durability=level)
+        with writer.video("a", frames=[str(t) for t in range(len(CLIP))]) as out:
+            out.extend(CLIP)
+        files = (path for path in sorted(place.rglob("*")) if path.is_file())
+        trees.append({path.relative_to(place): path.read_bytes() for path in files})
+    assert trees[0] == trees[1]

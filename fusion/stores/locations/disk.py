@@ -159,11 +159,11 @@ class Disk(Location):
     def staged(self) -> AbstractContextManager[Path]:
         return files.staged(self.path)
 
-    def publish(self, draft: Path, inside: str = "") -> bool:
-        return files.publish(draft, self.path)
+    def publish(self, draft: Path, inside: str = "", *, durable: bool = True) -> bool:
+        return files.publish(draft, self.path, durable=durable)
 
-    def replace(self, draft: Path, inside: str = "") -> None:
-        files.replace(draft, self.path)
+    def replace(self, draft: Path, inside: str = "", *, durable: bool = True) -> None:
+        files.replace(draft, self.path, durable=durable)
 
     def locked(self) -> AbstractContextManager[None]:
         return files.locked(self.path)

@@ -156,16 +156,17 @@ class Location(ABC):
         return ""
 
     @abstractmethod
-    def publish(self, draft: Path, inside: str = "") -> bool:
+    def publish(self, draft: Path, inside: str = "", *, durable: bool = True) -> bool:
         """Makes a staged folder visible here; False where something is there, which stays.
 
         Args:
             draft: the folder, complete with its commit.json.
             inside: what `draft_name` gave, as its commit.json says.
+            durable: whether to wait for the disk; servers answer when they have it.
         """
 
     @abstractmethod
-    def replace(self, draft: Path, inside: str = "") -> None:
+    def replace(self, draft: Path, inside: str = "", *, durable: bool = True) -> None:
         """The same in the place of whatever is here, which is then removed."""
 
     @abstractmethod

@@ -269,7 +269,7 @@ class Remote(Location):
     def draft_name(self) -> str:
         return secrets.token_hex(16)
 
-    def publish(self, draft: Path, inside: str = "") -> bool:
+    def publish(self, draft: Path, inside: str = "", *, durable: bool = True) -> bool:
         if self.taken():
             return False
         with self._uploaded(draft, inside) as keep:
@@ -278,7 +278,7 @@ class Remote(Location):
             keep.append(won)
         return won
 
-    def replace(self, draft: Path, inside: str = "") -> None:
+    def replace(self, draft: Path, inside: str = "", *, durable: bool = True) -> None:
         old = ""
         with contextlib.suppress(StoreError, ValueError):  # damaged: the sweep finds its draft
             commit = self / COMMIT
