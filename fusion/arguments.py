@@ -301,6 +301,6 @@ def _mapping(key: Kind, item: Kind) -> Kind:
 
 
 def _plural(words: str) -> str:
-    return {"a str": "str", "an int": "ints", "a number": "numbers", "a path": "paths"}.get(
-        words, words
-    )
+    many = {"a str": "str", "an int": "ints", "a number": "numbers", "a path": "paths"}
+    many["an array of numbers"] = "arrays of numbers"
+    return " or ".join(many.get(each, each) for each in words.split(" or "))

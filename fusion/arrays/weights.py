@@ -34,7 +34,7 @@ def search_weights(
     classes: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     ignore: int | None = 255,
-    units: str | Units | Sequence[str] | None = None,
+    units: str | Units | Sequence[str] | Sequence[int] | None = None,
     device: str = "auto",
     memory: str | int = "4GB",
     **options: Any,

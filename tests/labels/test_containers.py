@@ -190,7 +190,7 @@ def test_negative_ids_are_no_labels(dtype):
         (np.zeros((0, 3), int), None, r"is \[0, 3\], without a pixel"),
         (np.zeros((2, 2, 3), int), ["x"], "2 frames, 1 ids"),
         (np.zeros((2, 2, 3), int), ["x", "x"], "2 ids, 1 different"),
-        (np.array([["x"]]), None, "holds <U1 numbers"),
+        (np.array([["x"]]), None, "give a dict of str to arrays of numbers"),
     ],
 )
 def test_arrays_that_are_no_labels(array, frames, message):

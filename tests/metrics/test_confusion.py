@@ -49,7 +49,7 @@ def test_confusion_counts_the_same_in_blocks(monkeypatch):
         ([-1, 1], [0, 0], 4, "targets hold -1 outside"),
         ([0, 1], [0], 4, "one shape"),
         ([0.0, 1.0], [0, 1], 4, "targets are float64"),
-        ([0, 1], [0, 1], 0, "classes is 0"),
+        ([0, 1], [0, 1], 0, "classes: got 0"),
     ],
 )
 def test_confusion_refuses(targets, labels, classes, message):

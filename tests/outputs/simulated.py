@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from fusion.ensemble import Ensemble
 from fusion.ensemble.channels import outcome_names
 from fusion.postprocess import NOTHING
 
@@ -38,7 +40,7 @@ class FakeStore:
 
 
 @dataclass
-class FakeEnsemble:
+class FakeEnsemble(Ensemble):
     """Random maps that depend on seed, video and frame alone.
 
     classes: their number. independent: whether they are channels. geometry: by video. stops: the
@@ -68,6 +70,13 @@ class FakeEnsemble:
         self.stores = (FakeStore(self.geometry, self.frames_of, self.seed),)
         self.temperatures, self.groups = (1.0,), {"all": list(self.stores)}
         self.postprocess = NOTHING
+
+    def __reduce__(self):
+        """As plain objects travel: there are no stores to open again."""
+        return copyreg.__newobj__, (type(self),), vars(self)
+
+    def __setstate__(self, state):
+        vars(self).update(state)
 
     def sharing(self, scheduler):
         return self
