@@ -1,6 +1,7 @@
 """A store against a dict of arrays, wherever it lies: whatever its history, readers find whole
 videos that were written, each once, and damage where it was done."""
 
+# ruff: noqa: PT017  an error is one of two right answers here, and then its words are looked at
 from __future__ import annotations
 
 import contextlib
