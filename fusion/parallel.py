@@ -135,7 +135,6 @@ def _attempt(task: Callable[[str], Result], video: str) -> Result | _Failure:
 
 def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, scheduler: str) -> None:
     import dask
-    from dask.callbacks import Callback
 
     last = len(videos)  # Dask begins with the last of these names
     waiting = {f"video-{last - i:09}": video for i, video in enumerate(videos)}
@@ -155,10 +154,14 @@ def _run_local(attempt: Attempt, videos: Sequence[str], finish: Finish, schedule
             for key, video in waiting.items()
         ]
         spawn = dask.config.set({"multiprocessing.context": "spawn"})
+        # start, start_state, pretask, posttask, finish. Not `with Callback(...)`, which is told of
+        # whatever other threads compute as well: their results would be taken for ours
+        told = (None, None, lambda key, *_: started.add(key), end, None)
         try:
-            with Callback(pretask=lambda key, *_: started.add(key), posttask=end), spawn:
+            with spawn:
                 # chunksize 1: a chunk would be lost as a whole when its worker dies
-                dask.compute(*jobs, chunksize=1, optimize_graph=False, **options)
+                how: dict[str, Any] = {"chunksize": 1, "optimize_graph": False, **options}
+                dask.compute(*jobs, callbacks=[told], **how)
         except BrokenProcessPool as error:
             deaths.update(started & waiting.keys())
             fatal = [video for key, video in waiting.items() if deaths[key] >= DEATHS]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -129,3 +131,20 @@ def test_refusals(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match="needs the package distributed"):
         map_videos(score, VIDEOS, scheduler="tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
+def test_two_threads_do_not_mix_their_results(scheduler):
+    """Found by tests/faults/test_cache_machine.py: Dask's callbacks are the whole process's."""
+
+    def slowly(video, who):
+        time.sleep(0.005)
+        return who, video
+
+    def run(who):
+        for _ in range(5):
+            found = map_videos(partial(slowly, who=who), VIDEOS, scheduler=scheduler)
+            assert found == {video: (who, video) for video in VIDEOS}
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(run, range(3)))

@@ -228,21 +228,23 @@ def _began(pid: int) -> str | None:
 
 
 def close_dead(study: optuna.Study) -> int:
-    """Fails the running trials of processes that are gone, and says how many.
-
-    Points that were asked for are asked for again.
-    """
+    """Fails the running trials of processes that are gone, and says how many."""
     import optuna
 
-    states, closed = optuna.trial.TrialState, 0
-    for trial in study.get_trials(deepcopy=False, states=[states.RUNNING]):
-        if not _is_dead(trial):
-            continue
-        study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
-        closed += 1
-        if FIXED in trial.system_attrs:
-            study.enqueue_trial(trial.system_attrs[FIXED])
-    return closed
+    states = optuna.trial.TrialState
+    running = study.get_trials(deepcopy=False, states=[states.RUNNING])
+    dead = [trial.number for trial in running if _is_dead(trial)]
+    for number in dead:
+        study.tell(number, state=states.FAIL, skip_if_finished=True)
+        ask_again(study, number)
+    return len(dead)
+
+
+def ask_again(study: optuna.Study, number: int) -> None:
+    """Asks for the point of a trial that did not come to its end, if it was asked for."""
+    fixed = study.get_trials(deepcopy=False)[number].system_attrs.get(FIXED)
+    if fixed is not None:
+        study.enqueue_trial(fixed)
 
 
 def _is_dead(trial: optuna.trial.FrozenTrial) -> bool:

@@ -60,7 +60,7 @@ class Optuna(Method):
         import optuna
 
         from fusion.search.journal_file import uncovered
-        from fusion.search.storage import OWNER, owner
+        from fusion.search.storage import OWNER, ask_again, owner
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         free = problem.groups[1:]
@@ -70,10 +70,14 @@ class Optuna(Method):
         complete = partial(study.get_trials, deepcopy=False, states=[states.COMPLETE])
 
         def objective(trial: optuna.Trial) -> float:
-            trial.set_user_attr(OWNER, owner())
-            weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
-            trial.set_user_attr("weights", weights)
-            return problem.trials([weights])[0].miou
+            try:
+                trial.set_user_attr(OWNER, owner())
+                weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
+                trial.set_user_attr("weights", weights)
+                return problem.trials([weights])[0].miou
+            except KeyboardInterrupt:  # counts as failed, and is skipped by who goes on from here
+                ask_again(study, trial.number)
+                raise
 
         remaining = self.trials - len(complete())
         for _ in workspace.progress(range(remaining), self.name, remaining):

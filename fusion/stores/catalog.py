@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 
-from fusion.errors import StoreConflictError, StoreError
-from fusion.stores.documents import COMMIT
-from fusion.stores.format import StoreInfo, VideoInfo, parse_video
+from fusion.errors import CorruptStoreError, StoreConflictError, StoreError
+from fusion.stores.documents import COMMIT, damaged
+from fusion.stores.format import StoreInfo, VideoInfo, parse_video, video_key
 from fusion.stores.locations import Location
 from fusion.stores.pack_format import is_pack, parse_pack
 
@@ -29,7 +29,8 @@ def catalog(root: Location, store: StoreInfo, group: bytes) -> dict[str, VideoIn
     """Every video of a store, by its id.
 
     Raises:
-        CorruptStoreError: a damaged folder.
+        CorruptStoreError: a damaged folder, or one whose commit.json is gone while an older self of
+            its video lies in a pack: that must not come back unnoticed.
         StoreConflictError: a video is there twice, with different content.
     """
     found: list[VideoInfo] = []
@@ -42,15 +43,29 @@ def catalog(root: Location, store: StoreInfo, group: bytes) -> dict[str, VideoIn
     videos = _preferred(found)
     for _, problem in conflicts(found):
         raise StoreConflictError(f"{root}: {problem}")
+    lost = set(root.headless())
+    for info in videos.values() if lost else ():
+        if info.pack is not None and video_key(info.video) in lost:
+            raise headless(root / video_key(info.video))
     return videos
+
+
+def headless(folder: Location) -> CorruptStoreError:
+    """The error of a folder whose commit.json is gone."""
+    problem = f"{COMMIT} is missing, so that readers find nothing of it"
+    return damaged(folder, problem, "restore it, or remove the folder and write what it held again")
+
+
+def unreplaced(found: Iterable[VideoInfo]) -> list[VideoInfo]:
+    """Without those videos in packs that were written again since, in folders of their own."""
+    every = list(found)
+    replaced = {(info.video, pack) for info in every for pack in info.replaces}
+    return [info for info in every if (info.video, info.folder) not in replaced]
 
 
 def _current(found: Iterable[VideoInfo]) -> list[VideoInfo]:
     """Without what is replaced; a video's own folder before packs, packs in the order of names."""
-    every = list(found)
-    replaced = {(info.video, pack) for info in every for pack in info.replaces}
-    current = [info for info in every if (info.video, info.folder) not in replaced]
-    return sorted(current, key=lambda info: (info.pack is not None, info.folder))
+    return sorted(unreplaced(found), key=lambda info: (info.pack is not None, info.folder))
 
 
 def _preferred(found: Iterable[VideoInfo]) -> dict[str, VideoInfo]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from fusion.errors import StoreError
-from fusion.stores.catalog import committed, conflicts, parse_folder
+from fusion.stores.catalog import committed, conflicts, headless, parse_folder, unreplaced
 from fusion.stores.format import StoreInfo, VideoInfo
 from fusion.stores.locations import Address, Location, location_of
 from fusion.stores.reader import read_codes, read_group
@@ -31,16 +33,20 @@ class Verdict:
 
 
 def verify(path: Address) -> Iterator[Verdict]:
-    """Re-reads every committed frame of a store; a verdict a video, damaged ones included."""
-    root, found = location_of(path), []
+    """Re-reads every frame that readers find in a store; a verdict a video, damaged ones included.
+
+    What was written again is not looked at where its old self lies in a pack, with others.
+    """
+    root, found = location_of(path), list[VideoInfo]()
     info, group = read_group(root)
     for folder in committed(root):
         try:
-            videos = parse_folder(folder, info, group)
+            found += parse_folder(folder, info, group)
         except StoreError as error:
             yield Verdict(folder.name, 0, str(error))
-            continue
-        found += videos
+    for name in root.headless():
+        yield Verdict(name, 0, str(headless(root / name)))
+    for _, videos in groupby(unreplaced(found), key=attrgetter("folder")):
         shards = Shards()
         for video in videos:
             yield _verdict(root, info, video, shards)

@@ -131,3 +131,23 @@ def test_samplers_are_optunas_own(monkeypatch, name, kind):
     monkeypatch.setattr(optuna, "create_study", create)
     Optuna(trials=1, sampler=name).search(Problem(small()))
     assert made == [kind]
+
+
+@pytest.mark.parametrize("point", [(1.0, 1.0, 1.0), (1.0, 0.0, 0.0)])
+def test_a_point_that_ctrl_c_ended_is_asked_for_again(tmp_path, monkeypatch, point):
+    """Found by tests/faults/test_search_machine.py: uniform weights were never tried any more."""
+    trials = Problem.trials
+
+    def interrupted(self, weights, *more):
+        if list(map(tuple, weights)) == [point]:
+            raise KeyboardInterrupt
+        return trials(self, weights, *more)
+
+    method = Optuna(trials=4, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    with monkeypatch.context() as patched:
+        patched.setattr(Problem, "trials", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            method.search(Problem(small()))
+    found = method.search(Problem(small()))
+    assert {(1.0, 1.0, 1.0), (1.0, 0.0, 0.0)} <= {trial.weights for trial in found.history}
+    assert len(found.history) == 4

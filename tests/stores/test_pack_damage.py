@@ -12,10 +12,19 @@ import pytest
 
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.stores import GapCodec, LogitStore
-from fusion.stores.format import StoreInfo, dump, parse_video, sha256
+from fusion.stores.format import StoreInfo, dump, parse_video, sha256, video_key
 from fusion.stores.maintenance import verify
 from fusion.stores.pack_format import pack_name
-from tests.stores.common import IMAGES, image, packs_of, problems, refused, shard_of, write
+from tests.stores.common import (
+    IMAGES,
+    folder_of,
+    image,
+    packs_of,
+    problems,
+    refused,
+    shard_of,
+    write,
+)
 from tests.stores.test_damage import rewrite_index
 from tests.stores.test_metadata import edit, put
 
@@ -164,3 +173,32 @@ def test_half_a_pack_in_the_way_is_named(path, tmp_path):
     with pytest.raises(StoreError, match=f"{pack.name}/commit.json: missing"):
         write(twin, IMAGES, packed=True)
     assert LogitStore(twin).videos == ("x",)
+
+
+def test_what_was_written_again_is_damaged_no_longer(path):
+    """Its old self stays in the pack, with others, where nobody reads it."""
+    shard_of(path).write_bytes(b"x")
+    assert None not in problems(path)
+    write(path, IMAGES, overwrite=True)
+    assert problems(path) == [None] * len(IMAGES)
+
+
+def test_a_video_whose_commit_is_lost_does_not_come_back_as_it_was(path):
+    """Found by tests/faults/test_store_machine.py: the pack's old numbers were read instead."""
+    write(path, {"image 3": image(4, 4, seed=99)}, overwrite=True)
+    folder = path / video_key("image 3")
+    (folder / "commit.json").unlink()
+    assert "commit.json is missing, so that readers find" in refused(path, naming=folder.name)
+    shutil.rmtree(folder)
+    write(path, {"image 3": image(4, 4, seed=99)}, overwrite=True)
+    assert set(problems(path)) == {None}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "pack"])
+def test_a_lost_commit_is_verified(tmp_path, packed):
+    """A copy that was cut short: readers find nothing of the video, so verify has to tell."""
+    path = write(tmp_path / "s.zarr", {"v": image(3, 5)}, packed=packed)
+    folder = folder_of(path)
+    (folder / "commit.json").unlink()
+    (problem,) = problems(path)
+    assert problem.startswith(f"{folder}: commit.json is missing")

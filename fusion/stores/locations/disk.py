@@ -13,7 +13,7 @@ from typing import Any
 
 from fusion import files
 from fusion.errors import CorruptStoreError, StoreError
-from fusion.stores.documents import COMMIT, MAX_METADATA_BYTES, damaged
+from fusion.stores.documents import COMMIT, MAX_METADATA_BYTES, METADATA, damaged
 from fusion.stores.locations.location import Location
 from fusion.text import closest
 
@@ -118,13 +118,22 @@ class Disk(Location):
         return self.path.is_symlink()
 
     def folders(self) -> list[str]:
+        return [name for name in self._shown() if os.path.lexists(self.path / name / COMMIT)]
+
+    def headless(self) -> list[str]:
+        names = [name for name in self._shown() if not os.path.lexists(self.path / name / COMMIT)]
+        return [
+            n for n in names if any(os.path.lexists(self.path / n / p) for p in (METADATA, "c"))
+        ]
+
+    def _shown(self) -> list[str]:
+        """What lies in this, but for hidden names."""
         try:
             names = sorted(os.listdir(self.path))
         except OSError as error:
             problem = f"cannot be listed ({error.strerror})"
             raise StoreError(f"{self.path}: {problem}; check the folder's rights") from error
-        shown = [name for name in names if not name.startswith(".")]
-        return [name for name in shown if os.path.lexists(self.path / name / COMMIT)]
+        return [name for name in names if not name.startswith(".")]
 
     def matching(self) -> list[str]:
         return sorted(glob.glob(str(self.path)))

@@ -117,6 +117,11 @@ class Location(ABC):
     def folders(self) -> list[str]:
         """Names of the folders with a commit.json, the only ones that exist for a reader."""
 
+    def headless(self) -> list[str]:
+        """Names of folders with a zarr.json or shards and without a commit.json, where that is
+        damage: no writer leaves one, half a copy or a hasty hand does."""
+        return []
+
     @abstractmethod
     def matching(self) -> list[str]:
         """Addresses that are meant where this one has wildcards, in order."""
