@@ -6,7 +6,6 @@ M models, G groups, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -30,6 +29,7 @@ from fusion.kernels.arithmetic import (
 from fusion.kernels.numbers import MOST_CLASSES
 
 VALUES = ("logits", "probabilities")
+LEAST_HEAT, MOST_HEAT = 1e-37, 1e37  # of temperatures: float32 holds them and 1 / T
 RESIZES = ("probabilities", "logits")
 Pair = tuple[int, int]
 
@@ -287,13 +287,18 @@ def _check_maps(
         raise ValueError(f"values: got {values!r}; {wanted}")
     for m, meaning in enumerate(meanings):
         _check_tensor(name, m, maps, meaning)
-    return tuple(z.detach() for z in maps), meanings
+    return tuple(_aligned(z.detach()) for z in maps), meanings
+
+
+def _aligned(z: Tensor) -> Tensor:
+    """The tensor, or a copy of one that a file or buffer left at an odd address."""
+    return z if z.device.type == "meta" or z.data_ptr() % z.element_size() == 0 else z.clone()
 
 
 def _check_temperatures(temperatures: Sequence[float] | None, models: int) -> tuple[float, ...]:
     scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
-    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
-        wanted = f"give {models} finite numbers above 0, one per model"
+    if len(scales) != models or not all(LEAST_HEAT <= t <= MOST_HEAT for t in scales):
+        wanted = f"give {models} numbers from {LEAST_HEAT} to {MOST_HEAT}, one per model"
         raise ValueError(f"temperatures: got {list(scales)}; {wanted}")
     return scales
 
