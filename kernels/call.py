@@ -6,7 +6,6 @@ M models, G groups, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -288,7 +287,12 @@ def _check_maps(
         raise InputError(f"values: got {values!r}; {wanted}")
     for m, meaning in enumerate(meanings):
         _check_tensor(name, m, maps, meaning)
-    return tuple(z.detach() for z in maps), meanings
+    return tuple(_aligned(z.detach()) for z in maps), meanings
+
+
+def _aligned(z: Tensor) -> Tensor:
+    """The tensor, or a copy of one that a file or buffer left at an odd address."""
+    return z if z.device.type == "meta" or z.data_ptr() % z.element_size() == 0 else z.clone()
 
 
 def _check_temperatures(temperatures: Sequence[float] | None, models: int) -> tuple[float, ...]:

@@ -6,7 +6,10 @@ angle code q stands for the logit 2 ln tan((q + 1/2) pi / 512) of an independent
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 GAP_RANGE = 24.0  # the largest gap below the top logit that a code keeps; exp(-24) = 4e-11
 LEAST_PROBABILITY = float(np.exp(-GAP_RANGE))  # the floor of what a logarithm is taken of
@@ -23,6 +26,11 @@ NARROW_VOID, WIDE_VOID = 255, 65535  # the last value of uint8 and of uint16 nam
 MOST_CLASSES = WIDE_VOID
 MOST_PIXELS = 1 << 40  # of a picture; more is a mistake
 MOST_RATIO = 2.0**20  # of two class multipliers: products of float32 scores stay normal numbers
+
+
+def as_read(array: Any, kind: str | type[np.generic] | np.dtype[Any]) -> NDArray[Any]:
+    """The array as compiled loops read it: of a type, in C order, no number at an odd address."""
+    return np.require(array, kind, ("C", "ALIGNED"))
 
 
 def void_label(classes: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 from fusion.arguments import checked
@@ -33,4 +34,6 @@ def confusion(targets: Ids, labels: Ids, classes: int, *, ignore: int = 255) -> 
     from fusion.kernels.call import check_labels
 
     device = check_labels(targets, labels, classes)
+    if not -(2**63) <= index(ignore) < 2**63:
+        raise ValueError(f"ignore: got {ignore}; give an integer of 64 bits")
     return choose("confusion", device.type).confusion(targets, labels, classes, ignore=ignore)

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Block, Floats, Ints, Parts
 from fusion.kernels.contested.naive import BadPixel
-from fusion.kernels.numbers import MOST_RATIO
+from fusion.kernels.numbers import MOST_RATIO, as_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,10 +70,10 @@ def condense(
         raise ValueError(f"condense: {got}; give float32 [G, C, P] and uint16 [P]")
     if not 1 <= ratio <= MOST_RATIO:
         raise ValueError(f"condense: ratio {ratio}; give one from 1 to 2^20")
-    targets = np.ascontiguousarray(targets)
+    targets = as_read(targets, np.uint16)
     if not isinstance(means, np.ndarray):
         return choose("contested", "cuda").condense(means, targets, ignore, ratio)
-    return choose("contested").condense(np.ascontiguousarray(means), targets, ignore, ratio)
+    return choose("contested").condense(as_read(means, np.float32), targets, ignore, ratio)
 
 
 def on_device(parts: Parts, device: str) -> Parts | DeviceParts:
@@ -107,9 +107,11 @@ def count(
     Raises:
         ValueError: pixels that do not go with the groups, classes or videos; other shapes.
     """
-    weights = np.ascontiguousarray(weights, np.float32)
+    weights = as_read(weights, np.float32)
+    if weights.ndim != 2 or videos < 1:
+        raise ValueError(f"count: weights {list(weights.shape)}, {videos} videos; give [B, G], V")
     if multipliers is not None:
-        multipliers = np.ascontiguousarray(multipliers, np.float32)
+        multipliers = as_read(multipliers, np.float32)
         if multipliers.shape != (len(weights), classes):
             got = f"multipliers {list(multipliers.shape)}"
             raise ValueError(f"count: {got}; expected {[len(weights), classes]}")

@@ -89,6 +89,15 @@ class Run(NamedTuple):
                 raise ValueError("an array with gaps, or at an odd address")
         if self.highest >= classes:
             raise ValueError(f"class {self.highest} where there are {classes}")
+        if self.pads(groups):
+            raise ValueError("lanes beyond its last pixel that are not zero")
+
+    def pads(self, groups: int) -> bool:
+        """Whether lanes beyond the last pixel hold anything: loops look multipliers up by it."""
+        rest = self.pixels % LANES
+        pairs = zip(self.arrays, bundle_sizes(self.width, groups), strict=True)
+        last = (array[-size:].reshape(-1, LANES) for array, size in pairs)
+        return rest > 0 and any(lanes[:, rest:].any() for lanes in last)
 
     @property
     def highest(self) -> int:
@@ -207,9 +216,11 @@ class Parts:
         """ValueError where a run does not go with G groups and C classes; looks once."""
         if (groups, classes) in self._fits:
             return
-        for index, (_, run) in enumerate(self.runs):
+        for index, (video, run) in enumerate(self.runs):
             try:
                 run.check(groups, classes)
+                if video < 0:
+                    raise ValueError(f"video {video}; videos are numbered from 0")
             except ValueError as error:
                 raise ValueError(f"contested pixels, run {index}: {error}") from error
         self._fits.add((groups, classes))

@@ -232,8 +232,8 @@ def _joined(arrays: list[NDArray], dtype: torch.dtype, device: torch.device | st
 def upload(parts: Parts, device: torch.device | str) -> DeviceParts:
     """Copies contested pixels to a device, for any number of counts. ValueError: wrong lengths."""
     runs = [run for _, run in parts.runs]
-    for run in runs:
-        run.check(len(run.means) // max(1, len(run.classes)))
+    groups = len(runs[0].means) // max(1, len(runs[0].classes)) if runs else 1
+    parts.check(groups, 1 << 16)
     blocks = _blocks(parts)
     widths, counts = np.unique(blocks[:, 2], return_counts=True)
     return DeviceParts(

@@ -1,7 +1,7 @@
 """Types of every C function, so that callers pass plain numbers, addresses (int) and None.
 
 N, F, D: int64, float, double. P: an address, of an array that somebody keeps alive during the call.
-F4, F8, I8, U1, U2: NumPy arrays in C order, whose type ctypes checks.
+F4, F8, I8, U1, U2: NumPy arrays in C order, aligned, whose type ctypes checks.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.ctypeslib import ndpointer
 INT = ctypes.c_int
 N, F, D, P = ctypes.c_int64, ctypes.c_float, ctypes.c_double, ctypes.c_void_p
 F4, F8, I8, U1, U2 = (
-    ndpointer(np.dtype(kind), flags="C") for kind in ("f4", "f8", "i8", "u1", "u2")
+    ndpointer(np.dtype(kind), flags=("C", "A")) for kind in ("f4", "f8", "i8", "u1", "u2")
 )
-FLIPS = ndpointer(flags="C")  # of kernels/sweep: FLIP
+FLIPS = ndpointer(flags=("C", "A"))  # of kernels/sweep: FLIP
 
 
 class Sources(ctypes.Structure):

@@ -27,9 +27,11 @@ from numpy.typing import NDArray
 
 from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Floats, Ints
+from fusion.kernels.numbers import as_read
 from fusion.kernels.sweep import Ends, Flips
 
 MAP_STEPS, WEIGHT_STEPS = 2.0**24, 2.0**28  # to a whole
+MOST_PIXELS = 2**31 - 1  # of a frame: its counts are int32
 BATCH = 32  # weight vectors at a time: two native rows of every sum stay in the cache
 
 
@@ -58,8 +60,11 @@ class Frames:
             got = ", ".join(f"{array.dtype} {list(array.shape)}" for array in arrays)
             do = f"give float32 [T, M, C, h, w] and uint8 or uint16 [T, {expected[0]}, "
             raise ValueError(f"frames: got maps and targets {got}; {do}{expected[1]}]")
-        if not (self.maps.flags.c_contiguous and self.targets.flags.c_contiguous):
-            raise ValueError("frames: got arrays with gaps; give arrays in C order")
+        flags = self.maps.flags, self.targets.flags
+        if not all(some.c_contiguous and some.aligned for some in flags):
+            raise ValueError("frames: got arrays with gaps or at odd addresses; give copies")
+        if self.targets[0].size > MOST_PIXELS:
+            raise ValueError(f"frames: got {self.targets[0].size} pixels; give at most 2^31 - 1")
 
     @property
     def classes(self) -> int:
@@ -98,7 +103,7 @@ def count(
     backend, found, whole = choose("resized"), [], frames.in_steps
     for first in range(0, len(steps), BATCH):
         some = slice(first, first + BATCH)
-        scale = np.ascontiguousarray(multipliers[some], np.float32)
+        scale = as_read(multipliers[some], np.float32)
         found.append(backend.count(whole, steps[some], scale, matrix=matrix))
     rows = frames.classes if matrix else 2
     return np.concatenate([np.zeros((0, rows, frames.classes), np.int64), *found])
@@ -133,7 +138,7 @@ def flips(
     """
     both, scale = np.stack(ends), np.stack([multipliers, multipliers])
     _check(frames, both, scale)
-    scale, steps = np.ascontiguousarray(scale, np.float32), stepped(both, WEIGHT_STEPS)
+    scale, steps = as_read(scale, np.float32), stepped(both, WEIGHT_STEPS)
     return choose("resized").flips(frames.in_steps, steps, scale, low, high, room)
 
 

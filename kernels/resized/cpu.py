@@ -14,6 +14,7 @@ from fusion.kernels.contested.layout import Floats, Ints
 from fusion.kernels.native import build
 from fusion.kernels.native.bindings import Frame, Steps
 from fusion.kernels.native.pool import in_threads, workers
+from fusion.kernels.numbers import as_read
 from fusion.kernels.resized import Frames
 from fusion.kernels.sweep import FLIP, Flips, joined
 
@@ -52,7 +53,7 @@ def count(
     library, views, classes = build.library(), Views(frames), frames.classes
     assert library is not None
     base = weights.min(axis=0)
-    more = np.ascontiguousarray(weights - base)  # of whole steps: exact
+    more = as_read(weights - base, np.float64)  # of whole steps: exact
     # vectors with too little in common settle nothing together
     together = len(weights) if 1 - base.sum() <= MOST_APART else 1
 

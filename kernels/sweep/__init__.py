@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from fusion.kernels.backends import choose
 from fusion.kernels.contested.layout import Ints, Parts, Run
+from fusion.kernels.numbers import as_read
 
-FLIP = np.dtype([("at", "f8"), ("target", "u2"), ("from", "u2"), ("to", "u2"), ("case", "u2")])
+_IDS = [(name, "u2") for name in ("target", "from", "to", "case")]
+FLIP = np.dtype([("at", "f8"), *_IDS], align=True)  # flip_t of native/envelope.h
 NEVER, ALWAYS, WHEN_PREDICTED = 0, 1, 2  # how a class counts in the mean over classes
 MOST_CASES = 1 << 16  # that a flip can name
 
@@ -84,11 +86,13 @@ class Cells:
     def __post_init__(self) -> None:
         kinds = {"rows": "i8", "counted": "u1", "weights": "f8", "outer": "i8", "shares": "f8"}
         for name, kind in kinds.items():
-            array = np.ascontiguousarray(getattr(self, name), kind)
+            array = as_read(getattr(self, name), kind)
             if name != "shares" and (array.ndim != 2 or array.shape != self.rows.shape):
                 got = f"{name} {list(array.shape)}, rows {list(self.rows.shape)}"
                 raise ValueError(f"cells: {got}; expected [cases, classes] of each")
             object.__setattr__(self, name, array)
+        if self.shares.ndim != 1 or not self.shares.size:
+            raise ValueError(f"cells: shares {list(self.shares.shape)}; give one for every group")
         if self.outer.size and not 0 <= self.outer.min() <= self.outer.max() < len(self.shares):
             raise ValueError(f"cells: a group of {self.outer.max()} with {len(self.shares)} shares")
 
@@ -152,14 +156,14 @@ def flips(
     Raises:
         ValueError: pixels that do not go with the groups, classes or cases.
     """
-    parts.check(len(ends[0]), classes)
-    highest = max((video for video, _ in parts.runs), default=0)
-    if not highest < cases <= MOST_CASES:
-        raise ValueError(f"flips: a run of case {highest}, {cases} cases; {MOST_CASES} at most")
-    factors = None if multipliers is None else np.ascontiguousarray(multipliers, np.float64)
+    start, end = (as_read(x, np.float64) for x in ends)
+    if start.ndim != 1 or start.shape != end.shape:
+        raise ValueError(f"flips: ends {list(start.shape)}, {list(end.shape)}; give two of [G]")
+    _check("flips", parts, len(start), classes, cases, room)
+    factors = None if multipliers is None else as_read(multipliers, np.float64)
     if factors is not None and factors.shape != (classes,):
         raise ValueError(f"flips: multipliers {list(factors.shape)}; expected {classes}")
-    given = (parts, ends, classes, low, high, room, cases, factors)
+    given = (parts, (start, end), classes, low, high, room, cases, factors)
     return choose("sweep").flips(*given)
 
 
@@ -193,11 +197,25 @@ def class_flips(
     Raises:
         ValueError: pixels that do not go with the groups or classes, or no such class.
     """
-    parts.check(len(weights), len(multipliers))
+    weights, multipliers = (as_read(x, np.float64) for x in (weights, multipliers))
+    if weights.ndim != 1 or multipliers.ndim != 1:
+        got = f"weights {list(weights.shape)}, multipliers {list(multipliers.shape)}"
+        raise ValueError(f"class_flips: {got}; give [G] and [C]")
+    _check("class_flips", parts, len(weights), len(multipliers), cases, room)
     if not 0 <= moving < len(multipliers):
         raise ValueError(f"class_flips: class {moving} where there are {len(multipliers)}")
-    arrays = (np.ascontiguousarray(x, np.float64) for x in (weights, multipliers))
-    return choose("sweep").class_flips(parts, *arrays, moving, low, high, room, cases)
+    given = (weights, multipliers, moving, low, high, room, cases)
+    return choose("sweep").class_flips(parts, *given)
+
+
+def _check(what: str, parts: Parts, groups: int, classes: int, cases: int, room: int) -> None:
+    """ValueError where a run goes with no such case, or its arrays are not what they say."""
+    parts.check(groups, classes)
+    highest = max((video for video, _ in parts.runs), default=0)
+    if not highest < cases <= MOST_CASES:
+        raise ValueError(f"{what}: a run of case {highest}, {cases} cases; {MOST_CASES} at most")
+    if room < 0:
+        raise ValueError(f"{what}: room for {room} flips; give none or more")
 
 
 def scan(
@@ -228,7 +246,7 @@ def scan(
             raise ValueError(f"scan: a flip of {what} {highest} where there are {most}")
     # equal positions are one group: their order does not matter
     ordered = choose("sweep").ordered(found.flips)
-    statistics = np.ascontiguousarray(found.statistics + base)
+    statistics = as_read(found.statistics + base, np.int64)
     return choose("sweep").scan(ordered, cells, statistics, (low, high), narrowest)
 
 
@@ -243,8 +261,10 @@ def bound(parts: Parts, parent: Undecided, corners: NDArray[np.float64]) -> Unde
     Raises:
         ValueError: pixels that do not go with groups or classes, or are none of the parent's.
     """
-    classes, corners = len(parent.right), np.ascontiguousarray(corners, np.float64)
+    classes, corners = len(parent.right), as_read(corners, np.float64)
     parts.check(len(corners), classes)
     if corners.shape != (len(corners),) * 2 or len(parent.wrong) != classes:
         raise ValueError(f"bound: corners {list(corners.shape)}; give one weight vector per group")
-    return choose("sweep").bound(parts, parent, corners, classes)
+    ids, right, wrong = (as_read(x, np.int64) for x in (parent.ids, parent.right, parent.wrong))
+    known = Undecided(ids, right, wrong, parent.gain)
+    return choose("sweep").bound(parts, known, corners, classes)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fusion.kernels.contested.layout import LANES, Parts
 from fusion.kernels.native import build
 from fusion.kernels.native.pool import in_threads, workers
+from fusion.kernels.numbers import as_read
 from fusion.kernels.sweep import (
     FLIP,
     Cells,
@@ -35,7 +36,7 @@ def flips(
     """As `fusion.kernels.sweep.flips`."""
     library, groups = build.library(), len(ends[0])
     assert library is not None
-    start, step = (np.ascontiguousarray(x, np.float64) for x in (ends[0], ends[1] - ends[0]))
+    start, step = ends[0], ends[1] - ends[0]
 
     factors = None if multipliers is None else multipliers.ctypes.data
 
@@ -78,9 +79,9 @@ def class_flips(
 
 def ordered(flips: NDArray) -> NDArray:
     """As `fusion.kernels.sweep.naive.ordered`."""
-    library, made = build.library(), np.empty_like(flips)
+    library, made = build.library(), np.empty(len(flips), FLIP)
     assert library is not None
-    if not library.contested_order(np.ascontiguousarray(flips), len(flips), made):
+    if not library.contested_order(as_read(flips, FLIP), len(flips), made):
         raise MemoryError(f"sweep: no room for {len(flips)} flips in order")
     return made
 

@@ -75,6 +75,18 @@ def silent_nan():
 
 
 @pytest.fixture(autouse=True)
+def within_tensors():
+    """No interpreted lane reads or writes outside the tensors that kernels were given."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        yield
+        return
+    from tests.faults.bounded_triton import pointers_checked
+
+    with pointers_checked():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def fused_multiply_add(monkeypatch):
     """Rounds once, as on a GPU: the interpreter rounds the product too."""
     if os.environ.get("TRITON_INTERPRET") != "1":

@@ -95,14 +95,16 @@ def test_fewer_classes_or_videos_are_refused():
         contested.count(parts, weights, 4, videos=2)
 
 
-def test_padding_is_not_looked_at():
-    run = a_run()
-    classes, targets = run.classes.copy().reshape(-1, 16), run.targets.copy()
-    classes[-2:, 40 % 16 :], targets[40:] = 60000, 60000
-    poisoned = run._replace(classes=classes.ravel(), targets=targets)
-    weights = np.full((3, 2), 0.5, np.float32)
-    counts = contested.count(Parts([(0, poisoned)]), weights, 5)
-    assert np.array_equal(counts, contested.count(Parts([(0, run)]), weights, 5))
+@pytest.mark.parametrize("name", ["targets", "classes", "means"])
+def test_padding_that_is_not_zero_is_refused(name):
+    """Loops work on whole bundles: a candidate there is looked up, and two of them may change."""
+    run, weights = a_run(), np.full((3, 2), 0.5, np.float32)
+    array = getattr(run, name).copy()
+    array[-1] = 60000
+    damaged = Parts([(0, run._replace(**{name: array}))])
+    for factors in (None, np.ones((3, 5), np.float32)):
+        with pytest.raises(ValueError, match="run 0: lanes beyond its last pixel that are not"):
+            contested.count(damaged, weights, 5, multipliers=factors)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from fusion.contested import Builder, Condensed  # noqa: E402
 from fusion.kernels import contested  # noqa: E402
 from fusion.kernels.arithmetic import normalised  # noqa: E402
 from fusion.kernels.contested import cpu, layout, naive  # noqa: E402
-from fusion.kernels.contested.layout import LANES, Block, Parts, Run  # noqa: E402
+from fusion.kernels.contested.layout import LANES, Block, Parts  # noqa: E402
 
 # plain "cpu" is the compiled count
 DEVICE = "cpu:0" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -294,11 +294,11 @@ def test_poisoned_padding_is_not_read():
     )
     values, classes = values.copy(), classes.copy()
     values[-1, :, 37 % LANES :], classes[-1, :, 37 % LANES :], targets[37:] = np.nan, 60000, 60000
-    poisoned = Run(run.width, run.pixels, targets, classes.ravel(), values.ravel())
+    on_device = triton_contested.upload(Parts([(0, run)]), DEVICE)
+    flat = {"means": values.ravel(), "candidates": classes.ravel(), "targets": targets}
+    poisoned = {name: torch.from_numpy(array).to(DEVICE) for name, array in flat.items()}
     weights = some_weights(2, 5)
-    got = triton_contested.count(
-        triton_contested.upload(Parts([(0, poisoned)]), DEVICE), weights, 9
-    )
+    got = triton_contested.count(replace(on_device, **poisoned), weights, 9)
     assert np.array_equal(got, cpu.count(Parts([(0, run)]), weights, 9))
 
 
