@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ["errors", "version"],
     ["files", "text", "folds", "device", "terminal"],
-    ["memory", "progress", "tensors", "geometry", "images", "cluster"],
+    ["memory", "progress", "sealed", "tensors", "geometry", "images", "cluster"],
     ["parallel", "overlap"],
     ["kernels"],
     ["stores"],

@@ -151,7 +151,8 @@ def _search_lines(report: Report) -> Iterator[str]:
         gap = "unknown" if known["gap"] is None else f"{100 * known['gap']:.4f}"
         upper = f"{100 * known['upper_bound']:.4f}"
         bound = f"no weighting of these groups is above {upper}, a gap of {gap}"
-        yield f"{bound} ({stage}, {known['boxes']} boxes)"
+        taken = f", {known['taken']} of them as an earlier run left them" if known.get("taken") else ""
+        yield f"{bound} ({stage}, {known['boxes']} boxes{taken})"
 
 
 def _trust_lines(report: Report) -> Iterator[str]:
