@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.contested import Condensed
+from fusion.errors import CorruptStoreError, InputError
 from fusion.kernels import sweep
 from fusion.kernels.sweep import Undecided
-from fusion.errors import CorruptStoreError, InputError
 from fusion.metrics.objectives import CONVENTIONS
 from fusion.progress import Progress, silent
 from fusion.search.claims import number
