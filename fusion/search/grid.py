@@ -78,7 +78,7 @@ def grid_axes(groups: Sequence[str], ranges: Mapping[str, Range]) -> list[list[f
             do = "give first:last:step with 0 <= first <= last, step > 0"
             raise InputError(f"grid: range of {name!r} is {first}:{last}:{step}; {do}")
         steps = (last - first) / step + 1e-9
-        points *= math.floor(steps) + 1 if steps < MOST_POINTS else math.inf
+        points *= math.floor(min(steps, MOST_POINTS)) + 1
         if points > MOST_POINTS:  # before any is made
             got = f"more than {MOST_POINTS} points over {len(groups)} groups, with {name!r}"
             do = "use larger steps, or the method 'optuna' or 'exact'"

@@ -139,8 +139,8 @@ class _BranchAndBound:
         self.seconds = float(number(state["seconds"], 0.0))
         left = sorted(leaves_of(state["open"], groups), key=lambda leaf: -leaf.bound)
         self.closed = leaves_of(state.get("closed", []), groups)  # too small to be halved
-        every = [*left, *self.closed]
-        self.proof = Proof(problem, condensed, self.root, every if resumed else [])
+        told = [*left, *self.closed] if resumed else []
+        self.proof = Proof(problem, condensed, self.root, told)
         # in order of their bounds, which makes them a heap
         self.open = [Simplex(-leaf.bound, n, leaf.corners) for n, leaf in enumerate(left)]
         self.kept, self.most_kept = 0, condensed.budget.open_parts
