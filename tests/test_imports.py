@@ -17,7 +17,7 @@ ORDER = (
     ["errors", "version"],
     ["arguments"],
     ["files", "text", "folds", "device", "terminal"],
-    ["memory", "progress", "tensors", "geometry", "images", "cluster"],
+    ["memory", "progress", "sealed", "tensors", "geometry", "images", "cluster"],
     ["parallel", "overlap"],
     ["kernels"],
     ["stores"],

@@ -17,8 +17,6 @@ left is swept at the next start.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
 import stat
@@ -31,7 +29,7 @@ from typing import Any, ClassVar, NamedTuple
 import google_crc32c
 import numpy as np
 
-from fusion import files
+from fusion import files, sealed
 from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
 from fusion.ensemble.plan import Budget
 from fusion.errors import CorruptStoreError, StoreError
@@ -97,7 +95,7 @@ class CondensedCache:
             found = contextlib.suppress(FileExistsError)
             fresh = files.replacing(marker, overwrite=False, durable=True)
             with files.refusals(self.path), found, fresh as scratch:
-                scratch.write_bytes(_sealed(self.identity))
+                scratch.write_bytes(sealed.marker(self.identity))
         with _damage(self.path):
             kept = _unsealed(marker)
         differing = [key for key, value in self.identity.items() if kept.get(key) != value]
@@ -125,7 +123,7 @@ class CondensedCache:
             fresh.mkdir()
             spans, last = self._write_pixels(fresh / PIXELS, blocks)
             document = {**self.identity, "video": video, "spans": spans, "last": last}
-            (fresh / MARKER).write_bytes(_sealed(document))
+            (fresh / MARKER).write_bytes(sealed.marker(document))
             files.publish(fresh, place)
 
     def _write_pixels(self, path: Path, blocks: Iterable[Block]) -> tuple[list[Span], int]:
@@ -206,21 +204,12 @@ class StoredPixels(VideoPixels):
                 place += size
 
 
-def _sealed(document: dict[str, Any]) -> bytes:
-    """A marker: one line of JSON, one with its sha256."""
-    text = json.dumps(document, sort_keys=True).encode()
-    return text + b"\n" + hashlib.sha256(text).hexdigest().encode()
-
-
 def _unsealed(path: Path) -> dict[str, Any]:
     with _opened(path) as file:
         size = os.fstat(file).st_size
         if size > LONGEST_MARKER:
             raise ValueError(f"{path.name} has {size} bytes")
-        text, _, seal = os.pread(file, size, 0).partition(b"\n")
-    if hashlib.sha256(text).hexdigest().encode() != seal:
-        raise ValueError(f"the checksum of {path.name} is wrong")
-    return dict(json.loads(text))
+        return sealed.from_marker(os.pread(file, size, 0))
 
 
 def _checked(content: bytes, crc: int) -> bytes:

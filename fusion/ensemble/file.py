@@ -17,7 +17,9 @@ tumour = 0.35
 operation = "window"
 radius = 1
 
-A saved ensemble with a head names a safetensors file beside it, and its SHA-256.
+A saved ensemble with a head names a safetensors file beside it, and its SHA-256. It carries the
+SHA-256 of itself, so that no damage is taken for a result; who edits one removes that line. Those
+of before 0.2 have none.
 
 Both readers return the constructor's arguments, and both take a folder of stores of the same names:
 another split's.
@@ -27,7 +29,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion import tensors
+from fusion import sealed, tensors
 from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
@@ -53,8 +54,8 @@ ADVICE = "give an ensemble.toml or a saved best.json"
 def read_toml(path: Path, stores: Address | None) -> dict[str, Any]:
     """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = tomllib.loads(sealed.content(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
         advice = "give an ensemble.toml with a [groups] table"
         raise InputError(f"{path}: cannot be read ({error}); {advice}") from error
     for key in document:
@@ -85,10 +86,11 @@ def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, A
         check: refuse stores with other content than weights were found on; no matter with `stores`.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = sealed.parsed(sealed.content(path))
         if document["format"] != FORMAT or document["version"] > VERSION:
             got = f"format {document['format']!r} version {document['version']}"
             raise InputError(f"{path}: {got}; expected {FORMAT!r} {VERSION}")
+        document = _unsealed(path, document)
         place, temperatures = _Place(path, stores), {}
         groups: dict[str, list[LogitStore]] = {}
         for name, members in document["groups"].items():
@@ -144,7 +146,19 @@ def write(path: Path, document: Mapping[str, Any], head: Head | None) -> None:
         beside = path.with_name(f"head-{digest[:16]}.safetensors")
         tensors.write(beside, arrays, config)
         document = {**document, "head": {"file": beside.name, "sha256": digest, **config}}
-    write_json(path, {"format": FORMAT, "version": version, **document})
+    kept = sealed.sealed({"format": FORMAT, "version": version, **document})
+    # a line among others, which people may remove
+    first = {key: kept[key] for key in ("format", "version", sealed.SEAL)}
+    write_json(path, {**first, **kept})
+
+
+def _unsealed(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """What was saved; StoreError where that was changed, on purpose or not."""
+    try:
+        return sealed.unsealed(document)
+    except ValueError as error:
+        do = f"search again, or remove its line {sealed.SEAL!r} to use it as it is"
+        raise StoreError(f"{path}: {error}; {do}") from error
 
 
 def _read_head(path: Path, known: Mapping[str, Any]) -> Head:

@@ -7,12 +7,12 @@ Nothing is taken on trust: stores and labels must be those of the search, by the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fusion import sealed
 from fusion.ensemble import Ensemble
 from fusion.errors import InputError, StoreError
 from fusion.folds import Units
@@ -121,11 +121,10 @@ def read_document(folder: Path) -> dict[str, Any]:
             raise StoreError(f"{path} is missing: the search has not finished; run it again")
         raise InputError(f"{folder} has no search.json; give the --out of a search")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(document, dict) and {"result", "ladder"} <= document.keys()
+        document = sealed.unsealed(sealed.parsed(sealed.content(path)))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); {AGAIN}") from error
-    if not known:
+    if not {"result", "ladder"} <= document.keys():
         raise StoreError(f"{path}: not what a search writes; {AGAIN}")
     if not document.get("inputs"):
         raise StoreError(f"{path}: says not what it was made of, as older ones; {AGAIN}")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusion import cli, files
+from fusion import cli, files, sealed
 from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
 from fusion.errors import InputError
 from fusion.folds import Units
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.write(out)
     page = f", and the report to {write_page(options)}" if options.report else ""
     if options.json:
-        cli.print_json(report.to_json())
+        cli.print_json(sealed.sealed(report.to_json()))
         return 0
     classes = f"\n\n{report.scores[run.name].class_table()}" if options.per_class else ""
     wrote = f"wrote best.json, recommended.json, trials.csv and search.json to {out}{page}"

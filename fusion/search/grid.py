@@ -71,16 +71,18 @@ def grid_axes(groups: Sequence[str], ranges: Mapping[str, Range]) -> list[list[f
     if unknown:
         known = f"the groups are {list(groups)}"
         raise InputError(f"grid: range for unknown group {unknown[0]!r}; {known}")
-    axes = []
+    axes, points = [], 1
     for position, name in enumerate(groups):
         first, last, step = ranges.get(name, RANGE if position else (1.0, 1.0, 1.0))
         if not (0 <= first <= last and step > 0 and math.isfinite(last)):
             do = "give first:last:step with 0 <= first <= last, step > 0"
             raise InputError(f"grid: range of {name!r} is {first}:{last}:{step}; {do}")
-        count = math.floor((last - first) / step + 1e-9) + 1
-        axes.append([round(first + k * step, 12) for k in range(count)])  # 0.1 * 3 prints as 0.3
-    points = math.prod(len(axis) for axis in axes)
-    if points > MOST_POINTS:
-        do = "use larger steps, or the method 'optuna' or 'exact'"
-        raise InputError(f"grid: {points} points over {len(groups)} groups; {do}")
+        steps = (last - first) / step + 1e-9
+        points *= math.floor(min(steps, MOST_POINTS)) + 1
+        if points > MOST_POINTS:  # before any is made
+            got = f"more than {MOST_POINTS} points over {len(groups)} groups, with {name!r}"
+            do = "use larger steps, or the method 'optuna' or 'exact'"
+            raise InputError(f"grid: {got} {first:g}:{last:g}:{step:g}; {do}")
+        # 0.1 * 3 prints as 0.3
+        axes.append([round(first + k * step, 12) for k in range(math.floor(steps) + 1)])
     return axes

@@ -15,11 +15,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from fusion.contested import Condensed, Pixels
 from fusion.ensemble.heads import Head
+from fusion.errors import InputError
 from fusion.metrics import Scores
 from fusion.metrics.objectives import Objective, objective
 from fusion.progress import Progress, silent
@@ -29,6 +31,7 @@ from fusion.search.result import SearchResult, Trial, best_trial
 
 OVER = ("groups", "models")  # what gets a weight
 FEWER = 4  # by which a head's multipliers are found on fewer
+MOST_SEED = 1 << 32
 SAMPLE = 1 << 20  # candidates that class multipliers climb on
 Arguments = Mapping[str, Any]
 Parse = Callable[..., Any]
@@ -88,6 +91,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         objective(self.convention)
+        check_seed(self.seed)
 
     @property
     def objective(self) -> Objective:
@@ -172,6 +176,12 @@ class Problem:
         name = self.objective.name
         found = (method, self.groups, best.weights, best.miou, name, tuple(history))
         return SearchResult(*found, **more)
+
+
+def check_seed(seed: int) -> None:
+    """InputError for what no generator of random numbers takes."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < MOST_SEED:
+        raise InputError(f"seed: got {seed!r}; give a whole number from 0 to {MOST_SEED - 1}")
 
 
 class Workspace(NamedTuple):

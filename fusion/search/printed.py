@@ -146,12 +146,18 @@ def _search_lines(report: Report) -> Iterator[str]:
     trials = "" if found.head is not None else f" after {len(found.history)} trials"
     what = objective_title(found.convention)
     yield f"{report.splits[0].name} {what} {percent(found.miou)}{trials}"
+    if failed := found.notes.get("failed_trials"):
+        why = f" (the last: {found.notes['failure']})" if "failure" in found.notes else ""
+        yield f"{failed} trials failed and were left out{why}"
     if (known := found.certificate) is not None:  # about weightings that were not tried
         stage = "certified" if known["complete"] else "so far; run again or --certify inf goes on"
         gap = "unknown" if known["gap"] is None else f"{100 * known['gap']:.4f}"
         upper = f"{100 * known['upper_bound']:.4f}"
         bound = f"no weighting of these groups is above {upper}, a gap of {gap}"
-        yield f"{bound} ({stage}, {known['boxes']} boxes)"
+        taken = (
+            f", {known['taken']} of them as an earlier run left them" if known.get("taken") else ""
+        )
+        yield f"{bound} ({stage}, {known['boxes']} boxes{taken})"
 
 
 def _trust_lines(report: Report) -> Iterator[str]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fusion import files
+from fusion import files, sealed
 from fusion.contested import Pixels
 from fusion.metrics import Calibration, Scores
 from fusion.metrics.intervals import Interval
@@ -165,7 +165,7 @@ class Report:
 
         Where a head was found also what weights alone make of the groups.
         """
-        files.write_json(out / "search.json", self.to_json())
+        files.write_json(out / "search.json", sealed.sealed(self.to_json()))
         assert self.found.ensemble is not None
         assert self.found.recommended is not None
         if self._weights_beside:

@@ -21,6 +21,7 @@ from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.metrics.objectives import objective
 from fusion.progress import silent
+from fusion.search.claims import differing, same
 from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out
 from fusion.search.held import (
     FOUND,
@@ -32,7 +33,7 @@ from fusion.search.held import (
     HeldOut,
     head_name,
 )
-from fusion.search.method import Data, Facts, Method, Workspace
+from fusion.search.method import Data, Facts, Method, Workspace, check_seed
 from fusion.search.result import SearchResult, rank
 from fusion.search.selection import select
 from fusion.search.split import Split
@@ -114,6 +115,11 @@ class Run(Split):
     def _complete(self, found: SearchResult) -> SearchResult:
         """The result with its scores and ensemble."""
         scores, ensemble = self.scores_of(found), self.ensemble_of(found)
+        # maps count near ties as they interpolate; everywhere else counts are those of the search
+        exact = found.head is None and self.problem.evaluate is None
+        if exact and not same(found.miou, scores.score):
+            claim = (found.vector, found.miou, scores.score)
+            raise differing(f"search by {found.method}", *claim, "search again")
         more: dict[str, Any] = {"scores": scores, "ensemble": ensemble, "recommended": ensemble}
         return replace(found, miou=scores.score, units=self.unit_of, **more)
 
@@ -163,6 +169,7 @@ class Run(Split):
 
     def prepare(self, method: Method) -> int:
         """How many folds there will be. Refuses whatever it can before anything is worked out."""
+        check_seed(self.seed)
         if self.reach is not None and self.ensemble.mean != "arithmetic":
             raise InputError("multipliers: mean='geometric' takes none; use mean='arithmetic'")
         number, folds = len(set(self.unit_of.values())), self.folds

@@ -12,11 +12,14 @@ it is closed, and a point that was not drawn but asked for is asked for again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
 import secrets
 import socket
+import sqlite3
+import stat
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,15 +29,16 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler
 
-from fusion.errors import InputError, StoreError
+from fusion import sealed
+from fusion.errors import FusionError, InputError, StoreError
 from fusion.files import locked, refusals, write_bytes
 
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
 
-JOURNAL = "journal:"
-OWNER = "process"  # of a trial, in its attributes
+JOURNAL, SQLITE = "journal:", "sqlite:///"
+OWNER, SCORE = "process", "score"  # of a trial, in its attributes
 FIXED = "fixed_params"  # Optuna's attribute of a trial that was asked for
 TORN = 64  # lines after the first damaged one: a few of processes that appended before they looked
 STALE = timedelta(days=1)  # of a running trial on another machine, whose clock may be off by hours
@@ -52,7 +56,51 @@ def opened(storage: str | None) -> BaseStorage | str | None:
 
         # no connection is held between trials: servers have few, searches many processes
         return RDBStorage(_url(storage), engine_kwargs={"poolclass": NullPool})
+    if storage.startswith(SQLITE):
+        _check_database(Path(storage.removeprefix(SQLITE).partition("?")[0]))
     return storage
+
+
+def _check_database(path: Path) -> None:
+    """StoreError where a database is damaged; a crash's journal is played back."""
+    if not _is_there(path):
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.OperationalError:  # locked, or not writable: Optuna says so
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        got = f"is a damaged database, or none ({found.partition(chr(10))[0]})"
+        raise StoreError(f"{path}: {got}; restore it, delete it or give another storage=")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; StoreError for what is none: whoever opens a pipe waits."""
+    if not os.path.lexists(path):
+        return False
+    with refusals(path, problem="cannot be read"):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "no plain file")
+    return True
+
+
+@contextlib.contextmanager
+def named(storage: str | None) -> Iterator[None]:
+    """Names a study's storage in what Optuna and drivers make of damage: one line, a StoreError."""
+    try:
+        yield
+    except FusionError:
+        raise
+    except Exception as error:  # any storage backend's own errors
+        if storage is None:
+            raise
+        said = str(error).partition("\n")[0]
+        got = f"cannot be read or written ({type(error).__name__}: {said})"
+        do = "restore it, delete it or give another storage="
+        raise StoreError(f"optuna: storage {shown(storage)!r} {got}; {do}") from error
 
 
 def _url(storage: str) -> str:
@@ -82,7 +130,7 @@ def alone(storage: str | None, folder: Path | None) -> Iterator[None]:
         with _advisory_lock(storage):
             yield
         return
-    for kind in (JOURNAL, "sqlite:///"):
+    for kind in (JOURNAL, SQLITE):
         if storage is not None and storage.startswith(kind):
             folder = Path(storage.removeprefix(kind)).absolute().parent
     # a shared storage is looked at before the first search makes its folder
@@ -109,8 +157,9 @@ def unopened(storage: str | None, error: Exception) -> InputError:
     """What is said of a storage that refuses."""
     do = "give journal:FILE, or a URL such as sqlite:///study.db"
     if isinstance(error, ImportError):
-        do = "pip install 'segfusion[postgresql]'"
-    said = str(error).partition("\n")[0]
+        ours = str(storage).startswith("postgresql")
+        do = "pip install 'segfusion[postgresql]'" if ours else f"install its driver, or {do}"
+    said = str(error).partition("\n")[0].rstrip(".")
     return InputError(f"optuna: storage {shown(storage)!r} cannot be opened ({said}); {do}")
 
 
@@ -121,6 +170,7 @@ def _journal(path: Path) -> BaseStorage:
 
     if not path.parent.is_dir():
         raise InputError(f"optuna: journal {path}: no folder {path.parent}; make it first")
+    _is_there(path)
     backend = Journal(path)
     with refusals(path), backend.lock:
         _mend(path)
@@ -129,7 +179,10 @@ def _journal(path: Path) -> BaseStorage:
 
 def _mend(path: Path) -> None:
     """Moves the torn end of a journal into a file beside it, and says so."""
-    lines = path.read_bytes().splitlines(keepends=True)
+    try:
+        lines = sealed.content(path).splitlines(keepends=True)
+    except ValueError as error:
+        raise StoreError(f"{path}: is no journal of Optuna ({error}); give another file") from error
     first = next((n for n, line in enumerate(lines) if not _is_whole(line)), len(lines))
     if first == len(lines):
         return
@@ -228,16 +281,23 @@ def _began(pid: int) -> str | None:
 
 
 def close_dead(study: optuna.Study) -> int:
-    """Fails the running trials of processes that are gone, and says how many."""
+    """Ends the running trials of processes that are gone, and says how many.
+
+    Those without a score have failed. Points that were asked for are asked for again.
+    """
     import optuna
 
-    states = optuna.trial.TrialState
-    running = study.get_trials(deepcopy=False, states=[states.RUNNING])
-    dead = [trial.number for trial in running if _is_dead(trial)]
-    for number in dead:
-        study.tell(number, state=states.FAIL, skip_if_finished=True)
-        ask_again(study, number)
-    return len(dead)
+    states, closed = optuna.trial.TrialState, 0
+    for trial in study.get_trials(deepcopy=False, states=[states.RUNNING]):
+        if not _is_dead(trial):
+            continue
+        closed += 1
+        if SCORE in trial.user_attrs:  # it died before it said so
+            study.tell(trial.number, trial.user_attrs[SCORE], skip_if_finished=True)
+            continue
+        study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
+        ask_again(study, trial.number)
+    return closed
 
 
 def ask_again(study: optuna.Study, number: int) -> None:
@@ -248,7 +308,8 @@ def ask_again(study: optuna.Study, number: int) -> None:
 
 
 def _is_dead(trial: optuna.trial.FrozenTrial) -> bool:
-    found: Mapping[str, Any] = trial.user_attrs.get(OWNER) or {}
+    told = trial.user_attrs.get(OWNER)
+    found: Mapping[str, Any] = told if isinstance(told, dict) else {}
     if found.get("host") == socket.gethostname():
         return _began(int(found["pid"])) != found["began"]
     began = trial.datetime_start

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fusion.errors import FusionError, InputError
 from fusion.search.method import ALONE, Data, Method, Problem, Workspace, option
-from fusion.search.result import SearchResult, Trial
+from fusion.search.result import SearchResult
 
 if TYPE_CHECKING:
     import optuna
@@ -19,7 +19,6 @@ URL = (
     "journal:FILE, sqlite:///FILE or postgresql://USER@HOST/NAME; several processes may share one "
     "(default sqlite:///OUT/study.db); trusted like a program, as Optuna unpickles what is in it"
 )
-ERRORS = (ArithmeticError, RuntimeError, ValueError)  # of a trial, after which others may do
 STUDY = "study.db"
 HIGHEST = 2.0  # as the grid: weights relative to the first group's 1
 
@@ -60,45 +59,40 @@ class Optuna(Method):
         import optuna
 
         from fusion.search.journal_file import uncovered
-        from fusion.search.storage import OWNER, ask_again, owner
+        from fusion.search.storage import named, shown
+        from fusion.search.trials import Trials
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        free = problem.groups[1:]
-        study = self._open(problem.data, workspace, free)
-        states = optuna.trial.TrialState
-        # a trial that gave NaN counts as failed
-        complete = partial(study.get_trials, deepcopy=False, states=[states.COMPLETE])
-
-        def objective(trial: optuna.Trial) -> float:
-            try:
-                trial.set_user_attr(OWNER, owner())
-                weights = [1.0, *(trial.suggest_float(name, 0.0, HIGHEST) for name in free)]
-                trial.set_user_attr("weights", weights)
-                return problem.trials([weights])[0].miou
-            except KeyboardInterrupt:  # counts as failed, and is skipped by who goes on from here
-                ask_again(study, trial.number)
-                raise
-
-        remaining = self.trials - len(complete())
-        for _ in workspace.progress(range(remaining), self.name, remaining):
-            if len(complete()) >= self.trials:  # other processes add to the study as well
-                break
-            with uncovered():
-                study.optimize(objective, n_trials=1, catch=ERRORS)
-        history = [Trial(tuple(t.user_attrs["weights"]), float(t.value or 0)) for t in complete()]
+        where = self._storage(workspace.folder)
+        with named(where), uncovered():
+            study = self._open(problem.data, workspace, problem.groups[1:])
+            trials = Trials(study, problem, f"{shown(where)}, study {self.study!r}")
+            remaining = self.trials - len(trials.complete())
+            for _ in workspace.progress(range(remaining), self.name, remaining):
+                if len(trials.complete()) >= self.trials:  # other processes add to it as well
+                    break
+                trials.one_more(HIGHEST)
+            history, notes = trials.complete(), trials.notes()
         if not history:
-            got = f"none of {len(study.trials)} trials gave a score"
+            why = f" (the last: {trials.failure})" if trials.failure else ""
+            got = f"none of {len(study.trials)} trials gave a score{why}"
             raise InputError(f"optuna: {got}; check that the labels hold pixels that are not void")
-        failed = sum(t.state == states.FAIL for t in study.trials)
-        return problem.result(self.name, history, notes={"failed_trials": failed})
+        return problem.result(self.name, history, notes=notes)
 
     def check(self, data: Data, workspace: Workspace) -> None:
+        from fusion.search.storage import named
+
         folder = workspace.folder
         if self.storage or (folder and (folder / STUDY).exists()):
-            self._open(data, workspace)
+            with named(self._storage(folder)):
+                self._open(data, workspace)
 
     def effort(self, groups: Sequence[str]) -> int:
         return self.trials
+
+    def _storage(self, folder: Path | None) -> str | None:
+        """Where the study is; None in memory."""
+        return self.storage or (f"sqlite:///{folder / STUDY}" if folder else None)
 
     def _open(
         self, data: Data, workspace: Workspace, asked: Sequence[str] | None = None
@@ -111,9 +105,7 @@ class Optuna(Method):
 
         from fusion.search.storage import Seeded, alone, close_dead, opened, shown, unopened
 
-        folder, storage = workspace.folder, self.storage
-        if folder and not storage:
-            storage = f"sqlite:///{folder / STUDY}"
+        folder, storage = workspace.folder, self._storage(workspace.folder)
         try:
             kind = getattr(optuna.samplers, f"{SAMPLERS[self.sampler]}Sampler")
             sampler = Seeded(kind, data.seed)

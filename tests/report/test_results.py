@@ -84,7 +84,9 @@ def test_no_results(tmp_path, capsys):
     ("text", "said"),
     [
         ("{", "cannot be read"),
-        ("[]", "not what a search writes; search again"),
+        ("[]", "cannot be read (holds list, not an object); search again"),
+        ("[" * 100_000, "cannot be read (nested too deeply); search again"),
+        ("{}", "not what a search writes; search again"),
         ('{"result": 1, "ladder": 1}', "says not what it was made of, as older ones; search again"),
     ],
 )
@@ -97,6 +99,9 @@ def test_half_written_results(moved, capsys):
     best = moved / "results" / "best.json"
     document = json.loads(best.read_text())
     document["weights"]["strong"] = 0.25
+    best.write_text(json.dumps(document))
+    assert "best.json: changed since it was written" in refused(capsys, moved / "results")
+    del document["sha256"]
     best.write_text(json.dumps(document))
     assert "a later search has not finished; run it again" in refused(capsys, moved / "results")
     best.unlink()

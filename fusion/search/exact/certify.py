@@ -9,7 +9,7 @@ pixels by predicted class, `gain` the open ones that may come out right,
 because the union is r_k plus the pixels wrongly predicted k. Simplexes are halved along their
 longest edge, most promising first; a half looks again only at the pixels that its parent left open.
 Labels count as settled only beyond the rounding of float32 fusion, so the bound holds for the very
-label maps that fusion makes.
+label maps that fusion makes. What a state of an earlier run says is proved again (`proof`).
 
 G groups, C classes. The incumbent comes from line sweeps, and from the middles of simplexes.
 """
@@ -26,17 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.contested import Condensed
-from fusion.errors import InputError
+from fusion.errors import CorruptStoreError, InputError
 from fusion.kernels import sweep
 from fusion.kernels.sweep import Undecided
-from fusion.metrics.objectives import CONVENTIONS, miou_of_counts
+from fusion.metrics.objectives import CONVENTIONS
 from fusion.progress import Progress, silent
+from fusion.search.claims import number
+from fusion.search.exact.proof import Leaf, Proof, halved, leaves_of, longest_edge, upper_bound
 from fusion.search.method import Problem
 from fusion.search.result import Trial, best_trial
 
 MOST_GROUPS = 3  # of more dimensions there are more simplexes than anyone waits for
 SMALLEST_EDGE = 1e-6  # below it float32 weights hardly differ
-ROUNDING = 1e-12  # of the float64 sums of IoU
 
 
 class Simplex(NamedTuple):
@@ -59,8 +60,9 @@ class Simplex(NamedTuple):
 class Certified(NamedTuple):
     """What is known so far.
 
-    certificate: gap, upper_bound, boxes, seconds, complete. best: the best trial met. state: what
-    `certify` resumes from.
+    certificate: gap, upper_bound, boxes, seconds, complete; and `taken`, simplexes whose bounds are
+    the state's and were not computed again, where there are any. best: the best trial met. state:
+    what `certify` resumes from.
     """
 
     certificate: dict[str, Any]
@@ -75,6 +77,7 @@ def certify(
     gap: float = 1e-4,
     time_limit: float = math.inf,
     state: dict[str, Any] | None = None,
+    deadline: float = math.inf,
     progress: Progress = silent,
 ) -> Certified:
     """An upper bound of the mIoU under all weights, at best `gap` above the best trial.
@@ -84,8 +87,11 @@ def certify(
         gap: at which to stop.
         time_limit: seconds; then the gap is what it is by then (1 - best mIoU after none).
         state: of an earlier call on the same problem, to go on from.
+        deadline: by the monotonic clock, up to which what the state says is proved again; beyond
+            the time limit where the certificate would be complete but for that.
 
     Raises:
+        CorruptStoreError: a state that is none, or whose bounds are not those of the pixels.
         InputError: more than three groups, maps, pixels that lie on disk, no scored pixel, or an
             objective that is none of the three mIoU conventions.
     """
@@ -99,12 +105,19 @@ def certify(
         got = f"{groups} groups, {condensed.scored} scored pixels, in memory: {condensed.resident}"
         do = f"at most {MOST_GROUPS} groups, scored pixels, and a memory budget that holds them"
         raise InputError(f"certify: got {got}; needs {do}")
-    work, began = _BranchAndBound(problem, condensed, best, state), time.monotonic()
+    began = time.monotonic()
+    try:
+        work = _BranchAndBound(problem, condensed, best, state)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CorruptStoreError(f"is no state of a certificate ({error})") from error
+    limit = time.monotonic() + time_limit  # proving what there was is not of this run's time
     for _ in progress(itertools.count(), "certify", 0):  # nobody knows how many steps there are
-        late = time.monotonic() - began >= time_limit
+        late = time.monotonic() >= limit
         if late or not work.open or -work.open[0].negative_bound <= work.best.miou + gap:
             break
         work.step()
+    if work.upper - work.best.miou <= gap:
+        work.proof.go_on(deadline)
     return work.finish(gap, time.monotonic() - began)
 
 
@@ -121,9 +134,15 @@ class _BranchAndBound:
         self.root = Undecided(every, right, predicted - right, np.zeros_like(right))
         whole = [[1.0, np.eye(len(problem.groups)).tolist()]]
         state = state or {"open": whole, "settled": 0.0, "boxes": 0, "seconds": 0.0}
-        self.settled, self.boxes, self.seconds = (state[k] for k in ("settled", "boxes", "seconds"))
-        numbered = enumerate(state["open"])  # in order of their bounds, which makes them a heap
-        self.open = [Simplex(-bound, n, np.array(corners)) for n, (bound, corners) in numbered]
+        groups, resumed = len(problem.groups), state["boxes"] != 0
+        self.boxes = number(state["boxes"], 0, int)
+        self.seconds = float(number(state["seconds"], 0.0))
+        left = sorted(leaves_of(state["open"], groups), key=lambda leaf: -leaf.bound)
+        self.closed = leaves_of(state.get("closed", []), groups)  # too small to be halved
+        told = [*left, *self.closed] if resumed else []
+        self.proof = Proof(problem, condensed, self.root, told)
+        # in order of their bounds, which makes them a heap
+        self.open = [Simplex(-leaf.bound, n, leaf.corners) for n, leaf in enumerate(left)]
         self.kept, self.most_kept = 0, condensed.budget.open_parts
 
     def step(self) -> None:
@@ -131,16 +150,12 @@ class _BranchAndBound:
         simplex = heapq.heappop(self.open)
         self.kept -= simplex.bytes
         corners, bound = simplex.corners, -simplex.negative_bound
-        edges = np.linalg.norm(corners[:, None] - corners[None], axis=2)
-        first, second = np.unravel_index(int(edges.argmax()), edges.shape)
         if self.boxes == 0:
             self._add(corners, self.root, bound)
-        elif edges[first, second] < SMALLEST_EDGE:
-            self.settled = max(self.settled, bound)
+        elif longest_edge(corners)[2] < SMALLEST_EDGE:
+            self.closed.append(Leaf(bound, corners))
         else:
-            middle = (corners[first] + corners[second]) / 2
-            halves = np.stack([corners, corners])
-            halves[0, first] = halves[1, second] = middle
+            halves, middle = halved(corners)
             for half in halves:
                 self._add(half, simplex.undecided or self.root, bound)
             tried = self.problem.trials([*halves.mean(axis=1), middle])
@@ -156,25 +171,25 @@ class _BranchAndBound:
         self.kept += simplex.bytes
         heapq.heappush(self.open, simplex)
 
+    @property
+    def upper(self) -> float:
+        """What no weighting is above."""
+        closed = (leaf.bound for leaf in self.closed)
+        return max([self.best.miou, *closed, *(-each.negative_bound for each in self.open)])
+
     def finish(self, gap: float, seconds: float) -> Certified:
-        upper = max([self.best.miou, self.settled, *(-each.negative_bound for each in self.open)])
+        upper, taken = self.upper, len(self.proof.waiting)
         known = {"boxes": self.boxes, "seconds": self.seconds + seconds}
         still = [[-each.negative_bound, each.corners.tolist()] for each in sorted(self.open)]
+        closed = [[leaf.bound, leaf.corners.tolist()] for leaf in self.closed]
+        settled = max([0.0, *(leaf.bound for leaf in self.closed)])  # as older versions read it
         left = upper - self.best.miou
-        found = {"gap": left, "upper_bound": upper, **known, "complete": left <= gap}
-        return Certified(found, self.best, {"open": still, "settled": self.settled, **known})
+        found = {"gap": left, "upper_bound": upper, **known, "complete": left <= gap and not taken}
+        found |= {"taken": taken} if taken else {}
+        state = {"open": still, "settled": settled, **known, "closed": closed}
+        return Certified(found, self.best, state)
 
 
 def has_bound(problem: Problem) -> bool:
     """Whether `upper_bound` knows the objective: the mIoU conventions, over all classes."""
     return problem.objective.name in CONVENTIONS
-
-
-def upper_bound(found: Undecided, problem: Problem) -> float:
-    """The most that mIoU can be over the simplex that `found` describes.
-
-    By ``union`` a class without targets counts as soon as it is predicted: the settled predictions
-    are the fewest members there can be.
-    """
-    inter, rows = found.right + found.gain, problem.condensed.rows
-    return float(miou_of_counts(inter, rows, found.wrong + inter, problem.convention)) + ROUNDING

@@ -99,8 +99,7 @@ class Exact(Method):
             work.climb_all(self.climbs, workspace.progress)
             if self.gap is not None:
                 share = max(LEAST_SECONDS, self.certify * (time.monotonic() - began))
-                work.deadline = min(deadline, time.monotonic() + share)
-                certificate = work.certify(self.gap, workspace.progress)
+                certificate = work.certify(self.gap, share, workspace.progress)
         return problem.result(self.name, work.history, certificate=certificate, notes=work.notes())
 
 
@@ -187,8 +186,11 @@ class _Search:
         self.history += trials
         self.journal.found += trials
 
-    def certify(self, gap: float, progress: Progress) -> dict[str, Any] | None:
-        """The certificate of the best point, after climbing from a better one met on the way."""
+    def certify(self, gap: float, share: float, progress: Progress) -> dict[str, Any] | None:
+        """The certificate of the best point, after climbing from a better one met on the way.
+
+        share: most seconds of it, less where the search is to end earlier.
+        """
         condensed = self.problem.condensed
         if not isinstance(condensed, Condensed) or not condensed.resident:
             return None
@@ -196,8 +198,12 @@ class _Search:
             return None
         if self.late:
             return {"gap": None, "upper_bound": 1.0, "boxes": 0, "seconds": 0.0, "complete": False}
-        how: dict[str, Any] = {"time_limit": self.deadline - time.monotonic(), "progress": progress}
-        done = certify(self.problem, self.best, gap=gap, state=self.journal.certify, **how)
+        end, now = self.deadline, time.monotonic()
+        self.deadline = min(end, now + share)
+        how: dict[str, Any] = {"time_limit": self.deadline - now, "deadline": end}
+        how |= {"state": self.journal.certify, "progress": progress}
+        with self.journal.naming():
+            done = certify(self.problem, self.best, gap=gap, **how)
         # the branch and bound meets points that no climb has led to
         if done.best not in self.history:
             self.keep([done.best])
@@ -206,7 +212,8 @@ class _Search:
         self.journal.write()
         upper = max(done.certificate["upper_bound"], self.best.miou)
         left = upper - self.best.miou
-        return {**done.certificate, "gap": left, "upper_bound": upper, "complete": left <= gap}
+        complete = left <= gap and "taken" not in done.certificate
+        return {**done.certificate, "gap": left, "upper_bound": upper, "complete": complete}
 
     def notes(self) -> dict[str, Any]:
         """How much was done, and the stretch that the result is the middle of, if one is."""

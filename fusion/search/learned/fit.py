@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +73,12 @@ class Training:
         """
         if self.folder is None:
             return self._descend(form, below, sample, strengths, at)
-        file = self.folder / f"{self._key(form, below, sample, strengths, at)}.safetensors"
-        known = _read(file, form, len(strengths))
+        key = self._key(form, below, sample, strengths, at)
+        file = self.folder / f"{key}.safetensors"
+        known = _read(file, key, form, len(strengths))
         if known is None:
             known = self._descend(form, below, sample, strengths, at)
-            _write(file, known)
+            _write(file, key, known)
         return known
 
     def _key(
@@ -144,18 +147,28 @@ class Fit:
     stopped: int | None
 
 
-def _write(file: Path, fits: Sequence[Fit]) -> None:
+def _write(file: Path, key: str, fits: Sequence[Fit]) -> None:
     arrays = {f"{place} {n}": a for place, fit in enumerate(fits) for n, a in fit.arrays.items()}
-    tensors.write(file, arrays, {"fits": [[fit.loss, fit.stopped] for fit in fits]})
+    tensors.write(file, arrays, {"key": key, "fits": [[f.loss, f.stopped] for f in fits]})
 
 
-def _read(file: Path, form: type[Head], number: int) -> list[Fit] | None:
-    """The fits of a file; None where there is none that is whole: they are made again."""
+def _read(file: Path, key: str, form: type[Head], number: int) -> list[Fit] | None:
+    """The fits of a file; None where there is none that is whole: they are made again.
+
+    A line on stderr says so where there is something.
+    """
+    if not os.path.lexists(file):
+        return None
     try:
+        if not file.is_file():  # nobody waits at a pipe
+            raise ValueError("no plain file")
         arrays, document = tensors.read(file, "remove it")
+        if document.get("key", key) != key:  # releases up to 0.1 wrote none
+            raise ValueError("of another head")
         rows = [{n: arrays[f"{place} {n}"] for n in form.sizes} for place in range(number)]
         return [Fit(row, *told) for row, told in zip(rows, document["fits"], strict=True)]
-    except (StoreError, KeyError, TypeError, ValueError):
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError) as error:
+        print(f"{file}: heads are trained again, these cannot be used ({error})", file=sys.stderr)
         return None
 
 

@@ -1,0 +1,98 @@
+"""JSON on disk that is believed only as it was written: read with care, sealed by its sha256.
+
+    content(path)           the bytes of a plain file of a sensible size
+    parsed(text)            a JSON object
+    sealed(document)        the same with the sha256 of all the rest, a key that others ignore
+    unsealed(document)      the document, if it is the one that was sealed
+    marker(document)        a line of JSON and one with its sha256, and back: `from_marker`
+
+What is wrong is a ValueError (or the disk's OSError): callers know which file it is and what to
+do. A seal tells of accidents and of edits, not of somebody who makes another: what a document
+claims of pixels is counted again from them as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusion import files
+
+SEAL = "sha256"
+MOST = 1 << 28  # bytes
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # at a pipe
+
+Document = dict[str, Any]
+
+
+def content(path: Path, most: int = MOST) -> bytes:
+    """The bytes of a plain file, or of what a link leads to.
+
+    Raises:
+        OSError: there is none, or the disk refuses.
+        ValueError: a pipe, a device, more than `most` bytes.
+    """
+    with files.opened(path, os.O_RDONLY | _NO_WAIT) as handle:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"{path.name} is a folder")
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise ValueError(f"{status.st_size} bytes or not a plain file; at most {most} are read")
+        return b"".join(iter(lambda: os.read(handle, most), b""))
+
+
+def parsed(text: bytes | str) -> Document:
+    """A JSON object; ValueError for anything else, also for one nested too deeply to read."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"holds {type(found).__name__}, not an object")
+    return found
+
+
+def sealed(document: Mapping[str, Any]) -> Document:
+    """The document as JSON gives it back, and its seal."""
+    plain = json.loads(json.dumps(document))
+    return {**plain, SEAL: _digest(_canonical(plain))}
+
+
+def is_sealed(document: Mapping[str, Any]) -> bool:
+    """Whether it carries a seal, right or wrong; what older versions and people write does not."""
+    return SEAL in document
+
+
+def unsealed(document: Mapping[str, Any]) -> Document:
+    """What was sealed; ValueError where it was changed since. Without a seal the same."""
+    rest = {key: value for key, value in document.items() if key != SEAL}
+    if is_sealed(document) and _digest(_canonical(rest)) != document[SEAL]:
+        raise ValueError(f"changed since it was written, its {SEAL} is another")
+    return rest
+
+
+def marker(document: Mapping[str, Any]) -> bytes:
+    """One line of JSON, one with its sha256."""
+    text = _canonical(document)
+    return text + b"\n" + _digest(text).encode()
+
+
+def from_marker(raw: bytes) -> Document:
+    """The document of a marker; ValueError where its second line is not that of the first."""
+    text, _, seal = raw.partition(b"\n")
+    if _digest(text).encode() != seal:
+        raise ValueError("the checksum is wrong")
+    return parsed(text)
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
