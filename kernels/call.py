@@ -6,7 +6,6 @@ M models, G groups, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -27,7 +26,7 @@ from fusion.kernels.arithmetic import (
     normalised,
     normalised_multipliers,
 )
-from fusion.kernels.numbers import MOST_CLASSES
+from fusion.kernels.numbers import MOST_CLASSES, TEMPERATURES, is_temperature
 
 VALUES = ("logits", "probabilities")
 RESIZES = ("probabilities", "logits")
@@ -292,8 +291,8 @@ def _check_maps(
 
 def _check_temperatures(temperatures: Sequence[float] | None, models: int) -> tuple[float, ...]:
     scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
-    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
-        wanted = f"give {models} finite numbers above 0, one per model"
+    if len(scales) != models or not all(map(is_temperature, scales)):
+        wanted = f"give {models} numbers {TEMPERATURES}, one per model"
         raise ValueError(f"temperatures: got {list(scales)}; {wanted}")
     return scales
 
