@@ -29,7 +29,7 @@ from fusion.outputs.output import Output, Part, option
 from fusion.outputs.top_classes import top_classes
 from fusion.outputs.unit import Unit
 from fusion.stores import LogitWriter
-from fusion.stores.format import COMMIT, METADATA, Profile, Values, video_key
+from fusion.stores.format import METADATA, Profile, Values, video_key
 from fusion.stores.reader import read_group
 
 PROVENANCE = {"fused": "probabilities of an ensemble"}
@@ -110,10 +110,6 @@ class Store(Output):
         top = (self.top or TOP) if self.soft == TOP_K else None
         soft = TOP_K if self.soft == TOP_K else None  # the profile says the others
         return {"soft": soft, "top": top, "at": self.at if self._native else None}
-
-    def is_whole(self, path: Path) -> bool:
-        commit = path / COMMIT
-        return not path.is_symlink() and os.path.lexists(commit) and super().is_whole(commit)
 
     def is_mine(self, path: Path) -> bool:
         return True  # no other folder has such a name

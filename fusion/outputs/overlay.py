@@ -55,3 +55,4 @@ class Overlay(Drawing):
             else:
                 image.save(buffer, format="PNG")
             write_bytes(out / part.files[0], buffer.getvalue(), overwrite=overwrite)
+            content.sealed(part.files)
