@@ -114,11 +114,18 @@ class Store(Output):
     def is_mine(self, path: Path) -> bool:
         return True  # no other folder has such a name
 
+    def start(self, out: Path, content: Content, units: Sequence[Unit], *, overwrite: bool) -> None:
+        """The group, without which videos that are there already would be no store."""
+        self._writer(out, content)
+
+    def _writer(self, out: Path, content: Content) -> LogitWriter:
+        said = {name: value for name, value in self._said().items() if value is not None}
+        return LogitWriter(out, **self._facts(out, content), provenance={**PROVENANCE, **said})
+
     def write(
         self, out: Path, unit: Unit, parts: Sequence[Part], content: Content, *, overwrite: bool
     ) -> None:
-        said = {name: value for name, value in self._said().items() if value is not None}
-        writer = LogitWriter(out, **self._facts(out, content), provenance={**PROVENANCE, **said})
+        writer = self._writer(out, content)
         how: dict[str, Any] = {"geometry": unit.geometry, "overwrite": overwrite}
         with writer.video(unit.video, frames=unit.frames, size=unit.size, **how) as video:
             video.extend(self._kept(unit, content))
