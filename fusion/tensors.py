@@ -67,9 +67,14 @@ def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray],
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def check_plain(path: str | Path) -> None:
-    """OSError where a path is no file that ends: a folder, a pipe that a reader would wait at."""
-    mode = os.stat(path).st_mode
+def check_plain(path: str | Path, most: int | None = None) -> None:
+    """OSError where a path is no file that ends: a folder, a pipe that a reader would wait at, more
+    than `most` bytes.
+    """
+    found = os.stat(path)
+    mode = found.st_mode
+    if most is not None and found.st_size > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     if not stat.S_ISREG(mode):
         code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         what = os.strerror(code) if stat.S_ISDIR(mode) else "no plain file"

@@ -63,6 +63,8 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _load_torch(file: IO[bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with zipfile.ZipFile(file) as archive:
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            raise ValueError("torch writes no compressed files")  # nor what unfolds to gigabytes
         if (broken := archive.testzip()) is not None:
             raise ValueError(f"the checksum of its {broken} is wrong")
     file.seek(0)

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from fusion.errors import FusionError
@@ -32,14 +31,14 @@ def in_time(seconds: float = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def outcome(read: Callable[[], Any], expected: Any, what: str, place: Path) -> str:
+def outcome(read: Callable[[], Any], expected: Any, what: str, place: object) -> str:
     """ "right", or the error's name; AssertionError for everything else.
 
     Args:
         read: gives what is compared.
         expected: what it gave before.
         what: the damage.
-        place: a path, or the start of one, that an error has to name.
+        place: what an error has to name.
     """
     try:
         with in_time():
