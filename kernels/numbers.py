@@ -28,6 +28,7 @@ def void_label(classes: int | None) -> int:
     """The label of pixels without a class: 255, or 65535 in the uint16 maps of over 255 classes."""
     return NARROW_VOID if classes is None or classes <= NARROW_VOID else WIDE_VOID
 
+
 # Temperatures: in between every logit over T is a float32, and what stands for -inf (-1e30) stays
 # below all others; 1 / T is no float32 any more below 2.9e-39, where every pixel would be NaN.
 COLDEST, HOTTEST = 2.0**-64, 2.0**64
