@@ -180,22 +180,43 @@ def test_a_torn_seal_is_none_and_the_next_ones_count(tmp_path):
     assert row.write(out, resume=True) == (0, 3)
 
 
-@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
-@pytest.mark.parametrize("name", ["png", "npz", "zarr", "store", "cityscapes"])
-@pytest.mark.parametrize("link", ["out", "unit", "staging"])
-def test_links_lead_nowhere(tmp_path, name, flags, link):
+FLAGS = ({}, {"resume": True}, {"overwrite": True})
+LINKS = [(name, link) for name in ("png", "npz", "zarr", "store") for link in ("", ".staging")]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize(("name", "link"), [*LINKS, ("png", "case"), ("cityscapes", "")])
+def test_folders_that_are_links_lead_nowhere(tmp_path, name, link, flags):
     row, out, outside = ROWS[name], tmp_path / "out", tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_bytes(b"precious")
-    target = {"out": out, "unit": out / "case", "staging": out / ".staging"}[link]
+    target = out / link
     target.parent.mkdir(exist_ok=True)
     target.symlink_to(outside)
-    if link == "unit" and name != "png":  # where a file goes: replaced by it, if that was asked for
-        return
     with pytest.raises(StoreError, match=r": is a link; outputs are written into plain folders"):
         row.write(out, **flags)
     assert tree(outside) == {"precious": b"precious"}
     assert target.is_symlink()
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("name", ["zarr", "store"])
+def test_a_link_in_the_place_of_a_video_is_replaced_or_refused(tmp_path, name, flags):
+    row, out, outside = ROWS[name], tmp_path / "out", tmp_path / "outside"
+    row.write(out)
+    expected = tree(out, row.varies)
+    (unit,) = (path for path in out.iterdir() if path.name.startswith("case"))
+    shutil.move(unit, outside)
+    before = tree(outside)
+    unit.symlink_to(outside)
+    if flags:
+        row.write(out, **flags)
+        assert tree(out, row.varies) == expected
+        assert not unit.is_symlink()
+    else:
+        with pytest.raises(StoreError, match="exists"):
+            row.write(out)
+    assert tree(outside) == before
 
 
 @pytest.mark.parametrize("name", ROWS)
