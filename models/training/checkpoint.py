@@ -8,6 +8,7 @@ run.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import zipfile
@@ -62,13 +63,14 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _load_torch(file: IO[bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with zipfile.ZipFile(file) as archive:
+    sound = io.BytesIO()  # records as they were checked: torch's reader finds them by other fields
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(sound, "w") as checked:
         if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
             raise ValueError("torch writes no compressed files")  # nor what unfolds to gigabytes
-        if (broken := archive.testzip()) is not None:
-            raise ValueError(f"the checksum of its {broken} is wrong")
-    file.seek(0)
-    content = torch.load(file, map_location="cpu", weights_only=True)
+        for name in archive.namelist():
+            checked.writestr(name, archive.read(name))
+    sound.seek(0)
+    content = torch.load(sound, map_location="cpu", weights_only=True)
     return dict(content["tensors"]), json.loads(content["document"])
 
 
