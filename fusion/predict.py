@@ -205,7 +205,7 @@ def _own_map(options: argparse.Namespace, classes: Sequence[str]) -> str | Class
 def _patterns(name: str, written: Written) -> list[str]:
     """Of an archive: the files of this run, also those that were there; of trees all of it."""
     trees = [pattern for pattern in OUTPUTS[name].packed if "**" in pattern]
-    return trees or [glob.escape(file) for file in written.files]
+    return [*trees, *(glob.escape(file) for file in written.files)]
 
 
 def _say(options: argparse.Namespace, written: Written, packed: Path | None) -> None:

@@ -1,8 +1,18 @@
-"""Named arrays and JSON in one safetensors file, written whole or not at all."""
+"""Named arrays and JSON in one safetensors file, written whole or not at all, under a checksum.
+
+The file's metadata are the JSON and the SHA-256 of it and of every array: name, type, shape and
+bytes. safetensors itself checks none of them. Files of releases up to 0.1 have no checksum and
+are read as they are; those releases read the files of this one.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
+import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +25,14 @@ from fusion.errors import StoreError
 from fusion.files import refusals, replacing
 
 KEY = "segfusion"  # of the JSON among the file's metadata
+CHECKSUM = "segfusion.sha256"  # of the checksum there
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
     """Writes arrays and document. StoreError: the disk refuses."""
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    content = save(plain, {KEY: json.dumps(document)})
+    text = json.dumps(document)
+    content = save(plain, {KEY: text, CHECKSUM: _checksum(plain, text)})
     need = sum(array.nbytes for array in plain.values())
     with (
         refusals(path, need),
@@ -30,17 +42,55 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, A
         file.write(content)
 
 
-def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and document of a file that `write` wrote; OSError, or ValueError where it is damaged.
 
     For callers with a sentence of their own; others `read`.
+
+    Args:
+        path: the file.
+        say: a line on stderr where it is of a release that wrote no checksum, for callers that
+            have none of their own.
     """
+    check_plain(path)
     try:
         with safe_open(path, "np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            return arrays, json.loads((file.metadata() or {})[KEY])
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(str(error)) from error
+            known = file.metadata() or {}
+            text = known[KEY]
+            if known.keys() != {KEY}:  # else of a release without
+                if known.get(CHECKSUM) != _checksum(arrays, text):
+                    raise ValueError("its checksum is wrong")
+            elif say:
+                line = "has no checksum, as earlier releases wrote it; damage would not be noticed"
+                print(f"{path}: {line}", file=sys.stderr)
+            return arrays, json.loads(text)
+    except (SafetensorError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def check_plain(path: str | Path, most: int | None = None) -> None:
+    """OSError where a path is no file that ends: a folder, a pipe that a reader would wait at, more
+    than `most` bytes.
+    """
+    found = os.stat(path)
+    mode = found.st_mode
+    if most is not None and found.st_size > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    if not stat.S_ISREG(mode):
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        what = os.strerror(code) if stat.S_ISDIR(mode) else "no plain file"
+        raise OSError(code, what, str(path))
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    """SHA-256 of the JSON and of arrays by name: types, shapes, numbers."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(json.dumps([name, array.dtype.str, arrays[name].shape]).encode())
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def read(path: Path, advice: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

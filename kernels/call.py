@@ -27,7 +27,7 @@ from fusion.kernels.arithmetic import (
     normalised,
     normalised_multipliers,
 )
-from fusion.kernels.numbers import MOST_CLASSES, MOST_PIXELS
+from fusion.kernels.numbers import MOST_CLASSES, MOST_PIXELS, TEMPERATURES, is_temperature
 
 VALUES = ("logits", "probabilities")
 RESIZES = ("probabilities", "logits")
@@ -297,8 +297,8 @@ def _aligned(z: Tensor) -> Tensor:
 
 def _check_temperatures(temperatures: Sequence[float] | None, models: int) -> tuple[float, ...]:
     scales = (1.0,) * models if temperatures is None else tuple(float(t) for t in temperatures)
-    if len(scales) != models or not all(math.isfinite(t) and t > 0 for t in scales):
-        wanted = f"give {models} finite numbers above 0, one per model"
+    if len(scales) != models or not all(map(is_temperature, scales)):
+        wanted = f"give {models} numbers {TEMPERATURES}, one per model"
         raise InputError(f"temperatures: got {list(scales)}; {wanted}")
     return scales
 

@@ -36,3 +36,14 @@ def as_read(array: Any, kind: str | type[np.generic] | np.dtype[Any]) -> NDArray
 def void_label(classes: int | None) -> int:
     """The label of pixels without a class: 255, or 65535 in the uint16 maps of over 255 classes."""
     return NARROW_VOID if classes is None or classes <= NARROW_VOID else WIDE_VOID
+
+
+# Temperatures: in between every logit over T is a float32, and what stands for -inf (-1e30) stays
+# below all others; 1 / T is no float32 any more below 2.9e-39, where every pixel would be NaN.
+COLDEST, HOTTEST = 2.0**-64, 2.0**64
+TEMPERATURES = f"from {COLDEST:.2g} to {HOTTEST:.2g}"
+
+
+def is_temperature(number: float) -> bool:
+    """Whether a number may divide logits."""
+    return COLDEST <= number <= HOTTEST  # NaN neither

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion import cli
+from fusion.files import write_bytes
 from fusion.models.data.source import add_source, source_of
 from fusion.models.data.statistics import FILE, PICTURE, class_statistics, picture
 from fusion.text import table
@@ -24,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=there)
     options = parser.parse_args(arguments)
     found = class_statistics(source_of(options).open(labelled=True), options.out / FILE)
-    picture(found).save(options.out / PICTURE)
+    image = io.BytesIO()
+    picture(found).save(image, format="PNG")
+    write_bytes(options.out / PICTURE, image.getvalue())
     order = np.argsort(-found.pixels, kind="stable")
     rows = [(found.classes[c], str(found.videos[c]), str(found.pixels[c])) for c in order]
     print(table(rows, ("class", "videos", "pixels")))

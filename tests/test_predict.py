@@ -246,7 +246,10 @@ def test_other_peoples_files_in_the_folder(arguments, tmp_path, capsys):
         assert cli.run(predict.main, [*arguments, "--videos", "b", *flags]) == 2
         said = "1.png is none of this ensemble's and would be taken for it; give another folder"
         assert said in capsys.readouterr().err
-    assert sorted(os.listdir(out)) == [".predicted.json", "a", "notes.txt", "other"]
+    assert sorted(os.listdir(out)) == [
+        *(".predicted.json", ".predicted.seals"),
+        *("a", "notes.txt", "other"),
+    ]
     (out / "other" / "1.png").rename(out / "other" / "1.jpg")
     assert predict.main([*arguments, "--videos", "b"]) == 0
 

@@ -17,6 +17,7 @@ from fusion.ensemble.factors import Multipliers, checked_multipliers, checked_we
 from fusion.ensemble.plan import make_plan
 from fusion.ensemble.stream import Fusion
 from fusion.errors import InputError
+from fusion.kernels.numbers import TEMPERATURES, is_temperature
 from fusion.search.result import SearchResult
 from fusion.stores.codec import CHANNELS, kernel_numbers, to_numpy
 from fusion.stores.format import VALUES
@@ -249,8 +250,8 @@ def _temperatures(given: Any, images: Mapping[str, _Images]) -> dict[_Images, fl
         found = {image: float(named.get(name, 1.0)) for name, image in images.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"temperatures: {error}; give a number per model") from error
-    if not all(math.isfinite(t) and t > 0 for t in found.values()):
-        raise InputError(f"temperatures: got {given!r:.80}; give finite numbers above 0")
+    if not all(map(is_temperature, found.values())):
+        raise InputError(f"temperatures: got {given!r:.80}; give numbers {TEMPERATURES}")
     return found
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fusion.errors import InputError
+from fusion.kernels.numbers import TEMPERATURES, is_temperature
 from fusion.stores import Store
 
 Stores = Sequence[Store]
@@ -93,7 +95,15 @@ def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[Store
         if not fits:
             advice = "use its path, file name or model name"
             raise InputError(f"temperatures: {key!r} names no store of the ensemble; {advice}")
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"temperatures: {key!r} is {value!r}; give a finite number above 0")
-        found |= dict.fromkeys(fits, float(value))
+        found |= dict.fromkeys(fits, _temperature(key, value))
     return found
+
+
+def _temperature(key: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not is_temperature(number):
+        raise InputError(f"temperatures: {key!r} is {value!r:.80}; give a number {TEMPERATURES}")
+    return number

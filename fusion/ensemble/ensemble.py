@@ -99,8 +99,8 @@ class Ensemble(Labelled):
         images: a folder of the pictures, for operations that look at them.
         head: fuses the groups, its units, at store resolution in the place of weights; what it
             makes is interpolated. Multipliers apply to it as to any F.
-        temperatures: store (path, file name or model name) -> T > 0 that divides its logits;
-            default 1.
+        temperatures: store (path, file name or model name) -> T that divides its logits, from
+            2^-64 to 2^64; default 1.
         device: "auto" takes a GPU where there is one.
         memory: most bytes for pixels, such as "4GB", on top of what the process holds already.
         align: "strict" refuses stores that lack a video or frame of another; "intersect" keeps what
@@ -324,7 +324,10 @@ class Ensemble(Labelled):
                 yield frame, whole
 
     def with_weights(self, weights: Mapping[str, float]) -> Self:
-        """The same groups under other weights."""
+        """The same groups under other weights; InputError where none is given."""
+        if not weights:
+            do = "give at least one, groups without one have 1"
+            raise InputError(f"weights: got {weights!r:.80}; {do}")
         return self.regrouped(self.groups, weights)
 
     def with_multipliers(self, multipliers: Multipliers) -> Self:

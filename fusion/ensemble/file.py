@@ -87,9 +87,7 @@ def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, A
     """
     try:
         document = sealed.parsed(sealed.content(path))
-        if document["format"] != FORMAT or document["version"] > VERSION:
-            got = f"format {document['format']!r} version {document['version']}"
-            raise InputError(f"{path}: {got}; expected {FORMAT!r} {VERSION}")
+        _check_version(path, document["format"], document["version"])
         document = _unsealed(path, document)
         place, temperatures = _Place(path, stores), {}
         groups: dict[str, list[LogitStore]] = {}
@@ -112,6 +110,15 @@ def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, A
         raise InputError(f"{path}: cannot be read ({error.strerror}); {ADVICE}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a saved ensemble ({error!r}); {ADVICE}") from error
+
+
+def _check_version(path: Path, form: object, version: object) -> None:
+    if form != FORMAT:
+        raise InputError(f"{path}: format {form!r:.60}, not {FORMAT!r}; {ADVICE}")
+    if type(version) is not int or not PLAIN <= version <= VERSION:
+        got = f"format version {version!r:.60}, this release reads {PLAIN} to {VERSION}"
+        newer = type(version) is int and version > VERSION
+        raise InputError(f"{path}: {got}; {'update segfusion' if newer else 'search again'}")
 
 
 def members(

@@ -30,6 +30,7 @@ PathLike = str | os.PathLike[str]
 Size = tuple[int, int]  # (H, W)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_COLOURS = 1 << 16
+MOST_BYTES = 1 << 30  # of a file; the largest map as uncompressed 16-bit colours takes half of it
 MOST_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1}  # a pixel
@@ -60,7 +61,15 @@ def png_size(content: bytes) -> Size:
 def read_png(path: Path, *, depth: int | None = 8) -> NDArray[np.integer]:
     """The label map [H, W] of a file, or its colours, as `decode_png`; errors name the file."""
     with reading(path):
-        return decode_png(path.read_bytes(), depth)
+        return decode_png(whole_file(path), depth)
+
+
+def whole_file(path: Path) -> bytes:
+    """The bytes of a file of labels; StoreError where they would not fit into any such file."""
+    with path.open("rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+            raise StoreError(f"has {size} bytes, more than any label map; restore the file")
+        return file.read()
 
 
 def decode_png(content: bytes, depth: int | None = 8) -> NDArray[np.integer]:

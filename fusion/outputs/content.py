@@ -18,6 +18,7 @@ import numpy as np
 
 from fusion.ensemble.channels import composed
 from fusion.errors import InputError
+from fusion.outputs.seals import Sealed, unsealed
 from fusion.outputs.unit import Unit
 from fusion.text import did_you_mean, listed
 
@@ -44,6 +45,8 @@ class Content:
         stored: made of every label map [H, W] (masks [C, H, W] of channels that are not composed)
             before it is written.
         tick: told of every frame that has been worked out.
+        sealed: may be told of files that have been written, so that a run which is stopped need
+            not write them again; of all others it is told when their unit is whole.
         scheduler: of tasks of a video.
     """
 
@@ -52,6 +55,7 @@ class Content:
     regions: tuple[int, ...] | None = None
     stored: Stored | None = None
     tick: Tick = _unseen
+    sealed: Sealed = unsealed
     scheduler: str = "synchronous"
 
     @property

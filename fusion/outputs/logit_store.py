@@ -29,7 +29,7 @@ from fusion.outputs.output import Output, Part, option
 from fusion.outputs.top_classes import top_classes
 from fusion.outputs.unit import Unit
 from fusion.stores import LogitWriter
-from fusion.stores.format import COMMIT, METADATA, Profile, Values, video_key
+from fusion.stores.format import METADATA, Profile, Values, video_key
 from fusion.stores.reader import read_group
 
 PROVENANCE = {"fused": "probabilities of an ensemble"}
@@ -111,18 +111,21 @@ class Store(Output):
         soft = TOP_K if self.soft == TOP_K else None  # the profile says the others
         return {"soft": soft, "top": top, "at": self.at if self._native else None}
 
-    def is_whole(self, path: Path) -> bool:
-        commit = path / COMMIT
-        return not path.is_symlink() and os.path.lexists(commit) and super().is_whole(commit)
-
     def is_mine(self, path: Path) -> bool:
         return True  # no other folder has such a name
+
+    def start(self, out: Path, content: Content, units: Sequence[Unit], *, overwrite: bool) -> None:
+        """The group, without which videos that are there already would be no store."""
+        self._writer(out, content)
+
+    def _writer(self, out: Path, content: Content) -> LogitWriter:
+        said = {name: value for name, value in self._said().items() if value is not None}
+        return LogitWriter(out, **self._facts(out, content), provenance={**PROVENANCE, **said})
 
     def write(
         self, out: Path, unit: Unit, parts: Sequence[Part], content: Content, *, overwrite: bool
     ) -> None:
-        said = {name: value for name, value in self._said().items() if value is not None}
-        writer = LogitWriter(out, **self._facts(out, content), provenance={**PROVENANCE, **said})
+        writer = self._writer(out, content)
         how: dict[str, Any] = {"geometry": unit.geometry, "overwrite": overwrite}
         with writer.video(unit.video, frames=unit.frames, size=unit.size, **how) as video:
             video.extend(self._kept(unit, content))

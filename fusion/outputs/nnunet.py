@@ -28,6 +28,7 @@ from fusion.geometry import write_nifti
 from fusion.outputs.content import Content
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.png import write_picture
+from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit
 from fusion.text import listed
 
@@ -84,8 +85,10 @@ class NnUnet(Output):
                 shared["plans.json"] = self.dataset_json.with_name("plans.json").read_bytes()
         for name, data in shared.items():
             path = out / name
-            with refusals(path, problem="cannot be read"):
-                there = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            try:
+                there = plain_bytes(path)
+            except OSError:  # none, or a link or pipe, which is replaced
+                there = None
             if there is not None and there != data and not overwrite:
                 what = "is there with other content; give overwrite=, another folder"
                 raise StoreError(f"{path}: {what}, or this one as dataset_json=")

@@ -68,6 +68,7 @@ class Npz(Output):
                     shape = _place(folder / KEY, maps, len(part.frames), dtype)
                     with replacing(path, overwrite=overwrite) as scratch:
                         _compress(folder / KEY, scratch, _header(shape, dtype))
+                content.sealed(part.files)
         finally:
             with contextlib.suppress(OSError):
                 (out / STAGING).rmdir()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +60,9 @@ class Output(ABC):
     packed: patterns of its files. shared: names of those that are no unit's. makes: what it writes,
     where that is neither label maps nor probability maps. beside: whether probabilities come beside
     label maps and not in their place. record: the JSON file that says of what the outputs are, and
-    what else stands in it. draws: whether label maps become colours for people to look at.
+    what else stands in it. hidden: whether files whose names begin with a dot may stand there
+    too; else the record says which outputs are whole. draws: whether label maps become colours
+    for people to look at.
     """
 
     name: ClassVar[str]
@@ -72,6 +73,7 @@ class Output(ABC):
     beside: ClassVar[bool] = False
     makes: ClassVar[str] = ""
     record: ClassVar[tuple[str, Mapping[str, Any]]] = (".predicted.json", {})
+    hidden: ClassVar[bool] = True
     draws: ClassVar[bool] = False
 
     @property
@@ -126,11 +128,6 @@ class Output(ABC):
             content: gives the maps.
             overwrite: False for a StoreError where something came meanwhile.
         """
-
-    def is_whole(self, path: Path) -> bool:
-        """Whether a file that is there counts as written: no link, not empty."""
-        found = path.lstat()
-        return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
     def is_mine(self, path: Path) -> bool:
         """Whether what has a file's name may be replaced: a file or link, never a folder."""

@@ -56,3 +56,4 @@ class Overlay(Drawing):
                 image.save(buffer, format="PNG")
             picture = buffer.getvalue()
             write_bytes(out / part.files[0], picture, overwrite=overwrite, durable=False)
+            content.sealed(part.files)

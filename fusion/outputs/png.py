@@ -68,6 +68,7 @@ class Png(Output):
             else:
                 palette = "vspw" if self.palette is None else self.palette
                 write_labels(path, array, palette=palette, overwrite=overwrite)
+            content.sealed(part.files)
 
         # zlib in threads, while the next frames are fused
         drained(save, zip(parts, maps, strict=True), max(SOME, threads()))

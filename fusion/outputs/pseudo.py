@@ -27,13 +27,14 @@ import numpy as np
 
 from fusion.ensemble.uncertainty import OF_FUSED, check_exclusive, largest, whole_frames
 from fusion.errors import InputError, StoreError
-from fusion.files import refusals, write_json
+from fusion.files import write_json
 from fusion.kernels.numbers import void_label
 from fusion.labels import write_labels
 from fusion.outputs.content import Content
 from fusion.outputs.output import Part, option
 from fusion.outputs.png import Png
 from fusion.outputs.record import digests, document_digest
+from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit, units_of
 from fusion.parallel import map_videos
 
@@ -119,6 +120,7 @@ class Pseudo(Png):
         for part, (_, labels, bins) in zip(parts, pixels, strict=True):
             kept = np.where(bins <= limits[labels], labels, labels.dtype.type(void))
             write_labels(out / part.files[0], kept, palette=palette, overwrite=overwrite)
+            content.sealed(part.files)
 
     def pixels(self, content: Content, unit: Unit, frames: Sequence[str]) -> Pixels:
         """Labels of frames, and in which bin of uncertainty each pixel is."""
@@ -172,8 +174,7 @@ def _limits(out: Path, of: str) -> np.ndarray | None:
     """The last bin that is kept, by class, -1 for none; None where no sound file is of these."""
     path = out / FILE
     try:
-        with refusals(path, problem="cannot be read"):
-            document = json.loads(path.read_bytes()) if path.is_file() else {}
+        document = json.loads(plain_bytes(path))
         digest = document.pop("digest", None)
         if document.get("of") != of or digest != document_digest(document):
             return None
@@ -181,5 +182,5 @@ def _limits(out: Path, of: str) -> np.ndarray | None:
         return np.array(
             [-1 if u is None else int(np.float16(u).view(np.uint16)) for u in most], np.int32
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

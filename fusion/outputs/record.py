@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fusion.errors import FusionError
 from fusion.files import locked, refusals, write_json
 from fusion.outputs.content import Content
 from fusion.outputs.output import PREDICTED, Output
+from fusion.outputs.seals import add_seals, known_of, plain_bytes, read_seals, seal
 from fusion.outputs.unit import Unit
 
 
@@ -86,17 +87,41 @@ def _of_stored(content: Content) -> str | None:
 
 def read_record(out: Path, output: Output) -> dict[str, str]:
     """Digests by video; none where there is no record, or a damaged one."""
-    try:
-        document = json.loads((out / output.record[0]).read_bytes())
-        units = document["attributes"][PREDICTED]["units"]
-        return {str(video): str(digest) for video, digest in units.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
+    return _read(out, output)[0]
 
 
-def add_to_record(out: Path, output: Output, known: Mapping[str, str]) -> None:
-    """Puts digests into a folder's record; several processes may."""
+def seals_of(out: Path, output: Output) -> frozenset[str]:
+    """Of all files that were written whole, for `is_sealed`."""
+    return known_of(read_seals(out) if output.hidden else _read(out, output)[1])
+
+
+def add_to_record(
+    out: Path, output: Output, known: Mapping[str, str], seals: Collection[str] = ()
+) -> None:
+    """Puts digests, and seals that nothing else keeps, into a folder's record; several processes
+    may."""
     name, rest = output.record
     with refusals(out), locked(out):
-        body = {"format": output.name, "units": {**read_record(out, output), **known}}
+        units, sealed = _read(out, output)
+        body: dict[str, Any] = {"format": output.name, "units": {**units, **known}}
+        if not output.hidden:
+            body["seals"] = sorted({*sealed, *seals})
         write_json(out / name, {**rest, "attributes": {PREDICTED: body}})
+
+
+def add_sealed(out: Path, output: Output, names: Sequence[str], digest: str) -> None:
+    """Notes that files are whole, and what made them."""
+    seals = [each for name in names if (each := seal(out, name, digest))]
+    if output.hidden:
+        add_seals(out, seals)
+    else:
+        add_to_record(out, output, {}, seals)
+
+
+def _read(out: Path, output: Output) -> tuple[dict[str, str], list[str]]:
+    try:
+        body = json.loads(plain_bytes(out / output.record[0]))["attributes"][PREDICTED]
+        units = {str(video): str(digest) for video, digest in body["units"].items()}
+        return units, [str(each) for each in body.get("seals", ())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}, []

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +21,15 @@ from fusion.errors import InputError, StoreError
 from fusion.files import check_folder, refusals
 from fusion.outputs.content import Content, Stored, Tick, regions_of
 from fusion.outputs.output import Output, Part
-from fusion.outputs.record import add_to_record, digests, read_record
+from fusion.outputs.record import (
+    add_sealed,
+    add_to_record,
+    digests,
+    read_record,
+    seals_of,
+)
 from fusion.outputs.registry import output_of
+from fusion.outputs.seals import check_places, is_sealed, tidy
 from fusion.outputs.strangers import refuse_strangers
 from fusion.outputs.unit import Unit, units_of
 from fusion.parallel import map_videos
@@ -135,6 +143,8 @@ def write(
         telling = replace(content, tick=tick) if here else content
         task = WriteUnit(out, output, telling, mode, known)
         map_videos(task, list(left), scheduler=scheduler, take=take)
+    if output.hidden:
+        tidy(out)
     written = Written(total, kept)
     own = (name for unit in units for part in output.parts(unit) for name in part.files)
     written.files = (*own, *(name for name in output.shared if os.path.lexists(out / name)))
@@ -162,12 +172,28 @@ class WriteUnit:
 
     def __call__(self, video: str) -> None:
         (unit,) = units_of(self.content.ensemble, [video])
-        parts = left_of(self.out, self.output, unit, self.mode)
+        seals = self._seals if self.mode.resume else frozenset()
+        parts = left_of(self.out, self.output, unit, self.known[video], seals)
+        if not parts:
+            return
         # what `resume` writes again was no whole file; a worker that died may have left some
         again = self.content.scheduler not in ("threads", "synchronous")
         replaces = self.mode.overwrite or self.mode.resume or again
-        if parts:
-            self.output.write(self.out, unit, parts, self.content, overwrite=replaces)
+        names, told = [name for part in parts for name in part.files], set[str]()
+        check_places(self.out, names)
+
+        def sealed(some: Sequence[str]) -> None:
+            told.update(some)
+            add_sealed(self.out, self.output, some, self.known[video])
+
+        content = replace(self.content, sealed=sealed)
+        self.output.write(self.out, unit, parts, content, overwrite=replaces)
+        if rest := [name for name in names if name not in told]:
+            sealed(rest)
+
+    @cached_property
+    def _seals(self) -> frozenset[str]:
+        return seals_of(self.out, self.output)
 
 
 @contextlib.contextmanager
@@ -205,6 +231,7 @@ def plan(
     parts = {unit: output.parts(unit) for unit in units}
     _check_names([name for each in parts.values() for part in each for name in part.files])
     record, todo, kept = read_record(out, output), [], 0
+    seals = seals_of(out, output) if mode.resume else frozenset()
     there = {unit: _there(out, output, each) for unit, each in parts.items()}
     if not (mode.overwrite or mode.resume) and any(there.values()):
         names = [name for each in there.values() for name in each]
@@ -219,35 +246,32 @@ def plan(
         for name in there[unit]:
             output.remove(out / name)
     for unit in parts:
-        left = left_of(out, output, unit, mode)
+        left = left_of(out, output, unit, known[unit.video], seals)
         kept += len(unit.frames) - sum(len(part.frames) for part in left)
         if left:
             todo.append((unit, left))
     return todo, kept
 
 
-def left_of(out: Path, output: Output, unit: Unit, mode: Mode) -> list[Part]:
-    """Parts of a unit that are to be written."""
-    parts = output.parts(unit)
-    return [part for part in parts if not (mode.resume and _is_done(out, output, part))]
+def left_of(
+    out: Path, output: Output, unit: Unit, digest: str, seals: frozenset[str]
+) -> list[Part]:
+    """Parts of a unit that are to be written: not all of their files have a seal."""
+
+    def done(name: str) -> bool:
+        return is_sealed(seals, out, name, digest)
+
+    return [part for part in output.parts(unit) if not (seals and all(map(done, part.files)))]
 
 
 def _other(record: Mapping[str, str], known: Mapping[str, str], unit: Unit) -> bool:
     return record.get(unit.video) != known[unit.video]
 
 
-def _is_done(out: Path, output: Output, part: Part) -> bool:
-    paths = [out / name for name in part.files]
-    return all(os.path.lexists(path) and output.is_whole(path) for path in paths)
-
-
 def _there(out: Path, output: Output, parts: Sequence[Part]) -> list[str]:
     """Names of a unit that are taken; StoreError for what is never replaced."""
     taken = []
-    for folder in {parent for part in parts for name in part.files for parent in _folders(name)}:
-        if (out / folder).is_symlink():
-            advice = "outputs are written into plain folders, remove it"
-            raise StoreError(f"{out / folder}: is a link; {advice}")
+    check_places(out, [name for part in parts for name in part.files])
     for name in (name for part in parts for name in part.files):
         if os.path.lexists(out / name):
             if not output.is_mine(out / name):

@@ -66,6 +66,7 @@ class Submission(Output):
         maps = content.labels(unit, [frame for part in parts for frame in part.frames])
         for part, (_, array) in zip(parts, maps, strict=True):
             self.save(out / part.files[0], array, overwrite=overwrite)
+            content.sealed(part.files)
 
     @abstractmethod
     def save(self, path: Path, array: np.ndarray, *, overwrite: bool) -> None:

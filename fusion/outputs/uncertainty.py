@@ -24,6 +24,7 @@ from fusion.errors import InputError
 from fusion.files import refusals, replacing, write_bytes, write_json
 from fusion.outputs.content import Content
 from fusion.outputs.output import Output, Part, option
+from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit
 
 FORMS = ("png", "npz")
@@ -88,16 +89,18 @@ class Uncertainty(Output):
         for part, (_, made) in zip(parts, maps, strict=True):
             if self.form == "npz":
                 _write_npz(out / part.files[0], made, overwrite=overwrite)
+                content.sealed(part.files)
                 continue
             for kind, name in zip(self.kinds, part.files, strict=True):
                 picture = sixteen_bits(made[kind], kind, len(content.names))
                 write_bytes(out / name, picture, overwrite=overwrite, durable=False)
+            content.sealed(part.files)
 
 
 def _known(path: Path) -> dict[str, Any]:
     """The kinds of a file of scales; none where there is none, or a damaged one."""
     try:
-        kinds = json.loads(path.read_bytes())["kinds"]
+        kinds = json.loads(plain_bytes(path))["kinds"]
         return {kind: kinds[kind] for kind in KINDS if kind in kinds}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

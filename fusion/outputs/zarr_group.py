@@ -14,6 +14,7 @@ from fusion.errors import InputError, StoreError
 from fusion.files import STAGING, publish, refusals, replace, staged, sweep
 from fusion.outputs.content import Content, Maps, is_colours
 from fusion.outputs.output import PREDICTED, Output, Part
+from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit
 
 METADATA = "zarr.json"
@@ -32,6 +33,7 @@ class ZarrGroup(Output):
     keeps: ClassVar = ("labels", "channels", "stored", "colours", "probabilities")
     packed: ClassVar = ("**/*",)
     record: ClassVar = (METADATA, GROUP)
+    hidden: ClassVar = False  # zarr would warn of members that are none
 
     def parts(self, unit: Unit) -> list[Part]:
         if unit.name == METADATA or unit.name.startswith("__"):
@@ -41,15 +43,11 @@ class ZarrGroup(Output):
     def look(self, out: Path, content: Content) -> None:
         path = out / METADATA
         with refusals(path, problem="cannot be read"):
-            text = path.read_text(errors="replace") if os.path.lexists(path) else None
+            text = plain_bytes(path) if os.path.lexists(path) else None
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             if text is None or PREDICTED in json.loads(text)["attributes"]:
                 return
         raise StoreError(f"{path}: is no group of predictions, or damaged; choose another folder")
-
-    def is_whole(self, path: Path) -> bool:
-        metadata = path / METADATA
-        return not path.is_symlink() and os.path.lexists(metadata) and super().is_whole(metadata)
 
     def is_mine(self, path: Path) -> bool:
         return super().is_mine(path) or os.path.lexists(path / METADATA)

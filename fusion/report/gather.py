@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fusion.ensemble import Ensemble
+from fusion.ensemble.ensemble import PLAIN
 from fusion.metrics import Calibration, Scores
 from fusion.report import said
 from fusion.report.colours import class_colours
@@ -95,7 +96,7 @@ def facts_of(results: Results) -> Facts:
 def contestants(data: Data, best: str) -> dict[str, Ensemble]:
     """What is compared on a split: the best single model, uniform weights, what was found."""
     ensemble = data.split.ensemble
-    uniform = ensemble.plain().with_weights({})
+    uniform = ensemble.regrouped(ensemble.groups, **PLAIN)
     return {SINGLE: data.models[best], UNIFORM: uniform, FOUND: data.found}
 
 

@@ -309,8 +309,11 @@ def committed_documents(folder: Location, group: bytes, version: int) -> tuple[D
 
 def _check_version(body: Document, path: object, version: int = VERSION) -> None:
     if body.get("version") != version:
-        got = f"format version {body.get('version')!r}, this release reads {version}"
-        raise StoreError(f"{path}: {got}; update segfusion")
+        found = body.get("version")
+        got = f"format version {found!r}, this release reads {version}"
+        older = isinstance(found, int) and found < version
+        do = "write it again" if older else "update segfusion"
+        raise StoreError(f"{path}: {got}; {do}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
 from fusion.progress import progress
+from fusion.tensors import check_plain
 
 FILE, PICTURE = "statistics.json", "statistics.png"
+MOST = 1 << 24  # bytes of the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +60,13 @@ def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
         pixels += counts
     found = Statistics(clips.classes, videos, pixels, digest)
     if cache is not None:
-        write_json(cache, found.to_json())
+        document = found.to_json()
+        write_json(cache, {**document, "sha256": _checksum(document)})
     return found
+
+
+def _checksum(document: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
@@ -70,16 +79,21 @@ def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
 
 
 def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | None:
-    """The counts in a file, if they are these labels'; one that cannot be read is replaced."""
+    """The counts in a file, if they are these labels'; one that cannot be read, was changed, or has
+    no checksum yet is replaced.
+    """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        check_plain(path, MOST)
+        document = json.loads(path.read_bytes())
+        if document.pop("sha256", None) != _checksum(document):
+            return None
         known = document["classes"]
         if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
             return None
         counts = [[entry[key] for entry in known] for key in ("videos", "pixels")]
         videos, pixels = np.array(counts, np.int64)
         return Statistics(classes, videos, pixels, digest)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -1,17 +1,21 @@
 """Weights and checkpoints on disk: named tensors and JSON, written whole or not at all.
 
-safetensors (fusion.tensors). Files in torch's own format, which earlier releases wrote where that
-package was missing, are read too: pickles are opened with weights_only=True, which refuses anything
-that would run.
+safetensors under a checksum (fusion.tensors). Files in torch's own format, which earlier releases
+wrote where that package was missing, are read too: their zip's checksums, which torch leaves out,
+are compared first, and pickles are opened with weights_only=True, which refuses anything that would
+run.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +27,10 @@ from fusion.models.training.architecture import Architecture
 
 # of the files that `save` writes
 SUFFIX = ".safetensors"
+DAMAGE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError),
+)
 _ADVICE = "give a file that training wrote"
 
 
@@ -35,22 +43,35 @@ def save(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any])
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, on the CPU, and document of a file that `save` wrote.
 
-    StoreError: missing, damaged, or no such file.
+    A file of an earlier release that has no checksum is read with one line on stderr. StoreError:
+    missing, damaged, or no such file.
     """
     try:
+        files.check_plain(path)
         with Path(path).open("rb") as file:  # given a path, torch goes by the suffix
             if file.read(2) == b"PK":
-                file.seek(0)
-                content = torch.load(file, map_location="cpu", weights_only=True)
-                return dict(content["tensors"]), json.loads(content["document"])
-        arrays, document = files.load(path)
+                return _load_torch(file)
+        arrays, document = files.load(path, say=True)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, document
     except OSError as error:
         got = f"{path} cannot be read ({error.strerror or error})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        got = f"{path} is damaged, or not of this library ({str(error).splitlines()[0]})"
+    except DAMAGE as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        got = f"{path} is damaged, or not of this library ({said})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
+
+
+def _load_torch(file: IO[bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    sound = io.BytesIO()  # records as they were checked: torch's reader finds them by other fields
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(sound, "w") as checked:
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            raise ValueError("torch writes no compressed files")  # nor what unfolds to gigabytes
+        for name in archive.namelist():
+            checked.writestr(name, archive.read(name))
+    sound.seek(0)
+    content = torch.load(sound, map_location="cpu", weights_only=True)
+    return dict(content["tensors"]), json.loads(content["document"])
 
 
 def save_network(path: Path, network: nn.Module, architecture: Architecture, **facts: Any) -> None:
@@ -71,7 +92,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Architecture]:
     tensors, document = load(path)
     try:
         return tensors, Architecture.from_json(document["architecture"])
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         got = f"{path} does not say which network it is of ({error})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
 

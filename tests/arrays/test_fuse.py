@@ -232,7 +232,7 @@ NOT_FINITE[1, 2, 3, 4] = np.nan
         ([BAD], {"groups": [[1]]}, "group '0': 1 is no prediction; choose one of 0"),
         ([BAD], {"groups": [[0, 0]]}, "group '0': got .* each once"),
         ([BAD], {"groups": {"a": []}}, "group 'a': got .* at least one model"),
-        ([BAD], {"temperatures": [0]}, "temperatures: got .*; give finite numbers above 0"),
+        ([BAD], {"temperatures": [0]}, "temperatures: got .*; give numbers from"),
         ([BAD], {"temperatures": {"x": 1}}, "temperatures: 'x' is no prediction"),
         ([BAD], {"temperatures": ["hot"]}, "temperatures: .*; give a sequence of numbers"),
         ([BAD], {"multipliers": [1, 2]}, "multipliers: "),

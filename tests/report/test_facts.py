@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fusion
+from fusion.ensemble.ensemble import PLAIN
 from fusion.folds import Units
 from fusion.report.counts import FOUND, SINGLE, UNIFORM, sample_of
 from fusion.report.facts import Estimate
@@ -35,7 +36,7 @@ def searched(data, truths):
 
 
 def uniform_of(found):
-    return found.plain().with_weights({})
+    return found.regrouped(found.groups, **PLAIN)
 
 
 def contestants(facts, found, models):

@@ -85,7 +85,7 @@ def test_what_the_result_has(ensemble, truth):
     assert found.held_out == found.held_out.scores.miou
     assert list(found.held_out.contenders) == [UNIFORM, SINGLE, GROUP, FOUND]
     assert found.gain is found.verdict.gain
-    uniform = ensemble.with_weights({}).evaluate(truth)
+    uniform = ensemble.regrouped(ensemble.groups).evaluate(truth)
     assert found.gain.value == pytest.approx(found.held_out - uniform.miou, abs=1e-15)
     assert found.units == {video: video for video in VIDEOS}
     assert found.interval() == found.scores.interval(units=found.units)
@@ -116,7 +116,7 @@ def test_what_is_recommended_is_that_contender_chosen_on_all_videos(
     }
     expected = {
         FOUND: found.miou,
-        UNIFORM: ensemble.with_weights({}).evaluate(truth).miou,
+        UNIFORM: ensemble.regrouped(ensemble.groups).evaluate(truth).miou,
         WEIGHTS: ensemble.search(truth, folds=0, **QUICK).miou,
         SINGLE: next(iter(run.singles.values())).miou,
         GROUP: max(each.evaluate(truth).miou for each in alone.values()),

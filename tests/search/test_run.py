@@ -87,7 +87,7 @@ def test_a_second_split_has_its_own_stores_labels_and_scores(data, ensemble, tru
     assert other.ensemble.temperatures == warm.temperatures
     assert other.singles != run.singles
     uniform = other.problem.uniform.miou
-    assert uniform == other.ensemble.with_weights({}).evaluate(truth).miou
+    assert uniform == other.ensemble.regrouped(other.ensemble.groups).evaluate(truth).miou
     assert run.elsewhere(truth, None).ensemble is warm
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from fusion.errors import InputError, StoreError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import FORMATS, PLAIN, Stored
-from fusion.labels.png import Size, reading
+from fusion.labels.png import Size, reading, whole_file
 from fusion.text import did_you_mean, listed, natural_order
 
 
@@ -177,7 +177,7 @@ class Files(Layout):
     def content(self, unit: str, frame: str) -> bytes:
         path = self.file(unit, frame)
         with reading(path):
-            return path.read_bytes()
+            return whole_file(path)
 
 
 class Indexed(Files):
