@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from fusion.errors import StoreError
 from fusion.files import refusals, replacing
+from fusion.parsing import parse_json
 
 KEY = "segfusion"  # of the JSON among the file's metadata
 
@@ -36,7 +37,7 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(path, "np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            return arrays, json.loads((file.metadata() or {})[KEY])
+            return arrays, parse_json((file.metadata() or {})[KEY])
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
 

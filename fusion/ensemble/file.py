@@ -27,8 +27,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from fusion import tensors
 from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
+from fusion.parsing import parse_json, parse_toml
 from fusion.stores import LogitStore, Store
 from fusion.stores.locations import Address, Location, is_url, location_of
 from fusion.text import did_you_mean
@@ -53,7 +52,7 @@ ADVICE = "give an ensemble.toml or a saved best.json"
 def read_toml(path: Path, stores: Address | None) -> dict[str, Any]:
     """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_bytes())
     except (OSError, ValueError) as error:
         advice = "give an ensemble.toml with a [groups] table"
         raise InputError(f"{path}: cannot be read ({error}); {advice}") from error
@@ -85,7 +84,7 @@ def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, A
         check: refuse stores with other content than weights were found on; no matter with `stores`.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         if document["format"] != FORMAT or document["version"] > VERSION:
             got = f"format {document['format']!r} version {document['version']}"
             raise InputError(f"{path}: {got}; expected {FORMAT!r} {VERSION}")

@@ -12,7 +12,6 @@ bits          bit c of an id is channel c
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fusion.errors import InputError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.lookup import Colour
 from fusion.labels.png import PathLike, colour_map
+from fusion.parsing import parse_json
 from fusion.text import did_you_mean
 
 VSPW_CLASSES = 124
@@ -147,8 +147,8 @@ def read_json(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_bytes(), pairs=once)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: no readable JSON ({error}); restore or correct it") from error
 
 

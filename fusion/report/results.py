@@ -7,7 +7,6 @@ Nothing is taken on trust: stores and labels must be those of the search, by the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from fusion.hierarchical import HierarchicalEnsemble
 from fusion.images import Images
 from fusion.labels import Labels
 from fusion.metrics.evaluation import objective_of
+from fusion.parsing import parse_json
 from fusion.progress import Progress, silent
 from fusion.search.split import Split
 from fusion.stores import LogitStore
@@ -121,7 +121,7 @@ def read_document(folder: Path) -> dict[str, Any]:
             raise StoreError(f"{path} is missing: the search has not finished; run it again")
         raise InputError(f"{folder} has no search.json; give the --out of a search")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         known = isinstance(document, dict) and {"result", "ladder"} <= document.keys()
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); {AGAIN}") from error

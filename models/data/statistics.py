@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
+from fusion.parsing import parse_json
 from fusion.progress import progress
 
 FILE, PICTURE = "statistics.json", "statistics.png"
@@ -72,7 +72,7 @@ def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
 def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | None:
     """The counts in a file, if they are these labels'; one that cannot be read is replaced."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         known = document["classes"]
         if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
             return None

@@ -7,7 +7,6 @@ that would run.
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -20,6 +19,7 @@ from fusion import tensors as files
 from fusion.errors import InputError, StoreError
 from fusion.models.registry import Network
 from fusion.models.training.architecture import Architecture
+from fusion.parsing import parse_json
 
 # of the files that `save` writes
 SUFFIX = ".safetensors"
@@ -42,7 +42,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if file.read(2) == b"PK":
                 file.seek(0)
                 content = torch.load(file, map_location="cpu", weights_only=True)
-                return dict(content["tensors"]), json.loads(content["document"])
+                return dict(content["tensors"]), parse_json(content["document"])
         arrays, document = files.load(path)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, document
     except OSError as error:

@@ -17,7 +17,6 @@ Source: nnunetv2/inference/export_prediction.py, utilities/label_handling, image
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 
 from fusion.errors import InputError
 from fusion.geometry import NIFTI, nifti_geometry, nifti_shape, orientation, placed, slice_ids
+from fusion.parsing import parse_json
 from fusion.stores.importers.arrays import load_array
 from fusion.stores.importers.folders import checked, files_in, listed, stem
 from fusion.stores.importers.pickles import read_plain
@@ -218,11 +218,11 @@ def _read_labels(path: Path) -> Known:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         if not isinstance(document, dict):
             raise ValueError("no object")
         return document
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({error}); restore or remove it") from error
 
 
