@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 # The order of the data, of reading and of imports: a room imports those before it, and itself.
 ORDER = (
     ["errors", "version"],
-    ["files", "text", "folds", "device", "terminal", "parsing"],
-    ["memory", "progress", "tensors", "geometry", "images", "cluster"],
+    ["files", "text", "folds", "device", "parsing"],
+    ["terminal", "memory", "progress", "tensors", "geometry", "images", "cluster"],
     ["parallel", "overlap"],
     ["kernels"],
     ["stores"],
