@@ -84,10 +84,13 @@ def build(
 
     Args:
         options: keyword arguments of the network's class.
-        module: imported first, for networks of one's own.
+        module: imported first, for networks of one's own: a program, which runs as yours.
     Raises:
         InputError: an unknown name, option or module; names the closest name.
     """
+    if module and not all(part.isidentifier() for part in module.split(".")):
+        do = "give the name of a file in the folder you run from, without .py"
+        raise InputError(f"network: module is {module!r}, no name of a module; {do}")
     try:
         if module:
             importlib.import_module(module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 from fusion.errors import InputError
 from fusion.stores import Store
@@ -93,7 +94,10 @@ def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[Store
         if not fits:
             advice = "use its path, file name or model name"
             raise InputError(f"temperatures: {key!r} names no store of the ensemble; {advice}")
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"temperatures: {key!r} is {value!r}; give a finite number above 0")
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and value > 0):
+            raise InputError(
+                f"temperatures: {key!r} is {value!r:.60}; give a finite number above 0"
+            )
         found |= dict.fromkeys(fits, float(value))
     return found

@@ -78,6 +78,8 @@ class ClassMap:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], what: str = "class map") -> Self:
         """A map of the module's JSON form; what: names it in errors. InputError: another form."""
+        if not isinstance(config, Mapping):
+            raise InputError(f"{what}: got {config!r:.60}; give a JSON object")
         form = [form for form in FORMS if form in config]
         unknown = [key for key in config if key not in (*FORMS, *EXTRAS)]
         if len(form) != 1 or unknown or not isinstance(config[form[0]], Mapping):
@@ -97,7 +99,8 @@ class ClassMap:
         outside = config.get("background", [] if form[0] != "regions" or 0 in inside else [0])
         order = as_values(config.get("order", []), f"{what}: order", colours=False)
         palette = config.get("palette", {})
-        if (order and len(order) != len(values)) or (palette and set(palette) != set(values)):
+        named = isinstance(palette, Mapping) and set(palette) in (set(), set(values))
+        if (order and len(order) != len(values)) or not named:
             raise InputError(
                 f"{what}: order and palette are of all classes, or none; complete them"
             )
@@ -105,6 +108,8 @@ class ClassMap:
         background = as_values(outside, f"{what}: background", colours=colours)
         pairs = tuple(values), tuple(values.values())
         try:
+            if any(len(some) != 1 for some in shown):
+                raise InputError("class map: palette: give one colour a class")
             flat = tuple(colour for (colour,) in shown)
             return cls(form[0], *pairs, void, background, tuple(map(pack, order)), flat)  # type: ignore[arg-type]
         except InputError as error:

@@ -161,6 +161,8 @@ def nnunet_map(document: Mapping[str, Any], what: str) -> ClassMap:
     if not isinstance(labels, Mapping) or not labels:
         raise InputError(f'{what}: got no "labels"; give a dataset.json with names and ids')
     if all(str(key).isdigit() for key in labels):  # version 1: id -> name
+        if not all(isinstance(name, str) for name in labels.values()):
+            raise InputError(f'{what}: "labels" give {list(labels.values())!r:.60}; give names')
         labels = {name: int(value) for value, name in labels.items()}
     void = [labels[name] for name in labels if name == "ignore"]
     named = {name: value for name, value in labels.items() if name != "ignore"}
@@ -169,6 +171,6 @@ def nnunet_map(document: Mapping[str, Any], what: str) -> ClassMap:
             sorted(named.items(), key=lambda item: item[1] if type(item[1]) is int else 0)
         )
         return ClassMap.from_config({"classes": ranked, "void": void}, what)
-    regions = {n: v for n, v in named.items() if set(v if isinstance(v, list) else [v]) != {0}}
+    regions = {n: v for n, v in named.items() if v not in (0, [0], [])}
     config = {"regions": regions, "void": void, "order": document.get("regions_class_order", [])}
     return ClassMap.from_config(config, what)

@@ -17,6 +17,7 @@ Array = NDArray[np.integer]
 Colour = tuple[int, int, int]
 Value = int | Colour  # as stored: an id, or red, green, blue
 LARGEST_TABLE = 1 << 16
+LARGEST_ID = (1 << 63) - 1  # of whole numbers in masks
 
 
 class Lookup:
@@ -92,7 +93,7 @@ def as_values(given: object, what: str, *, colours: bool) -> tuple[Value, ...]:
 
 
 def _value(given: object, what: str, *, colours: bool) -> Value:
-    if not colours and type(given) is int:
+    if not colours and type(given) is int and -LARGEST_ID <= given <= LARGEST_ID:
         return given
     if colours and isinstance(given, (list, tuple)) and len(given) == 3:
         red, green, blue = given

@@ -54,7 +54,7 @@ def operation_of(given: Given) -> Operation:
         do = 'give {"operation": NAME, PARAMETER: VALUE}'
         raise InputError(f"postprocess: got {given!r:.60}; {do}")
     name = given["operation"]
-    if name not in OPERATIONS:
+    if not isinstance(name, str) or name not in OPERATIONS:
         raise InputError(f"postprocess: no operation {name!r}{did_you_mean(str(name), OPERATIONS)}")
     return OPERATIONS[name].from_config(given)
 

@@ -7,7 +7,6 @@ that would run.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,9 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except OSError as error:
         got = f"{path} cannot be read ({error.strerror or error})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        got = f"{path} is damaged, or not of this library ({str(error).splitlines()[0]})"
+    except Exception as error:  # of pickle, zipfile, torch and safetensors
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        got = f"{path} is damaged, or not of this library ({reason})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
 
 
@@ -71,7 +71,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Architecture]:
     tensors, document = load(path)
     try:
         return tensors, Architecture.from_json(document["architecture"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         got = f"{path} does not say which network it is of ({error})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
 

@@ -18,6 +18,7 @@ from fusion.geometry import slice_ids
 from fusion.labels.formats import Stored, frame_kind
 from fusion.labels.layouts.base import Layout, directory
 from fusion.labels.png import Size, reading
+from fusion.stores.importers.zarr_files import open_zarr
 from fusion.text import natural_order
 
 MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -102,10 +103,8 @@ class ZarrArrays(Layout):
         return self._opened[key]
 
     def _open(self, key: str) -> Any:
-        import zarr
-
         with reading(self.root / key):
-            return _tried(lambda: zarr.open(self.root, mode="r", path=key))
+            return _tried(lambda: open_zarr(self.root, key))
 
     def _ids(self, path: Path, given: Any, count: int) -> list[str]:
         with reading(path):

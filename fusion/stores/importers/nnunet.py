@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -210,7 +211,7 @@ def _read_labels(path: Path) -> Known:
         names = sorted(flat, key=lambda name: flat[name])
         if not names or [flat[name] for name in names] != list(range(len(names))):
             raise ValueError("labels are not 0 to C-1")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
         problem = f"its labels cannot be read ({error!r})"
         raise InputError(f"{path}: {problem}; restore the file or remove it") from error
     return Known("probabilities", tuple(names))
@@ -242,7 +243,7 @@ def _uncrop(path: Path, array: np.ndarray, properties: dict[str, Any]) -> _Crop 
         sides = tuple(int(side) for side in shape)
         crop = _Crop(sides, tuple((int(start), int(end)) for start, end in box))
         sound = all(0 <= a < b <= n for n, (a, b) in zip(sides, crop.box, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound or len(sides) != 3:
         got = f"says shape {shape!r:.60}, crop {box!r:.60}"
@@ -261,7 +262,7 @@ def _transpose_backward(path: Path) -> tuple[int, ...]:
     back = _read_json(plans).get("transpose_backward") if plans else None
     if back is None:
         return (0, 1, 2)
-    if not isinstance(back, list) or sorted(back) != [0, 1, 2]:
+    if back not in [list(order) for order in permutations(range(3))]:
         raise InputError(f"{plans}: transpose_backward is {back!r:.60}; restore the file")
     return tuple(back)
 
