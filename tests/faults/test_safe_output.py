@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 
 from fusion import cli, evaluate, predict
-from fusion.errors import InputError
 from fusion.labels import write_labels
 from fusion.report import __main__ as report
 from fusion.search import __main__ as search
-from fusion.stores import LogitStore, LogitWriter
+from fusion.stores import LogitWriter
 from fusion.stores import __main__ as stores
 from fusion.terminal import Guarded
 from fusion.text import csv_text, table, visible
@@ -44,7 +43,7 @@ VIDEOS = [
 MODELS = ['@sum(1)"><svg onload=alert(1)>', "+1\x1b[31m", f"net\r\n{BIDI}x", "</script><b>"]
 FRAMES = ["0", "1"]
 FORBIDDEN = [b"\x1b", b"\x07", BIDI.encode(), b"\0", b"\x9b"]
-MARKUP = [b"<script>alert", b"<img src=x", b"<svg onload", b"</script><b>"]
+MARKUP = [b"<script>alert", b"<img src=x", b"<svg onload", b"</script><b>", b"<u>strong"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def sample(tmp_path_factory) -> Path:
         for frame, target in zip(FRAMES, maps, strict=True):
             write_labels(folder / "labels" / video / f"{frame}.png", target)
     names = [json.dumps(f"net_{k}.zarr") for k in range(4)]
-    groups = f'"<b>strong</b>" = [{names[0]}, {names[1]}]\n'
+    groups = f'"<u>strong</u>" = [{names[0]}, {names[1]}]\n'
     groups += f'"=1+1\\u001b[7m\\nlined" = [{names[2]}, {names[3]}]\n'
     (folder / "ensemble.toml").write_text(f"[groups]\n{groups}")
     return folder
@@ -122,8 +121,12 @@ def test_errors_print_letters_only(sample, capfd):
         arguments = ("--ensemble", sample / name, "--labels", sample / "labels")
         code, out, err = said(capfd, evaluate.main, *arguments)
         assert (code, out) == (2, b"")
-        assert err.count(b"\n") == 1
-        assert err.startswith(b"error: ")
+        remark, error, end = err.split(b"\n")  # what was recognised comes first
+        assert (remark.startswith(b"error: "), error.startswith(b"error: "), end) == (
+            False,
+            True,
+            b"",
+        )
         shown(err)
 
 
@@ -153,7 +156,7 @@ def test_a_search_and_its_report(sample, tmp_path, capfd):
     shown(err)
     tags = Tags()
     tags.feed((out / "report.html").read_text())
-    assert not tags.found & {"b", "onerror", "onload"}
+    assert not tags.found & {"u", "onerror", "onload"}
     assert tags.scripts == 1
     for path in out.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".csv", ".html", ".svg"):
