@@ -58,7 +58,7 @@ def _too_deep(deepest: int) -> ValueError:
 def _checked(value: Any, text: str, deepest: int, *, dotted: bool = False) -> Any:
     """The value; looked through only where its text gives reason to."""
     large = _LARGE.search(text) is not None
-    opened = text.count("[") + text.count("{") + (text.count(".") if dotted else 0)
+    opened = text.count("[") + text.count("{") + (text.count(".") + 1 if dotted else 0)
     if opened <= deepest and not large:
         return value
     level = [value]

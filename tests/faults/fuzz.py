@@ -37,7 +37,7 @@ from fusion.errors import FusionError
 from tests.faults.mutate import mutated
 from tests.faults.parsers import PARSERS, Parser
 
-CORPUS = Path(__file__).with_name("corpus")
+CORPUS, ROOT = Path(__file__).with_name("corpus"), Path(__file__).parents[2]
 MORE = 1 << 30  # bytes of address space beyond what the libraries take
 MOST = 5  # seconds of an input
 SILENT = 60  # seconds after which a child is taken to hang in somebody's C
@@ -183,7 +183,7 @@ def _watched(
     how = ["--child", "--seed", str(seed), "--first", str(first), "--inputs", str(number)]
     command = [sys.executable, "-m", "tests.faults.fuzz", *names, *how]
     last: dict[str, Any] = {"name": None, "at": first}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as running:
         assert running.stdout is not None
         for line in _lines(running, until):
             said = json.loads(line)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.faults.bombs import BOMBS
+from tests.faults.fuzz import ROOT
 
 # what is read all the same, in little memory: nothing in it is asked for
 HARMLESS = {"png: 200,000 chunks", "nifti.gz: 100 MB behind its numbers"}
@@ -18,7 +19,8 @@ HARMLESS = {"png: 200,000 chunks", "nifti.gz: 100 MB behind its numbers"}
 def outcomes() -> dict[str, dict[str, str]]:
     """Of every bomb, in one process under a limit of memory."""
     command = [sys.executable, "-m", "tests.faults.bombs"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=True)
+    how = {"stdout": subprocess.PIPE, "text": True, "timeout": 300, "cwd": ROOT}
+    done = subprocess.run(command, check=True, **how)
     lines = map(json.loads, done.stdout.splitlines())
     return {said["name"]: said for said in lines}
 

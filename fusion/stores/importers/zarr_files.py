@@ -77,7 +77,7 @@ def _check(packed: np.ndarray, most: int, names: set[str], key: str) -> None:
         claimed = int.from_bytes(head[SIZED[name] : SIZED[name] + 4], "little")
     if names & {*DEFLATED}:
         try:
-            claimed = len(zlib.decompressobj(47).decompress(packed, most + 1))
+            claimed = len(zlib.decompressobj(47).decompress(packed.tobytes(), most + 1))
         except zlib.error:  # the reader says it
             return
     if claimed > most:
