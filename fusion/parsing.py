@@ -65,17 +65,11 @@ def _checked(value: Any, text: str, deepest: int, *, dotted: bool = False) -> An
     for _ in range(deepest + 1):
         if large:
             _check_numbers(level)
-        level = [inner for each in level if (held := _held(each)) for inner in held]
+        level = [each for each in level if isinstance(each, (dict, list))]
         if not level:
             return value
+        level = [each for some in level for each in (some.values() if type(some) is dict else some)]
     raise _too_deep(deepest)
-
-
-def _held(value: Any) -> Any:
-    """What a list or an object holds; nothing of anything else."""
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else None
 
 
 def _check_numbers(values: list[Any]) -> None:
