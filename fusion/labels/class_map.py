@@ -28,7 +28,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
 from fusion.kernels.numbers import MOST_CLASSES, void_label
-from fusion.labels.lookup import Array, Colour, Lookup, Value, as_values, counted, pack, packed
+from fusion.labels.lookup import (
+    Array,
+    Colour,
+    Lookup,
+    Value,
+    as_values,
+    counted,
+    one_colour,
+    pack,
+    packed,
+)
 from fusion.labels.lookup import unpack as unpacked
 from fusion.text import listed
 
@@ -104,14 +114,12 @@ class ClassMap:
             raise InputError(
                 f"{what}: order and palette are of all classes, or none; complete them"
             )
-        shown = [as_values(palette[n], f"{what}: palette", colours=True) for n in values if palette]
+        shown = [one_colour(palette[n], f"{what}: palette") for n in values if palette]
         background = as_values(outside, f"{what}: background", colours=colours)
         pairs = tuple(values), tuple(values.values())
         try:
-            if any(len(some) != 1 for some in shown):
-                raise InputError("class map: palette: give one colour a class")
-            flat = tuple(colour for (colour,) in shown)
-            return cls(form[0], *pairs, void, background, tuple(map(pack, order)), flat)  # type: ignore[arg-type]
+            flat = tuple(shown)
+            return cls(form[0], *pairs, void, background, tuple(map(pack, order)), flat)
         except InputError as error:
             raise InputError(str(error).replace("class map", what, 1)) from None
 
@@ -153,7 +161,7 @@ class ClassMap:
         if self.form == "bits":
             return f"bits 0..{max(map(pack, classes))}" if classes else "the bits"
         ids = [value for value in classes if isinstance(value, int)]
-        is_range = len(ids) == len(classes) and ids == list(range(ids[0], ids[0] + len(ids)))
+        is_range = 0 < len(ids) == len(classes) and ids == list(range(ids[0], ids[0] + len(ids)))
         said = f"{ids[0]}..{ids[-1]}" if is_range and len(ids) > 1 else listed(classes)
         void = [*map(str, self.void)]
         joined = " and ".join([", ".join(void[:-1]), void[-1]] if len(void) > 1 else void)

@@ -78,8 +78,8 @@ def edited(files: Files, name: str, seed: int, number: int) -> tuple[Files, bool
 
 def attempt(parser: Parser, path: Path) -> tuple[str, object]:
     """READ with what was read, REFUSED with the error's text, or else what went wrong."""
-    signal.signal(signal.SIGALRM, _slow)
-    signal.setitimer(signal.ITIMER_REAL, MOST)
+    signal.signal(signal.SIGPROF, _slow)  # of the processor: machines are busy
+    signal.setitimer(signal.ITIMER_PROF, MOST)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -91,7 +91,7 @@ def attempt(parser: Parser, path: Path) -> tuple[str, object]:
     except (Exception, Slow) as error:
         return type(error).__name__, "".join(traceback.format_exception(error))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _slow(*_: object) -> None:

@@ -18,7 +18,7 @@ from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import Stored
 from fusion.labels.known_maps import read_json
 from fusion.labels.layouts.base import Indexed
-from fusion.labels.lookup import Lookup, as_values, counted
+from fusion.labels.lookup import Lookup, counted, one_colour
 from fusion.labels.png import read_png
 from fusion.text import listed
 
@@ -99,7 +99,7 @@ def _classes(categories: list[Mapping[str, Any]]) -> ClassMap:
     if len(set(names)) != len(names) or not all(0 <= i < NOTHING - 1 for (i,) in ids):
         raise ValueError("names of categories must differ, and their ids be 0..65533")
     given = [c["color"] for c in categories if "color" in c]
-    colours = [as_values(c, "color", colours=True)[0] for c in given]
+    colours = [one_colour(c, "color") for c in given]
     shown: tuple[Any, ...] = tuple(colours) if len(colours) == len(names) else ()
     return ClassMap("classes", tuple(names), tuple(ids), (NOTHING,), palette=shown)
 

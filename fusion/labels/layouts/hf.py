@@ -126,7 +126,11 @@ class HuggingFace(Layout):
     def _value(self, unit: str, frame: str) -> bytes | np.ndarray:
         """The bytes of a PNG, or an array."""
         with reading(self.place(unit, frame)):
-            value = self.rows[self._rows[unit][frame]][self.column]
+            try:
+                value = self.rows[self._rows[unit][frame]][self.column]
+            except Exception as error:  # of datasets and pyarrow
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise StoreError(f"cannot be read ({reason}); restore it") from error
             if not self.is_image:
                 return np.asarray(value)
             if value is None:

@@ -37,7 +37,9 @@ class ZarrArrays(Layout):
         self.is_array = hasattr(node, "shape")
         if self.is_array:
             self._opened[""], count = node, node.shape[0] if node.shape else 0
-            self.units = tuple(self._ids(root, node.attrs.get("units"), count))
+            with reading(root):
+                named = _tried(lambda: node.attrs.get("units"))
+            self.units = tuple(self._ids(root, named, count))
             self._place = {unit: k for k, unit in enumerate(self.units)}
             self._kind(root, node)
         else:
@@ -59,7 +61,8 @@ class ZarrArrays(Layout):
         array = self._array(unit)
         if array.ndim == 2:
             return [unit]
-        given = array.attrs.get("frames", self._frames.get(unit))
+        with reading(self.root / unit):
+            given = _tried(lambda: array.attrs.get("frames", self._frames.get(unit)))
         return self._ids(self.root / unit, given, array.shape[0])
 
     def place(self, unit: str, frame: str) -> Path:

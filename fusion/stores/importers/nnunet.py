@@ -35,6 +35,7 @@ from fusion.stores.importers.protocol import Frames, Importer, Known, Source, op
 from fusion.text import listed as say
 
 VALIDATION, FOLD = "validation", "fold_"
+FARTHEST = 1e12  # mm, of anything in an affine
 ADVICE = "restore what nnU-Net wrote, or remove it: the geometry is then that of the .nii.gz"
 
 
@@ -303,7 +304,7 @@ def _in_the_files_order(path: Path, volume: _Volume, properties: dict[str, Any])
 
 def _affine(numbers: Any) -> np.ndarray:
     affine = np.asarray(numbers, np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+    if affine.shape != (4, 4) or not (np.abs(affine) <= FARTHEST).all():
         raise ValueError(f"affine of shape {affine.shape}")
     return affine
 
@@ -314,9 +315,11 @@ def _itk_affine(spacing: Any, origin: Any, direction: Any) -> np.ndarray | None:
         return None
     turn = np.asarray(direction, np.float64).reshape(3, 3)
     affine = np.eye(4)
-    affine[:3, :3] = turn * np.asarray(spacing, np.float64)
-    affine[:3, 3] = np.asarray(origin, np.float64)
-    return _affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    with np.errstate(all="ignore"):  # what is no number then is refused below
+        affine[:3, :3] = turn * np.asarray(spacing, np.float64)
+        affine[:3, 3] = np.asarray(origin, np.float64)
+        turned = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return _affine(turned)
 
 
 def _turn_back(clip: np.ndarray, affine: np.ndarray) -> np.ndarray:
