@@ -40,7 +40,8 @@ from tests.faults.parsers import PARSERS, Parser
 CORPUS, ROOT = Path(__file__).with_name("corpus"), Path(__file__).parents[2]
 MORE = 1 << 30  # bytes of address space beyond what the libraries take
 MOST = 5  # seconds of an input
-SILENT = 60  # seconds after which a child is taken to hang in somebody's C
+SILENT = 120  # seconds after which a child is taken to hang in somebody's C
+START = 600  # that libraries may take to load where a machine is busy
 READ, REFUSED = "read", "refused"
 Files = dict[str, bytes]
 
@@ -205,12 +206,13 @@ def _watched(
 def _lines(running: subprocess.Popen[str], until: float) -> Iterator[str]:
     """The child's lines, until it ends, is silent for too long, or time is up."""
     assert running.stdout is not None
+    begun = False
     with selectors.DefaultSelector() as ready:
         ready.register(running.stdout, selectors.EVENT_READ)
         while not until or time.monotonic() < until:
-            if not ready.select(SILENT):
+            if not ready.select(SILENT if begun else START):
                 return
-            line = running.stdout.readline()
+            begun, line = True, running.stdout.readline()
             if not line:
                 running.wait()
                 return
