@@ -23,8 +23,8 @@ from fusion.labels.layouts import AUTO
 from fusion.labels.layouts.pattern import Pattern
 from fusion.memory import Share, share
 from fusion.parallel import worker_count
-from fusion.terminal import wrapped
-from fusion.text import parse_bytes
+from fusion.terminal import guarded, wrapped
+from fusion.text import parse_bytes, visible
 
 if TYPE_CHECKING:
     from fusion.estimate import Estimate
@@ -41,13 +41,14 @@ RENAMED = {  # words of the API -> flags that say more, of commands which have s
 called_as: dict[str, str] = {}  # module of a command -> its name, where not `python -m MODULE`
 
 
+@guarded()
 def run(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Runs a command's main; library errors become one line on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return main(arguments) or 0
     except FusionError as error:
-        print(f"error: {in_options(str(error))}", file=sys.stderr)
+        print(f"error: {visible(in_options(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped; {STOPPED}", file=sys.stderr)

@@ -27,6 +27,9 @@ from fusion.files import write_bytes
 
 NIFTI, GEOTIFF = (".nii.gz", ".nii"), (".tif", ".tiff")
 MOST_NUMBERS = 1 << 34  # of one file
+# of a raster's: a block of a sparse one, 16 bytes there, is 4 MB at most
+RASTER_RATIO = 1 << 18
+MOST_BANDS = 1 << 12
 DEFLATE_RATIO = 1040  # bytes that a packed one can stand for, at most. Source: zlib's FAQ, 1032
 Geometry = Mapping[str, Any]
 
@@ -209,6 +212,13 @@ def _raster(path: Path) -> Any:
         # one driver: others are told by the content, and some of them open further files
         file = rasterio.open(path, driver="GTiff")
     _check_size(path, (file.count, file.height, file.width))
+    if file.count > MOST_BANDS:
+        raise InputError(f"{path}: claims {file.count} bands; give at most {MOST_BANDS}")
+    item = max(np.dtype(name).itemsize for name in file.dtypes)
+    claimed, there = file.count * file.height * file.width * item, path.stat().st_size
+    if claimed > there * RASTER_RATIO:
+        what = f"claims {claimed} bytes of numbers, which {there} bytes cannot hold"
+        raise InputError(f"{path}: {what}; it is damaged, restore it")
     return file
 
 

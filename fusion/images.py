@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,13 +118,13 @@ class Images:
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turns what Pillow says of a file into a StoreError."""
-    from PIL import Image
-
+    # for good: filters of a block are not safe in threads. What it warns of it reads all the same
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         yield
     except FusionError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow leaves by whatever the file led it to
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StoreError(f"{path}: cannot be read ({reason}); repair or leave it out") from error
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion import files
+from fusion.parsing import parse_json
 
 SEAL = "sha256"
 MOST = 1 << 28  # bytes
@@ -48,10 +49,7 @@ def content(path: Path, most: int = MOST) -> bytes:
 
 def parsed(text: bytes | str) -> Document:
     """A JSON object; ValueError for anything else, also for one nested too deeply to read."""
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    found = parse_json(text)
     if not isinstance(found, dict):
         raise ValueError(f"holds {type(found).__name__}, not an object")
     return found

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from fusion.errors import StoreError
 from fusion.files import refusals, replacing
+from fusion.parsing import parse_json
 
 KEY = "segfusion"  # of the JSON among the file's metadata
 CHECKSUM = "segfusion.sha256"  # of the checksum there
@@ -64,8 +65,8 @@ def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray],
             elif say:
                 line = "has no checksum, as earlier releases wrote it; damage would not be noticed"
                 print(f"{path}: {line}", file=sys.stderr)
-            return arrays, json.loads(text)
-    except (SafetensorError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return arrays, parse_json(text)
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
 

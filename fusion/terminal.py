@@ -1,19 +1,29 @@
-"""What a terminal gets beyond text: colours, and lines that end where it ends.
+"""What a terminal gets beyond text: colours, and lines that end where it ends. And no more.
 
 Colours need a terminal. NO_COLOR (https://no-color.org) and TERM=dumb switch them off, FORCE_COLOR
 switches them on for what is no terminal. Three styles are all there is, so no library is needed.
+
+`guarded` is the last net below all that a command prints: names from data may hold what moves a
+cursor, hides lines or renames a window. Of letters that are not seen only line ends, tabs and this
+module's own colours reach a stream; what it cannot encode is escaped too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from fusion.text import visible
+
 WIDTH = 80  # of what is printed, wherever it goes
 _CODES = {"strong": "1", "good": "1;32", "doubtful": "1;33"}
+_OURS = re.compile("(\x1b\\[(?:0|1|1;32|1;33)m|\x1b\\[A)")  # and up a line, as bars below bars go
 
 
 @dataclass(frozen=True)
@@ -64,3 +74,42 @@ def wrapped(text: str, width: int = WIDTH, indent: str = "  ") -> str:
         text.strip(), width, initial_indent=first, subsequent_indent=first + indent, **whole
     )
     return "\n".join(lines)
+
+
+class Guarded:
+    """A stream that shows letters only; in all else the stream that it was made of."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """The text, with what is not seen as repr writes it; returns how much was given."""
+        self._stream.write(text if text.isascii() and text.isprintable() else self._plain(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def _plain(self, text: str) -> str:
+        pieces = _OURS.split(text) if self._colours() else [text]
+        shown = (p if k % 2 else visible(p, "\n\r\t") for k, p in enumerate(pieces))
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return "".join(shown).encode(encoding, "backslashreplace").decode(encoding)
+
+    def _colours(self) -> bool:
+        return style_of(self._stream).colour or bool(self._stream.isatty())
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """stdout and stderr as `Guarded`, while a command runs; also a decorator."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (s if s is None else Guarded(s) for s in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

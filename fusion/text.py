@@ -1,9 +1,15 @@
-"""Words and numbers as people and machines read them: hints, orders, sizes, tables, NaN."""
+"""Words and numbers as people and machines read them: hints, orders, sizes, tables, NaN.
+
+Names of models, classes and videos are other people's: whatever they hold, a terminal, a page and a
+spreadsheet get letters (`visible`, `html_table`, `csv_text`).
+"""
 
 from __future__ import annotations
 
+import csv
 import difflib
 import html
+import io
 import itertools
 import math
 import re
@@ -15,6 +21,7 @@ from fusion.errors import InputError
 
 NARROWEST = 20  # letters of a table's first column
 LONGEST = 200  # letters of a cell in a notebook
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # what spreadsheets may take for one
 UNITS = {"": 1} | {
     f"{prefix}{middle}B": base**power
     for middle, base in (("", 1000), ("I", 1024))
@@ -27,6 +34,37 @@ SUFFIX = re.compile(
     r"|gt|label|labels|labelids|labeltrainids|pred|prediction|image|img|0000)$"
 )
 ENDING = re.compile(r"\.(nii\.gz|nii|png|npy|npz|jpe?g|tiff?|zarr)$")
+
+
+def visible(text: object, keep: str = "") -> str:
+    """Letters that are seen, others as repr writes them: ESC, line ends, what turns text around.
+
+    Args:
+        text: a name, or a sentence with names in it.
+        keep: letters that stay though they are not seen.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV in which a name is never a formula to a spreadsheet.
+
+    Text that begins as one does gets an apostrophe before it; numbers are left as they are.
+    Source: OWASP, "CSV Injection".
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    shown = visible(cell, keep="\n\t\r")
+    return f"'{shown}" if shown.lstrip(" ")[:1] in FORMULA else shown
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -45,7 +83,7 @@ def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
 
 def listed(values: Iterable[Any], most: int = 10) -> str:
     """The first of many, with commas."""
-    shown = [str(value) for value in values]
+    shown = [visible(value) for value in values]
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
 
 
@@ -57,10 +95,16 @@ def bare(name: str) -> str:
     return name
 
 
-def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+def natural_order(name: str) -> tuple[tuple[str | tuple[int, str], ...], str]:
     """Sort key that puts frame_2 before frame_10."""
     parts = re.split(r"([0-9]+)", name)
-    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), name
+    return tuple(_number(part) if i % 2 else part for i, part in enumerate(parts)), name
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """What orders as the number does, however many digits there are."""
+    plain = digits.lstrip("0")
+    return len(plain), plain
 
 
 def parse_bytes(text: str | int) -> int:
@@ -123,7 +167,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], width: int | Non
         header: of the columns.
         width: of the whole; names of the first column go on below where they do not fit.
     """
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    cells = [[visible(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         widths[0] = min(widths[0], max(NARROWEST, width - sum(widths[1:]) - 2 * len(widths[1:])))

@@ -88,6 +88,9 @@ def build(
     Raises:
         InputError: an unknown name, option or module; names the closest name.
     """
+    if module and not all(part.isidentifier() for part in module.split(".")):
+        do = "give the name of a file in the folder you run from, without .py"
+        raise InputError(f"network: module is {module!r}, no name of a module; {do}")
     try:
         if module:
             importlib.import_module(module)

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ["errors", "version"],
     ["arguments"],
-    ["files", "text", "folds", "device", "terminal"],
-    ["memory", "progress", "sealed", "tensors", "geometry", "images", "cluster"],
+    ["files", "text", "folds", "device", "parsing"],
+    ["terminal", "memory", "progress", "sealed", "tensors", "geometry", "images", "cluster"],
     ["parallel", "overlap"],
     ["kernels"],
     ["stores"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from numbers import Real
 
 from fusion.errors import InputError
 from fusion.kernels.numbers import TEMPERATURES, is_temperature
@@ -99,11 +99,9 @@ def store_temperatures(stores: Stores, given: Mapping[str, float]) -> dict[Store
     return found
 
 
-def _temperature(key: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+def _temperature(key: str, value: object) -> float:
+    plain = isinstance(value, Real) and not isinstance(value, bool) and value < 1e30
+    number = float(value) if plain else math.nan  # type: ignore[arg-type]
     if not is_temperature(number):
         raise InputError(f"temperatures: {key!r} is {value!r:.80}; give a number {TEMPERATURES}")
     return number

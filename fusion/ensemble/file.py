@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from fusion import sealed, tensors
 from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
+from fusion.parsing import parse_toml
 from fusion.stores import LogitStore, Store
 from fusion.stores.locations import Address, Location, is_url, location_of
 from fusion.text import did_you_mean
@@ -54,8 +54,8 @@ ADVICE = "give an ensemble.toml or a saved best.json"
 def read_toml(path: Path, stores: Address | None) -> dict[str, Any]:
     """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
-        document = tomllib.loads(sealed.content(path).decode())
-    except (OSError, ValueError, RecursionError) as error:
+        document = parse_toml(sealed.content(path))
+    except (OSError, ValueError) as error:
         advice = "give an ensemble.toml with a [groups] table"
         raise InputError(f"{path}: cannot be read ({error}); {advice}") from error
     for key in document:

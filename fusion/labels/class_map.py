@@ -28,7 +28,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
 from fusion.kernels.numbers import MOST_CLASSES, void_label
-from fusion.labels.lookup import Array, Colour, Lookup, Value, as_values, counted, pack, packed
+from fusion.labels.lookup import (
+    Array,
+    Colour,
+    Lookup,
+    Value,
+    as_values,
+    counted,
+    one_colour,
+    pack,
+    packed,
+)
 from fusion.labels.lookup import unpack as unpacked
 from fusion.text import listed
 
@@ -78,6 +88,8 @@ class ClassMap:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], what: str = "class map") -> Self:
         """A map of the module's JSON form; what: names it in errors. InputError: another form."""
+        if not isinstance(config, Mapping):
+            raise InputError(f"{what}: got {config!r:.60}; give a JSON object")
         form = [form for form in FORMS if form in config]
         unknown = [key for key in config if key not in (*FORMS, *EXTRAS)]
         if len(form) != 1 or unknown or not isinstance(config[form[0]], Mapping):
@@ -97,16 +109,17 @@ class ClassMap:
         outside = config.get("background", [] if form[0] != "regions" or 0 in inside else [0])
         order = as_values(config.get("order", []), f"{what}: order", colours=False)
         palette = config.get("palette", {})
-        if (order and len(order) != len(values)) or (palette and set(palette) != set(values)):
+        named = isinstance(palette, Mapping) and set(palette) in (set(), set(values))
+        if (order and len(order) != len(values)) or not named:
             raise InputError(
                 f"{what}: order and palette are of all classes, or none; complete them"
             )
-        shown = [as_values(palette[n], f"{what}: palette", colours=True) for n in values if palette]
+        shown = [one_colour(palette[n], f"{what}: palette") for n in values if palette]
         background = as_values(outside, f"{what}: background", colours=colours)
         pairs = tuple(values), tuple(values.values())
         try:
-            flat = tuple(colour for (colour,) in shown)
-            return cls(form[0], *pairs, void, background, tuple(map(pack, order)), flat)  # type: ignore[arg-type]
+            flat = tuple(shown)
+            return cls(form[0], *pairs, void, background, tuple(map(pack, order)), flat)
         except InputError as error:
             raise InputError(str(error).replace("class map", what, 1)) from None
 
@@ -148,7 +161,7 @@ class ClassMap:
         if self.form == "bits":
             return f"bits 0..{max(map(pack, classes))}" if classes else "the bits"
         ids = [value for value in classes if isinstance(value, int)]
-        is_range = len(ids) == len(classes) and ids == list(range(ids[0], ids[0] + len(ids)))
+        is_range = 0 < len(ids) == len(classes) and ids == list(range(ids[0], ids[0] + len(ids)))
         said = f"{ids[0]}..{ids[-1]}" if is_range and len(ids) > 1 else listed(classes)
         void = [*map(str, self.void)]
         joined = " and ".join([", ".join(void[:-1]), void[-1]] if len(void) > 1 else void)

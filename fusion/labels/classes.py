@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.labels.png import PathLike
+from fusion.parsing import parse_json
 
 
 @checked
@@ -21,7 +21,7 @@ def read_classes(path: PathLike) -> list[str]:
         text = Path(path).read_text(encoding="utf-8-sig").strip()
         listed = text.startswith('["') or text[:1] + text[-1:] in ("[]", "{}")
         is_json = listed or Path(path).suffix == ".json"
-        names = json.loads(text) if is_json else [*filter(None, map(str.strip, text.splitlines()))]
+        names = parse_json(text) if is_json else [*filter(None, map(str.strip, text.splitlines()))]
     except (OSError, ValueError) as error:
         advice = "give one name a line, or a JSON list"
         raise InputError(f"classes: {path} cannot be read ({error}); {advice}") from error

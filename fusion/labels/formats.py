@@ -85,7 +85,7 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
             version = np.lib.format.read_magic(file)
             read = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}[version]
             shape, _, dtype = getattr(np.lib.format, read)(file)
-        except (ValueError, KeyError, EOFError, OSError) as error:
+        except Exception as error:  # of a Python literal, which headers are
             raise StoreError("is no .npy array, or a truncated one; restore the file") from error
         if dtype.hasobject:
             raise StoreError(f"is pickled, which could run code; {INTEGERS}")

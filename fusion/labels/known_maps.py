@@ -12,7 +12,6 @@ bits          bit c of an id is channel c
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fusion.errors import InputError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.lookup import Colour
 from fusion.labels.png import PathLike, colour_map
+from fusion.parsing import parse_json
 from fusion.text import did_you_mean
 
 VSPW_CLASSES = 124
@@ -149,8 +149,8 @@ def read_json(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_bytes(), pairs=once)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: no readable JSON ({error}); restore or correct it") from error
 
 
@@ -163,6 +163,8 @@ def nnunet_map(document: Mapping[str, Any], what: str) -> ClassMap:
     if not isinstance(labels, Mapping) or not labels:
         raise InputError(f'{what}: got no "labels"; give a dataset.json with names and ids')
     if all(str(key).isdigit() for key in labels):  # version 1: id -> name
+        if not all(isinstance(name, str) for name in labels.values()):
+            raise InputError(f'{what}: "labels" give {list(labels.values())!r:.60}; give names')
         labels = {name: int(value) for value, name in labels.items()}
     void = [labels[name] for name in labels if name == "ignore"]
     named = {name: value for name, value in labels.items() if name != "ignore"}
@@ -171,6 +173,6 @@ def nnunet_map(document: Mapping[str, Any], what: str) -> ClassMap:
             sorted(named.items(), key=lambda item: item[1] if type(item[1]) is int else 0)
         )
         return ClassMap.from_config({"classes": ranked, "void": void}, what)
-    regions = {n: v for n, v in named.items() if set(v if isinstance(v, list) else [v]) != {0}}
+    regions = {n: v for n, v in named.items() if v not in (0, [0], [])}
     config = {"regions": regions, "void": void, "order": document.get("regions_class_order", [])}
     return ClassMap.from_config(config, what)

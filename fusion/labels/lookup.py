@@ -17,6 +17,7 @@ Array = NDArray[np.integer]
 Colour = tuple[int, int, int]
 Value = int | Colour  # as stored: an id, or red, green, blue
 LARGEST_TABLE = 1 << 16
+LARGEST_ID = (1 << 63) - 1  # of whole numbers in masks
 
 
 class Lookup:
@@ -91,8 +92,16 @@ def as_values(given: object, what: str, *, colours: bool) -> tuple[Value, ...]:
     return tuple(_value(each, what, colours=colours) for each in listed)
 
 
+def one_colour(given: object, what: str) -> Colour:
+    """A colour [red, green, blue]; InputError for anything else."""
+    found = as_values(given, what, colours=True)
+    if len(found) != 1 or isinstance(found[0], int):
+        raise InputError(f"{what}: got {given!r:.40}; give one colour, [red, green, blue]")
+    return found[0]
+
+
 def _value(given: object, what: str, *, colours: bool) -> Value:
-    if not colours and type(given) is int:
+    if not colours and type(given) is int and -LARGEST_ID <= given <= LARGEST_ID:
         return given
     if colours and isinstance(given, (list, tuple)) and len(given) == 3:
         red, green, blue = given

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.errors import InputError
 from fusion.labels.known_maps import MAPS, read_json
-from fusion.labels.lookup import Colour, as_values
+from fusion.labels.lookup import Colour, one_colour
 from fusion.labels.png import PathLike, colour_map
 from fusion.text import did_you_mean
 
@@ -171,5 +171,4 @@ def read_palette(path: PathLike, classes: Names) -> tuple[Colour, ...]:
         )
         raise InputError(f"palette: {place} has {got}; give at most {len(classes)}, [R, G, B] each")
     what = f"palette: {place}"
-    colours = [as_values(colour, what, colours=True)[0] for colour in document]
-    return tuple(colour for colour in colours if isinstance(colour, tuple))
+    return tuple(one_colour(colour, what) for colour in document)

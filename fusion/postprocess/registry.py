@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion.arguments import checked
 from fusion.errors import InputError
+from fusion.parsing import parse_json
 from fusion.postprocess.class_mask import ClassMask
 from fusion.postprocess.ema import Ema
 from fusion.postprocess.fill_holes import FillHoles
@@ -56,7 +56,7 @@ def operation_of(given: Given) -> Operation:
         do = 'give {"operation": NAME, PARAMETER: VALUE}'
         raise InputError(f"postprocess: got {given!r:.60}; {do}")
     name = given["operation"]
-    if name not in OPERATIONS:
+    if not isinstance(name, str) or name not in OPERATIONS:
         raise InputError(f"postprocess: no operation {name!r}{did_you_mean(str(name), OPERATIONS)}")
     return OPERATIONS[name].from_config(given)
 
@@ -82,8 +82,8 @@ def pipeline_of(given: Pipeline | Given | Sequence[Given] | None) -> Pipeline:
 
 def _read(path: Path) -> list[Given]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         do = 'give a list of {"operation": NAME, PARAMETER: VALUE}'
         raise InputError(f"{path}: cannot be read ({error}); {do}") from error
     if isinstance(document, dict) and isinstance(document.get("postprocess"), list):

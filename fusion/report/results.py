@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from fusion import sealed
 from fusion.ensemble import Ensemble
-from fusion.errors import InputError, StoreError
+from fusion.errors import FusionError, InputError, StoreError
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.images import Images
 from fusion.labels import Labels
 from fusion.metrics.evaluation import objective_of
 from fusion.progress import Progress, silent
+from fusion.search.report import WEIGHTS_FILE
 from fusion.search.split import Split
 from fusion.stores import LogitStore
 from fusion.stores.locations import Address, Location, is_url, location_of
@@ -94,7 +95,18 @@ def read_results(
         StoreError: results that were never finished, stores that are gone or others.
     """
     document = read_document(folder)
-    elsewhere, running = elsewhere or Elsewhere(), running or Running()
+    try:
+        return _read(folder, document, elsewhere or Elsewhere(), running or Running())
+    except FusionError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        got = f"{folder / 'search.json'}: not what a search writes ({error!r:.80})"
+        raise StoreError(f"{got}; {AGAIN}") from error
+
+
+def _read(
+    folder: Path, document: Mapping[str, Any], elsewhere: Elsewhere, running: Running
+) -> Results:
     inputs, data = document["inputs"], list[Data]()
     pictures = elsewhere.images
     if pictures is None and inputs["images"] is not None:
@@ -128,7 +140,10 @@ def read_document(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{path}: not what a search writes; {AGAIN}")
     if not document.get("inputs"):
         raise StoreError(f"{path}: says not what it was made of, as older ones; {AGAIN}")
-    for name in {"best.json", document["searched"]}:
+    searched = document.get("searched")
+    if searched not in ("best.json", WEIGHTS_FILE):
+        raise StoreError(f"{path}: was searched for {searched!r:.60}; {AGAIN}")
+    for name in {"best.json", searched}:
         if not (folder / name).is_file():
             raise StoreError(f"{folder / name} is missing: the results are not whole; {AGAIN}")
     return document

@@ -25,7 +25,7 @@ from fusion.search.ladder import formula
 from fusion.search.report import MULTIPLIED, Report
 from fusion.search.result import SearchResult
 from fusion.terminal import WIDTH, Style, wrapped
-from fusion.text import listed, percent, table
+from fusion.text import listed, percent, table, visible
 
 MIXED = 4  # sentences about what a head mixes
 IDLE = 0.0005  # of mIoU: what a model must add to be worth its store
@@ -188,7 +188,8 @@ def _shown_multipliers(report: Report) -> Iterator[str]:
     what = "multipliers of classes" if channels is None else "thresholds"
     if known is not None:
         named = known if channels is None else thresholds_of(known, channels)
-        yield f"{what}: {', '.join(f'{name} {number:.3g}' for name, number in named.items())}"
+        shown = (f"{visible(name)} {number:.3g}" for name, number in named.items())
+        yield f"{what}: {', '.join(shown)}"
     elif "multipliers" in report.found.notes:
         usual = "none" if channels is None else "none but 0.5"
         yield f"{what}: {usual}, held-out videos do not gain from them"
@@ -203,7 +204,7 @@ def _shown_choice(report: Report) -> str:
     sizes_of = {name: len(stores) for name, stores in report.splits[0].ensemble.groups.items()}
     models = {name: f" ({size} models)" if size > 1 else "" for name, size in sizes_of.items()}
     used = {name: weight for name, weight in found.weights.items() if weight > 0}
-    shown = (f"{name} {weight:.4g}{models[name]}" for name, weight in used.items())
+    shown = (f"{visible(name)} {weight:.4g}{models[name]}" for name, weight in used.items())
     return f"best weights by {found.method}: {', '.join(shown)}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from fusion.search.held import UNIFORM, head_name
 from fusion.search.ladder import Rungs, formula, group_rungs
 from fusion.search.result import SearchResult, rank
 from fusion.search.run import Run
-from fusion.text import or_none, percent
+from fusion.text import csv_text, or_none, percent
 from fusion.version import __version__
 
 WEIGHTS_FILE = "weights.json"  # beside a head: what was found before it
@@ -172,13 +170,10 @@ class Report:
             self.splits[0].ensemble_of(self.found.weighed).save(out / WEIGHTS_FILE)
         self.found.ensemble.save(out / "best.json")
         self.found.recommended.save(out / "recommended.json")
-        text = io.StringIO()
-        lines = csv.writer(text)
-        lines.writerow([*self.found.weighed.groups, "miou", *self._multiplied_classes()])
+        header = [*self.found.weighed.groups, "miou", *self._multiplied_classes()]
         tried = self.found.weighed.history
         rows = ([*trial.weights, trial.miou, *(trial.multipliers or ())] for trial in tried)
-        lines.writerows(rows)
-        files.write_bytes(out / "trials.csv", text.getvalue().encode())
+        files.write_bytes(out / "trials.csv", csv_text([header, *rows]).encode())
 
 
 def _plain(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -23,7 +23,7 @@ from fusion.stores.importers import IMPORTERS, OPTIONS, Plan, plan_folder, read_
 from fusion.stores.locations import location_of
 from fusion.stores.maintenance import gc, verify
 from fusion.stores.reader import LogitStore
-from fusion.text import listed, say_bytes, table
+from fusion.text import listed, say_bytes, table, visible
 
 EPILOG = """examples:
   python -m fusion.stores import predictions/swin cache/swin.zarr --classes classes.txt \\
@@ -134,7 +134,7 @@ def _show(plans: Sequence[Plan]) -> int:
             ids, (t, c, h, w), (height, width) = facts["frames"], facts["shape"], facts["size"]
             place = json.dumps(facts["geometry"]) if facts["geometry"] else "none"
             frames = f"{t} frames ({listed(ids, 3)}) of {c}x{h}x{w} for images of {height}x{width}"
-            print(f"  {facts['video']}: {frames}, {facts['values']}, geometry {place}")
+            print(f"  {visible(facts['video'])}: {frames}, {facts['values']}, geometry {place}")
     print("nothing was written")
     return 0
 

@@ -237,3 +237,15 @@ def to_numpy(frame: Any) -> np.ndarray:
     if array.dtype.itemsize > 4 and not np.array_equal(np.isinf(singles), np.isinf(array)):
         raise InputError("values beyond float32's 3.4e38; repair the model's output")
     return singles
+
+
+def zstd_size(packed: bytes) -> int:
+    """Bytes that a zstd frame says it unpacks to, or -1. Source: RFC 8878, 3.1.1.1."""
+    if len(packed) < 6 or packed[:4] != b"\x28\xb5\x2f\xfd":
+        return -1
+    flags = packed[4]
+    single, dictionary = flags >> 5 & 1, (0, 1, 2, 4)[flags & 3]
+    width = (1 if single else 0, 2, 4, 8)[flags >> 6]
+    start = 5 + (0 if single else 1) + dictionary
+    size = int.from_bytes(packed[start : start + width], "little") + (256 if width == 2 else 0)
+    return size if width else -1

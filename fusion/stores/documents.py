@@ -11,6 +11,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from fusion import parsing
 from fusion.errors import CorruptStoreError, StoreError
 
 ATTRIBUTES = "segfusion"  # the key of all that is ours in a zarr.json
@@ -43,8 +44,8 @@ def dump(document: Mapping[str, Any]) -> bytes:
 def parse_json(document: bytes, path: object) -> Document:
     """A JSON object; CorruptStoreError for anything else."""
     try:
-        value = json.loads(document)
-    except (ValueError, RecursionError) as error:
+        value = parsing.parse_json(document)
+    except ValueError as error:
         raise damaged(path, f"not JSON ({error})", RESTORE) from error
     if not isinstance(value, dict):
         raise damaged(path, f"holds {type(value).__name__}, not an object", RESTORE)

@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal
 
+from fusion import parsing
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.stores.codec import CHANNELS, MAX_FRAME_ELEMENTS, PROFILES, coding
 from fusion.stores.documents import (
@@ -96,6 +97,7 @@ class StoreInfo:
         group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTES: body}}
         try:
             document = dump(group)
+            parsing.parse_json(document)  # what no reader would take
         except (TypeError, ValueError, RecursionError) as error:
             advice = "give a dict of strings, finite numbers, lists and dicts"
             raise InputError(f"provenance: not JSON ({error}); {advice}") from error

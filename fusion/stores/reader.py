@@ -20,7 +20,7 @@ from fusion.arguments import checked
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.stores import format as disk
 from fusion.stores.catalog import catalog
-from fusion.stores.codec import PROFILES, coding
+from fusion.stores.codec import PROFILES, coding, zstd_size
 from fusion.stores.documents import crc32c, damaged
 from fusion.stores.format import VideoInfo
 from fusion.stores.locations import Address, Location, location_of, read_document
@@ -198,22 +198,10 @@ def _read_frame(shard: Shard, position: int, out: np.ndarray, name: str) -> None
     except OSError as error:
         raise damaged(name, f"cannot be read ({error.strerror})", WRITE_AGAIN) from error
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
-    if len(packed) != length or _content_size(packed) != out.nbytes:
+    if len(packed) != length or zstd_size(packed) != out.nbytes:
         problem = f"truncated, or unpacks to another size than {out.nbytes} bytes"
         raise damaged(name, problem, WRITE_AGAIN)
     try:  # straight into `out`, which it cannot outgrow whatever its header says
         zstd.decompress(packed, out.reshape(-1).view(np.uint8))
     except (RuntimeError, ValueError) as error:  # ValueError: frames together larger than `out`
         raise damaged(name, f"damaged ({error})", WRITE_AGAIN) from error
-
-
-def _content_size(packed: bytes) -> int:
-    """Bytes that a zstd frame says it unpacks to, or -1. Source: RFC 8878, 3.1.1.1."""
-    if len(packed) < 14 or packed[:4] != b"\x28\xb5\x2f\xfd":
-        return -1
-    flags = packed[4]
-    single, dictionary = flags >> 5 & 1, (0, 1, 2, 4)[flags & 3]
-    width = (1 if single else 0, 2, 4, 8)[flags >> 6]
-    start = 5 + (0 if single else 1) + dictionary
-    size = int.from_bytes(packed[start : start + width], "little") + (256 if width == 2 else 0)
-    return size if width else -1

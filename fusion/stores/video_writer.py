@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import operator
 import os
 import shutil
@@ -25,6 +24,7 @@ from fusion import files
 from fusion.arguments import checked
 from fusion.errors import InputError, StoreConflictError, StoreError
 from fusion.kernels.numbers import MOST_PIXELS
+from fusion.parsing import DEEPEST, parse_json
 from fusion.stores import format as disk
 from fusion.stores.catalog import PackIndex
 from fusion.stores.codec import PROFILES, encode_frame
@@ -333,7 +333,8 @@ def _geometry(video: str, geometry: Mapping[str, Any] | None) -> Document | None
         return None
     try:
         if isinstance(geometry, Mapping):
-            return json.loads(dump(dict(geometry)))
+            inside = DEEPEST - 8  # of a zarr.json
+            return dict(parse_json(dump(dict(geometry)), deepest=inside))
         problem = f"got {type(geometry).__name__}"
     except (TypeError, ValueError, RecursionError) as error:
         problem = f"not JSON ({error})"

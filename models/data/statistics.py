@@ -17,6 +17,7 @@ from torch import Tensor
 from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
+from fusion.parsing import parse_json
 from fusion.progress import progress
 from fusion.tensors import check_plain
 
@@ -84,7 +85,7 @@ def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | N
     """
     try:
         check_plain(path, MOST)
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
         if document.pop("sha256", None) != _checksum(document):
             return None
         known = document["classes"]

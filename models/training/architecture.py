@@ -43,4 +43,9 @@ class Architecture:
     def from_json(cls, document: Mapping[str, Any]) -> Architecture:
         """What `to_json` gave; KeyError, TypeError otherwise."""
         name, classes, options, tau, scale = (document[key.name] for key in fields(cls))
-        return cls(name, tuple(classes), dict(options), tau, scale)
+        numbers = all(isinstance(each, (int, float)) for each in (tau or 0, scale))
+        if not isinstance(name, str) or not isinstance(options, dict) or not numbers:
+            raise TypeError("other types than training writes")
+        if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
+            raise TypeError("classes are no list of names")
+        return cls(name, tuple(classes), options, tau, scale)

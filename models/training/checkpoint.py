@@ -9,10 +9,7 @@ run.
 from __future__ import annotations
 
 import io
-import json
-import pickle
 import zipfile
-import zlib
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import IO, Any
@@ -24,13 +21,10 @@ from fusion import tensors as files
 from fusion.errors import InputError, StoreError
 from fusion.models.registry import Network
 from fusion.models.training.architecture import Architecture
+from fusion.parsing import parse_json
 
 # of the files that `save` writes
 SUFFIX = ".safetensors"
-DAMAGE = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
-    *(AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError),
-)
 _ADVICE = "give a file that training wrote"
 
 
@@ -56,9 +50,9 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except OSError as error:
         got = f"{path} cannot be read ({error.strerror or error})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
-    except DAMAGE as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        got = f"{path} is damaged, or not of this library ({said})"
+    except Exception as error:  # of pickle, zipfile, torch and safetensors
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        got = f"{path} is damaged, or not of this library ({reason})"
         raise StoreError(f"weights: {got}; {_ADVICE}") from error
 
 
@@ -71,7 +65,7 @@ def _load_torch(file: IO[bytes]) -> tuple[dict[str, Tensor], dict[str, Any]]:
             checked.writestr(name, archive.read(name))
     sound.seek(0)
     content = torch.load(sound, map_location="cpu", weights_only=True)
-    return dict(content["tensors"]), json.loads(content["document"])
+    return dict(content["tensors"]), parse_json(content["document"])
 
 
 def save_network(path: Path, network: nn.Module, architecture: Architecture, **facts: Any) -> None:

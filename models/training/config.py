@@ -20,7 +20,6 @@ cycles = 10
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from fusion.models.data.augment import Augment
 from fusion.models.data.source import Source
 from fusion.models.section import COUNT, FINITE, NATURAL, POSITIVE, Rule, Section, parsed, within
 from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
+from fusion.parsing import parse_toml
 
 # relative ones count from the configuration's folder
 CLIPS = ("vspw", "images", "labels", "classes")
@@ -160,7 +160,7 @@ def read(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        return parse(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
+        return parse(parse_toml(path.read_bytes()), path.parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.text import table
+from fusion.text import table, visible
 
 ROWS = 10  # of a table
 WORDS = 8  # sentences about mixing
@@ -130,7 +130,7 @@ def in_words(mixture: Mixture, units: Sequence[str]) -> str:
         carriers.append((name, weight))
     does, word = ("gains", "from") if mixture.weight > 0 else ("loses", "to")
     what = f"{mixture.target} {does} {abs(mixture.weight):.2f} {word} {mixture.source}"
-    return f"{what} of {named(carriers, units)}"
+    return visible(f"{what} of {named(carriers, units)}")
 
 
 def named(some: Sequence[tuple[str, float]], units: Sequence[str]) -> str:

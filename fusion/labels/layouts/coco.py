@@ -18,7 +18,7 @@ from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import Stored
 from fusion.labels.known_maps import read_json
 from fusion.labels.layouts.base import Indexed
-from fusion.labels.lookup import Lookup, counted
+from fusion.labels.lookup import Lookup, counted, one_colour
 from fusion.labels.png import read_png
 from fusion.text import listed
 
@@ -41,11 +41,14 @@ class Coco(Indexed):
         document = read_json(self.file_of_segments)
         try:
             self.class_map = _classes(document["categories"])
+            known = {int(value) for (value,) in self.class_map.values}  # type: ignore[arg-type]
             self._segments, names = {}, [each["file_name"] for each in document["annotations"]]
             for name, each in zip(names, document["annotations"], strict=True):
                 found = {int(s["id"]): int(s["category_id"]) for s in each["segments_info"]}
+                if odd := set(found.values()) - known:
+                    raise ValueError(f"category {min(odd)} is none")
                 self._segments[Path(name).stem] = found
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             got = f"{self.file_of_segments}: no panoptic annotations ({error!r:.80})"
             raise InputError(f"{got}; give panoptic_<split>.json") from error
         if not names:
@@ -91,10 +94,13 @@ class Coco(Indexed):
 
 def _classes(categories: list[Mapping[str, Any]]) -> ClassMap:
     names, ids = [c["name"] for c in categories], [(int(c["id"]),) for c in categories]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("names of categories are text")
     if len(set(names)) != len(names) or not all(0 <= i < NOTHING - 1 for (i,) in ids):
         raise ValueError("names of categories must differ, and their ids be 0..65533")
-    colours = [tuple(c["color"]) for c in categories if "color" in c]
-    shown = tuple(colours) if len(colours) == len(names) else ()
+    given = [c["color"] for c in categories if "color" in c]
+    colours = [one_colour(c, "color") for c in given]
+    shown: tuple[Any, ...] = tuple(colours) if len(colours) == len(names) else ()
     return ClassMap("classes", tuple(names), tuple(ids), (NOTHING,), palette=shown)
 
 

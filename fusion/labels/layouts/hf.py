@@ -62,6 +62,7 @@ class HuggingFace(Layout):
         for name in filter(None, wanted):
             if name not in names:
                 raise InputError(f"column: got {name!r}{did_you_mean(name, names)}")
+        _check_columns(dataset, [name for name in wanted if name], self.root)
         self._index(dataset)
         rows = dataset.select_columns([column])
         self.is_image = type(rows.features[column]).__name__ == "Image"
@@ -126,7 +127,11 @@ class HuggingFace(Layout):
     def _value(self, unit: str, frame: str) -> bytes | np.ndarray:
         """The bytes of a PNG, or an array."""
         with reading(self.place(unit, frame)):
-            value = self.rows[self._rows[unit][frame]][self.column]
+            try:
+                value = self.rows[self._rows[unit][frame]][self.column]
+            except Exception as error:  # of datasets and pyarrow
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise StoreError(f"cannot be read ({reason}); restore it") from error
             if not self.is_image:
                 return np.asarray(value)
             if value is None:
@@ -151,6 +156,16 @@ class HeldDataset(Held, HuggingFace):
 
     def listing(self) -> object:
         return self._rows, self.fingerprint
+
+
+def _check_columns(dataset: Any, names: list[str], root: Path) -> None:
+    """StoreError where lists say that they lie beyond their numbers: Arrow ends the process."""
+    try:
+        for name in names:
+            dataset.data.column(name).validate(full=True)
+    except Exception as error:  # of pyarrow
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreError(f"labels: {root} cannot be read ({reason}); restore it") from error
 
 
 def _loaded(root: Path, split: str | None) -> Any:

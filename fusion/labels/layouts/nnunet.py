@@ -35,7 +35,7 @@ class NnUNet(Layout):
         if not isinstance(document, dict):
             raise InputError(f"{_document(root)}: holds no object; restore it")
         self.class_map = nnunet_map(document, str(_document(root)))
-        self.ending = document.get("file_ending", ENDINGS[0])
+        self.ending = str(document.get("file_ending", ENDINGS[0]))
         folder = directory(_labels(root, split))
         if self.ending in ENDINGS:
             self.cases: Layout = Nifti(folder)

@@ -78,7 +78,7 @@ def _check(root: Path, line: int, mask: str) -> None:
     """InputError for a mask that no row may name."""
     path = Path(mask)
     where = f"labels: {root}, line {line}: mask {mask!r}"
-    if not mask or path.is_absolute() or ".." in path.parts:
+    if not mask or "\0" in mask or path.is_absolute() or ".." in path.parts:
         raise InputError(f"{where} does not lie below {root.parent}; give a path relative to it")
     if path.suffix not in FORMATS:
         raise InputError(f"{where} is of no known format; give one of {listed(FORMATS)}")

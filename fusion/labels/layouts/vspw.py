@@ -37,7 +37,11 @@ class Vspw(Folder):
         if split not in lists:
             raise StoreError(f"labels: {root} has no list {split}.txt{did_you_mean(split, lists)}")
         path = root / f"{split}.txt"
-        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        try:
+            lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        except UnicodeDecodeError as error:
+            do = "one folder name a line"
+            raise StoreError(f"labels: {path} is no text ({error.reason}); {do}") from error
         found = tuple(line for line in lines if line and not line.startswith("."))
         if len(set(found)) != len(found):
             raise StoreError(f"labels: {path} lists a video twice; each would count twice")

@@ -18,6 +18,7 @@ from fusion.geometry import slice_ids
 from fusion.labels.formats import Stored, frame_kind
 from fusion.labels.layouts.base import Layout, directory
 from fusion.labels.png import Size, reading
+from fusion.stores.importers.zarr_files import open_zarr
 from fusion.text import natural_order
 
 MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -36,7 +37,9 @@ class ZarrArrays(Layout):
         self.is_array = hasattr(node, "shape")
         if self.is_array:
             self._opened[""], count = node, node.shape[0] if node.shape else 0
-            self.units = tuple(self._ids(root, node.attrs.get("units"), count))
+            with reading(root):
+                named = _tried(lambda: node.attrs.get("units"))
+            self.units = tuple(self._ids(root, named, count))
             self._place = {unit: k for k, unit in enumerate(self.units)}
             self._kind(root, node)
         else:
@@ -58,7 +61,8 @@ class ZarrArrays(Layout):
         array = self._array(unit)
         if array.ndim == 2:
             return [unit]
-        given = array.attrs.get("frames", self._frames.get(unit))
+        with reading(self.root / unit):
+            given = _tried(lambda: array.attrs.get("frames", self._frames.get(unit)))
         return self._ids(self.root / unit, given, array.shape[0])
 
     def place(self, unit: str, frame: str) -> Path:
@@ -102,10 +106,8 @@ class ZarrArrays(Layout):
         return self._opened[key]
 
     def _open(self, key: str) -> Any:
-        import zarr
-
         with reading(self.root / key):
-            return _tried(lambda: zarr.open(self.root, mode="r", path=key))
+            return _tried(lambda: open_zarr(self.root, key))
 
     def _ids(self, path: Path, given: Any, count: int) -> list[str]:
         with reading(path):

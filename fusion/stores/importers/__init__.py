@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from fusion.arguments import checked
 from fusion.errors import InputError
+from fusion.parsing import parse_json
 from fusion.progress import Progress, silent
 from fusion.stores.importers.arrays import Arrays
 from fusion.stores.importers.folders import find
@@ -179,7 +179,7 @@ def import_folder(
 def read_frames(path: Path) -> dict[str, list[str]]:
     """Frame ids by video: a JSON object {video: [frame, ...]}, at the top or under "videos"."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         frames = document.get("videos", document)
         if not all(isinstance(ids, list) for ids in frames.values()):
             raise TypeError("a video's frames are no list")

@@ -6,6 +6,7 @@ Datasets that read from other files (external, virtual, behind links) are refuse
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,16 @@ class Hdf5(Bundles):
         if path.is_file():
             return [path] if ends(path, cls.suffixes) else []
         return list(files_in(path, cls.suffixes)) if path.is_dir() else []
+
+    @classmethod
+    def complete(cls, array: Any) -> str | None:
+        """HDF5 too reads what is not there as a fill value, however much that is."""
+        if array.chunks is None:
+            there, wanted = int(array.id.get_storage_size() > 0), 1
+        else:
+            pairs = zip(array.shape, array.chunks, strict=True)
+            there, wanted = array.id.get_num_chunks(), math.prod(-(-n // c) for n, c in pairs)
+        return None if there >= wanted else f"{wanted - there} of {wanted} chunks are not there"
 
     @classmethod
     @contextlib.contextmanager

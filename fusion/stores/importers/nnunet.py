@@ -17,9 +17,9 @@ Source: nnunetv2/inference/export_prediction.py, utilities/label_handling, image
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from fusion.errors import InputError
 from fusion.geometry import NIFTI, nifti_geometry, nifti_shape, orientation, placed, slice_ids
+from fusion.parsing import parse_json
 from fusion.stores.importers.arrays import load_array
 from fusion.stores.importers.folders import checked, files_in, listed, stem
 from fusion.stores.importers.pickles import read_plain
@@ -34,6 +35,7 @@ from fusion.stores.importers.protocol import Frames, Importer, Known, Source, op
 from fusion.text import listed as say
 
 VALIDATION, FOLD = "validation", "fold_"
+FARTHEST = 1e12  # mm, of anything in an affine
 ADVICE = "restore what nnU-Net wrote, or remove it: the geometry is then that of the .nii.gz"
 
 
@@ -210,7 +212,7 @@ def _read_labels(path: Path) -> Known:
         names = sorted(flat, key=lambda name: flat[name])
         if not names or [flat[name] for name in names] != list(range(len(names))):
             raise ValueError("labels are not 0 to C-1")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
         problem = f"its labels cannot be read ({error!r})"
         raise InputError(f"{path}: {problem}; restore the file or remove it") from error
     return Known("probabilities", tuple(names))
@@ -218,11 +220,11 @@ def _read_labels(path: Path) -> Known:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
         if not isinstance(document, dict):
             raise ValueError("no object")
         return document
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({error}); restore or remove it") from error
 
 
@@ -242,7 +244,7 @@ def _uncrop(path: Path, array: np.ndarray, properties: dict[str, Any]) -> _Crop 
         sides = tuple(int(side) for side in shape)
         crop = _Crop(sides, tuple((int(start), int(end)) for start, end in box))
         sound = all(0 <= a < b <= n for n, (a, b) in zip(sides, crop.box, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound or len(sides) != 3:
         got = f"says shape {shape!r:.60}, crop {box!r:.60}"
@@ -261,7 +263,7 @@ def _transpose_backward(path: Path) -> tuple[int, ...]:
     back = _read_json(plans).get("transpose_backward") if plans else None
     if back is None:
         return (0, 1, 2)
-    if not isinstance(back, list) or sorted(back) != [0, 1, 2]:
+    if back not in [list(order) for order in permutations(range(3))]:
         raise InputError(f"{plans}: transpose_backward is {back!r:.60}; restore the file")
     return tuple(back)
 
@@ -302,7 +304,7 @@ def _in_the_files_order(path: Path, volume: _Volume, properties: dict[str, Any])
 
 def _affine(numbers: Any) -> np.ndarray:
     affine = np.asarray(numbers, np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+    if affine.shape != (4, 4) or not (np.abs(affine) <= FARTHEST).all():
         raise ValueError(f"affine of shape {affine.shape}")
     return affine
 
@@ -313,9 +315,11 @@ def _itk_affine(spacing: Any, origin: Any, direction: Any) -> np.ndarray | None:
         return None
     turn = np.asarray(direction, np.float64).reshape(3, 3)
     affine = np.eye(4)
-    affine[:3, :3] = turn * np.asarray(spacing, np.float64)
-    affine[:3, 3] = np.asarray(origin, np.float64)
-    return _affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    with np.errstate(all="ignore"):  # what is no number then is refused below
+        affine[:3, :3] = turn * np.asarray(spacing, np.float64)
+        affine[:3, 3] = np.asarray(origin, np.float64)
+        turned = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return _affine(turned)
 
 
 def _turn_back(clip: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ import io
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fusion.errors import InputError
+from fusion.parsing import DEEPEST
 
 MAX_BYTES = 256 << 20  # nnU-Net keeps sampled voxels of each class among its properties
 PLAIN = ("bool", "int", "float", "complex", "str", "list", "dict", "tuple", "set", "slice")
@@ -70,6 +71,8 @@ def _from_buffer(content: Any, dtype: _Dtype, shape: Any, order: str) -> np.ndar
 
 def _bytes(content: bytes | str, *_: object) -> bytes:
     """Protocol 2 and Python 2 keep bytes as text."""
+    if not isinstance(content, (bytes, str)):  # bytes(n) makes as many as n says
+        raise _Refused("bytes that are none")
     return content.encode("latin-1") if isinstance(content, str) else bytes(content)
 
 
@@ -94,6 +97,16 @@ NAMES: dict[tuple[str, str], Any] = {
 class _Unpickler(
     pickle._Unpickler
 ):  # Python's own: the one in C allocates what a memo's index says
+    def load_bytearray(self) -> None:
+        """As its parent, which makes it as long as it says before it reads."""
+        content = self.read(int.from_bytes(self.read(8), "little"))  # type: ignore[attr-defined]
+        self.append(bytearray(content))  # type: ignore[attr-defined]
+
+    # without the numbers of any length that plain data has no use for
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.LONG4[0]
+    } | {pickle.BYTEARRAY8[0]: load_bytearray}
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
             raise _Refused(f"{module}.{name}"[:80])
@@ -114,10 +127,28 @@ def read_plain(path: Path, advice: str) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise _Refused(f"{size} bytes")
-        return _Unpickler(io.BytesIO(path.read_bytes())).load()
+        found = _Unpickler(io.BytesIO(path.read_bytes())).load()
+        _check_depth(found)
+        return found
     except _Refused as error:
         problem = f"a pickle that holds {error}, and is not run for it"
         raise InputError(f"{path}: {problem}; {advice}") from None
     except Exception as error:  # a damaged one may call anything with anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise InputError(f"{path}: not a readable pickle ({reason}); {advice}") from error
+
+
+def _check_depth(found: Any) -> None:
+    """That nobody who prints it runs out of stack: not nested too deep, nor inside itself."""
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return
+    raise _Refused(f"what is nested deeper than {DEEPEST} levels")
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, (list, tuple, set)) else ()

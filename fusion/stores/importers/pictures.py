@@ -50,5 +50,6 @@ def read_picture(path: Path, *, palette: bool) -> np.ndarray:
                 image.verify()  # checksums, which loading does not look at
             with Image.open(path, formats=["PNG"]) as image:
                 return np.array(image, np.uint16 if depth == 16 else np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError, Warning) as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); restore it") from error
+    except Exception as error:  # Pillow leaves by whatever a chunk led it to
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: cannot be decoded ({reason}); restore it") from error

@@ -17,6 +17,7 @@ from fusion.errors import InputError
 from fusion.stores.format import ATTRIBUTES
 from fusion.stores.importers.bundles import Bundles
 from fusion.stores.importers.folders import listed
+from fusion.stores.importers.zarr_files import guard, open_zarr
 from fusion.text import natural_order
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -43,7 +44,7 @@ class Zarrs(Bundles):
         import zarr
 
         _check_links(file)
-        node = zarr.open(str(file), mode="r")
+        node = open_zarr(file)
         if ATTRIBUTES in node.attrs:
             raise InputError(f"{file}: a logit store already; use it as it is")
         if isinstance(node, zarr.Array):
@@ -51,6 +52,7 @@ class Zarrs(Bundles):
             return
         found = dict(node.members(max_depth=None))
         names = [name for name, item in found.items() if isinstance(item, zarr.Array)]
+        guard(found[name] for name in names)
         yield {name: found[name] for name in sorted(names, key=natural_order)}
 
     @classmethod
