@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # The order of the data, of reading and of imports: a room imports those before it, and itself.
 ORDER = (
-    ["errors", "version"],
+    ["errors", "version", "interrupts"],
     ["files", "text", "folds", "device", "terminal"],
     ["memory", "progress", "tensors", "geometry", "images", "cluster"],
     ["parallel", "overlap"],
