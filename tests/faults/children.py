@@ -46,7 +46,13 @@ WARM = (  # what commands import when they come to it
     *(f"fusion.kernels.{name}.cpu" for name in KERNELS),
     *("fusion.report.page", "fusion.report.gather", "fusion.search.storage"),
     *("alembic.command", "optuna.storages.journal", "optuna.storages._rdb.models"),
-    *("PIL.PngImagePlugin", "sqlalchemy.dialects.sqlite", "zarr.codecs", "tqdm"),
+    *(
+        "PIL.PngImagePlugin",
+        "encodings.utf_8_sig",
+        "sqlalchemy.dialects.sqlite",
+        "zarr.codecs",
+        "tqdm",
+    ),
     *("dask.delayed", "dask.threaded", "dask.multiprocessing", "distributed"),
 )
 PATIENCE = 60  # seconds; a child that takes longer hangs, and says where
@@ -112,6 +118,11 @@ class Nursery:
     def run(self, job: Job, stop: Stop | None = None) -> Ended:
         (ended,) = self.together([job], [stop])
         return ended
+
+    def size(self) -> int:
+        """Bytes of its address space, which every child begins with."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[0]
+        return int(pages) * resource.getpagesize()
 
     def together(self, jobs: Sequence[Job], stops: Sequence[Stop | None] = ()) -> list[Ended]:
         """Several children side by side."""
