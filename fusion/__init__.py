@@ -8,7 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fusion import interrupts
 from fusion.version import __version__
+
+interrupts.starting()  # before anything that takes long
 
 if TYPE_CHECKING:
     from fusion import kernels

@@ -67,5 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+def script() -> None:
+    """What is installed as `segfusion`."""
+    cli.command(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -11,12 +11,12 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from fusion import interrupts
 from fusion.errors import FusionError, InputError
 from fusion.labels import LAYOUTS, MAPS, Labels
 from fusion.labels.layouts import AUTO
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fusion.estimate import Estimate
 
 Main = Callable[[Sequence[str] | None], int | None]
-STOPPED = "what was committed stays, run the same command to go on"
 _parsers: list[argparse.ArgumentParser] = []  # every one made so far
 RENAMED = {  # words of the API -> flags that say more, of commands which have several inputs
     "class_map": "--label-map",
@@ -44,24 +43,28 @@ called_as: dict[str, str] = {}  # module of a command -> its name, where not `py
 @guarded()
 def run(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Runs a command's main; library errors become one line on stderr and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        return main(arguments) or 0
+        with interrupts.raised():
+            return main(arguments) or 0
     except FusionError as error:
         print(f"error: {visible(in_options(str(error)))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"stopped; {STOPPED}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:  # a task in a thread may raise a plain one
+        stop = error if isinstance(error, interrupts.Interrupt) else interrupts.Interrupt()
+        print(stop.text, file=sys.stderr)
+        return stop.code
     except BrokenPipeError:  # the reader of our output has left; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
-def _terminate(*_: object) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that staging folders are removed."""
-    print(f"terminated; {STOPPED}", file=sys.stderr)
-    raise SystemExit(143)
+def command(main: Main) -> NoReturn:
+    """Runs a command as the process that it is."""
+    try:
+        code = run(main)
+    except SystemExit as done:  # argparse's, after help or a usage error
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    interrupts.leave(code)
 
 
 def in_options(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -241,4 +240,4 @@ def read_source(options: argparse.Namespace, names: Sequence[str] | None = None)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    cli.command(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import glob
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -302,4 +301,4 @@ def _ids(pairs: Sequence[str]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    cli.command(main)

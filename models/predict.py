@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -118,4 +117,4 @@ def _images(clips: Clips, video: str, frames: list[str], size: tuple[int, int]) 
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    cli.command(main)

@@ -7,7 +7,6 @@ baseline (weights at the end of the schedule) and, with [swa] cycles, swa_01 ...
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,4 +27,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    cli.command(main)

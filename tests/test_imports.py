@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # The order of the data, of reading and of imports: a room imports those before it, and itself.
 ORDER = (
-    ["errors", "version"],
+    ["errors", "version", "interrupts"],
     ["arguments"],
     ["files", "text", "folds", "device", "parsing"],
     ["terminal", "memory", "progress", "sealed", "tensors", "geometry", "images", "cluster"],

@@ -52,7 +52,7 @@ def test_an_interrupted_zip_leaves_nothing(arguments, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(zipfile.ZipFile, "write", interrupted)
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
     assert cli.run(predict.main, [*arguments, "--zip"]) == 130
     assert os.listdir(tmp_path) == ["pngs"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,11 @@ def pack(folder: Path, patterns: Sequence[str] = ("*/*.png",), *, overwrite: boo
         zipfile.ZipFile(scratch, "x", zipfile.ZIP_STORED) as archive,  # all are compressed already
     ):
         for name in sorted(fitting(folder, patterns)):
-            archive.write(folder / name, name)
+            entry = zipfile.ZipInfo(name)  # of 1980: the same bytes whenever files were written
+            entry.external_attr = 0o644 << 16
+            entry.file_size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as file, archive.open(entry, "w") as packed:
+                shutil.copyfileobj(file, packed)
     return target
 
 

@@ -366,4 +366,4 @@ def add_search(group: cli.Options) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    cli.command(main)
