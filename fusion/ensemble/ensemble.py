@@ -326,8 +326,7 @@ class Ensemble(Labelled):
     def with_weights(self, weights: Mapping[str, float]) -> Self:
         """The same groups under other weights; InputError where none is given."""
         if not weights:
-            do = "give at least one, groups without one have 1"
-            raise InputError(f"weights: got {weights!r:.80}; {do}")
+            raise InputError(f"weights: got {weights!r:.80}; give at least one, others have 1")
         return self.regrouped(self.groups, weights)
 
     def with_multipliers(self, multipliers: Multipliers) -> Self:
