@@ -38,6 +38,7 @@ from fusion.errors import KindError
 Target = TypeVar("Target")
 Test = Callable[[Any], bool]
 
+MOST_HOLDERS, LONGEST_WORDS = 2, 100  # of a union; of more its function has a better sentence
 MOST_ITEMS = 10_000  # of a sequence that are looked at, one by one
 LONGEST_NAME = 255  # bytes, of a file: NAME_MAX
 OWN = ("fusion", "torch")  # whose classes are meant strictly
@@ -52,6 +53,7 @@ class Kind:
     test: Test
     words: str
     scalar: bool = False  # a name or number, of which an array may hold many
+    holds: bool = False  # others
 
 
 ANYTHING = Kind(lambda value: True, "anything")
@@ -160,17 +162,19 @@ def kind_of(annotation: Any) -> Kind:
             kinds += [Kind(lambda value: isinstance(value, str), "a str"), kind_of(ArrayLike)]
         return _any_of(kinds)
     if origin is typing.Literal:
-        words = ", ".join(map(repr, inside))
-        return Kind(lambda value: isinstance(value, (str, int)) and value in inside, words)
+        return _plain(str)  # which of them there are its function says
     if origin is not None:
         return _container(origin, inside)
     return _plain(annotation)
 
 
 def _any_of(kinds: Sequence[Kind]) -> Kind:
-    if any(kind is ANYTHING for kind in kinds):
+    many = sum(kind.holds for kind in kinds) > MOST_HOLDERS
+    if many or any(kind is ANYTHING for kind in kinds):
         return ANYTHING
     words = " or ".join(dict.fromkeys(kind.words for kind in kinds))
+    if len(words) > LONGEST_WORDS:
+        return ANYTHING
     scalar = all(kind.scalar for kind in kinds)
     return Kind(lambda value: any(kind.test(value) for kind in kinds), words, scalar)
 
@@ -225,7 +229,7 @@ def _container(origin: Any, inside: tuple[Any, ...]) -> Kind:
         return _fixed([kind_of(each) for each in inside])
     item = kind_of(inside[0]) if inside else ANYTHING
     if origin in (abc.Sequence, list, tuple):
-        return _many(item, _is_sequence, "a sequence")
+        return _many(item, _is_sequence, "a list")
     if origin in (abc.Iterable, abc.Iterator, abc.Collection, set, frozenset):
         return _many(item, _is_iterable, "an iterable")
     return ANYTHING
@@ -257,7 +261,7 @@ def _many(item: Kind, test: Test, words: str) -> Kind:
     """Items are looked at where that neither uses them up nor takes long."""
     words = words if item is ANYTHING else f"{words} of {_plural(item.words)}"
     if item is ANYTHING:
-        return Kind(test, words)
+        return Kind(test, words, holds=True)
 
     def whole(value: Any) -> bool:
         if not test(value):
@@ -269,7 +273,7 @@ def _many(item: Kind, test: Test, words: str) -> Kind:
             return True
         return all(map(item.test, _list(value) if item.scalar else value))
 
-    return Kind(whole, words)
+    return Kind(whole, words, holds=True)
 
 
 def _list(value: Any) -> Sequence[Any]:
@@ -286,18 +290,22 @@ def _fixed(items: Sequence[Kind]) -> Kind:
             return False
         return all(kind.test(one) for kind, one in zip(items, _list(value), strict=True))
 
-    return Kind(whole, f"({', '.join(kind.words for kind in items)})")
+    words = [kind.words.removeprefix("an ").removeprefix("a ") for kind in items]
+    return Kind(whole, f"({', '.join(words)})")
 
 
 def _mapping(key: Kind, item: Kind) -> Kind:
+    """Of a name or number its function says whose it is: of those the keys alone are looked at."""
+
     def whole(value: Any) -> bool:
         if not isinstance(value, abc.Mapping):
             return False
         if len(value) > MOST_ITEMS:
             return True
-        return all(map(key.test, value)) and all(map(item.test, value.values()))
+        return all(map(key.test, value)) and (item.scalar or all(map(item.test, value.values())))
 
-    return Kind(whole, f"a dict of {_plural(key.words)} to {_plural(item.words)}")
+    words = f"a dict of {_plural(key.words)} to {_plural(item.words)}"
+    return Kind(whole, "a dict" if item is ANYTHING else words, holds=True)
 
 
 def _plural(words: str) -> str:

@@ -25,7 +25,7 @@ from fusion import files
 from fusion.parsing import parse_json
 
 SEAL = "sha256"
-MOST = 1 << 28  # bytes
+MOST, PIECE = 1 << 28, 1 << 20  # bytes, of a file and of a read
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # at a pipe
 
 Document = dict[str, Any]
@@ -44,7 +44,7 @@ def content(path: Path, most: int = MOST) -> bytes:
             raise IsADirectoryError(f"{path.name} is a folder")
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             raise ValueError(f"{status.st_size} bytes or not a plain file; at most {most} are read")
-        return b"".join(iter(lambda: os.read(handle, most), b""))
+        return b"".join(iter(lambda: os.read(handle, PIECE), b""))
 
 
 def parsed(text: bytes | str) -> Document:

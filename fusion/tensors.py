@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, A
     """Writes arrays and document. StoreError: the disk refuses."""
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps(document)
-    content = save(plain, {KEY: text, CHECKSUM: _checksum(plain, text)})
+    content = _ordered(save(plain, {KEY: text, CHECKSUM: _checksum(plain, text)}))
     need = sum(array.nbytes for array in plain.values())
     with (
         refusals(path, need),
@@ -41,6 +42,16 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, A
         scratch.open("xb") as file,
     ):
         file.write(content)
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same file with its metadata sorted: safetensors writes them in any order."""
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    plain = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    plain += b" " * (-len(plain) % 8)  # as the format aligns what follows
+    return struct.pack("<Q", len(plain)) + plain + content[8 + length :]
 
 
 def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

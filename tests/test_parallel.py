@@ -107,7 +107,7 @@ def test_a_video_that_kills_its_worker_is_named(tmp_path):
 def test_progress_goes_to_stderr():
     code = (
         "import time; from fusion.metrics import map_videos; "
-        "map_videos(lambda _: time.sleep(0.2), 'abcde', scheduler='synchronous', progress={})"
+        "map_videos(lambda _: time.sleep(0.2), list('abcde'), scheduler='synchronous', progress={})"
     )
     shown = {k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"}  # conftest turns bars off
     how = {"capture_output": True, "text": True, "check": True, "env": shown}

@@ -57,6 +57,7 @@ class DeviceFusion(Fusion):
                 return fusion._in_batches(video, left, plan)
             return Fusion.bands(fusion, video, left, plan)
 
+        plan = replace(plan, aside=0)  # a GPU has one stream of frames
         return self._guarded(made, frames, plan, lambda band: band[1][1] == plan.size[0])
 
     def native_means(self, video: str, frames: Sequence[str], plan: Plan) -> Means:

@@ -65,7 +65,7 @@ def _order(store: Store) -> tuple[str, str]:
 def _opened(where: str, given: Any, once: dict[str, Store]) -> list[Store]:
     """The stores that are meant, as listed; `once` has all opened so far, by identity."""
     alone = isinstance(given, str | Path | Store)
-    members = [given] if alone else list(given) if isinstance(given, Iterable) else []
+    members = [given] if alone else _listed(given)
     if not members or not all(isinstance(member, str | Path | Store) for member in members):
         raise InputError(f"{where}: got {given!r:.60}; give a list of at least one store")
     opened: list[Store] = []
@@ -79,6 +79,11 @@ def _opened(where: str, given: Any, once: dict[str, Store]) -> list[Store]:
                 raise InputError(f"{where}: store {name} stands in it twice; list each store once")
             opened.append(once[name])
     return opened
+
+
+def _listed(given: Any) -> list[Any]:
+    scalar = getattr(given, "ndim", None) == 0  # an array, which is iterable all the same
+    return list(given) if isinstance(given, Iterable) and not scalar else []
 
 
 def _matching(where: str, pattern: str | Path) -> Sequence[str | Path]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def read_palette(path: PathLike, classes: Names) -> tuple[Colour, ...]:
         InputError: no such file, no colours, an unknown or missing name, or more than classes.
     """
     place = Path(path)
-    if not place.is_file():
+    if not os.path.isfile(place):
         rule = f"a JSON file of colours [R, G, B], or {', '.join(PALETTES)}"
         raise InputError(f"palette: got {str(path)!r}, which is no file; give {rule}")
     document = read_json(place)

@@ -211,6 +211,12 @@ OBJECTIVES: dict[str, Objective] = {row.kind: row for row in _ROWS}
 CONVENTIONS = ("vspw", "union", "all")  # those of a mean IoU over one matrix
 
 
+def _several(classes: object) -> bool:
+    """Whether they are a list or mapping of at least one; arrays have a length too."""
+    listed = hasattr(classes, "__len__") and getattr(classes, "ndim", 1) > 0
+    return listed and not isinstance(classes, (str, bytes)) and len(classes) > 0
+
+
 @checked
 def objective(
     name: str | Objective, classes: Classes | None = None, names: Sequence[str] | None = None
@@ -230,7 +236,7 @@ def objective(
     found = OBJECTIVES[name] if isinstance(name, str) else name
     if classes is None:
         return found
-    if isinstance(classes, str) or not len(classes):
+    if not _several(classes):
         raise InputError(f"classes: got {classes!r}; give a list of classes, or class to weight")
     weights = classes.values() if isinstance(classes, Mapping) else [1.0] * len(classes)
     chosen: dict[int, tuple[float, str]] = {}

@@ -6,6 +6,7 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from fusion.arguments import checked
+from fusion.errors import InputError
 
 if TYPE_CHECKING:
     from fusion.kernels.confusion.naive import Ids
@@ -35,5 +36,5 @@ def confusion(targets: Ids, labels: Ids, classes: int, *, ignore: int = 255) -> 
 
     device = check_labels(targets, labels, classes)
     if not -(2**63) <= index(ignore) < 2**63:
-        raise ValueError(f"ignore: got {ignore}; give an integer of 64 bits")
+        raise InputError(f"ignore: got {ignore}; give an integer of 64 bits")
     return choose("confusion", device.type).confusion(targets, labels, classes, ignore=ignore)

@@ -234,7 +234,7 @@ NOT_FINITE[1, 2, 3, 4] = np.nan
         ([BAD], {"groups": {"a": []}}, "group 'a': got .* at least one model"),
         ([BAD], {"temperatures": [0]}, "temperatures: got .*; give numbers from"),
         ([BAD], {"temperatures": {"x": 1}}, "temperatures: 'x' is no prediction"),
-        ([BAD], {"temperatures": ["hot"]}, "temperatures: .*; give a sequence of numbers"),
+        ([BAD], {"temperatures": ["hot"]}, "temperatures: .*; give a list of numbers"),
         ([BAD], {"multipliers": [1, 2]}, "multipliers: "),
         ([BAD], {"thresholds": 0.5}, "thresholds: these classes exclude each other"),
         ([BAD], {"size": (0, 4)}, "video 'result': size .* give .height, width. in pixels"),

@@ -75,8 +75,8 @@ def test_they_are_saved_loaded_pickled_shown_and_left(stores, tmp_path):
         ({"class 0": 2.0}, "no number for class 1, class 2, class 3, class 4; give"),
         ([1.0, 2.0], "give 5 finite numbers"),
         ([1.0, 1.0, 1.0, 1.0, 1e7], "no two further apart"),
-        ("high", "could not convert"),
-        (3.0, "not iterable"),
+        ("high", r"got 'high' \(str\); give a dict .* or a list of numbers"),
+        (3.0, r"got 3.0 \(float\); give a dict"),
     ],
     ids=str,
 )

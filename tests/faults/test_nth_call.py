@@ -134,7 +134,8 @@ def attempt(work: Work, root: Path) -> BaseException | None:
 
 def leftovers(root: Path) -> list[str]:
     """What nobody finds and nobody takes away."""
-    hidden = [path for path in root.rglob(".*") if path.name != ".predicted.json"]
+    known = (".predicted.json", ".predicted.seals")
+    hidden = [path for path in root.rglob(".*") if path.name not in known]
     return [str(path) for path in hidden if path.name != files.STAGING or os.listdir(path)]
 
 

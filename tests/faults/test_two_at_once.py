@@ -84,13 +84,13 @@ def test_a_reader_sees_nothing_or_all(tmp_path):
             for video in store.videos:
                 number = int(video[1:])
                 seen.add((video, len(store.frames(video))))
-                codes = store.read(video, "0")
+                codes = store.read(video, ["0"])
                 if not np.array_equal(codes, known[number]):
                     wrong.append(video)
 
     write_store(tmp_path / "whole.zarr")
     whole = LogitStore(tmp_path / "whole.zarr")
-    known = [whole.read(f"v{video}", "0") for video in range(VIDEOS)]
+    known = [whole.read(f"v{video}", ["0"]) for video in range(VIDEOS)]
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(3):

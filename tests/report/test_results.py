@@ -85,7 +85,7 @@ def test_no_results(tmp_path, capsys):
     [
         ("{", "cannot be read"),
         ("[]", "cannot be read (holds list, not an object); search again"),
-        ("[" * 100_000, "cannot be read (nested too deeply); search again"),
+        ("[" * 100_000, "cannot be read (nested deeper than 64 levels); search again"),
         ("{}", "not what a search writes; search again"),
         ('{"result": 1, "ladder": 1}', "says not what it was made of, as older ones; search again"),
     ],

@@ -65,7 +65,7 @@ def test_with_multipliers_all_is_chosen_again_in_every_fold():
         for video, matrix in matrices.items():
             assert np.array_equal(held.contenders[name].confusions[video], matrix)
     assert held.contenders[WEIGHTS].score != held
-    assert held == Scores(found, "abc").score
+    assert held == Scores(found, list("abc")).score
 
 
 def of_matrices(rows: dict[str, list[list[list[int]]]]) -> Condensed:

@@ -98,14 +98,14 @@ def test_the_power_worked_out_step_by_step(wanted, favour, seed):
             given = (trial.weights, multipliers**power) if power else (plain, None)
             for video in held:
                 matrices[power][video] = wide.subset([video]).confusion(*given)[0]
-    scores = {power: Scores(each, "abc", wanted) for power, each in matrices.items()}
+    scores = {power: Scores(each, list("abc"), wanted) for power, each in matrices.items()}
     expected = max(POWERS, key=lambda power: scores[power].score)
     gain = scores[expected].score - scores[0.0].score
     without = []
     for video in wide.videos:
         rest = [v for v in wide.videos if v != video]
         two = [
-            Scores({v: scores[p].confusions[v] for v in rest}, "abc", wanted).score
+            Scores({v: scores[p].confusions[v] for v in rest}, list("abc"), wanted).score
             for p in (expected, 0.0)
         ]
         without.append(two[0] - two[1])
