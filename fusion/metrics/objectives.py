@@ -211,7 +211,7 @@ OBJECTIVES: dict[str, Objective] = {row.kind: row for row in _ROWS}
 CONVENTIONS = ("vspw", "union", "all")  # those of a mean IoU over one matrix
 
 
-def _several(classes: object) -> bool:
+def _several(classes: Classes) -> bool:
     """Whether they are a list or mapping of at least one; arrays have a length too."""
     listed = hasattr(classes, "__len__") and getattr(classes, "ndim", 1) > 0
     return listed and not isinstance(classes, (str, bytes)) and len(classes) > 0
