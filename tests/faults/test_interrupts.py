@@ -19,7 +19,8 @@ MOST_LEFT = 8  # drafts and scratch files that the threads of a process were at
 TERMINATED = {"SIGINT": (130, "stopped"), "SIGTERM": (143, "terminated")}
 ONLY = {"write", "pack", "overwrite", "build"}  # scripts: Python's own KeyboardInterrupt is theirs
 ALL = [name for name in WORKS if name not in ONLY]
-SHORT = ("import", "grid", "png", "evaluate", "network")
+# grid in the slow loops: of some 20 tries one ended with code 1 after its line, not understood yet
+SHORT = ("import", "png", "evaluate", "network")
 STARTS = [*COMMANDS, "fusion", "fusion.models.statistics"]
 
 
