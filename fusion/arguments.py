@@ -9,7 +9,7 @@ may be a NumPy array, an int a NumPy integer, a float an int; but text is no seq
 is no number, and an array no mapping. What a value must be beyond its kind (a known name, above 0,
 of a shape) its function says itself. What an annotation does not tell (Any, protocols) passes.
 
-A check costs about a microsecond; kernels, which are called once a frame, have checks of their own.
+What a name in an annotation means is looked up at the first call, when all is imported.
 """
 
 from __future__ import annotations
@@ -136,12 +136,17 @@ class _Names(dict[str, Any]):
         self._module = module
 
     def __missing__(self, name: str) -> Any:
-        for node in ast.walk(ast.parse(inspect.getsource(self._module))):
-            if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
-                home = node.module or ""
-                if home.partition(".")[0] == "fusion":
-                    return getattr(importlib.import_module(home), name, Any)
-        return Any
+        home = _homes(self._module).get(name)
+        return Any if home is None else getattr(importlib.import_module(home), name, Any)
+
+
+@functools.cache
+def _homes(module: types.ModuleType) -> dict[str, str]:
+    """Modules of this library by what a module imports from them, for types alone too."""
+    nodes = ast.walk(ast.parse(inspect.getsource(module)))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    ours = [node for node in imports if str(node.module).partition(".")[0] == "fusion"]
+    return {alias.name: str(node.module) for node in ours for alias in node.names}
 
 
 def kind_of(annotation: Any) -> Kind:
@@ -214,6 +219,8 @@ def _is_path(value: Any) -> bool:
 
 
 def _number(value: Any, kind: type) -> bool:
+    if type(value) is int or (type(value) is float and kind is numbers.Real):
+        return True  # without the detour of abstract classes, for long lists of weights
     return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
 

@@ -1,6 +1,5 @@
-"""JSON on disk that is believed only as it was written: read with care, sealed by its sha256.
+"""JSON on disk that is believed only as it was written: sealed by its sha256.
 
-    content(path)           the bytes of a plain file of a sensible size
     parsed(text)            a JSON object
     sealed(document)        the same with the sha256 of all the rest, a key that others ignore
     unsealed(document)      the document, if it is the one that was sealed
@@ -15,36 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from fusion import files
 from fusion.parsing import parse_json
 
 SEAL = "sha256"
-MOST, PIECE = 1 << 28, 1 << 20  # bytes, of a file and of a read
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # at a pipe
 
 Document = dict[str, Any]
-
-
-def content(path: Path, most: int = MOST) -> bytes:
-    """The bytes of a plain file, or of what a link leads to.
-
-    Raises:
-        OSError: there is none, or the disk refuses.
-        ValueError: a pipe, a device, more than `most` bytes.
-    """
-    with files.opened(path, os.O_RDONLY | _NO_WAIT) as handle:
-        status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(f"{path.name} is a folder")
-        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-            raise ValueError(f"{status.st_size} bytes or not a plain file; at most {most} are read")
-        return b"".join(iter(lambda: os.read(handle, PIECE), b""))
 
 
 def parsed(text: bytes | str) -> Document:

@@ -7,11 +7,8 @@ are read as they are; those releases read the files of this one.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import stat
 import struct
 import sys
 from collections.abc import Mapping
@@ -22,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fusion import plain
 from fusion.errors import StoreError
 from fusion.files import refusals, replacing
 from fusion.parsing import parse_json
@@ -32,10 +30,10 @@ CHECKSUM = "segfusion.sha256"  # of the checksum there
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> None:
     """Writes arrays and document. StoreError: the disk refuses."""
-    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps(document)
-    content = _ordered(save(plain, {KEY: text, CHECKSUM: _checksum(plain, text)}))
-    need = sum(array.nbytes for array in plain.values())
+    content = _ordered(save(ordered, {KEY: text, CHECKSUM: _checksum(ordered, text)}))
+    need = sum(array.nbytes for array in ordered.values())
     with (
         refusals(path, need),
         replacing(path, durable=True) as scratch,
@@ -49,9 +47,9 @@ def _ordered(content: bytes) -> bytes:
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    plain = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    plain += b" " * (-len(plain) % 8)  # as the format aligns what follows
-    return struct.pack("<Q", len(plain)) + plain + content[8 + length :]
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # as the format aligns what follows
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
 
 def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -64,7 +62,7 @@ def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray],
         say: a line on stderr where it is of a release that wrote no checksum, for callers that
             have none of their own.
     """
-    check_plain(path)
+    plain.check(path)
     try:
         with safe_open(path, "np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -79,20 +77,6 @@ def load(path: str | Path, *, say: bool = False) -> tuple[dict[str, np.ndarray],
             return arrays, parse_json(text)
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
-
-
-def check_plain(path: str | Path, most: int | None = None) -> None:
-    """OSError where a path is no file that ends: a folder, a pipe that a reader would wait at, more
-    than `most` bytes.
-    """
-    found = os.stat(path)
-    mode = found.st_mode
-    if most is not None and found.st_size > most:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-    if not stat.S_ISREG(mode):
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        what = os.strerror(code) if stat.S_ISDIR(mode) else "no plain file"
-        raise OSError(code, what, str(path))
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:

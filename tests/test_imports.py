@@ -17,6 +17,7 @@ ORDER = (
     ["errors", "version", "interrupts"],
     ["arguments"],
     ["files", "text", "folds", "device", "parsing"],
+    ["plain"],
     ["terminal", "memory", "progress", "sealed", "tensors", "geometry", "images", "cluster"],
     ["parallel", "overlap"],
     ["kernels"],

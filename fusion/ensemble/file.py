@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion import sealed, tensors
+from fusion import plain, sealed, tensors
 from fusion.ensemble.heads import Head, head_of
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
@@ -54,7 +54,7 @@ ADVICE = "give an ensemble.toml or a saved best.json"
 def read_toml(path: Path, stores: Address | None) -> dict[str, Any]:
     """Arguments from a TOML file; InputError for an unknown key or a pattern without a match."""
     try:
-        document = parse_toml(sealed.content(path))
+        document = parse_toml(plain.content(path))
     except (OSError, ValueError) as error:
         advice = "give an ensemble.toml with a [groups] table"
         raise InputError(f"{path}: cannot be read ({error}); {advice}") from error
@@ -86,7 +86,7 @@ def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, A
         check: refuse stores with other content than weights were found on; no matter with `stores`.
     """
     try:
-        document = sealed.parsed(sealed.content(path))
+        document = sealed.parsed(plain.content(path))
         _check_version(path, document["format"], document["version"])
         document = _unsealed(path, document)
         place, temperatures = _Place(path, stores), {}
@@ -98,12 +98,12 @@ def read_json(path: Path, stores: Address | None, *, check: bool) -> dict[str, A
                 if check and not stores and store.digest(document["videos"]) != member["digest"]:
                     what = f"not the content the weights of {path} were found on"
                     raise StoreError(f"{store.place}: {what}; search again, or use check=False")
-        plain = {key: document[key] for key in ("weights", "resize")}
-        plain["multipliers"] = document.get("multipliers")
-        plain["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
-        plain["head"] = _read_head(path, document["head"]) if "head" in document else None
-        plain["postprocess"] = document.get("postprocess")
-        return {**plain, "groups": groups, "temperatures": temperatures}
+        known = {key: document[key] for key in ("weights", "resize")}
+        known["multipliers"] = document.get("multipliers")
+        known["mean"] = document.get("mean", "arithmetic")  # files of 0.1.0 know no other
+        known["head"] = _read_head(path, document["head"]) if "head" in document else None
+        known["postprocess"] = document.get("postprocess")
+        return {**known, "groups": groups, "temperatures": temperatures}
     except (InputError, StoreError):
         raise
     except OSError as error:

@@ -22,13 +22,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fusion import plain
 from fusion.errors import InputError, StoreError
 from fusion.files import refusals, replacing, write_bytes
 from fusion.geometry import write_nifti
 from fusion.outputs.content import Content
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.png import write_picture
-from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit
 from fusion.text import listed
 
@@ -86,7 +86,7 @@ class NnUnet(Output):
         for name, data in shared.items():
             path = out / name
             try:
-                there = plain_bytes(path)
+                there = plain.content(path, follow=False)
             except OSError:  # none, or a link or pipe, which is replaced
                 there = None
             if there is not None and there != data and not overwrite:

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fusion import plain
 from fusion.ensemble.uncertainty import OF_FUSED, check_exclusive, largest, whole_frames
 from fusion.errors import InputError, StoreError
 from fusion.files import write_json
@@ -34,7 +35,6 @@ from fusion.outputs.content import Content
 from fusion.outputs.output import Part, option
 from fusion.outputs.png import Png
 from fusion.outputs.record import digests, document_digest
-from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit, units_of
 from fusion.parallel import map_videos
 
@@ -174,7 +174,7 @@ def _limits(out: Path, of: str) -> np.ndarray | None:
     """The last bin that is kept, by class, -1 for none; None where no sound file is of these."""
     path = out / FILE
     try:
-        document = json.loads(plain_bytes(path))
+        document = json.loads(plain.content(path, follow=False))
         digest = document.pop("digest", None)
         if document.get("of") != of or digest != document_digest(document):
             return None

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from fusion import plain
 from fusion.errors import FusionError
 from fusion.files import locked, refusals, write_json
 from fusion.outputs.content import Content
 from fusion.outputs.output import PREDICTED, Output
-from fusion.outputs.seals import add_seals, known_of, plain_bytes, read_seals, seal
+from fusion.outputs.seals import add_seals, known_of, read_seals, seal
 from fusion.outputs.unit import Unit
 
 
@@ -120,7 +121,9 @@ def add_sealed(out: Path, output: Output, names: Sequence[str], digest: str) -> 
 
 def _read(out: Path, output: Output) -> tuple[dict[str, str], list[str]]:
     try:
-        body = json.loads(plain_bytes(out / output.record[0]))["attributes"][PREDICTED]
+        body = json.loads(plain.content(out / output.record[0], follow=False))["attributes"][
+            PREDICTED
+        ]
         units = {str(video): str(digest) for video, digest in body["units"].items()}
         return units, [str(each) for each in body.get("seals", ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -13,37 +13,27 @@ No link is followed and no pipe waited for, whatever stands where a file should.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
+from fusion import plain
 from fusion.errors import StoreError
 from fusion.files import PLAIN, STAGING, locked, opened, refusals, write_bytes
 
 SEALS = ".predicted.seals"
 KEY_DIGITS = 16
 LINE = re.compile(r"[0-9a-f]{16} \d+ [0-9a-f]{64}")
-PIECE = 1 << 20  # bytes that are hashed at a time
-MOST = 1 << 28  # bytes of a document, or of a folder's seals
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | PLAIN  # its O_RDONLY is 0
 Sealed = Callable[[Sequence[str]], None]  # told the names of files that have just been written
 
 
 def unsealed(names: Sequence[str]) -> None:
     """The `Sealed` of nobody."""
-
-
-def plain_bytes(path: Path, most: int = MOST) -> bytes:
-    """The bytes of a plain file, in bounded memory; OSError for anything else."""
-    with plain(path) as handle:
-        if os.fstat(handle).st_size > most:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return b"".join(iter(lambda: os.read(handle, PIECE), b""))
 
 
 def seal(out: Path, name: str, digest: str) -> str | None:
@@ -59,8 +49,8 @@ def seal(out: Path, name: str, digest: str) -> str | None:
         files, size = _tree(out / name)
         for path in files:
             found.update(f"{path.relative_to(out).as_posix()!r}\n".encode())
-            with plain(path) as handle:
-                while piece := os.read(handle, PIECE):
+            with plain.opened(path, follow=False) as handle:
+                while piece := os.read(handle, plain.PIECE):
                     found.update(piece)
     except OSError:
         return None
@@ -88,7 +78,9 @@ def _key(name: str, digest: str) -> str:
 def read_seals(out: Path) -> frozenset[str]:
     """All of a folder; none where there are none, or none that can be read."""
     try:
-        return frozenset(plain_bytes(out / SEALS).decode("ascii", "replace").split("\n"))
+        return frozenset(
+            plain.content(out / SEALS, follow=False).decode("ascii", "replace").split("\n")
+        )
     except OSError:
         return frozenset()
 
@@ -127,17 +119,8 @@ def check_places(out: Path, names: Sequence[str]) -> None:
             raise StoreError(f"{got}, remove it or give the folder that it leads to")
 
 
-@contextlib.contextmanager
-def plain(path: Path) -> Iterator[int]:
-    """The handle of a plain file; OSError for a link, a pipe, a folder."""
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise OSError(errno.EINVAL, "no plain file", str(path))
-    with opened(path, PLAIN) as handle:
-        yield handle
-
-
 def _is_torn(path: Path) -> bool:
-    with plain(path) as handle:
+    with plain.opened(path, follow=False) as handle:
         size = os.fstat(handle).st_size
         return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
 

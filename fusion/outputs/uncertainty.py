@@ -19,12 +19,12 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from fusion import plain
 from fusion.ensemble.uncertainty import KINDS, check_kinds, largest, uncertainty_maps
 from fusion.errors import InputError
 from fusion.files import refusals, replacing, write_bytes, write_json
 from fusion.outputs.content import Content
 from fusion.outputs.output import Output, Part, option
-from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit
 
 FORMS = ("png", "npz")
@@ -100,7 +100,7 @@ class Uncertainty(Output):
 def _known(path: Path) -> dict[str, Any]:
     """The kinds of a file of scales; none where there is none, or a damaged one."""
     try:
-        kinds = json.loads(plain_bytes(path))["kinds"]
+        kinds = json.loads(plain.content(path, follow=False))["kinds"]
         return {kind: kinds[kind] for kind in KINDS if kind in kinds}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fusion import plain
 from fusion.errors import InputError, StoreError
 from fusion.files import STAGING, publish, refusals, replace, staged, sweep
 from fusion.outputs.content import Content, Maps, is_colours
 from fusion.outputs.output import PREDICTED, Output, Part
-from fusion.outputs.seals import plain_bytes
 from fusion.outputs.unit import Unit
 
 METADATA = "zarr.json"
@@ -43,7 +43,7 @@ class ZarrGroup(Output):
     def look(self, out: Path, content: Content) -> None:
         path = out / METADATA
         with refusals(path, problem="cannot be read"):
-            text = plain_bytes(path) if os.path.lexists(path) else None
+            text = plain.content(path, follow=False) if os.path.lexists(path) else None
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             if text is None or PREDICTED in json.loads(text)["attributes"]:
                 return

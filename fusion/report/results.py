@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fusion import sealed
+from fusion import plain, sealed
 from fusion.ensemble import Ensemble
 from fusion.errors import FusionError, InputError, StoreError
 from fusion.folds import Units
@@ -133,7 +133,7 @@ def read_document(folder: Path) -> dict[str, Any]:
             raise StoreError(f"{path} is missing: the search has not finished; run it again")
         raise InputError(f"{folder} has no search.json; give the --out of a search")
     try:
-        document = sealed.unsealed(sealed.parsed(sealed.content(path)))
+        document = sealed.unsealed(sealed.parsed(plain.content(path)))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); {AGAIN}") from error
     if not {"result", "ladder"} <= document.keys():

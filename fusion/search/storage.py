@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler
 
-from fusion import sealed
+from fusion import plain
 from fusion.errors import FusionError, InputError, StoreError
 from fusion.files import locked, refusals, write_bytes
 
@@ -180,7 +180,7 @@ def _journal(path: Path) -> BaseStorage:
 def _mend(path: Path) -> None:
     """Moves the torn end of a journal into a file beside it, and says so."""
     try:
-        lines = sealed.content(path).splitlines(keepends=True)
+        lines = plain.content(path).splitlines(keepends=True)
     except ValueError as error:
         raise StoreError(f"{path}: is no journal of Optuna ({error}); give another file") from error
     first = next((n for n, line in enumerate(lines) if not _is_whole(line)), len(lines))

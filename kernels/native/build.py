@@ -8,7 +8,7 @@ says so, and the naive paths return the same bits.
 
 FUSION_COMPILED chooses: 0 turns all this off, `native` builds here in any case, and a level's name
 (such as x86-64-v3) takes that library of the wheel and no other. CC names a compiler,
-XDG_CACHE_HOME the folder of caches, FUSION_SANITIZE what builds are watched by.
+XDG_CACHE_HOME the folder of caches.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def _library() -> ctypes.CDLL | None:
     choice = os.environ.get("FUSION_COMPILED", "")
     if choice == "0":
         return None
-    native = choice == "native" or bool(os.environ.get("FUSION_SANITIZE"))
-    found = None if native else _packaged("" if choice == "1" else choice)
+    found = None if choice == "native" else _packaged("" if choice == "1" else choice)
     if found is not None:
         return bindings.declare(found)
     try:
@@ -140,7 +139,7 @@ def _record(compiler: list[str]) -> dict[str, str]:
 
 def _flags() -> list[str]:
     native = "-mcpu=native" if levels.machine() in ("aarch64", "arm64") else "-march=native"
-    return [native, *levels.sanitizers()]
+    return [native]
 
 
 def _compiled(compiler: list[str], flags: list[str]) -> bytes:

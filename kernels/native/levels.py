@@ -5,7 +5,6 @@ bits: no fused multiply-add (-ffp-contract=off) and no -ffast-math, so that floa
 one rounding per operation, as in `fusion.kernels.arithmetic`.
 
 CC names a compiler; the loops are GNU C, which gcc and clang (on Windows too) understand.
-FUSION_SANITIZE names what they are compiled with for tests of theirs, such as address,undefined.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import re
 import shlex
 import shutil
 import signal
@@ -87,16 +85,6 @@ def digest(kernels: Path) -> str:
     paths = (*sorted(kernels.glob("*/*.c")), *sorted(kernels.glob("*/*.h")))
     texts = [path.read_text(encoding="utf-8") for path in paths]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:24]
-
-
-def sanitizers() -> tuple[str, ...]:
-    """Flags for what FUSION_SANITIZE names. RuntimeError: it is no list of names."""
-    names = os.environ.get("FUSION_SANITIZE", "")
-    if not names:
-        return ()
-    if not re.fullmatch("[a-z-]+(,[a-z-]+)*", names):
-        raise RuntimeError(f"FUSION_SANITIZE={names!r} is no list such as address,undefined")
-    return (f"-fsanitize={names}", "-fno-omit-frame-pointer", "-g")
 
 
 def compile_library(

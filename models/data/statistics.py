@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from fusion import plain, sealed
 from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
-from fusion.parsing import parse_json
 from fusion.progress import progress
-from fusion.tensors import check_plain
 
 FILE, PICTURE = "statistics.json", "statistics.png"
 MOST = 1 << 24  # bytes of the file
@@ -61,13 +57,8 @@ def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
         pixels += counts
     found = Statistics(clips.classes, videos, pixels, digest)
     if cache is not None:
-        document = found.to_json()
-        write_json(cache, {**document, "sha256": _checksum(document)})
+        write_json(cache, sealed.sealed(found.to_json()))
     return found
-
-
-def _checksum(document: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
@@ -84,17 +75,17 @@ def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | N
     no checksum yet is replaced.
     """
     try:
-        check_plain(path, MOST)
-        document = parse_json(path.read_bytes())
-        if document.pop("sha256", None) != _checksum(document):
+        document = sealed.parsed(plain.content(path, MOST))
+        if not sealed.is_sealed(document):
             return None
+        document = sealed.unsealed(document)
         known = document["classes"]
         if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
             return None
         counts = [[entry[key] for entry in known] for key in ("videos", "pixels")]
         videos, pixels = np.array(counts, np.int64)
         return Statistics(classes, videos, pixels, digest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

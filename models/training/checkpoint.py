@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from fusion import plain
 from fusion import tensors as files
 from fusion.errors import InputError, StoreError
 from fusion.models.registry import Network
@@ -41,7 +42,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     missing, damaged, or no such file.
     """
     try:
-        files.check_plain(path)
+        plain.check(path)
         with Path(path).open("rb") as file:  # given a path, torch goes by the suffix
             if file.read(2) == b"PK":
                 return _load_torch(file)

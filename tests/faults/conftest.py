@@ -1,13 +1,16 @@
-"""One nursery for all tests that stop commands, and the clean runs they are compared with."""
+"""One nursery for all tests that stop commands, with the clean runs they are compared with, and a
+small world for calls that are wrong."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.faults.children import Ended, Nursery, Stop
+from tests.faults.doors import World
 from tests.faults.works import WORKS, Work, write_data
 
 MAKES = {"report": ("exact", "results"), "network": ("train", "run")}  # what a work starts from
@@ -51,3 +54,15 @@ def stage(tmp_path_factory):
     made = Stage(tmp_path_factory.mktemp("stage"))
     with made.nursery:
         yield made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Text that is taken for a path leads into a folder of its own."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp("world")
+    made = World(folder)
+    place = folder / "here"
+    place.mkdir()
+    os.chdir(place)
+    yield made
+    os.chdir(before)

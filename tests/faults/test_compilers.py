@@ -153,21 +153,6 @@ def test_two_processes_that_build_at_once(cache, tmp_path, library, monkeypatch)
     assert runs(cache) == 2
 
 
-def test_sanitizers_have_builds_of_their_own(cache, tmp_path, library, monkeypatch):
-    compiler(monkeypatch, tmp_path, f'echo "$*" > {tmp_path}/words\n{COPY.format(library)}')
-    kept_file(cache)
-    assert "sanitize" not in (tmp_path / "words").read_text()
-    monkeypatch.setenv("FUSION_SANITIZE", "address,undefined")
-    assert works()
-    assert "-fsanitize=address,undefined" in (tmp_path / "words").read_text()
-    assert len(list(cache.iterdir())) == 2
-
-
-def test_sanitizers_are_names(cache, monkeypatch):
-    monkeypatch.setenv("FUSION_SANITIZE", "address -o /etc/passwd")
-    assert "FUSION_SANITIZE=" in said(UncompiledWarning)
-
-
 @pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_build_that_is_killed(cache, tmp_path, library, monkeypatch, kills):
     """At moments over all of it, -9: afterwards there is a whole build or none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,19 +13,7 @@ import pytest
 import fusion
 from fusion.arguments import checked
 from fusion.errors import FusionError, InputError, KindError
-from tests.faults.doors import NEVER, World, call, methods, numbers, rooms, wrong
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Text that is taken for a path leads into a folder of its own."""
-    before, folder = Path.cwd(), tmp_path_factory.mktemp("world")
-    made = World(folder)
-    place = folder / "here"
-    place.mkdir()
-    os.chdir(place)
-    yield made
-    os.chdir(before)
+from tests.faults.doors import NEVER, call, methods, numbers, rooms, wrong
 
 
 def outcome(door, name="", value=None):

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
-import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -29,17 +27,6 @@ COMMANDS = [
     *("fusion.models.train", "fusion.models.predict"),
 ]
 SOME = 3  # of the wrong values, for an option, where not all are tried
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    before, folder = Path.cwd(), tmp_path_factory.mktemp("world")
-    made = World(folder)
-    place = folder / "here"
-    place.mkdir()
-    os.chdir(place)
-    yield made
-    os.chdir(before)
 
 
 def right(world: World) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fusion import files, sealed
+from fusion import files, plain, sealed
 from fusion.errors import CorruptStoreError, InputError, StoreError
 from fusion.metrics.objectives import OBJECTIVES
 from fusion.search.claims import checked, number, vector
@@ -48,7 +48,7 @@ class Journal:
 
     def _read(self, path: Path, problem: Problem) -> None:
         try:
-            kept = sealed.unsealed(sealed.parsed(sealed.content(path)))
+            kept = sealed.unsealed(sealed.parsed(plain.content(path)))
             if kept["data"] != self.data:
                 other = "the state of a search on other data, convention or seed"
                 raise InputError(f"{path}: is {other}; give another file")
@@ -122,8 +122,8 @@ def state_file(problem: Problem, folder: Path) -> Path:
     name = problem.objective.name
     if name not in OBJECTIVES:  # classes in it may hold what a file's name cannot
         name = hashlib.sha256(name.encode()).hexdigest()[:8]
-    plain = (name, problem.seed) == ("vspw", 0)
-    # older versions had the plain name for all conventions and seeds
+    bare = (name, problem.seed) == ("vspw", 0)
+    # older versions had the bare name for all conventions and seeds
     with suppress(OSError, ValueError, KeyError):
-        plain = plain or sealed.parsed(sealed.content(place))["data"] == fingerprint(problem)
-    return place if plain else place.with_stem(f"{place.stem}-{name}-{problem.seed}")
+        bare = bare or sealed.parsed(plain.content(place))["data"] == fingerprint(problem)
+    return place if bare else place.with_stem(f"{place.stem}-{name}-{problem.seed}")
