@@ -51,7 +51,8 @@ def run(main: Main, arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:  # a task in a thread may raise a plain one
         stop = error if isinstance(error, interrupts.Interrupt) else interrupts.Interrupt()
-        print(stop.text, file=sys.stderr)
+        begun = getattr(sys.stderr, "midline", False)  # a line that it came in the middle of
+        print("\n" * begun + stop.text, file=sys.stderr)
         return stop.code
     except BrokenPipeError:  # the reader of our output has left; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -106,8 +106,11 @@ def _started(number: int) -> ThreadPoolExecutor:
     )
 
     def start() -> None:
-        for _ in range(number):
-            pool.submit(meet.wait)
+        try:
+            for _ in range(number):
+                pool.submit(meet.wait)
+        except RuntimeError:  # the interpreter is ending: those that began wait for nobody
+            meet.abort()
 
     starter = threading.Thread(target=start, name="fusion-overlap-start")
     starter.start()

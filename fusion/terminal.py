@@ -77,16 +77,21 @@ def wrapped(text: str, width: int = WIDTH, indent: str = "  ") -> str:
 
 
 class Guarded:
-    """A stream that shows letters only; in all else the stream that it was made of."""
+    """A stream that shows letters only; in all else the stream that it was made of.
+
+    Attributes:
+        midline: whether its last line has not ended.
+    """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream, self.midline = stream, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """The text, with what is not seen as repr writes it; returns how much was given."""
+        self.midline = text[-1:] not in ("\n", "\r") if text else self.midline
         self._stream.write(text if text.isascii() and text.isprintable() else self._plain(text))
         return len(text)
 

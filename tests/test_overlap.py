@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,17 @@ def test_an_interrupt_ends_the_process_at_once(kind, tmp_path):
     assert process.returncode == (130 if kind == signal.SIGINT else 143)
     assert "Traceback" not in said
     assert "run the same command to go on" in said
+
+
+def test_a_pool_that_is_started_while_its_process_ends(monkeypatch):
+    submit, asked = ThreadPoolExecutor.submit, []
+
+    def ending(pool, *given):
+        asked.append(given)
+        if len(asked) > 1:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        return submit(pool, *given)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", ending)
+    overlap._started(3).shutdown()  # returns: the one that began waits for nobody
+    assert len(asked) == 2

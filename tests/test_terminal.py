@@ -108,3 +108,11 @@ def test_a_table_within_a_width_says_the_same(words, columns):
     told = " ".join(word for word in said.split()[: -1 - columns] if word != "12.34")
     assert told == " ".join(words)
     assert table(rows, header, 10_000) == table(rows, header)
+
+
+def test_a_guarded_stream_knows_whether_its_line_has_ended():
+    stream = terminal.Guarded(io.StringIO())
+    assert not stream.midline
+    for text, midline in [("half a line", True), ("", True), ("\n", False), ("bar\r", False)]:
+        stream.write(text)
+        assert stream.midline is midline

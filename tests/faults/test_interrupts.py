@@ -19,8 +19,7 @@ MOST_LEFT = 8  # drafts and scratch files that the threads of a process were at
 TERMINATED = {"SIGINT": (130, "stopped"), "SIGTERM": (143, "terminated")}
 ONLY = {"write", "pack", "overwrite", "build"}  # scripts: Python's own KeyboardInterrupt is theirs
 ALL = [name for name in WORKS if name not in ONLY]
-# grid in the slow loops: of some 20 tries one ended with code 1 after its line, not understood yet
-SHORT = ("import", "png", "evaluate", "network")
+SHORT = ("import", "grid", "png", "evaluate", "network")
 STARTS = [*COMMANDS, "fusion", "fusion.models.statistics"]
 
 
