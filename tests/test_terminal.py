@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion import cli
-from fusion.terminal import Style, style_of, wrapped
+from fusion.terminal import Guarded, Style, style_of, wrapped
 from fusion.text import table
 
 SAYS = (
@@ -111,7 +111,7 @@ def test_a_table_within_a_width_says_the_same(words, columns):
 
 
 def test_a_guarded_stream_knows_whether_its_line_has_ended():
-    stream = terminal.Guarded(io.StringIO())
+    stream = Guarded(io.StringIO())
     assert not stream.midline
     for text, midline in [("half a line", True), ("", True), ("\n", False), ("bar\r", False)]:
         stream.write(text)
