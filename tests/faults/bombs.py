@@ -360,12 +360,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as place:
             laid(samples[parser][1], Path(place))
             assert attempt(PARSERS[parser], Path(place) / samples[parser][0])[0] == "read", parser
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for name, (parser, put) in BOMBS.items():
         opened, files = samples[parser]
         place = Path(tempfile.mkdtemp())
         laid(files, place)
         put(place / opened)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (size + LIMIT, hard))
         outcome, what = attempt(PARSERS[parser], place / opened)
