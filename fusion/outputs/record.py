@@ -121,9 +121,8 @@ def add_sealed(out: Path, output: Output, names: Sequence[str], digest: str) -> 
 
 def _read(out: Path, output: Output) -> tuple[dict[str, str], list[str]]:
     try:
-        body = json.loads(plain.content(out / output.record[0], follow=False))["attributes"][
-            PREDICTED
-        ]
+        content = plain.content(out / output.record[0], follow=False)
+        body = json.loads(content)["attributes"][PREDICTED]
         units = {str(video): str(digest) for video, digest in body["units"].items()}
         return units, [str(each) for each in body.get("seals", ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -16,7 +16,12 @@ from fusion.kernels.native import build, levels
 from fusion.kernels.native.build import UncompiledWarning
 from tests.faults.compiled import COPY, built, compiler, empty_cache, kept_file, runs, said, works
 
-USE = "from fusion.kernels.native import build; print(build.library() is not None)"
+USE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background ignore
+from fusion.kernels.native import build
+print(build.library() is not None)
+"""
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fusion.labels.png import decode_png
+from fusion.outputs import seals
 from fusion.stores import LogitWriter
 from tests.faults.children import Job
 from tests.samples import CLASSES, SIZE, write_sample
@@ -74,13 +75,24 @@ class Work:
         return found
 
     def unit_files(self, out: Path) -> dict[str, tuple[int, int]]:
-        """Identity of the files that a second run must leave as they are."""
+        """Identity of the files that a second run must leave as they are.
+
+        Of outputs those with a seal, which follows its file, or folder of a store: what was stopped
+        in between has none.
+        """
         names = {str(path.relative_to(out.parent)): path for path in files_of(out.parent)}
-        return {
-            name: (path.stat().st_ino, path.stat().st_mtime_ns)
-            for name, path in names.items()
-            if re.search(self.units, name)
-        }
+        names = {name: path for name, path in names.items() if re.search(self.units, name)}
+        if self.again == RESUME:
+            known = {line.partition(" ")[2] for line in seals.read_seals(out)}
+            whole = (lambda name: name.split("/")[1]) if self.units == VIDEO else _below_out
+            done = {part: seals.seal(out, part, "") for part in {*map(whole, names)}}
+            tails = {part: (line or "").partition(" ")[2] for part, line in done.items()}
+            names = {n: path for n, path in names.items() if tails[whole(n)] in known}
+        return {n: (path.stat().st_ino, path.stat().st_mtime_ns) for n, path in names.items()}
+
+
+def _below_out(name: str) -> str:
+    return name.partition("/")[2]
 
 
 def files_of(folder: Path) -> list[Path]:
