@@ -33,9 +33,13 @@ FINITE = Rule("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE = Rule("a finite number above 0", lambda value: 0 < value < math.inf)
 
 
-def within(rule: Rule, default: Any) -> Any:
-    """A dataclass field with a default, whose value must obey the rule."""
-    return dataclasses.field(default=default, metadata={"rule": rule})
+def within(rule: Rule, default: Any, *, later: bool = False) -> Any:
+    """A dataclass field with a default, whose value must obey the rule.
+
+    later: it came after files were written whose `said` has no such key; its default is what those
+    did without it.
+    """
+    return dataclasses.field(default=default, metadata={"rule": rule, "later": later})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +84,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if type(value) is not kind:  # isinstance would take true for a number
         raise InputError(f"config: {where} is {value!r}; give a value of type {kind.__name__}")
     return value
+
+
+def said(section: Any) -> dict[str, Any]:
+    """A section as a document; keys that came later only where they are not their defaults."""
+    document = {}
+    for key in dataclasses.fields(section):
+        value = getattr(section, key.name)
+        if key.metadata.get("later") and value == key.default:
+            continue
+        document[key.name] = said(value) if dataclasses.is_dataclass(value) else value
+    return document

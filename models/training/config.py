@@ -19,7 +19,6 @@ cycles = 10
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,14 +27,23 @@ from typing import Any
 from fusion.errors import InputError, StoreError
 from fusion.models.data.augment import Augment
 from fusion.models.data.source import Source
-from fusion.models.section import COUNT, FINITE, NATURAL, POSITIVE, Rule, Section, parsed, within
+from fusion.models.section import (
+    COUNT,
+    FINITE,
+    NATURAL,
+    POSITIVE,
+    Rule,
+    Section,
+    parsed,
+    said,
+    within,
+)
 from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
 from fusion.parsing import parse_toml
 
 # relative ones count from the configuration's folder
 CLIPS = ("vspw", "images", "labels", "classes")
 _PATHS = {"data": CLIPS, "network": ("start",), "loss": ("teacher",)}
-LATER = ("temperature", "labels")  # keys of [loss], 1 by default
 _BATCH = "2 images or more, which batch norm needs (accumulate makes larger steps)"
 BATCH = Rule(_BATCH, lambda value: value >= 2)
 PROBABILITY = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
@@ -88,8 +96,8 @@ class Loss(Section):
     scale: float = within(POSITIVE, 1.0)
     teacher: str = ""
     kl: float = within(FINITE, 1.0)
-    temperature: float = within(POSITIVE, 1.0)
-    labels: float = within(FINITE, 1.0)
+    temperature: float = within(POSITIVE, 1.0, later=True)
+    labels: float = within(FINITE, 1.0, later=True)
 
 
 @dataclass(frozen=True)
@@ -147,10 +155,7 @@ class Config(Section):
 
     def to_json(self) -> dict[str, Any]:
         """Keys that came later only where they say something: earlier checkpoints know none."""
-        document = dataclasses.asdict(self)
-        loss = document["loss"]
-        document["loss"] = {k: v for k, v in loss.items() if k not in LATER or v != 1.0}
-        return document
+        return said(self)
 
 
 def read(path: str | Path) -> Config:

@@ -4,8 +4,7 @@ Whatever is random in step i follows from the seed and i alone, as does the lear
 that was killed and started again ends in the same bits as one that was not (on a CPU, with the same
 number of threads; GPUs add in no fixed order).
 
-    learning rate    rises over `warmup` steps, falls as learning_rate (1 - i / steps)^power, then
-                     cycles as `swa.cyclical`
+    learning rate    `schedule.learning_rate`
     step             AdamW on the mean gradient of `accumulate` batches in each process
 """
 
@@ -32,6 +31,8 @@ from fusion.models.training import checkpoint, swa
 from fusion.models.training.config import CLIPS, Config
 from fusion.models.training.distributed import World, connected, world
 from fusion.models.training.losses import Objective, cross_entropy, ohem_cross_entropy
+from fusion.models.training.optimiser import parameter_groups
+from fusion.models.training.schedule import learning_rate
 from fusion.models.training.start import networks
 from fusion.progress import bar
 
@@ -211,23 +212,6 @@ def training_clips(config: Config) -> Clips:
         return clips
     left_out = folds(clips.videos, data.folds, data.fold_seed)[data.fold]
     return clips.only([video for video in clips.videos if video not in left_out])
-
-
-def learning_rate(config: Config, step: int) -> float:
-    """Warm-up and polynomial decay, then the cycles of weight averaging."""
-    options, average = config.train, config.swa
-    if (beyond := step - options.steps) >= 0:
-        return swa.cyclical(beyond, average.every, average.highest, average.lowest)
-    warm = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
-    return options.learning_rate * warm * (1 - step / options.steps) ** options.power
-
-
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """AdamW's groups: norms, biases and other vectors do not decay."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    decays = ((matrices, weight_decay), (vectors, 0.0))
-    return [{"params": some, "weight_decay": decay} for some, decay in decays]
 
 
 def seed_of(seed: int, step: int, rank: int) -> int:

@@ -7,7 +7,8 @@ import torch
 
 from fusion.errors import InputError
 from fusion.models.training import checkpoint, losses, swa
-from fusion.models.training.run import Run, learning_rate, train, training_clips
+from fusion.models.training.run import Run, train, training_clips
+from fusion.models.training.schedule import learning_rate
 from tests.models.tools import CPU, SWA
 
 
