@@ -289,6 +289,9 @@ def test_scheduler_files(cluster, tmp_path):
     path.write_text("{}")
     with pytest.raises(InputError, match=r"is no scheduler file .*address"):
         map_videos(score, VIDEOS, scheduler=str(path))
+    path.write_text('{"address": ' + "[" * 10**5)
+    with pytest.raises(InputError, match=r"is no scheduler file \(nested deeper than 64 levels\)"):
+        map_videos(score, VIDEOS, scheduler=str(path))
     path.write_text(json.dumps({"address": cluster}))
     found = map_videos(score, VIDEOS, scheduler=str(path))
     assert np.array_equal(found["video_1"], score("video_1"))
