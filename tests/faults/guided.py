@@ -61,7 +61,9 @@ def beginnings(samples: Sequence[Sample]) -> Iterator[bytes]:
                     yield packed(row, name, False, (place / name).read_bytes())
 
 
-def run(samples: Sequence[Sample], seed: int, first: int, number: int, place: Path, do: Try):
+def run(
+    samples: Sequence[Sample], seed: int, first: int, number: int, place: Path, do: Try
+) -> None:
     """Tries so many inputs; the process ends with the last one.
 
     Args:
