@@ -13,7 +13,6 @@ Where workers name a resource GPU, each video takes one of it: a video at a time
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import sys
@@ -25,7 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from fusion import plain
 from fusion.errors import FusionError, InputError, StoreError
+from fusion.parsing import parse_json
 from fusion.version import __version__
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _connected(place: str) -> Iterator[Client]:
 
 def _address_in(path: Path) -> str:
     try:
-        return str(json.loads(path.read_bytes())["address"])
+        return str(parse_json(plain.content(path))["address"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         do = "give the file of `dask scheduler --scheduler-file`, or an address"
         raise InputError(f"scheduler: {path} is no scheduler file ({error}); {do}") from error

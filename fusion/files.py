@@ -7,6 +7,7 @@
     publish(draft, place)      makes what was staged visible; of two owners the first wins
     replace(draft, place)      the same in the place of something else; the last wins
     sweep(root)                removes the staging folders whose owners died
+    check_no_link(folder)      StoreError where it is a link
     locked(folder)             one process at a time, for what somebody else's code opens
     opened(path)               a handle that is closed again
     scratch()                  a file without a name, gone when it is closed
@@ -225,8 +226,9 @@ def write_json(path: Path, document: Any) -> None:
 
 @contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
-    """A fresh folder root/.staging/<random>, locked while the block runs and removed after it."""
+    """A fresh root/.staging/<random>, no link, locked while the block runs and removed after it."""
     make_folder(root)
+    check_no_link(root / STAGING)
     folder, claimed = root / STAGING / secrets.token_hex(16), False
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -318,9 +320,10 @@ def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[
         dry_run: only look.
 
     Returns:
-        Name and bytes of each folder, in order.
+        Name and bytes of each folder, in order. StoreError where root/.staging is a link.
     """
     removed, left, staging = [], list[Path](), root / STAGING
+    check_no_link(staging)
     if not dry_run:
         _tidy(root)
     with refusals(staging, problem="cannot be listed"), contextlib.suppress(FileNotFoundError):
@@ -378,14 +381,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_folder(path: Path) -> None:
-    """StoreError where results could not be written into a folder; makes nothing."""
-    near = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-    with refusals(path):
-        if not near.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(near))
-        if not os.access(near, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(near))
+def check_no_link(folder: Path) -> None:
+    """StoreError where a folder that is written into is a link, which leads somewhere else."""
+    if folder.is_symlink():
+        do = "remove it or give the folder that it leads to"
+        raise StoreError(f"{folder}: is a link; files are written into plain folders, {do}")
 
 
 def _sync(path: Path) -> None:

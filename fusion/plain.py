@@ -3,6 +3,8 @@
 content(path)     all of its bytes
 opened(path)      a handle
 check(path)       for what somebody else's code opens
+
+check_writable(folder)    before results are worked out that go there
 """
 
 from __future__ import annotations
@@ -47,6 +49,16 @@ def opened(path: Path, most: int | None = None, *, follow: bool = True) -> Itera
 def check(path: str | Path, most: int | None = None) -> None:
     """OSError where a path is no file that ends: a folder, a pipe, more than `most` bytes."""
     _check(os.stat(path), path, most)
+
+
+def check_writable(path: Path) -> None:
+    """StoreError where results could not be written into a folder; makes nothing."""
+    near = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    with files.refusals(path):
+        if not near.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(near))
+        if not os.access(near, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(near))
 
 
 def _check(found: os.stat_result, path: str | Path, most: int | None) -> None:

@@ -160,6 +160,28 @@ def test_sweep_follows_no_link_and_leaves_files(tmp_path):
     assert names(outside) == ["precious"]
 
 
+def test_a_planted_link_in_the_place_of_staging_is_refused(tmp_path):
+    """Nothing is written where it leads, and a sweep takes nothing away there."""
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    (outside / "precious").mkdir(parents=True)
+    (outside / "precious" / "file").write_text("x")
+    root.mkdir()
+    (root / files.STAGING).symlink_to(outside)
+    said = rf"root/{files.STAGING}: is a link; files are written into plain folders, remove it"
+    with pytest.raises(StoreError, match=said), files.staged(root):
+        pass
+    for dry in (True, False):
+        with pytest.raises(StoreError, match=said):
+            files.sweep(root, dry_run=dry)
+    assert names(outside) == ["precious"]
+    assert names(outside / "precious") == ["file"]
+    (root / files.STAGING).unlink()
+    (root / files.STAGING).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=said), files.staged(root):
+        pass
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_sweep_names_what_it_cannot_tell_or_remove(tmp_path, monkeypatch):
     folder = tmp_path / files.STAGING / "odd"
     folder.mkdir(parents=True)

@@ -30,6 +30,7 @@ from fusion.outputs.content import Content
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.png import write_picture
 from fusion.outputs.unit import Unit
+from fusion.parsing import parse_json
 from fusion.text import listed
 
 VOLUME, PICTURE = ".nii.gz", ".png"
@@ -157,14 +158,14 @@ def _made(content: Content, ending: str) -> str:
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """A dataset.json: its text, and what it says."""
     try:
-        text = path.read_text(encoding="utf-8")
-        known = json.loads(text)
+        text = plain.content(path).decode()
+        known = parse_json(text)
         labels, ending = known["labels"], known["file_ending"]
         if not isinstance(labels, dict) or ending not in (VOLUME, PICTURE):
             raise ValueError(f"file_ending {ending!r}, {VOLUME} and {PICTURE} are written")
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         do = "give nnU-Net's dataset.json with labels and file_ending"
         raise InputError(f"{path}: is none that can be copied ({error}); {do}") from error
     return text, known

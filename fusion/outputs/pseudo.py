@@ -16,7 +16,6 @@ for Semantic Segmentation via Class-Balanced Self-Training" (ECCV 2018), section
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from fusion.outputs.png import Png
 from fusion.outputs.record import digests, document_digest
 from fusion.outputs.unit import Unit, units_of
 from fusion.parallel import map_videos
+from fusion.parsing import parse_json
 
 FILE = "pseudo.json"
 KEEP, BY = 0.8, "confidence"
@@ -174,7 +174,7 @@ def _limits(out: Path, of: str) -> np.ndarray | None:
     """The last bin that is kept, by class, -1 for none; None where no sound file is of these."""
     path = out / FILE
     try:
-        document = json.loads(plain.content(path, follow=False))
+        document = parse_json(plain.content(path, follow=False))
         digest = document.pop("digest", None)
         if document.get("of") != of or digest != document_digest(document):
             return None
@@ -182,5 +182,5 @@ def _limits(out: Path, of: str) -> np.ndarray | None:
         return np.array(
             [-1 if u is None else int(np.float16(u).view(np.uint16)) for u in most], np.int32
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -22,6 +22,7 @@ from fusion.outputs.content import Content
 from fusion.outputs.output import PREDICTED, Output
 from fusion.outputs.seals import add_seals, known_of, read_seals, seal
 from fusion.outputs.unit import Unit
+from fusion.parsing import parse_json
 
 
 def digests(output: Output, content: Content, units: Sequence[Unit]) -> dict[str, str]:
@@ -122,8 +123,8 @@ def add_sealed(out: Path, output: Output, names: Sequence[str], digest: str) -> 
 def _read(out: Path, output: Output) -> tuple[dict[str, str], list[str]]:
     try:
         content = plain.content(out / output.record[0], follow=False)
-        body = json.loads(content)["attributes"][PREDICTED]
+        body = parse_json(content)["attributes"][PREDICTED]
         units = {str(video): str(digest) for video, digest in body["units"].items()}
         return units, [str(each) for each in body.get("seals", ())]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}, []

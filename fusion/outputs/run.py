@@ -16,9 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fusion import plain
 from fusion.arguments import checked
 from fusion.errors import InputError, StoreError
-from fusion.files import check_folder, refusals
+from fusion.files import refusals
 from fusion.outputs.content import Content, Stored, Tick, regions_of
 from fusion.outputs.output import Output, Part
 from fusion.outputs.record import (
@@ -227,7 +228,7 @@ def plan(
     out: Path, output: Output, units: Sequence[Unit], known: Mapping[str, str], mode: Mode
 ) -> tuple[list[tuple[Unit, list[Part]]], int]:
     """(unit, parts) to be written, and how many frames are there already."""
-    check_folder(out)
+    plain.check_writable(out)
     parts = {unit: output.parts(unit) for unit in units}
     _check_names([name for each in parts.values() for part in each for name in part.files])
     record, todo, kept = read_record(out, output), [], 0

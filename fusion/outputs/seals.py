@@ -22,8 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from fusion import plain
-from fusion.errors import StoreError
-from fusion.files import PLAIN, STAGING, locked, opened, refusals, write_bytes
+from fusion.files import PLAIN, STAGING, check_no_link, locked, opened, refusals, write_bytes
 
 SEALS = ".predicted.seals"
 KEY_DIGITS = 16
@@ -114,9 +113,7 @@ def check_places(out: Path, names: Sequence[str]) -> None:
     """
     folders = {str(parent) for name in names for parent in Path(name).parents}
     for place in sorted({out / STAGING, *(out / folder for folder in folders)}):
-        if place.is_symlink():
-            got = f"{place}: is a link; outputs are written into plain folders"
-            raise StoreError(f"{got}, remove it or give the folder that it leads to")
+        check_no_link(place)
 
 
 def _is_torn(path: Path) -> bool:

@@ -11,7 +11,6 @@ same stands in the PNG's own text: kind, maximum and unit.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from fusion.files import refusals, replacing, write_bytes, write_json
 from fusion.outputs.content import Content
 from fusion.outputs.output import Output, Part, option
 from fusion.outputs.unit import Unit
+from fusion.parsing import parse_json
 
 FORMS = ("png", "npz")
 MOST = 65535
@@ -100,9 +100,9 @@ class Uncertainty(Output):
 def _known(path: Path) -> dict[str, Any]:
     """The kinds of a file of scales; none where there is none, or a damaged one."""
     try:
-        kinds = json.loads(plain.content(path, follow=False))["kinds"]
+        kinds = parse_json(plain.content(path, follow=False))["kinds"]
         return {kind: kinds[kind] for kind in KINDS if kind in kinds}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fusion.files import STAGING, publish, refusals, replace, staged, sweep
 from fusion.outputs.content import Content, Maps, is_colours
 from fusion.outputs.output import PREDICTED, Output, Part
 from fusion.outputs.unit import Unit
+from fusion.parsing import parse_json
 
 METADATA = "zarr.json"
 GROUP = {"zarr_format": 3, "node_type": "group"}
@@ -44,8 +44,8 @@ class ZarrGroup(Output):
         path = out / METADATA
         with refusals(path, problem="cannot be read"):
             text = plain.content(path, follow=False) if os.path.lexists(path) else None
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            if text is None or PREDICTED in json.loads(text)["attributes"]:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if text is None or PREDICTED in parse_json(text)["attributes"]:
                 return
         raise StoreError(f"{path}: is no group of predictions, or damaged; choose another folder")
 

@@ -170,7 +170,7 @@ def estimated(
         ensemble: whose fused probabilities are looked at, after those of its operations that come
             before `priors`.
         source: priors of the training, by class or in their order.
-        videos: which; default all.
+        videos: which; default all, and none is refused.
         pixels: about how many are drawn, from at most 20 frames a video, each as often as its size
             and length say; the same every time.
 
@@ -178,10 +178,13 @@ def estimated(
         Target priors by class, for `Priors(source=source, target=...)`.
 
     Raises:
-        InputError: independent channels, or priors that are none.
+        InputError: independent channels, no videos, or priors that are none.
     """
     if ensemble.channels is not None:
         raise InputError("priors: independent channels have none that sum to 1; leave it out")
+    some = list(ensemble.videos if videos is None else videos)
+    if not some:
+        raise InputError("priors: got videos=[], nothing to look at; leave it out for all of them")
     prior = _shares("priors: source", source, ensemble.classes)
     before: list[Operation] = []
     for each in ensemble.postprocess:
@@ -189,7 +192,7 @@ def estimated(
             break
         before.append(each)
     plain = ensemble.with_postprocess(Pipeline(tuple(before)))
-    found = estimate_priors(_drawn(plain, videos or plain.videos, pixels), prior.tolist())
+    found = estimate_priors(_drawn(plain, some, pixels), prior.tolist())
     return dict(zip(ensemble.classes, found.tolist(), strict=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from fusion import files
+from fusion import files, plain
 from fusion.arguments import checked
 from fusion.errors import InputError
 from fusion.labels import Labels
@@ -78,7 +78,7 @@ def check_report(out: Path) -> None:
     if missing:
         do = "pip install 'segfusion[plot]'"
         raise InputError(f"report: {' and '.join(missing)} not installed; {do}")
-    files.check_folder(out)
+    plain.check_writable(out)
     page = out / PAGE
     if page.is_dir():
         raise InputError(f"{page}: a folder of that name is in the way; give another --out")

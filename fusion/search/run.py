@@ -20,6 +20,7 @@ from fusion import files
 from fusion.ensemble import Ensemble, single_groups
 from fusion.errors import InputError
 from fusion.metrics.objectives import objective
+from fusion.plain import check_writable
 from fusion.progress import silent
 from fusion.search.claims import differing, same
 from fusion.search.folds import best_without, check_folds, corrected_for_picking, hold_out
@@ -185,7 +186,7 @@ class Run(Split):
             raise InputError(f"{method.name}: one unit; how far a head may go is held out; {do}")
         method.effort(list(self.ensemble.groups))  # refuses options of groups that are not there
         if self.folder is not None:
-            files.check_folder(self.folder)
+            check_writable(self.folder)
             method.check(
                 Data(self.digest, objective(self.convention).name, self.seed), self._workspace
             )

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import json
 import os
 import secrets
 import socket
@@ -32,6 +31,7 @@ from optuna.samplers import BaseSampler
 from fusion import plain
 from fusion.errors import FusionError, InputError, StoreError
 from fusion.files import locked, refusals, write_bytes
+from fusion.parsing import parse_json
 
 if TYPE_CHECKING:
     import optuna
@@ -200,8 +200,8 @@ def _mend(path: Path) -> None:
 
 def _is_whole(line: bytes) -> bool:
     try:
-        return line.endswith(b"\n") and "op_code" in json.loads(line)
-    except (ValueError, TypeError, RecursionError):
+        return line.endswith(b"\n") and "op_code" in parse_json(line)
+    except (ValueError, TypeError):
         return False
 
 

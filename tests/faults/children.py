@@ -266,6 +266,8 @@ def _group(leader: int) -> list[str]:
 if __name__ == "__main__":
     for name in (*WARM, *COMMANDS.values()):
         importlib.import_module(name)
+    # of a lock of Optuna whose owner was killed, half a minute otherwise
+    importlib.import_module("fusion.search.journal_file").GRACE = 10
     gc.freeze()  # else a child's first collection copies all of it
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
     _serve()

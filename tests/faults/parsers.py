@@ -37,6 +37,7 @@ from tests.faults.seeds import (
     _nnunet,
     _nnunet_labels,
     _npy,
+    _outputs,
     _pictures,
     _plain_pickle,
     _rasters,
@@ -265,6 +266,58 @@ def _unpickled(path: Path) -> object:
     return [repr(read_plain(file, "restore it"))[:1000] for file in sorted(path.glob("*.pkl"))]
 
 
+def _of_search(kept: str) -> Any:
+    """What a search on a few pixels keeps, or goes on from: a journal of Optuna, a state."""
+    from fusion.search.exact.climb import Exact
+    from fusion.search.method import Problem
+    from fusion.search.study import Optuna
+    from tests.search.simulated import small
+
+    method = (
+        Optuna(trials=3, storage=f"journal:{kept}", sampler="random")
+        if kept.endswith(".log")
+        else Exact(climbs=1, gap=0.03, certify=1.0, state=Path(kept))
+    )
+    return method, Problem(small(2, seed=5, pixels=200), digest=lambda: "a few pixels")
+
+
+def _searched(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        method, problem = _of_search(str(folder / name))
+        method.search(problem)
+        return folder / name
+
+    return make
+
+
+def _study(path: Path) -> object:
+    method, problem = _of_search(str(path))
+    return len(method.search(problem).history)
+
+
+def _state(path: Path) -> object:
+    from fusion.search.exact.journal import Journal
+
+    found = Journal(_of_search(str(path))[1], path)
+    return found.found, found.current, found.climbed, found.step
+
+
+def _sealed_again(path: Path) -> None:
+    from fusion import sealed
+
+    document = json.loads(path.read_bytes())
+    document.pop(sealed.SEAL)
+    path.write_text(json.dumps(sealed.sealed(document)))
+
+
+def _records(path: Path) -> object:
+    from fusion.outputs import OUTPUTS
+    from fusion.outputs.record import read_record, seals_of
+
+    kinds = [OUTPUTS["png"](), OUTPUTS["zarr"]()]
+    return [(sorted(read_record(path, kind)), len(seals_of(path, kind))) for kind in kinds]
+
+
 def _read_by(rows: Iterable[tuple[str, Callable, Callable]]) -> list[Parser]:
     return [Parser(*row) for row in rows]
 
@@ -293,6 +346,8 @@ PARSERS: dict[str, Parser] = {
         Parser("store, packed", _store(packed=True), _whole_store, True, _mended),
         *(Parser(f"ensemble {n}", _ensemble(n), _fused) for n in ("e.toml", "a.json", "head.json")),
         *(Parser(f"checkpoint {n}", _checkpoint(n), _weights) for n in ("w.safetensors", "w.pt")),
+        Parser("state of exact", _searched("state.json"), _state, mend=_sealed_again),
+        Parser("study, journal", _searched("study.log"), _study),
         Parser("training", _text("run.toml", TRAINING), _training),
         *(Parser(f"class map {n}", _said("map.json", m), _mapped) for n, m in MAPS.items()),
         *_read_by(
@@ -316,6 +371,17 @@ PARSERS: dict[str, Parser] = {
                     "frame ids",
                     _said("f.json", {"videos": {"a": ["0", 1], "b": ["x"]}}),
                     _named("fusion.stores.importers", "read_frames"),
+                ),
+                ("records of outputs", _outputs, _records),
+                (
+                    "scheduler file",
+                    _said("s.json", {"address": "tcp://127.0.0.1:8786"}),
+                    _named("fusion.cluster", "_address_in"),
+                ),
+                (
+                    "dataset.json",
+                    _said("dataset.json", MAPS["dataset.json"] | {"file_ending": ".nii.gz"}),
+                    _named("fusion.outputs.nnunet", "_read"),
                 ),
                 ("results", _results, _named("fusion.report.results", "read_document")),
                 (

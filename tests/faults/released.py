@@ -11,13 +11,20 @@ release; archives of older releases are never made again.
     results                     what a search leaves, its best.json and search.json among it
     weights.safetensors, weights.pt
     outputs                     label maps, with the record of what made them
+    study.journal, study.db, exact
+                                searches that can be gone on from
     expected.json               what their readers gave
+
+What an archive lacks stands in others: 0.1+searches.tar.xz, written by the code of 0.1 as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -26,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
 
 import fusion
@@ -35,6 +43,7 @@ from fusion.models.training import checkpoint
 from fusion.outputs import write as write_outputs
 from fusion.report.results import read_document
 from fusion.search.__main__ import main as search
+from fusion.search.storage import opened
 from tests.contested import damage as condensed
 from tests.samples import CLASSES, write_sample
 from tests.stores.common import write
@@ -44,6 +53,10 @@ STORES = ("packed.zarr", "mixed.zarr")
 ENSEMBLES = ("plain.json", "head.json", "operations.json", "results/best.json")
 WEIGHTS = ("weights.safetensors", "weights.pt")
 TENSORS = {"weight": torch.arange(12.0).reshape(3, 4) / 7, "count": torch.tensor(3)}
+STUDIES = {"study.journal": "journal:", "study.db": "sqlite:///"}
+TRIALS = ("--sampler", "random", "--trials", "4")
+CERTIFIED = ("--certify", "inf", "--gap", "0.05")
+STATES = {"study.journal": TRIALS, "study.db": TRIALS, "exact": CERTIFIED}
 NETWORK = {"network": "plain", "classes": ["a", "b"], "options": {}, "tau": None, "scale": 1.0}
 
 
@@ -74,6 +87,40 @@ def make(folder: Path) -> None:
     body = {"tensors": TENSORS, "document": json.dumps({"architecture": NETWORK})}
     torch.save(body, folder / WEIGHTS[1])
     write_outputs(ensemble, folder / "outputs", "png")
+    for name in STATES:
+        searched(folder, name)
+
+
+def searched(folder: Path, name: str) -> dict[str, Any]:
+    """The result of a search that keeps its state under this name, begun or gone on with."""
+    out = folder / ("exact" if name == "exact" else "optuna")
+    more = ["--ensemble", str(folder / "ensemble.toml"), "--labels", str(folder / "labels")]
+    more += ["--folds", "0", "--no-cache", "--out", str(out), "--method", out.name, *STATES[name]]
+    if name in STUDIES:
+        more += ["--storage", f"{STUDIES[name]}{folder / name}"]
+    with contextlib.redirect_stderr(io.StringIO()):  # its bars
+        assert cli.run(search, more) == 0
+    result: dict[str, Any] = read_document(out)["result"]
+    if name in STUDIES:
+        shutil.rmtree(out)
+    return result
+
+
+def gone_on(folder: Path, name: str) -> list[Any]:
+    """What a search finds that goes on from a copy, and what it found there: nothing is new."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "copy"
+        shutil.copytree(folder, place)
+        result = searched(place, name)
+        if name in STUDIES:
+            study = optuna.load_study(
+                study_name="segfusion", storage=opened(f"{STUDIES[name]}{place / name}")
+            )
+            known: list[Any] = [trial.values for trial in study.trials]
+        else:
+            (state,) = (json.loads(path.read_bytes()) for path in (place / name).glob("exact-*"))
+            known = [state["climbed"], state["step"], state["found"]]
+    return [result["weights"], result["miou"], result["history"], known]
 
 
 def read(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -97,6 +144,8 @@ def read(folder: Path) -> Iterator[tuple[str, Any]]:
         tensors, architecture = checkpoint.load_weights(folder / name)
         numbers = {key: digest(tensor.numpy()) for key, tensor in sorted(tensors.items())}
         yield name, [numbers, {**architecture.to_json(), "classes": list(architecture.classes)}]
+    for name in STATES:
+        yield name, gone_on(folder, name)
 
 
 def digest(array: np.ndarray) -> str:

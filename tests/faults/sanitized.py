@@ -1,6 +1,6 @@
 """The compiled kernels under the compiler's sanitizers: memory, undefined behaviour, races.
 
-    python -m tests.faults.sanitized [address|undefined|thread ...] [--level LEVEL] [-- PYTEST...]
+    python -m tests.faults.sanitized [address|undefined|both|thread ...] [--level LEVEL]
 
 Builds the library with the project's own flags and -fsanitize=..., for every level that this
 processor has, and runs the kernels' contracts, the generated calls and the threaded ones on it in a
@@ -46,7 +46,12 @@ SANITIZERS = {
     "address": Sanitizer("address", "asan", "detect_leaks=0:halt_on_error=1"),
     "undefined": Sanitizer("undefined", "ubsan", "print_stacktrace=1"),
     "thread": Sanitizer("thread", "tsan", "halt_on_error=0:report_signal_unsafe=0", (CALLS,)),
+    # one build and one run for both, where time is short; it ends at the first that is said, for
+    # beside the other one undefined behaviour has no file to be said in
+    "both": Sanitizer("address,undefined", "asan", "detect_leaks=0:halt_on_error=1"),
 }
+WHOLE = ("address", "undefined", "thread")
+RUNTIMES = ("ASAN", "UBSAN", "TSAN")
 # Of another compiler's library, whose waits are its own, no race can be told from order.
 FOREIGN = "called_from_lib:libgomp\nrace:libgomp\nrace:libtorch\nrace:libc10\nrace:python\n"
 
@@ -98,10 +103,12 @@ def run(name: str, folder: Path, arguments: tuple[str, ...]) -> tuple[int, str]:
     environment = {
         **os.environ,
         "LD_PRELOAD": f"{runtime(name)} {found('libstdc++.so.6')}",  # whose throw it wraps
-        sanitizer.runtime.upper() + "_OPTIONS": options,
+        **{f"{each}_OPTIONS": options for each in RUNTIMES},  # two of them where both are asked
         "FUSION_COMPILED": next(iter(levels.here())),
         "OMP_NUM_THREADS": "1" if name == "thread" else "2",
-        "PYTHONMALLOC": "malloc" if name == "address" else "pymalloc",  # its blocks are seen too
+        "PYTHONMALLOC": "malloc"
+        if sanitizer.runtime == "asan"
+        else "pymalloc",  # its blocks are seen too
     }
     command = [sys.executable, "-m", "tests.faults.sanitized", "--child", str(folder), *arguments]
     setarch = shutil.which("setarch")
@@ -137,7 +144,7 @@ def main(words: list[str]) -> int:
     if not set(options.names) <= set(SANITIZERS):
         parser.error(f"there is {', '.join(SANITIZERS)}")
     worst = 0
-    for name in options.names or SANITIZERS:
+    for name in options.names or WHOLE:
         if reason := lacking(name):
             print(f"{name}: not run: {reason}")
             continue

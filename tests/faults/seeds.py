@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,4 +335,17 @@ def _plain_pickle(folder: Path) -> Path:
     facts = {"a": [1, 2.5, "x", (None, True)], "b": np.arange(6).reshape(2, 3), "c": np.float32(1)}
     for protocol in (2, 4):
         (folder / f"{protocol}.pkl").write_bytes(pickle.dumps(facts, protocol=protocol))
+    return folder
+
+
+def _outputs(folder: Path) -> Path:
+    from fusion.outputs import write
+    from tests.outputs.simulated import FakeEnsemble
+
+    for kind in ("png", "zarr"):
+        write(FakeEnsemble(videos=("a",), frames_of={"a": ("0",)}), folder / kind, kind)
+    for path in [*folder.glob("png/.*"), folder / "zarr" / "zarr.json"]:
+        path.rename(folder / path.name)
+    for kind in ("png", "zarr"):
+        shutil.rmtree(folder / kind)
     return folder

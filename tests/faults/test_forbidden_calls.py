@@ -28,6 +28,9 @@ FORBIDDEN = {
         os.system os.popen subprocess.getoutput subprocess.getstatusoutput
         asyncio.create_subprocess_shell""",
     "takes a name that somebody can foresee": "tempfile.mktemp os.tempnam os.tmpnam",
+    "takes numbers and depths that fusion.parsing refuses": (
+        "json.load json.loads json.JSONDecoder tomllib.load tomllib.loads"
+    ),
     "writes wherever an archive says": "shutil.unpack_archive tarfile.open zipfile.Path",
 }
 WHY = {name: why for why, names in FORBIDDEN.items() for name in names.split()}
@@ -38,6 +41,7 @@ NEEDS = {  # a call is fine with this argument
 SUBPROCESSES = {f"subprocess.{name}" for name in ("Popen", "run", "call", "check_output")}
 
 CONSTANT = "the library's own modules, by names that stand in its source"
+OWN_JSON = "JSON that was made a line before"
 LIBRARY = "optional libraries, by names that stand in the source"
 ALLOWED = {
     ("fusion.__init__", "importlib.import_module"): CONSTANT,
@@ -59,6 +63,10 @@ ALLOWED = {
     ("fusion.stores.importers.pickles", "pickle._Unpickler"): (
         "the base of the reader that looks up no name beyond its list of plain data"
     ),
+    ("fusion.parsing", "json.loads"): "the one reader of JSON",
+    ("fusion.parsing", "tomllib.loads"): "the one reader of TOML",
+    ("fusion.sealed", "json.loads"): OWN_JSON,
+    ("fusion.tensors", "json.loads"): OWN_JSON,
     ("fusion.files", "ctypes.CDLL"): "the C library that Python runs on, for renameat2",
     ("fusion.memory", "ctypes.CDLL"): "the same, for mallopt",
     ("fusion.kernels.native.bindings", "ctypes.CDLL"): "the type alone",
@@ -157,6 +165,8 @@ def test_what_is_allowed_is_there(everything):
         ("from subprocess import run\nrun(words, shell=True)", "subprocess.run"),
         ("import os\nos.system(words)", "os.system"),
         ("import tempfile\ntempfile.mktemp()", "tempfile.mktemp"),
+        ("import json\njson.loads(text)", "json.loads"),
+        ("import json\njson.load(file)", "json.load"),
         ("import yaml\nyaml.load(text)", "yaml.load"),
         ("import zipfile\nzipfile.ZipFile(path).extractall(folder)", "?.extractall"),
         ("AutoModel.from_pretrained(name, trust_remote_code=True)", "AutoModel.from_pretrained"),

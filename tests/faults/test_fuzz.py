@@ -9,7 +9,7 @@ import pytest
 from fusion.ensemble.heads import HEADS
 from fusion.labels import LAYOUTS, MAPS
 from fusion.stores.importers import IMPORTERS
-from tests.faults.fuzz import CORPUS, READ, REFUSED, attempt, fuzz, laid, main, sample, slug
+from tests.faults.fuzz import CORPUS, READ, REFUSED, Hunt, attempt, laid, main, sample, slug
 from tests.faults.parsers import PARSERS, Parser
 
 FEW = 6  # inputs of each row in CI
@@ -27,18 +27,20 @@ def test_every_importer_and_layout_has_a_row():
 
 
 def test_a_few_inputs_of_every_parser(tmp_path):
-    counts, crashes = fuzz(list(PARSERS), 11, 0, FEW, tmp_path / "kept")
-    assert not crashes, "\n".join(crashes)
-    assert sum(counts.values()) == FEW * len(PARSERS)
-    assert counts[REFUSED] > 2 * len(PARSERS)  # edits do something
-    assert counts[READ] > len(PARSERS) // 4  # and not everything is lost by them
+    hunt = Hunt(list(PARSERS), 11, tmp_path / "kept")
+    hunt.run(0, FEW)
+    assert not hunt.crashes, "\n".join(hunt.crashes.values())
+    assert hunt.counts.total() == FEW * len(PARSERS)
+    assert hunt.counts[REFUSED] > 2 * len(PARSERS)  # edits do something
+    assert hunt.counts[READ] > len(PARSERS) // 4  # and not everything is lost by them
 
 
 @pytest.mark.slow
 def test_many_inputs(tmp_path):
-    counts, crashes = fuzz(list(PARSERS), 12, 0, 1000, tmp_path / "kept")
-    assert not crashes, "\n".join(crashes)
-    assert sum(counts.values()) == 1000 * len(PARSERS)
+    hunt = Hunt(list(PARSERS), 12, tmp_path / "kept")
+    hunt.run(0, 1000)
+    assert not hunt.crashes, "\n".join(hunt.crashes.values())
+    assert hunt.counts.total() == 1000 * len(PARSERS)
 
 
 @pytest.mark.parametrize("place", KEPT, ids=[f"{p.parent.name}-{p.name}" for p in KEPT])

@@ -6,12 +6,14 @@ import random
 
 import pytest
 
+from fusion.parallel import worker_count
 from fusion.stores import LogitStore
 from fusion.stores.maintenance import gc, verify
 from tests.faults.children import Stop, moments
 from tests.faults.works import WORKS, leftovers
 
-MOST_SCRATCH = 8  # of two kills: files that the threads of a process are writing
+# of two kills: files that a process was writing, one a thread and a record
+MOST_SCRATCH = 2 * (worker_count("threads") + 1)
 COUNTS = {"report": 20, "build": 20, "train": 40}  # of what takes seconds
 SHORT = ("write", "overwrite", "import", "grid", "sqlite", "journal", "zip", "store", "train")
 

@@ -65,8 +65,8 @@ def check_growth(begun: tuple[int, int, int] | None, most: int) -> None:
     assert after - before <= most + (16 << 20), (before, after)
 
 
-def test_three_hundred_units(tmp_path):
-    long_run(tmp_path, 300, 100, 8192)
+def test_a_hundred_units(tmp_path):
+    long_run(tmp_path, 100, 40, 8192)
 
 
 @pytest.mark.slow

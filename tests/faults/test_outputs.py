@@ -6,6 +6,7 @@ folder is touched. `pytest -m slow tests/faults/test_outputs.py -s` tries every 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zipfile
@@ -139,6 +140,19 @@ def test_outputs_of_a_release_without_seals_are_written_again(tmp_path, name):
     assert row.write(out, resume=True) == (0, 3)
 
 
+@pytest.mark.parametrize("name", ["png", "zarr"])
+def test_a_record_that_no_reader_takes_is_a_damaged_one(tmp_path, name):
+    row, out = ROWS[name], tmp_path / "out"
+    row.write(out)
+    record = out / OUTPUTS[row.format].record[0]
+    document = json.loads(record.read_text())
+    document["more"] = json.loads("[" * 65 + "]" * 65)  # Python's own reader takes it
+    record.write_text(json.dumps(document))
+    before = tree(out)
+    assert outcome(lambda: row.resumed(out), None, "a deep one", out) == "StoreError"
+    assert tree(out) == before
+
+
 @pytest.mark.parametrize("name", ["png", "npy", "nnunet", "zarr", "store"])
 def test_maps_of_another_ensemble_copied_in_are_none_of_ours(tmp_path, name):
     """Three old maps in a new result, which nobody would see."""
@@ -193,7 +207,7 @@ def test_folders_that_are_links_lead_nowhere(tmp_path, name, link, flags):
     target = out / link
     target.parent.mkdir(exist_ok=True)
     target.symlink_to(outside)
-    with pytest.raises(StoreError, match=r": is a link; outputs are written into plain folders"):
+    with pytest.raises(StoreError, match=r": is a link; files are written into plain folders"):
         row.write(out, **flags)
     assert tree(outside) == {"precious": b"precious"}
     assert target.is_symlink()

@@ -204,8 +204,8 @@ seed = 3
 data = {{images = "{data}/images", labels = "{data}/labels", classes = "{data}/classes.txt"}}
 network = {{name = "plain", preset = "micro"}}
 augment = {{crop = 32}}
-train = {{steps = 8, batch = 2, checkpoint_every = 2, learning_rate = 1e-3, warmup = 2}}
-swa = {{cycles = 2, every = 2, highest = 1e-3, lowest = 1e-4, refresh = 2}}
+train = {{steps = 4, batch = 2, checkpoint_every = 1, learning_rate = 1e-3, warmup = 1}}
+swa = {{cycles = 2, every = 1, highest = 1e-3, lowest = 1e-4, refresh = 2}}
 """
     (out.parent / "run.toml").write_text(text)
 

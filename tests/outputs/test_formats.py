@@ -85,7 +85,7 @@ def test_folders_that_are_links_are_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "case").symlink_to(tmp_path / "outside")
     for flags in ({}, {"overwrite": True}, {"resume": True}):
-        with pytest.raises(StoreError, match="case: is a link; outputs are written"):
+        with pytest.raises(StoreError, match="case: is a link; files are written"):
             write(FakeEnsemble(), tmp_path / "out", **flags)
     assert list((tmp_path / "outside").iterdir()) == []
 

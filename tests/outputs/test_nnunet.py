@@ -101,6 +101,7 @@ def test_nnunet_pictures(tmp_path):
         assert found["probabilities"].shape == (3, 1, 5, 6)
 
 
+DEEP = json.loads("[" * 65 + "]" * 65)
 LABELS = {"background": 0, "class 1": 1, "class 2": 2, "class 3": 3}
 REGIONS = {"background": 0, "class 0": [1, 2, 3], "class 1": [2, 3], "class 2": 3}
 
@@ -142,6 +143,7 @@ def test_nnunet_copies_dataset_and_plans(tmp_path):
         ({"labels": LABELS, "file_ending": ".png"}, "'case' has 3 slices, file_ending is .png"),
         ({"labels": {**LABELS, "class 1": 2}, "file_ending": ".nii.gz"}, "these classes in this"),
         ({"labels": {"background": 0}, "file_ending": ".nii.gz"}, "these classes in this order"),
+        ({"labels": LABELS, "file_ending": ".nii.gz", "x": DEEP}, "nested deeper than 64 levels"),
     ],
 )
 def test_a_dataset_json_of_something_else(tmp_path, document, said):

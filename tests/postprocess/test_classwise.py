@@ -159,6 +159,11 @@ def test_an_ensemble_tells_the_priors_of_its_data():
     assert made.postprocess.operations[1:] == given.postprocess.operations[1:]
     with pytest.raises(InputError, match="postprocess is none"):
         with_estimated(ensemble)
+    some = estimated(ensemble, source, videos=["a"], pixels=20_000)
+    assert some == estimated(ensemble, source, videos=("a",), pixels=20_000) != found
+    for none in ([], ()):  # not all of them
+        with pytest.raises(InputError, match=r"got videos=\[\], nothing to look at; leave it"):
+            with_estimated(given, videos=none)
 
 
 class TestClassMask(OperationContract):

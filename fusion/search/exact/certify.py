@@ -133,13 +133,14 @@ class _BranchAndBound:
         every = sweep.every_pixel(self.pixels.runs)
         self.root = Undecided(every, right, predicted - right, np.zeros_like(right))
         whole = [[1.0, np.eye(len(problem.groups)).tolist()]]
-        state = state or {"open": whole, "settled": 0.0, "boxes": 0, "seconds": 0.0}
-        groups, resumed = len(problem.groups), state["boxes"] != 0
+        groups, resumed = len(problem.groups), state is not None and state["boxes"] != 0
+        if state is None or not resumed:  # what was not begun claims nothing
+            state = {"open": whole, "boxes": 0, "seconds": 0.0}
         self.boxes = number(state["boxes"], 0, int)
         self.seconds = float(number(state["seconds"], 0.0))
         left = sorted(leaves_of(state["open"], groups), key=lambda leaf: -leaf.bound)
         self.closed = leaves_of(state.get("closed", []), groups)  # too small to be halved
-        told = [*left, *self.closed] if resumed else []
+        told = [*left, *self.closed] if resumed else None
         self.proof = Proof(problem, condensed, self.root, told)
         # in order of their bounds, which makes them a heap
         self.open = [Simplex(-leaf.bound, n, leaf.corners) for n, leaf in enumerate(left)]

@@ -116,21 +116,21 @@ class Proof:
     Args:
         problem, condensed: what is certified.
         root: all pixels, none of them settled.
-        leaves: of the state; none for a certificate that begins.
+        leaves: of the state; None for a certificate that begins.
 
     Raises:
         CorruptStoreError: leaves that do not cover all weightings; a bound that is too low.
     """
 
     def __init__(
-        self, problem: Problem, condensed: Condensed, root: Undecided, leaves: Sequence[Leaf]
+        self, problem: Problem, condensed: Condensed, root: Undecided, leaves: Sequence[Leaf] | None
     ) -> None:
         self.problem, self.root = problem, root
         self.groups, self.most_kept = len(problem.groups), condensed.budget.open_parts
         (self.pixels,) = condensed.batches()
         self.parents: Mapping[bytes, bytes | None] = {}
         self._way: list[Step] = []  # to the leaf that was bounded last
-        if not leaves:
+        if leaves is None:
             self.waiting: list[Leaf] = []
             return
         try:
