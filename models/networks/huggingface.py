@@ -34,7 +34,14 @@ QUERIES = ("eomt", "eomt_dinov3", "mask2former", "maskformer")
 # of the images that networks are given (`data.clips.standardised`)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # of a configuration: which file it was read from, and names of classes
-_NOT_KEPT = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels")
+_NOT_KEPT: tuple[str, ...] = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "num_labels",
+)
 _NOT_KEPT += ("transformers_version", "use_auxiliary_head")
 
 
@@ -143,7 +150,7 @@ def huggingface(
     if (tuple(mean), tuple(std)) != (MEAN, STD):
         pixels = {"mean": list(mean), "std": list(std)}
     pixels |= {"bgr": True} if bgr else {}
-    with _refusals(settings.model_type):
+    with _making(settings.model_type):
         built = taken(auto, model, settings) if model and pretrained else auto.from_config(settings)
     network = kind(built, pixels)
     network.classifier = _last_layer(auto, settings, network)
@@ -192,7 +199,7 @@ def _published(model: str) -> Any:
     """The configuration of a name or folder."""
     try:
         settings = library().AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, _refusal()) as error:
         raise _not_to_be_had(model, error) from error
     if settings.model_type not in (*_semantic(), *QUERIES):
         raise _no_segmentation(settings.model_type)
@@ -205,7 +212,7 @@ def _described(config: Mapping[str, Any]) -> Any:
     if name not in (*_semantic(), *QUERIES):
         raise _no_segmentation(name)
     table.pop("model_type")
-    with _refusals(name):
+    with _making(name):
         settings = library().AutoConfig.for_model(name, **table)
     known = library().AutoConfig.for_model(name)
     if odd := [key for key in table if not hasattr(known, key)]:
@@ -215,13 +222,21 @@ def _described(config: Mapping[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _refusals(name: str) -> Iterator[None]:
+def _making(name: str) -> Iterator[None]:
     """InputError for what a configuration's own checks, and layers made of it, refuse."""
+    refused = (ValueError, TypeError, AttributeError, RuntimeError, LookupError)
     try:
         yield
-    except (ValueError, TypeError, AttributeError, RuntimeError, LookupError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"network 'huggingface': no {name} of this configuration ({reason})") from error
+    except (*refused, _refusal()) as error:
+        got = f"no {name} of this configuration ({' '.join(str(error).split())[:200]})"
+        raise InputError(f"network 'huggingface': {got}; see its page of transformers") from error
+
+
+def _refusal() -> type[Exception]:
+    """What the library raises for values of other types."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return StrictDataclassError
 
 
 def _no_segmentation(name: str) -> InputError:
