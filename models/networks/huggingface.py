@@ -56,7 +56,8 @@ class _Model(Network):
         super().__init__()
         self.model, self.kind = model, model.config.model_type
         self.options = {"config": _kept(model.config), **pixels}
-        patch = getattr(model.config, "patch_size", None)
+        inner = getattr(model.config, "backbone_config", None)
+        patch = getattr(model.config, "patch_size", getattr(inner, "patch_size", None))
         if isinstance(patch, int) and 32 % patch:
             self.stride = 2 * patch  # the coarsest map of a pyramid over patches is half of theirs
         mean, std = (torch.tensor(pixels.get(k, d)) for k, d in (("mean", MEAN), ("std", STD)))
@@ -192,7 +193,7 @@ def taken(auto: Any, model: str, settings: Any) -> nn.Module:
 def _not_to_be_had(model: str, error: Exception) -> StoreError:
     got = f"{model} cannot be had ({' '.join(str(error).split())[:200]})"
     advice = "give a folder with config.json and model.safetensors, as save_pretrained writes them"
-    return StoreError(f"network 'huggingface': {got}; {advice}, or connect")
+    return StoreError(f"network: {got}; {advice}, or connect")
 
 
 def _published(model: str) -> Any:

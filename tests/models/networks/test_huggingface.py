@@ -149,6 +149,15 @@ def test_models_of_the_library(kind):
             network.logits(torch.randn(1, 3, 64, 96))
 
 
+def test_images_are_of_whole_patches():
+    backbone = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 4, "image_size": 56}
+    backbone |= {"num_attention_heads": 2, "patch_size": 14, "out_features": FOUR}
+    keys = {"model_type": "upernet", "backbone_config": backbone, "hidden_size": 16}
+    network = build("huggingface", 3, {"config": keys}).eval()
+    assert network.stride == 28
+    assert network.logits(torch.randn(1, 3, 56, 84)).shape == (1, 3, 4, 6)
+
+
 @pytest.fixture(scope="module")
 def saved(transformers, tmp_path_factory):
     """A folder that save_pretrained wrote: SegFormer of five classes, for images of 0 to 1."""

@@ -13,8 +13,9 @@ import torch
 from fusion.errors import InputError
 from fusion.models.networks import official
 from fusion.models.training.architecture import Architecture
+from fusion.models.training.run import Run
 from fusion.models.training.start import start_from
-from tests.models.tools import plain_weights, same_state
+from tests.models.tools import CPU, plain_weights, same_state
 
 STAGES = 3  # of the preset micro, of one block each
 pytestmark = pytest.mark.usefixtures("transformers")
@@ -366,3 +367,14 @@ def test_a_state_of_the_network_s_own_module(tmp_path, capsys):
     assert same_state(target.state_dict(), source.state_dict())
     count = len(state)
     assert f"matched {count} of {count} tensors; none is left as it" in capsys.readouterr().err
+
+
+def test_a_run_starts_from_a_published_checkpoint(configure, tmp_path, capsys):
+    source = random_network("maskformer")
+    torch.save(authors_maskformer(source), tmp_path / "w.pth")
+    options = {"name": "maskformer", "preset": "micro", "start": str(tmp_path / "w.pth")}
+    run = Run(configure(network=options), CPU)
+    name = "model.model.transformer_module.queries_embedder.weight"
+    assert torch.equal(run.network.get_parameter(name), source.get_parameter(name))
+    assert "left as they are: " in capsys.readouterr().err
+    assert run.network.model.config.num_labels == 124
