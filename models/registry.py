@@ -9,20 +9,26 @@ A network is one class in one file:
         def logits(self, images: Tensor) -> Tensor: ...    # [N, 3, H, W] -> [N, C, h, w]
 
 `[network] name = "my-net"`, `module = "my_file"` in a training configuration use it; further keys
-there are keyword arguments of the class. N images, C classes, H W image pixels (multiples of
-`stride`), h w the network's own resolution, whose grid covers the image exactly.
+there are keyword arguments of the class, of the types that its annotations say. N images, C
+classes, H W image pixels (multiples of `stride`), h w the network's own resolution, whose grid
+covers the image exactly. Networks that are written already: `networks.huggingface` takes models of
+the transformers library, `networks.wrapped` any torch module.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import typing
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from types import ModuleType
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from fusion.arguments import kind_of
 from fusion.errors import InputError
-from fusion.text import did_you_mean
+from fusion.text import closest, did_you_mean, listed
 
 # logits [N, C, h, w], targets int64 [N, H, W] with void >= C -> scalar
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -34,12 +40,14 @@ class Network(nn.Module):
     values: "logits", or "probabilities" where `logits` returns non-negative scores proportional to
     them, which whoever reads the store normalises per pixel. stride: H and W of the input are
     multiples of it. classifier: path of the last layer, a Linear or 1 x 1 Conv2d, which logit
-    adjustment replaces.
+    adjustment replaces. options: what builds the same architecture again, where that is more than
+    the options it was built with; weights files keep them.
     """
 
-    values: ClassVar[str] = "logits"
-    stride: ClassVar[int] = 32
-    classifier: ClassVar[str] = ""
+    values: str = "logits"
+    stride: int = 32
+    classifier: str = ""
+    options: Mapping[str, Any] | None = None
 
     def logits(self, images: Tensor) -> Tensor:
         """float32 standardised images [N, 3, H, W] to [N, C, h, w]."""
@@ -54,22 +62,38 @@ class Network(nn.Module):
 
 
 Entry = TypeVar("Entry")
-Built = TypeVar("Built", bound=type[Network])
-_NETWORKS: dict[str, type[Network]] = {}
-_OURS = ("maskformer", "plain", "swin-upernet")  # files in networks/, imported when asked for
+Built = TypeVar("Built", bound=Callable[..., Network])
+_NETWORKS: dict[str, Callable[..., Network]] = {}
+# files in networks/, imported when asked for
+_OURS = {
+    "huggingface": "huggingface",
+    "mask2former": "mask2former",
+    "maskformer": "maskformer",
+    "plain": "plain",
+    "segformer": "segformer",
+    "swin-upernet": "swin_upernet",
+    "torch": "wrapped",
+}
 
 
 def register(name: str) -> Callable[[Built], Built]:
-    """Class decorator that gives a `Network` its name. InputError: the name is another class's."""
+    """Decorator that gives a `Network`, or a function that makes one, its name.
+
+    InputError: the name is another's.
+    """
 
     def add(network: Built) -> Built:
         there = _NETWORKS.setdefault(name, network)
-        if (there.__module__, there.__qualname__) != (network.__module__, network.__qualname__):
-            owner = f"{there.__module__}.{there.__qualname__}"
+        if _place(there) != _place(network):
+            owner = ".".join(_place(there))
             raise InputError(f"network {name!r} is registered by {owner}; choose another name")
         return network
 
     return add
+
+
+def _place(network: Any) -> tuple[str, str]:
+    return network.__module__, network.__qualname__
 
 
 def names() -> list[str]:
@@ -80,33 +104,66 @@ def names() -> list[str]:
 def build(
     name: str, classes: int, options: Mapping[str, Any] | None = None, *, module: str | None = None
 ) -> Network:
-    """A network with random weights.
+    """A network with random weights, where its options ask for no others.
 
     Args:
         options: keyword arguments of the network's class.
-        module: imported first, for networks of one's own: code, which runs as its user.
+        module: imported first, for networks of one's own: code, which runs as its user. A network
+            that has an argument of this name gets the module.
     Raises:
-        InputError: an unknown name, option or module; names the closest name.
+        InputError: an unknown name, option or module, or an option of another type; names the
+            closest name.
     """
-    if module and not all(part.isidentifier() for part in module.split(".")):
-        do = "give the name of a file in the folder you run from, without .py"
-        raise InputError(f"network: module is {module!r}, no name of a module; {do}")
-    try:
-        if module:
-            importlib.import_module(module)
-    except ImportError as error:
-        got = f"network module {module!r} cannot be imported ({error})"
-        raise InputError(f"{got}; run from its folder, or set PYTHONPATH") from error
+    given, options = imported(module) if module else None, dict(options or {})
     if name not in _NETWORKS and name in _OURS:
-        importlib.import_module(f".networks.{name.replace('-', '_')}", __package__)
+        importlib.import_module(f".networks.{_OURS[name]}", __package__)
     if name not in _NETWORKS:
         hint = did_you_mean(name, names())
         raise InputError(f"network: no {name!r}{hint}; a network of your own needs its module too")
-    options = dict(options or {})
+    network, what = _NETWORKS[name], f"network {name!r}"
+    known = check_options(network, options, what)
     try:
-        return _NETWORKS[name](classes, **options)
+        return network(classes, **options, **({"module": given} if "module" in known else {}))
     except TypeError as error:
-        raise InputError(f"network {name!r}: options {options} do not fit ({error})") from error
+        raise InputError(f"{what}: options {options} do not fit ({error})") from error
+
+
+def imported(module: str) -> ModuleType:
+    """A module of one's own; InputError where there is none."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        do = "give the name of a file in the folder you run from, without .py"
+        raise InputError(f"network: module is {module!r}, no name of a module; {do}")
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        got = f"network module {module!r} cannot be imported ({error})"
+        raise InputError(f"{got}; run from its folder, or set PYTHONPATH") from error
+
+
+def check_options(
+    maker: Callable[..., Any], options: Mapping[str, Any], what: str
+) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a network's maker; InputError where the options are not among them.
+
+    An option's type is checked where its annotation says one; a maker with ** takes any key.
+    """
+    parameters = dict(inspect.signature(maker).parameters)
+    parameters.pop(next(iter(parameters), ""), None)  # the number of classes
+    anything = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    keys = [key for key in parameters if key != "module"]
+    try:
+        hints = typing.get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
+    except (NameError, TypeError, AttributeError):  # names that are imported for types alone
+        hints = {}
+    for key, value in options.items():
+        if key not in keys and not anything:
+            hint = did_you_mean(key, keys)
+            every = f" (options: {listed(keys)})" if closest(key, keys) else ""
+            raise InputError(f"{what}: there is no option {key!r}{hint}{every}")
+        kind = kind_of(hints.get(key, Any))
+        if not kind.test(value):
+            raise InputError(f"{what}: {key} is {value!r}; give {kind.words}")
+    return parameters
 
 
 def preset_of(presets: Mapping[str, Entry], name: str, network: str) -> Entry:

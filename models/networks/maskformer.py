@@ -1,34 +1,28 @@
 """MaskFormer on Swin, the paper's basic family (section 2.1); needs the extra 'models'.
 
 Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation" (2021), from
-the transformers library. Each of Q queries has class probabilities p_q [C] and a mask probability
-m_q per pixel; a pixel's score of class c is sum_q p_q(c) m_q. These are not logits and do not add
-up to 1: `values` says "probabilities". The loss matches queries to the image's classes (Hungarian
-algorithm).
+the transformers library; scores and loss are `queries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fusion.errors import InputError
 from fusion.models.networks import swin
-from fusion.models.registry import Criterion, Network, preset_of, register
+from fusion.models.networks.queries import MaskClassification
+from fusion.models.registry import preset_of, register
 
 
 @register("maskformer")
-class MaskFormer(Network):
+class MaskFormer(MaskClassification):
     """preset: one of `swin.SIZES`. pretrained: the backbone's published weights.
 
     Output: scores [N, C, H / 4, W / 4], above 0.
     """
-
-    values = "probabilities"
-    classifier = "model.class_predictor"
 
     def __init__(self, classes: int, preset: str = "tiny", pretrained: bool = False) -> None:
         super().__init__()
@@ -79,23 +73,5 @@ class MaskFormer(Network):
             got = f"backbone tensor {odd[0]!r} has no counterpart"
             raise InputError(f"pretrained: {got}; use the tested transformers (constraints.txt)")
 
-    def logits(self, images: Tensor) -> Tensor:
-        found = self.model(images, output_hidden_states=True)
-        # the last class is "no object"
-        classes = found.class_queries_logits.float().softmax(dim=-1)[..., :-1]
-        masks = functional.logsigmoid(found.masks_queries_logits.float())
-        # a factor per pixel cancels when the scores are normalised, and keeps them from vanishing
-        # where no query claims the pixel
-        masks = (masks - masks.amax(dim=1, keepdim=True)).exp()
-        return torch.einsum("nqc,nqhw->nchw", classes, masks)
-
-    def loss(self, images: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
-        """The matching loss, of images that have labels; `criterion` is for per-pixel networks."""
-        count = self.model.config.num_labels
-        classes = [torch.unique(target[target < count]) for target in targets]
-        kept = [n for n, present in enumerate(classes) if len(present)]
-        if not kept:
-            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0.0
-        masks = [(targets[n] == classes[n][:, None, None]).float() for n in kept]
-        truth = {"mask_labels": masks, "class_labels": [classes[n] for n in kept]}
-        return self.model(images[kept], **truth, output_hidden_states=True).loss.squeeze()
+    def found(self, images: Tensor, **labels: Any) -> Any:
+        return self.model(images, **labels, output_hidden_states=True)

@@ -6,9 +6,9 @@ vspw = "VSPW_480p"                   # or images = DIR, labels = DIR, classes = 
 folds = 5                            # train on all folds but one ...
 fold = 0                             # ... this one
 [network]
-name = "swin-upernet"                # further keys are the network's own: preset, pretrained, ...
-preset = "large"
-# start = "runs/other/baseline.safetensors"   # weights to start from
+name = "swin-upernet"                # or another of models/networks, or one of your own
+preset = "large"                     # further keys are the network's own: preset, pretrained, ...
+# start = "runs/other/baseline.safetensors"   # weights to start from, others' checkpoints too
 [augment]
 crop = 640
 [loss]
@@ -68,7 +68,8 @@ class NetworkChoice(Section):
     """name, module: as in `registry.build`, so that a configuration is trusted like a program.
     options: the network's own keys.
 
-    start: weights file of the same network and options, for `start.start_from`.
+    start: weights file of the same network and options, or its authors' checkpoint, for
+    `start.start_from`.
     """
 
     name: str = "swin-upernet"
@@ -189,6 +190,8 @@ def parse(document: Mapping[str, Any], folder: Path = Path()) -> Config:
             paths = {key: placed(table[key]) for key in keys if table.get(key)}
             document[section] = {**table, **paths}
     if isinstance(table := document.get("network"), Mapping):
+        if "model" in table and Path(placed(table["model"])).is_dir():  # else a name on the hub
+            table = {**table, "model": placed(table["model"])}
         known = {key: table[key] for key in ("name", "module", "start") if key in table}
         options = {key: table[key] for key in table if key not in known}
         document["network"] = {**known, "options": options}

@@ -10,9 +10,10 @@ from fusion.models.data.clips import Clips
 from fusion.models.data.statistics import FILE, class_statistics
 from fusion.models.data.teacher import is_store
 from fusion.models.registry import Network
+from fusion.models.training import checkpoint
 from fusion.models.training.architecture import Architecture
-from fusion.models.training.checkpoint import load_network, load_state, load_weights
 from fusion.models.training.config import Config
+from fusion.models.training.others import of_others
 
 
 def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Network | None]:
@@ -22,9 +23,9 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     """
     choice, loss = config.network, config.loss
     options, module = dict(choice.options), choice.module or None
-    pretrained = bool(options.pop("pretrained", False))
+    pretrained = options.pop("pretrained", None)
     teaches = "" if is_store(loss.teacher) else loss.teacher
-    given = {"pretrained": pretrained, "start": choice.start, "teacher": teaches}
+    given = {"pretrained": pretrained is True, "start": choice.start, "teacher": teaches}
     sources = [name for name, value in given.items() if value]
     if len(sources) > 1:
         got = f"{' and '.join(sources)} each say what to start from"
@@ -33,8 +34,11 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     architecture = Architecture(choice.name, clips.classes, options, *adjustment)
     prior = class_statistics(clips, Path(config.out) / FILE).log_prior() if loss.adjust else None
     # a weights file brings its own, and its architecture need not ask for published ones
-    first = replace(architecture, options=options | {"pretrained": True} if pretrained else options)
-    network, crop = first.build(prior, module=module), config.augment.crop
+    asked = options if pretrained is None else options | {"pretrained": pretrained}
+    network = replace(architecture, options=asked).build(prior, module=module)
+    if network.options is not None:
+        architecture = replace(architecture, options=dict(network.options))
+    crop = config.augment.crop
     if crop % network.stride:
         advice = f"{choice.name!r} takes multiples of {network.stride}"
         raise InputError(f"augment: crop is {crop}; {advice}")
@@ -48,7 +52,7 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
         start_from(network, architecture, choice.start)
     if not teaches:
         return network, architecture, None
-    teacher, taught = load_network(loss.teacher, module=module)
+    teacher, taught = checkpoint.load_network(loss.teacher, module=module)
     if taught != architecture:
         got = f"teacher {loss.teacher} is {taught.network} {taught.options}"
         raise InputError(f"loss: {got}, not the student's architecture")
@@ -59,11 +63,16 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
 def start_from(network: Network, architecture: Architecture, path: str | Path) -> None:
     """Fills a network with the weights of a file, for training to go on from.
 
+    A file of others: `others.of_others`.
     Where the file's classes are others, the last layer and what else has a row a class stay as they
     are, else they are taken too; logit adjustment keeps its own prior, and has no use for a bias.
     InputError: another network or other options; other classes, and no name of the last layer.
     """
-    tensors, found = load_weights(path)
+    tensors, document = checkpoint.read(path)
+    if document is None:
+        network.load_state_dict(network.state_dict() | of_others(network, tensors, path))
+        return
+    found = checkpoint.described(document, path)
     if (found.network, found.options) != (architecture.network, architecture.options):
         got = f"{found.network} {found.options}, not {architecture.network} {architecture.options}"
         advice = "give weights of the same network and options"
@@ -81,4 +90,4 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
         fits = same and name in tensors and not name.endswith(".log_prior")
         # reshaped: a 1 x 1 convolution's [C, D, 1, 1] into the cosine classifier's [C, D]
         taken[name] = tensors[name].reshape(own[name].shape) if fits else own[name]
-    load_state(network, taken, path)
+    checkpoint.load_state(network, taken, path)

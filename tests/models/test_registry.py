@@ -49,8 +49,14 @@ class TestOneOfOnesOwn(NetworkContract):
 def test_wrong_names_and_options():
     with pytest.raises(InputError, match=r"no 'maskfromer'; did you mean 'maskformer'\?; a net"):
         build("maskfromer", 3)
-    with pytest.raises(InputError, match=r"options \{'widht': 3\} do not fit"):
+    with pytest.raises(InputError, match="no option 'widht'; choose one of preset"):
         build("plain", 3, {"widht": 3})
+    got = r"'plain': there is no option 'prest'; did you mean 'preset'\? \(options: preset\)"
+    with pytest.raises(InputError, match=got):
+        build("plain", 3, {"prest": "micro"})
+    for wrong in ("false", 1, "microsoft/swin"):
+        with pytest.raises(InputError, match=rf"pretrained is {wrong!r}; give True or False"):
+            build("swin-upernet", 3, {"preset": "micro", "pretrained": wrong})
     with pytest.raises(InputError, match=r"no preset 'tinny'; did you mean 'tiny'\?"):
         build("plain", 3, {"preset": "tinny"})
     with pytest.raises(InputError, match="module 'nowhere_to_be_found' cannot be imported"):

@@ -20,3 +20,14 @@ class TestSwinUPerNet(NetworkContract):
 class TestMaskFormer(NetworkContract):
     name, values = "maskformer", "probabilities"
     per_class = ("model.criterion.empty_weight",)
+
+
+@pytest.mark.usefixtures("transformers")
+class TestSegFormer(NetworkContract):
+    name = "segformer"
+
+
+@pytest.mark.usefixtures("transformers")
+class TestMask2Former(NetworkContract):
+    name, values = "mask2former", "probabilities"
+    per_class = ("model.criterion.empty_weight",)

@@ -86,3 +86,14 @@ def test_the_largest_values_that_fit(tmp_path):
 def test_config_that_is_not_there(tmp_path):
     with pytest.raises(StoreError, match="cannot be read"):
         config.read(tmp_path / "run.toml")
+
+
+def test_a_model_is_a_folder_beside_the_configuration_or_a_name(tmp_path):
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    for model, expected in {
+        "models/mine": str(tmp_path / "models" / "mine"),
+        "nvidia/segformer-b0": "nvidia/segformer-b0",
+    }.items():
+        table = {"name": "huggingface", "model": model}
+        document = {"out": "run", "network": table}
+        assert config.parse(document, tmp_path).network.options == {"model": expected}
