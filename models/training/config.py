@@ -2,7 +2,7 @@
 
 out = "runs/swin_640_ohem"           # relative paths count from the file's folder
 [data]
-vspw = "VSPW_480p"                   # or images = DIR, labels = DIR, classes = FILE
+vspw = "VSPW_480p"                   # or root = DIR; or images, labels, classes = ...
 folds = 5                            # train on all folds but one ...
 fold = 0                             # ... this one
 [network]
