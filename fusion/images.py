@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import FusionError, InputError, StoreError
-from fusion.text import bare, did_you_mean, listed
+from fusion.text import bare, did_you_mean, listed, natural_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FOLDERS = ("{unit}", "data/{unit}/origin", "{unit}/origin", "data/{unit}")
@@ -40,6 +40,7 @@ class Images:
 
     root: Path
     _listed: dict[str, Names] = field(default_factory=dict, repr=False, compare=False)
+    _folders: dict[str, Path | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
@@ -47,19 +48,55 @@ class Images:
 
     def find(self, unit: str, frame: str) -> Path:
         """The file of a frame; StoreError where there is none, or several."""
-        for pattern in FOLDERS:
-            folder = self.root / pattern.format(unit=unit)
-            if ".." not in Path(unit).parts and not Path(unit).is_absolute() and folder.is_dir():
-                return self._one(self._names(folder, deep=False), unit, frame, folder)
+        folder = self._folder(unit)
+        if folder is not None:
+            return self._one(self._names(folder, deep=False), unit, frame, folder)
         names = self._names(self.root, deep=False)
         single = unit == frame or bare(unit) in names
         if not single or bare(frame if unit == frame else unit) not in names:
             names = self._names(self.root, deep=True)
         return self._one(names, unit, frame, self.root)
 
+    def units(self) -> tuple[str, ...]:
+        """Ids of the folders of pictures, else of the single ones; StoreError: there is neither."""
+        entries = sorted((e.name for e in os.scandir(self.root) if e.is_dir()), key=natural_order)
+        folders = [n for n in entries if n[0] != "." and self._names(self.root / n, deep=False)]
+        found = folders or self._stems(self.root)
+        if not found:
+            held = f"has no pictures ({listed(SUFFIXES)}) and no folders of them"
+            raise StoreError(f"images: {self.root} {held}; give one folder of pictures a video")
+        return tuple(found)
+
+    def frames(self, unit: str) -> list[str]:
+        """Ids of a unit's pictures, in natural order; StoreError: none, or two of one id."""
+        folder = self._folder(unit)
+        if folder is None:
+            self.find(unit, unit)
+            return [unit]
+        found = self._stems(folder)
+        if not found or len(set(found)) != len(found):
+            got = f"{folder} has {len(found)} pictures, {len(set(found))} different ids"
+            raise StoreError(f"images: {got}; give each frame one file")
+        return found
+
+    def _folder(self, unit: str) -> Path | None:
+        """The folder of a unit, if it has one; looked for once."""
+        if unit not in self._folders:
+            inside = ".." not in Path(unit).parts and not Path(unit).is_absolute()
+            places = (self.root / pattern.format(unit=unit) for pattern in FOLDERS if inside)
+            self._folders[unit] = next((place for place in places if place.is_dir()), None)
+        return self._folders[unit]
+
+    def _stems(self, folder: Path) -> list[str]:
+        paths = (path for some in self._names(folder, deep=False).values() for path in some)
+        return sorted((path.stem for path in paths), key=natural_order)
+
     def _one(self, names: Names, unit: str, frame: str, folder: Path) -> Path:
-        for wanted in dict.fromkeys((bare(frame), bare(unit))):
+        for wanted in dict.fromkeys((bare(frame), bare(f"{unit}_{frame}"), bare(unit))):
             found = names.get(wanted, [])
+            if unit != frame and folder == self.root and wanted == bare(frame) != bare(unit):
+                # any folder has a 00000.jpg: it is this unit's where a folder on the way says so
+                found = [p for p in found if unit in p.relative_to(self.root).parts[:-1]]
             if len(found) > 1:
                 exact = [path for path in found if path.stem in (frame, unit)]
                 if len(exact) != 1:

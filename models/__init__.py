@@ -4,7 +4,8 @@
 
     registry    what a network is, and the names of all
     networks    one network per file
-    data        clips (images and masks), augment (views), samples, source (options), statistics
+    data        clips (images and masks), augment (views), samples, source (options), statistics,
+                headers (sizes), order (epochs), loading (batches), colour, operations, teacher
     training    config, losses, schedule, optimiser, architecture, checkpoint, start, others
                 (checkpoints of other people), swa, distributed, run
     tta         test-time augmentation

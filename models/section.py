@@ -78,6 +78,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"config: {where} is {value!r}; give a list of {len(kinds)} numbers")
         return tuple(_value(one, item, where) for one, item in zip(kinds, value, strict=True))
     if isinstance(kind, types.GenericAlias):
+        if not isinstance(value, Mapping):
+            raise InputError(f"config: {where} is {value!r}; give a table of keys")
         return dict(value)
     if kind is float and type(value) is int:  # TOML's 1 where 1.0 is meant
         return float(value)

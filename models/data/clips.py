@@ -1,15 +1,16 @@
-"""Images and masks of videos, in two layouts of `fusion.labels`.
+"""Images and masks of videos, wherever a layout of `fusion.labels` keeps them.
 
-vspw      <root>/data/<video>/{origin/<frame>.jpg,mask/<frame>.png}, <root>/<split>.txt
-folder    <images>/<video>/<frame>.jpg (or .jpeg, .png), <labels>/<video>/<frame>.png
+A data set with places for both (VSPW, Cityscapes, VOC, ADE20K, COCO panoptic, nnU-Net's pictures,
+CSV lists), or a folder of images beside masks of any layout, which are found by their ids
+(`fusion.images`): <video>/<frame>.jpg beside <video>/<frame>.png, or single images beside masks.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,25 +19,62 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.errors import InputError, StoreError
-from fusion.labels import VSPW_CLASSES, Labels
-from fusion.labels.layouts import LAYOUTS
-from fusion.labels.layouts.base import names_in
-from fusion.text import natural_order
+from fusion.images import Images
+from fusion.labels import LAYOUTS, MAPS, Labels
+from fusion.labels.layouts import AUTO, recognised
+from fusion.progress import progress
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # of `fusion.images.SUFFIXES`
 # of ImageNet's RGB, which published weights expect
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Videos of images, as paths. classes: C names in label order. labels: the masks, if any."""
+    """Videos of images. classes: C names in label order. labels: the masks, if any."""
 
-    root: Path
-    layout: str
+    images: Images
     videos: tuple[str, ...]
     classes: tuple[str, ...]
     labels: Labels | None
+
+    @classmethod
+    def dataset(
+        cls,
+        root: str | Path,
+        split: str = "train",
+        *,
+        layout: str = AUTO,
+        classes: Sequence[str] | None = None,
+        labelled: bool = True,
+        **how: Any,
+    ) -> Clips:
+        """A split of a data set whose layout has a place for images.
+
+        Args:
+            root: where it lies.
+            split: of layouts that have splits.
+            layout: a name in `LAYOUTS`; default: the one that recognises the place.
+            classes: C names; default the class map's.
+            labelled: False reads no mask.
+            how: class_map, stray, and the layout's options, as `Labels.open` takes them.
+
+        Raises:
+            StoreError: no such folder or list, no masks, a listed video without them.
+            InputError: a layout without a place for images, another number of names.
+        """
+        root = Path(root)
+        layout = recognised(root, split) if layout == AUTO else layout
+        kind = LAYOUTS[layout]
+        part = split if kind.splits else None
+        images = Images(kind.images(root, part))
+        if not labelled:
+            names = MAPS[layout]().names if layout in MAPS else None
+            return cls(images, kind.videos(root, part), _names(classes, names), None)
+        # of a layout whose values are class ids, the number of names is that of classes
+        labels = Labels.open(layout, root, part, **how)
+        names = _names(classes, labels.names)
+        return cls(images, labels.videos, names, replace(labels, classes=len(names)))
 
     @classmethod
     def vspw(
@@ -47,46 +85,55 @@ class Clips:
         classes: Sequence[str] | None = None,
         labelled: bool = True,
     ) -> Clips:
-        """A split of a VSPW release.
-
-        Args:
-            classes: the 124 names, default class_000 .. class_123.
-            labelled: False reads no mask.
-        Raises:
-            StoreError: no such folder or list, a listed video without masks.
-            InputError: another number of names.
-        """
-        root, names = Path(root), tuple(classes or (f"class_{c:03d}" for c in range(VSPW_CLASSES)))
-        if len(names) != VSPW_CLASSES:
-            got = f"classes: got {len(names)} names, VSPW has {VSPW_CLASSES}"
-            raise InputError(f"{got}; give one name a line, 'others' left out")
-        labels = Labels.vspw(root, split) if labelled else None
-        videos = labels.videos if labels else LAYOUTS["vspw"].videos(root, split)
-        return cls(root, "vspw", videos, names, labels)
+        """A split of a VSPW release; classes: the 124 names, default class_000 .. class_123."""
+        return cls.dataset(root, split, layout="vspw", classes=classes, labelled=labelled)
 
     @classmethod
     def folder(
-        cls, images: str | Path, labels: str | Path | None = None, *, classes: Sequence[str]
+        cls,
+        images: str | Path,
+        labels: str | Path | None = None,
+        split: str | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        layout: str = AUTO,
+        **how: Any,
     ) -> Clips:
-        """A folder of images a video, and of masks with their ids; videos are the masks', if any.
+        """Images beside masks of any layout, or alone; videos are the masks', if there are any.
 
-        StoreError: no such folder, or none inside.
+        Args:
+            images: a folder of pictures a video, or of single pictures.
+            labels: where the masks are.
+            split: the subfolder of both, where they have one of this name.
+            classes: C names; default the class map's.
+            layout: of the masks.
+            how: as of `dataset`.
+
+        Raises:
+            StoreError: no such folder, or nothing in it.
+            InputError: no class names.
         """
         root = Path(images)
-        names = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
-        if not names:
-            state = "has no folders" if root.is_dir() else "is no directory"
-            advice = "give the folder that holds one folder of images a video"
-            raise StoreError(f"images: {root} {state}; {advice}")
-        truth = None if labels is None else Labels.folder(labels, classes=len(classes))
-        videos = truth.videos if truth else tuple(sorted(names, key=natural_order))
-        return cls(root, "folder", videos, tuple(classes), truth)
+        if split is not None and ((root / split).is_dir() or labels is None):
+            root = root / split
+        pictures = Images(root)
+        if labels is None:
+            return cls(pictures, pictures.units(), _names(classes, None), None)
+        truth = Labels.open(layout, labels, split, **how)
+        names = _names(classes, truth.names)
+        return cls(pictures, truth.videos, names, replace(truth, classes=len(names)))
+
+    @property
+    def root(self) -> Path:
+        """The folder of the images."""
+        return self.images.root
 
     @property
     def masks(self) -> Labels:
         """The labels, if there are any; else InputError."""
         if self.labels is None:
-            raise InputError(f"images: {self.root} was opened without masks; they are needed here")
+            got = f"{self.root} was opened without masks"
+            raise InputError(f"images: {got}; they are needed here")
         return self.labels
 
     def only(self, videos: Sequence[str]) -> Clips:
@@ -96,69 +143,80 @@ class Clips:
 
     def frames(self, video: str) -> list[str]:
         """Ids of a video's images, in natural order."""
-        return list(self._files(video))
+        return self.images.frames(video)
 
     def image(self, video: str, frame: str) -> Image.Image:
-        """An image as RGB. InputError: no such frame. StoreError: it cannot be decoded whole."""
-        files = self._files(video)
-        if frame not in files:
-            got = f"video {video!r} has no frame {frame!r} in {self._folder(video)}"
-            raise InputError(f"images: {got}; restore it, or remove its mask")
-        return read_image(files[frame])
+        """An image as RGB. StoreError: no such frame, or it cannot be decoded whole."""
+        return read_image(self.images.find(video, frame))
 
     def pair(self, video: str, frame: str) -> tuple[Image.Image, NDArray[np.integer]]:
         """Image and mask [H, W]. InputError: sizes differ, or what `image`, `Labels.read` raise."""
         image = self.image(video, frame)
         mask = self.masks.read(video, frame, classes=len(self.classes))
         if image.size != mask.shape[::-1]:
-            sizes = f"image {image.height}x{image.width}, mask {mask.shape[0]}x{mask.shape[1]}"
-            advice = "resize neither, find the pair that belongs together"
-            raise InputError(f"video {video!r}, frame {frame!r}: {sizes}; {advice}")
+            raise self.unequal(video, frame, (image.height, image.width), mask.shape)
         return image, mask
 
+    def unequal(
+        self, video: str, frame: str, image: tuple[int, int], mask: tuple[int, ...]
+    ) -> InputError:
+        """The error of an image and a mask of other sizes (H, W)."""
+        files = f"{self.images.find(video, frame)}, {self.masks.path(video, frame)}"
+        sizes = f"image {image[0]}x{image[1]}, mask {mask[0]}x{mask[1]} ({files})"
+        advice = "resize neither, find the pair that belongs together"
+        return InputError(f"video {video!r}, frame {frame!r}: {sizes}; {advice}")
+
     def labelled(self) -> list[tuple[str, str]]:
-        """(video, frame) of every mask; InputError where one has no image."""
-        pairs = []
-        for video in self.videos:
-            images, frames = self._files(video), self.masks.frames(video)
-            lacking = [frame for frame in frames if frame not in images]
-            if lacking:
-                got = f"{len(lacking)} masks without an image in {self._folder(video)}"
-                got = f"video {video!r} has {got}, the first {lacking[0]!r}"
-                raise InputError(f"images: {got}; restore the images, or remove the masks")
-            pairs += [(video, frame) for frame in frames]
+        """(video, frame) of every mask; InputError where one has no image of its own."""
+        pairs, lacking, owner = [], [], dict[Path, str]()
+        for video in progress(self.videos, "finding images"):
+            for frame in self.masks.frames(video):
+                pairs.append((video, frame))
+                try:
+                    path = self.images.find(video, frame)
+                except StoreError as error:
+                    lacking.append(error)
+                    continue
+                name = f"video {video!r}, frame {frame!r}"
+                if path in owner:
+                    got = f"{path} is the image of {owner[path]} and of {name}"
+                    raise InputError(f"images: {got}; give each mask an image of its name")
+                owner[path] = name
+        if lacking:
+            got = f"{len(lacking)} of {len(pairs)} masks have no image; the first: {lacking[0]}"
+            raise InputError(f"{got}; restore the images, or remove the masks")
         return pairs
 
-    def _folder(self, video: str) -> Path:
-        return LAYOUTS[self.layout].images(self.root, video)
 
-    def _files(self, video: str) -> dict[str, Path]:
-        return _image_files(self._folder(video))
-
-
-@functools.lru_cache(maxsize=8192)
-def _image_files(folder: Path) -> dict[str, Path]:
-    """Frame id -> file, in natural order; listed once a process, since every sample asks."""
-    if not folder.is_dir():
-        raise StoreError(f"images: {folder} does not exist; is the data set unpacked whole?")
-    names = [name for name in names_in(folder) if name.lower().endswith(SUFFIXES)]
-    files = {Path(name).stem: folder / name for name in names}
-    if len(files) != len(names) or not files:
-        got = f"{folder} has {len(names)} images, {len(files)} different ids"
-        raise StoreError(f"images: {got}; give each frame one {', '.join(SUFFIXES)} file")
-    return files
+def _names(given: Sequence[str] | None, known: Sequence[str] | None) -> tuple[str, ...]:
+    """The class names: those given, else the class map's."""
+    if given is None and known is None:
+        advice = "give a file with one a line or a JSON list (classes), or a class map (class_map)"
+        raise InputError(f"clips: class names are needed and nothing says them; {advice}")
+    if given is not None and known is not None and len(given) != len(known):
+        got = f"got {len(given)} names, the class map has {len(known)}"
+        raise InputError(f"classes: {got}; give one name a class, in its order, void left out")
+    return tuple(known or ()) if given is None else tuple(given)
 
 
 def read_image(path: Path) -> Image.Image:
-    """An RGB image; StoreError where the file is damaged, truncated or no JPEG or PNG."""
+    """An RGB image; StoreError where the file is damaged, truncated or of another format."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGB")
     except (SyntaxError, ValueError, OSError, Image.DecompressionBombError) as error:
         raise StoreError(f"images: {path} cannot be decoded ({error}); restore the file") from error
 
 
-def standardised(image: Image.Image) -> Tensor:
-    """float32 [3, H, W], zero mean and unit deviation by ImageNet's statistics."""
-    pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1) / 255.0
+def scaled(image: Image.Image) -> Tensor:
+    """float32 [3, H, W] in 0..1."""
+    return torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1) / 255.0
+
+
+def standardised(image: Image.Image | Tensor) -> Tensor:
+    """float32 [3, H, W], zero mean and unit deviation by ImageNet's statistics.
+
+    image: RGB, or as `scaled` gives it.
+    """
+    pixels = image if isinstance(image, Tensor) else scaled(image)
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(DEVIATION).view(3, 1, 1)

@@ -5,52 +5,119 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from typing import Any
 
+from fusion.cli import MAP_HELP
 from fusion.errors import InputError
+from fusion.labels import LAYOUTS
 from fusion.labels.classes import read_classes
+from fusion.labels.labels import STRAYS
+from fusion.labels.layouts import AUTO
 from fusion.models.data.clips import Clips
-from fusion.models.section import Section
+from fusion.models.section import Rule, Section, within
+from fusion.text import did_you_mean, listed
+
+STRAY = Rule(f"one of {listed(STRAYS)}", lambda value: value in STRAYS)
+ANY = Rule("text", lambda value: True)
+# which keys say something beside the one that says where images are; class names always may
+PLACES = {
+    "root": ("split", "layout", "class_map", "stray"),
+    "vspw": ("split", "stray"),
+    "images": ("split", "labels", "layout", "pattern", "class_map", "stray"),
+}
+OF_MASKS = ("layout", "pattern", "class_map", "stray")  # say nothing without any
 
 
 @dataclass(frozen=True)
 class Source(Section):
-    """A VSPW release and its split, or folders of images and labels and a file of class names."""
+    """A data set, or a folder of images and masks; see `Clips.dataset` and `Clips.folder`.
+
+    root: a data set with a place for images. vspw: the same of a VSPW release. split: of it
+    (default train), or a subfolder of images and labels. images, labels: folders of both.
+    classes: a file of names, one a line or a JSON list. layout: how the data set, or its masks,
+    lie. pattern: of masks, such as {unit}/{frame}_mask.png. class_map: what values in masks mean.
+    stray: values that are no class are an error, or void.
+    """
 
     vspw: str = ""
-    split: str = "train"
+    split: str = ""
     images: str = ""
     labels: str = ""
     classes: str = ""
+    root: str = within(ANY, "", later=True)
+    layout: str = within(ANY, AUTO, later=True)
+    pattern: str = within(ANY, "", later=True)
+    class_map: str = within(ANY, "", later=True)
+    stray: str = within(STRAY, "error", later=True)
 
     def open(self, *, labelled: bool, classes: Sequence[str] | None = None) -> Clips:
         """The clips. classes: names that hold where no file of names is given.
 
-        InputError: both layouts named or none, no class names for a folder, no masks if needed.
+        InputError: several places or none, a key that says nothing there, no class names for masks
+        of ids, no masks if needed.
         """
-        if bool(self.vspw) == bool(self.images):
-            advice = "give a VSPW release (vspw) or a folder of images (images), one of the two"
-            raise InputError(f"clips: {advice}")
+        place = self._place()
         names = read_classes(self.classes) if self.classes else classes
-        if self.vspw:
-            return Clips.vspw(self.vspw, self.split, classes=names, labelled=labelled)
-        if names is None:
-            advice = "give a file with one a line, or a JSON list (classes)"
-            raise InputError(f"clips: a folder of images needs class names; {advice}")
+        layout = "glob" if self.pattern else self.layout
+        how: dict[str, Any] = {"class_map": self.class_map or None, "stray": self.stray}
+        how["pattern"] = self.pattern or None
+        if place != "images":
+            split, kind = self.split or "train", "vspw" if self.vspw else layout
+            sets: dict[str, Any] = {"layout": kind, "classes": names, "labelled": labelled}
+            return Clips.dataset(self.vspw or self.root, split, **sets, **how)
         if labelled and not self.labels:
             raise InputError("clips: masks are needed here; give their folder (labels)")
-        return Clips.folder(self.images, self.labels if labelled else None, classes=names)
+        labels = self.labels if labelled else None
+        how |= {"classes": names, "layout": layout}
+        return Clips.folder(self.images, labels, self.split or None, **how)
+
+    def _place(self) -> str:
+        """Which key says where images are; InputError where one does that has no use of another."""
+        given = {key.name for key in fields(Source) if getattr(self, key.name) != key.default}
+        places = [key for key in PLACES if key in given]
+        if len(places) != 1:
+            got = f"{listed(places)} each say where" if places else "nothing says where images are"
+            advice = "a data set (root), a VSPW release (vspw), or a folder of images (images)"
+            raise InputError(f"clips: {got}; give {advice}, one of them")
+        place = places[0]
+        if odd := sorted(given - {place, "classes", *PLACES[place]}):
+            why = f"says nothing beside {place}"
+            fits = [k for k, keys in PLACES.items() if odd[0] in keys]
+            raise InputError(
+                f"clips: {odd[0]} {why}; leave it out, or give {' or '.join(fits)} instead"
+            )
+        if place == "images" and not self.labels and (odd := sorted(given & {*OF_MASKS})):
+            raise InputError(f"clips: {odd[0]} is of masks, and labels are not given; give labels")
+        if self.pattern and self.layout not in (AUTO, "glob"):
+            got = f"pattern says nothing beside layout {self.layout!r}"
+            raise InputError(f"clips: {got}; leave one of them out")
+        if self.layout not in (AUTO, *LAYOUTS):
+            raise InputError(f"layout: got {self.layout!r}{did_you_mean(self.layout, LAYOUTS)}")
+        return place
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """The options that `source_of` reads."""
-    group = parser.add_argument_group("clips (one of --vspw, --images)")
-    add = partial(group.add_argument, default="")
+    group = parser.add_argument_group("clips (one of --root, --vspw, --images)")
+
+    def add(name: str, default: str = "", **facts: Any) -> None:
+        group.add_argument(name, default=default, **facts)
+
+    add(
+        "--root", metavar="DIR", help="a data set that keeps images and masks: Cityscapes, VOC, ..."
+    )
     add("--vspw", metavar="DIR", help="a VSPW release")
-    add("--split", default="train", help="its split (default train)")
-    add("--images", metavar="DIR", help="<video>/<frame>.jpg or .png")
-    add("--labels", metavar="DIR", help="with --images: <video>/<frame>.png")
+    add("--split", metavar="NAME", help="its split (default train), or a subfolder of --images")
+    add("--images", metavar="DIR", help="<video>/<frame>.jpg, or single images")
+    add("--labels", metavar="DIR", help="with --images: their masks, in any layout")
     add("--classes", metavar="FILE", help="class names, one a line or a JSON list")
+    layouts = f"how masks lie: {', '.join(LAYOUTS)} (default: whichever recognises them)"
+    add("--label-layout", dest="layout", default=AUTO, metavar="NAME", help=layouts)
+    pattern = "of files below --labels, such as {unit}/{frame}_mask.png"
+    add("--label-pattern", dest="pattern", metavar="PATTERN", help=pattern)
+    add("--label-map", dest="class_map", metavar="MAP", help=MAP_HELP)
+    strays = "values that are no class and not void (default error)"
+    add("--stray", choices=STRAYS, default="error", help=strays)
 
 
 def source_of(options: argparse.Namespace) -> Source:

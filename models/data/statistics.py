@@ -1,9 +1,16 @@
-"""Videos and pixels of each class in a split (figure 2); the pixels' shares are equation 2's pi."""
+"""Videos and pixels of each class in a split (figure 2); the pixels' shares are equation 2's pi.
+
+Which classes each frame holds is kept too, for sampling.
+"""
 
 from __future__ import annotations
 
+import base64
+import functools
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +22,7 @@ from fusion import plain, sealed
 from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
-from fusion.progress import progress
+from fusion.parallel import map_videos
 
 FILE, PICTURE = "statistics.json", "statistics.png"
 MOST = 1 << 24  # bytes of the file
@@ -23,11 +30,14 @@ MOST = 1 << 24  # bytes of the file
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """videos, pixels: int64 [C]. digest: of the labels that were counted."""
+    """videos, pixels: int64 [C]. present: bool [F, C], which classes are in each of all frames, in
+    order. digest: of the labels that were counted.
+    """
 
     classes: tuple[str, ...]
     videos: NDArray[np.int64]
     pixels: NDArray[np.int64]
+    present: NDArray[np.bool_]
     digest: str
 
     def log_prior(self) -> Tensor:
@@ -38,7 +48,9 @@ class Statistics:
     def to_json(self) -> dict[str, object]:
         counts = zip(self.classes, self.videos.tolist(), self.pixels.tolist(), strict=True)
         classes = [{"name": n, "videos": videos, "pixels": pixels} for n, videos, pixels in counts]
-        return {"digest": self.digest, "classes": classes}
+        bits = zlib.compress(np.packbits(self.present, axis=1).tobytes())
+        present = {"frames": len(self.present), "bits": base64.b64encode(bits).decode()}
+        return {"digest": self.digest, "classes": classes, "present": present}
 
 
 def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
@@ -50,24 +62,24 @@ def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
     digest = clips.masks.digest()
     if cache is not None and (known := _cached(cache, clips.classes, digest)):
         return known
-    videos, pixels = np.zeros((2, len(clips.classes)), np.int64)
-    for video in progress(clips.videos, "counting classes"):
-        counts = _count(clips.masks, video, len(clips.classes))
-        videos += counts > 0
-        pixels += counts
-    found = Statistics(clips.classes, videos, pixels, digest)
+    task = functools.partial(_count, clips.masks, classes=len(clips.classes))
+    counts = map_videos(task, clips.videos, progress="counting classes")
+    videos = np.sum([held.any(axis=0) for _, held in counts.values()], axis=0)
+    pixels = np.sum([number for number, _ in counts.values()], axis=0)
+    present = np.concatenate([held for _, held in counts.values()])
+    found = Statistics(clips.classes, videos, pixels, present, digest)
     if cache is not None:
         write_json(cache, sealed.sealed(found.to_json()))
     return found
 
 
-def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
-    """Pixels of each class in one video, [C]."""
-    total = np.zeros(classes, np.int64)
-    for frame in labels.frames(video):
-        mask = labels.read(video, frame, classes=classes)
-        total += np.bincount(mask[mask < classes].astype(np.int64), minlength=classes)
-    return total
+def _count(
+    labels: Labels, video: str, *, classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Pixels of each class in a video, [C], and which classes its frames hold, [T, C]."""
+    masks = (labels.read(video, frame, classes=classes) for frame in labels.frames(video))
+    counts = np.stack([np.bincount(mask[mask < classes], minlength=classes) for mask in masks])
+    return counts.sum(axis=0), counts > 0
 
 
 def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | None:
@@ -84,9 +96,18 @@ def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | N
             return None
         counts = [[entry[key] for entry in known] for key in ("videos", "pixels")]
         videos, pixels = np.array(counts, np.int64)
-        return Statistics(classes, videos, pixels, digest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Statistics(classes, videos, pixels, _present(document["present"], classes), digest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
         return None
+
+
+def _present(document: dict[str, Any], classes: tuple[str, ...]) -> NDArray[np.bool_]:
+    """[F, C] of what `to_json` wrote."""
+    width = -(-len(classes) // 8)
+    size = document["frames"] * width
+    content = zlib.decompressobj().decompress(base64.b64decode(document["bits"]), size + 1)
+    rows = np.frombuffer(content, np.uint8).reshape(document["frames"], width)
+    return np.unpackbits(rows, axis=1, count=len(classes)).astype(bool)
 
 
 def picture(statistics: Statistics) -> Image.Image:

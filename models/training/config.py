@@ -2,7 +2,7 @@
 
 out = "runs/swin_640_ohem"           # relative paths count from the file's folder
 [data]
-vspw = "VSPW_480p"                   # or images = DIR, labels = DIR, classes = FILE
+vspw = "VSPW_480p"                   # or root = DIR; or images, labels, classes = ...
 folds = 5                            # train on all folds but one ...
 fold = 0                             # ... this one
 [network]
@@ -20,12 +20,14 @@ cycles = 10
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from fusion.errors import InputError, StoreError
+from fusion.labels.known_maps import MAPS, NNUNET, NONE
 from fusion.models.data.augment import Augment
+from fusion.models.data.samples import Sampling
 from fusion.models.data.source import Source
 from fusion.models.section import (
     COUNT,
@@ -41,16 +43,20 @@ from fusion.models.section import (
 from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
 from fusion.parsing import parse_toml
 
+CLIPS = tuple(key.name for key in fields(Source))  # where data are, and what their values mean
 # relative ones count from the configuration's folder
-CLIPS = ("vspw", "images", "labels", "classes")
-_PATHS = {"data": CLIPS, "network": ("start",), "loss": ("teacher",)}
+_PATHS = {
+    "data": ("root", "vspw", "images", "labels", "classes", "class_map"),
+    "network": ("start",),
+    "loss": ("teacher",),
+}
 _BATCH = "2 images or more, which batch norm needs (accumulate makes larger steps)"
 BATCH = Rule(_BATCH, lambda value: value >= 2)
 PROBABILITY = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
 
 
 @dataclass(frozen=True)
-class Data(Source):
+class Data(Source, Sampling):
     """folds: 0 trains on every video, else on all but number `fold`. fold_seed: of the shuffle."""
 
     folds: int = 0
@@ -61,6 +67,10 @@ class Data(Source):
         super().__post_init__()
         if self.folds and not 0 <= self.fold < self.folds:
             raise InputError(f"data: fold is {self.fold} of {self.folds}; folds count from 0")
+        for key in () if self.folds else ("fold", "fold_seed"):
+            if value := getattr(self, key):
+                got = f"{key} is {value} and folds 0, so that all videos are trained on"
+                raise InputError(f"data: {got}; give folds, or leave {key} out")
 
 
 @dataclass(frozen=True)
@@ -187,7 +197,9 @@ def parse(document: Mapping[str, Any], folder: Path = Path()) -> Config:
     document = {**document, "out": placed(document["out"])}
     for section, keys in _PATHS.items():
         if isinstance(table := document.get(section), Mapping):
-            paths = {key: placed(table[key]) for key in keys if table.get(key)}
+            given = {key: table[key] for key in keys if table.get(key)}
+            named = given.get("class_map") in (*MAPS, NNUNET, NONE)  # which is no path
+            paths = {k: placed(v) for k, v in given.items() if k != "class_map" or not named}
             document[section] = {**table, **paths}
     if isinstance(table := document.get("network"), Mapping):
         if "model" in table and Path(placed(table["model"])).is_dir():  # else a name on the hub

@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from fusion.errors import InputError
 from fusion.models.data.clips import Clips
+from fusion.models.data.headers import check_sizes, sizes_of
+from fusion.models.data.loading import Batch, loaded
 from fusion.models.data.samples import Samples, batches, folds
+from fusion.models.data.statistics import FILE as STATISTICS
 from fusion.models.data.teacher import StoreTeacher, is_store
 from fusion.models.training import checkpoint, swa
 from fusion.models.training.config import CLIPS, Config
@@ -39,8 +42,6 @@ from fusion.progress import bar
 # what may differ between a run and its continuation; data are compared by their ids, not place
 HARMLESS = {"out", "train.workers", "train.checkpoint_every", *(f"data.{key}" for key in CLIPS)}
 _NETWORK, _OPTIMISER = "network/", "optimiser/"  # prefixes of a checkpoint's tensors
-# images [N, 3, c, c], targets [N, c, c], and of a store that teaches probabilities [N, C, u, u]
-Batch = tuple[Tensor, ...]
 
 
 def train(config: Config, device: str = "auto") -> Path:
@@ -60,6 +61,8 @@ class Run:
         self.clips = training_clips(config)
         torch.manual_seed(config.seed)
         self.network, self.architecture, teacher = networks(config, self.clips)
+        sizes = sizes_of(self.clips)
+        self.config = replace(config, augment=config.augment.fitted(sizes, self.network.stride))
         loss = config.loss
         ohem = partial(ohem_cross_entropy, threshold=loss.threshold, min_kept=loss.min_kept)
         criterion = ohem if loss.ohem else cross_entropy
@@ -71,8 +74,11 @@ class Run:
         store = None
         if is_store(loss.teacher):
             store = StoreTeacher(loss.teacher, self.clips.classes, self.clips.labelled())
-        self.samples = Samples(self.clips, config.augment, config.seed, store)
+        augment, cache = self.config.augment, self.out / STATISTICS
+        self.samples = Samples(self.clips, augment, config.seed, store, config.data, cache)
         self.step = self._resumed()
+        if not self.step and place.first:
+            check_sizes(self.clips, self.samples.pairs)
         if place.size > 1:
             self.objective = DistributedDataParallel(self.objective, find_unused_parameters=True)
 
@@ -110,15 +116,12 @@ class Run:
     def file(self, name: str) -> Path:
         return self.out / f"{name}{checkpoint.SUFFIX}"
 
-    def batches(self, first: int, last: int) -> DataLoader[Batch]:
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
         """Batches `first` <= b < `last` of this process."""
         options, place = self.config.train, self.place
-        return DataLoader(
-            self.samples,
-            batch_sampler=batches(first, last, options.batch, place.rank, place.size),
-            num_workers=options.workers,
-            pin_memory=place.device.type == "cuda",
-        )
+        numbers = batches(first, last, options.batch, place.rank, place.size)
+        pin = place.device.type == "cuda"
+        return loaded(self.samples, numbers, workers=options.workers, pin=pin)
 
     def update(self, batches: Sequence[Batch]) -> float:
         """One step of the optimiser; returns the mean loss. InputError where it is not finite."""
@@ -171,7 +174,7 @@ class Run:
 
     def _identity(self) -> dict[str, object]:
         """What a checkpoint must agree on; the samples are frames and classes in order."""
-        samples = repr((self.samples.pairs, self.clips.classes)).encode()
+        samples = repr(self.samples.identity).encode()
         facts: dict[str, object] = {
             "processes": self.place.size,
             "samples": hashlib.sha256(samples).hexdigest(),

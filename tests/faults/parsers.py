@@ -135,6 +135,8 @@ LAID_OUT = {
     "glob": _masks("deep/a_gt.png"),
     "vspw": _masks("data/a/mask/0.png", val_txt="a\n"),
     "cityscapes": _masks("gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png"),
+    "voc": _masks("SegmentationClass/a.png", **{"ImageSets/Segmentation/val_txt": "a\n"}),
+    "ade20k": _masks("annotations/validation/a.png", "images/x.png"),
     "nnunet": _nnunet_labels,
     "coco": _coco,
     "csv": _masks("m/a.png", "m/b.png", root="list.csv", list_csv=TABLE),
@@ -147,6 +149,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "glob": {"pattern": "**/{unit}_gt.png"},
     "vspw": {"stray": "void"},
     "cityscapes": {"stray": "void"},
+    "ade20k": {"stray": "void"},
 }
 
 

@@ -154,7 +154,9 @@ def _masks(*names: str, root: str = ".", **others: str) -> Callable[[Path], Path
         for name in names:
             write_labels(folder / name, ids())
         for name, text in others.items():
-            (folder / name.replace("_", ".")).write_text(text)
+            path = folder / name.replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         return folder / root
 
     return make

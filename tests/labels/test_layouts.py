@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fusion.errors import InputError, StoreError
+from fusion.images import Images
 from fusion.labels import LAYOUTS, Labels, write_labels
 from fusion.labels.layouts.folder import Folder
 from tests.labels.contract import LayoutContract, SingleImages, maps
@@ -91,6 +92,37 @@ class TestCityscapes(SingleImages):
         return f"{ids} (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30 and 255 are void)"
 
 
+class TestVoc(SingleImages):
+    layout = class_map = "voc"
+
+    def file(self, root, unit, frame):
+        return root / "SegmentationClass" / f"{unit}.png"
+
+    def write(self, root, data):
+        lists = root / "ImageSets" / "Segmentation"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / "val.txt").write_text("\n".join(data))
+        return super().write(root, data)
+
+    def allowed(self, classes):
+        return f"0..{classes - 1} (255 is void)"
+
+
+class TestAde20k(SingleImages):
+    layout = "ade20k"
+    class_map = "ade20k-150"
+
+    def file(self, root, unit, frame):
+        (root / "images").mkdir(exist_ok=True)
+        return root / "annotations" / "validation" / f"{unit}.png"
+
+    def stored(self, ids):
+        return np.where(ids == 255, 0, ids + 1).astype(np.uint8)
+
+    def allowed(self, classes):
+        return f"1..{classes} (0 is void)"
+
+
 class TestTable(LayoutContract):
     layout = "csv"
 
@@ -161,7 +193,11 @@ def test_vspw_lists(vspw):
 
 
 def test_vspw_images_lie_beside_the_masks(vspw):
-    assert LAYOUTS["vspw"].images(vspw, "9_b") == vspw / "data" / "9_b" / "origin"
+    images = Images(LAYOUTS["vspw"].images(vspw, "val"))
+    path = vspw / "data" / "9_b" / "origin" / "00000001.jpg"
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    assert images.find("9_b", "00000001") == path
     assert Labels.vspw(vspw).path("9_b", "00000001").parent == vspw / "data" / "9_b" / "mask"
 
 

@@ -5,6 +5,8 @@
     glob        what a pattern of {unit} and {frame} matches
     vspw        <root>/data/<video>/mask/<frame>.png    124 classes, videos listed in <split>.txt
     cityscapes  <root>/gtFine/<split>/<city>/..._gtFine_labelIds.png
+    voc         <root>/SegmentationClass/<image>.png    listed in ImageSets/Segmentation
+    ade20k      <root>/annotations/<split>/<image>.png  150 classes, 0 is void
     nnunet      <root>/dataset.json, labelsTr/          classes and void as dataset.json says
     coco        panoptic_<split>.json and its PNGs
     csv         columns mask, image, unit, frame
@@ -22,6 +24,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fusion.errors import InputError, StoreError
+from fusion.labels.layouts.ade20k import Ade20k
 from fusion.labels.layouts.base import Layout
 from fusion.labels.layouts.cityscapes import Cityscapes
 from fusion.labels.layouts.coco import Coco
@@ -33,6 +36,7 @@ from fusion.labels.layouts.nifti import Nifti
 from fusion.labels.layouts.nnunet import NnUNet
 from fusion.labels.layouts.pattern import Pattern
 from fusion.labels.layouts.table import Table
+from fusion.labels.layouts.voc import Voc
 from fusion.labels.layouts.vspw import Vspw
 from fusion.labels.layouts.zarr_arrays import ZarrArrays
 from fusion.labels.png import reading
@@ -44,7 +48,7 @@ AUTO = "auto"  # whichever recognises a place
 LAYOUTS: dict[str, type[Layout]] = {
     kind.name: kind
     for kind in (
-        *(Folder, Flat, Pattern, Vspw, Cityscapes, NnUNet, Coco, Table),
+        *(Folder, Flat, Pattern, Vspw, Cityscapes, Voc, Ade20k, NnUNet, Coco, Table),
         *(Nifti, GeoTiff, ZarrArrays, HuggingFace),
     )
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fusion.errors import InputError, StoreError
+from fusion.images import Images
 from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import FORMATS, PLAIN, Stored
 from fusion.labels.png import Size, reading, whole_file
@@ -91,14 +92,15 @@ class Layout(ABC):
     # What training asks of where images lie, which needs no masks.
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
-        """Ids of all units of a split, with or without masks."""
-        return cls(root, split).units
+    def images(cls, root: Path, split: str | None) -> Path:
+        """The folder of a split's images, for `fusion.images`; InputError: it has no such place."""
+        got = f"layout {cls.name}: {root} has no place of its own for images"
+        raise InputError(f"{got}; give the folders of both (images, labels)")
 
     @classmethod
-    def images(cls, root: Path, unit: str) -> Path:
-        """The folder of a unit's images, whose stems are the frame ids."""
-        return root / unit
+    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+        """Ids of all units of a split, with or without masks."""
+        return Images(cls.images(root, split)).units()
 
     # Layouts are values: equal if they list the same, and pickled by what they were made from.
 
@@ -226,6 +228,23 @@ def directory(path: Path) -> Path:
 def names_in(folder: Path) -> list[str]:
     """What is in a folder, without hidden files, in natural order."""
     return sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural_order)
+
+
+def ids_in(path: Path) -> tuple[str, ...]:
+    """The ids in a text file, one a line, hidden ones left out; StoreError: none, or other text."""
+    try:
+        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        do = "one folder name a line"
+        raise StoreError(f"labels: {path} is no text ({error.reason}); {do}") from error
+    found = tuple(line for line in lines if line and not line.startswith("."))
+    if len(set(found)) != len(found):
+        raise StoreError(f"labels: {path} lists a video twice; each would count twice")
+    away = [v for v in found if Path(v).name != v]  # a name with a slash reads files elsewhere
+    if away or not found:
+        got = f"lists {len(found)} videos" + (f", {away[0]!r} is no name" if away else "")
+        raise StoreError(f"labels: {path} {got}; one folder name a line")
+    return found
 
 
 def stems(folder: Path, suffix: str) -> list[str]:

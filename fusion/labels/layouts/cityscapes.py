@@ -15,13 +15,13 @@ from fusion.errors import StoreError
 from fusion.labels.known_maps import MAPS
 from fusion.labels.layouts.base import Indexed, directory, names_in
 from fusion.labels.layouts.pattern import files_below
-from fusion.text import did_you_mean
+from fusion.text import did_you_mean, natural_order
 
 KINDS = ("labelIds", "labelTrainIds")  # the first that there is
 
 
 class Cityscapes(Indexed):
-    """The release as it is unpacked, or its gtFine."""
+    """The release as it is unpacked, with leftImg8bit for images, or its gtFine."""
 
     name = "cityscapes"
     holds = "gtFine/<split>/<city>/<city>_<sequence>_<frame>_gtFine_labelIds.png"
@@ -50,6 +50,17 @@ class Cityscapes(Indexed):
     def recognises(cls, root: Path, split: str | None) -> bool:
         named = root.is_dir() and (root.name == "gtFine" or (root / "gtFine").is_dir())
         return named and (_home(root) / (split or "val")).is_dir()
+
+    @classmethod
+    def images(cls, root: Path, split: str | None) -> Path:
+        release = root.parent if root.name == "gtFine" else root
+        return directory(release / "leftImg8bit" / (split or "val"))
+
+    @classmethod
+    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+        paths, ending = files_below(cls.images(root, split)), "_leftImg8bit.png"
+        names = (Path(path).name for path in paths if path.endswith(ending))
+        return tuple(sorted((name.removesuffix(ending) for name in names), key=natural_order))
 
 
 def _home(root: Path) -> Path:

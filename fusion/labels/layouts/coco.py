@@ -17,7 +17,7 @@ from fusion.errors import InputError, StoreError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import Stored
 from fusion.labels.known_maps import read_json
-from fusion.labels.layouts.base import Indexed
+from fusion.labels.layouts.base import Indexed, directory
 from fusion.labels.lookup import Lookup, counted, one_colour
 from fusion.labels.png import read_png
 from fusion.text import listed
@@ -67,6 +67,14 @@ class Coco(Indexed):
             return False
         with root.open("rb") as file:  # segments_info is in any of some size
             return b'"segments_info"' in file.read(1 << 26)
+
+    @classmethod
+    def images(cls, root: Path, split: str | None) -> Path:
+        """<name> of panoptic_<name>.json, beside it or beside the folder that it is in."""
+        document = _document(root, split)
+        name = document.stem.removeprefix("panoptic_")
+        places = [document.parent / name, document.parent.parent / name]
+        return directory(next((place for place in places if place.is_dir()), places[1]))
 
     def file(self, unit: str, frame: str) -> Path:
         path = self._files[unit].get(frame)

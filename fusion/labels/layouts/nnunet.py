@@ -51,6 +51,12 @@ class NnUNet(Layout):
     def recognises(cls, root: Path, split: str | None) -> bool:
         return root.is_dir() and _document(root).is_file() and _labels(root, split).is_dir()
 
+    @classmethod
+    def images(cls, root: Path, split: str | None) -> Path:
+        """imagesTr or imagesTs, of pictures <case>_0000.png."""
+        labels = _labels(root, split)
+        return directory(labels.with_name(labels.name.replace("labels", "images")))
+
     def listing(self) -> object:
         return self.cases.listing()
 

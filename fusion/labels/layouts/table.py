@@ -8,12 +8,13 @@ by a link, are refused.
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
 from fusion.errors import InputError, StoreError
 from fusion.labels.formats import FORMATS
-from fusion.labels.layouts.base import Indexed
+from fusion.labels.layouts.base import Indexed, directory
 from fusion.text import did_you_mean, listed
 
 COLUMNS = ("mask", "image", "unit", "frame")
@@ -38,6 +39,17 @@ class Table(Indexed):
     @classmethod
     def recognises(cls, root: Path, split: str | None) -> bool:
         return root.suffix == ".csv" and root.is_file()
+
+    @classmethod
+    def images(cls, root: Path, split: str | None) -> Path:
+        """The folder that all images of the column lie below."""
+        rows = [Path(row["image"]) for row in _rows(root) if row["image"]]
+        if odd := [path for path in rows if path.is_absolute() or ".." in path.parts]:
+            got = f"image {str(odd[0])!r} does not lie below {root.parent}"
+            raise InputError(f"labels: {root}: {got}; give paths relative to it")
+        if not rows:
+            return super().images(root, split)
+        return directory(root.parent / os.path.commonpath([path.parent for path in rows]))
 
     def file(self, unit: str, frame: str) -> Path:
         path = self._files[unit].get(frame)

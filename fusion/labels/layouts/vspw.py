@@ -11,7 +11,7 @@ from typing import Any
 
 from fusion.errors import StoreError
 from fusion.labels.known_maps import vspw
-from fusion.labels.layouts.base import directory, stems
+from fusion.labels.layouts.base import directory, ids_in, stems
 from fusion.labels.layouts.folder import Folder
 from fusion.text import did_you_mean
 
@@ -36,20 +36,7 @@ class Vspw(Folder):
         lists, split = stems(directory(root), ".txt"), split or "val"
         if split not in lists:
             raise StoreError(f"labels: {root} has no list {split}.txt{did_you_mean(split, lists)}")
-        path = root / f"{split}.txt"
-        try:
-            lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
-        except UnicodeDecodeError as error:
-            do = "one folder name a line"
-            raise StoreError(f"labels: {path} is no text ({error.reason}); {do}") from error
-        found = tuple(line for line in lines if line and not line.startswith("."))
-        if len(set(found)) != len(found):
-            raise StoreError(f"labels: {path} lists a video twice; each would count twice")
-        away = [v for v in found if Path(v).name != v]  # a name with a slash reads files elsewhere
-        if away or not found:
-            got = f"lists {len(found)} videos" + (f", {away[0]!r} is no name" if away else "")
-            raise StoreError(f"labels: {path} {got}; one folder name a line")
-        return found
+        return ids_in(root / f"{split}.txt")
 
     def labelled(self) -> tuple[str, ...]:
         found, path = self.videos(self.root, self.split), self.root / f"{self.split}.txt"
@@ -63,5 +50,5 @@ class Vspw(Folder):
         return self.root / "data" / unit / "mask"
 
     @classmethod
-    def images(cls, root: Path, unit: str) -> Path:
-        return root / "data" / unit / "origin"
+    def images(cls, root: Path, split: str | None) -> Path:
+        return directory(root)  # and below it data/<video>/origin/<frame>.jpg

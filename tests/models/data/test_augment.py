@@ -56,3 +56,68 @@ def test_colour_changes_the_image_only(clips):
     coloured = view_of(image, mask, 1, **{**STILL, "colour": 0.5})
     assert torch.equal(plain[1], coloured[1])
     assert not torch.equal(plain[0], coloured[0])
+
+
+def test_a_crop_from_the_images(capsys):
+    """The largest multiple of 32 in the median shorter side, of 480 at most."""
+    for sizes, stride, crop in [
+        ([(64, 96)], 32, 64),
+        ([(480, 853), (480, 640), (100, 100)], 32, 480),
+        ([(1024, 2048)], 32, 480),
+        ([(200, 90), (150, 300), (170, 400)], 4, 128),
+        ([(20, 30)], 32, 32),
+        ([(300, 300)], 14, 224),  # multiples of both
+    ]:
+        assert Augment().fitted(np.array(sizes), stride).crop == crop
+    assert "augment: crop is 64, for images of 64x96\n" in capsys.readouterr().err
+
+
+def test_a_crop_that_is_mostly_padding_is_said(capsys):
+    """480 on 64 x 96: at scale s, s^2 of 64 x 96 / 480^2 is seen, and E s^2 = 1.75."""
+    fitted = Augment(480).fitted(np.array([[64, 96]]), 32)
+    assert fitted == Augment(480)
+    assert Augment(480).padding(np.array([[64, 96]])) == pytest.approx(
+        1 - 1.75 * 64 * 96 / 480**2, abs=1e-3
+    )
+    said = capsys.readouterr().err
+    assert "crop is 480 and images 64x96, so that 95% of what is trained on lies beyond" in said
+    Augment(96).fitted(np.array([[64, 96]]), 32)
+    assert capsys.readouterr().err == ""
+
+
+def test_crops_of_one_class_are_drawn_again(clips):
+    """mmsegmentation's RandomCrop with cat_max_ratio, its loop written out."""
+    image, _ = clips.pair("clip", "0")
+    mask = np.zeros((40, 50), np.uint8)
+    mask[:5, :6], mask[20:, :2] = 1, 255  # only crops at the upper left see much of class 1
+
+    def theirs(draw):
+        draw.uniform(1.0, 1.0)
+
+        def box():
+            left, top = draw.integers(0, 50 - 32 + 1), draw.integers(0, 40 - 32 + 1)
+            return slice(top, top + 32), slice(left, left + 32)
+
+        crop = box()
+        for _ in range(10):
+            labels, counts = np.unique(mask[crop], return_counts=True)
+            counts = counts[labels != 255]
+            if len(counts) > 1 and np.max(counts) / np.sum(counts) < 0.99:
+                break
+            crop = box()
+        return mask[crop]
+
+    differ = 0
+    for seed in range(30):
+        target = view_of(image, mask, seed, cat_max_ratio=0.99, **STILL)[1]
+        np.testing.assert_array_equal(target.numpy(), theirs(np.random.default_rng(seed)))
+        differ += not torch.equal(target, view_of(image, mask, seed, **STILL)[1])
+    assert differ > 5
+
+
+def test_photometric_distortion_changes_the_image_only(clips):
+    image, mask = clips.pair("clip", "0")
+    plain = view_of(image, mask, 1, **STILL)
+    distorted = view_of(image, mask, 1, **STILL, photometric=True)
+    assert torch.equal(plain[1], distorted[1])
+    assert not torch.equal(plain[0], distorted[0])

@@ -50,10 +50,10 @@ def test_standardised_by_hand():
 
 def test_missing_image(folder, clips):
     (folder / "images" / "clip" / "1.png").unlink()
-    got = r"video 'clip' has 1 masks without an image in .*, the first '1'"
+    got = r"1 of 2 masks have no image; the first: .* of unit 'clip', frame '1'.*; restore the"
     with pytest.raises(InputError, match=got):
         clips.labelled()
-    with pytest.raises(InputError, match="has no frame '1'"):
+    with pytest.raises(StoreError, match="has no picture of unit 'clip', frame '1'"):
         clips.image("clip", "1")
 
 
@@ -89,17 +89,12 @@ def test_corrupted_jpeg(vspw, tmp_path, damage):
 
 def test_two_files_of_one_frame(folder, clips):
     shutil.copy(folder / "images" / "clip" / "0.png", folder / "images" / "clip" / "0.jpg")
-    with pytest.raises(StoreError, match="3 images, 2 different ids"):
+    with pytest.raises(StoreError, match="3 pictures, 2 different ids"):
         clips.frames("clip")
-
-
-def test_places_that_hold_no_videos(folder):
-    with pytest.raises(StoreError, match="nowhere is no directory"):
-        Clips.folder(folder / "nowhere", classes=("a",))
-    with pytest.raises(StoreError, match="holds one folder of images a video"):
-        Clips.folder(folder / "images" / "clip", classes=("a",))
+    with pytest.raises(InputError, match=r"may be clip/0\.(jpg|png), clip/0\.(jpg|png); keep one"):
+        clips.labelled()
 
 
 def test_number_of_class_names(vspw):
-    with pytest.raises(InputError, match="got 2 names, VSPW has 124"):
+    with pytest.raises(InputError, match="got 2 names, the class map has 124"):
         Clips.vspw(vspw, classes=("a", "b"))

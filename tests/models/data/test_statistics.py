@@ -32,6 +32,8 @@ def test_counts_by_hand(clips):
     found = statistics.class_statistics(clips)
     assert found.videos.tolist() == [2, 1, 0]
     assert found.pixels.tolist() == [57, 3, 0]
+    held = [[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 0]]
+    assert found.present.astype(int).tolist() == held
     expected = np.log(np.array([57, 3, 1]) / 61)
     np.testing.assert_allclose(found.log_prior().numpy(), expected, rtol=1e-6)
 
@@ -42,6 +44,7 @@ def test_the_cache_is_used_and_not_believed_blindly(clips, tmp_path, monkeypatch
     monkeypatch.setattr(statistics, "_count", lambda *_: pytest.fail("counted again"))
     again = statistics.class_statistics(clips, cache)
     assert again.pixels.tolist() == first.pixels.tolist()
+    np.testing.assert_array_equal(again.present, first.present)
     monkeypatch.undo()
     write_labels(clips.labels.path("one", "0"), np.full((4, 5), 2, np.uint8), overwrite=True)
     assert statistics.class_statistics(clips, cache).pixels.tolist() == [42, 3, 20]
@@ -63,6 +66,7 @@ def test_picture(clips):
 
 
 def test_masks_are_needed(clips):
+    Image.new("RGB", (5, 4)).save(clips.root / "one" / "0.png")
     with pytest.raises(InputError, match="opened without masks"):
         statistics.class_statistics(Clips.folder(clips.root, classes=clips.classes))
 
