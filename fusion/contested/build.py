@@ -159,19 +159,20 @@ class CondenseVideo:
 
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
-            return VideoPixels.from_block(merged(list(self.frames(video))))
+            return VideoPixels.from_block(merged(list(self.blocks(video))))
         self.cache.write(video, self.blocks(video))
         return None
 
     def blocks(self, video: str) -> Iterator[Block]:
         """Bands put together until they weigh as much as this worker may hold."""
-        limit = self.budget.block
+        limit, size = self.budget.block, 0
         held: list[Block] = []
         for band in self.frames(video):
             held.append(band)
-            if sum(block.classes.nbytes + block.means.nbytes for block in held) > limit:
+            size += band.nbytes
+            if size > limit:
                 yield merged(held)
-                held = []
+                held, size = [], 0
         if held:
             yield merged(held)
 
