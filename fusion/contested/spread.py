@@ -2,9 +2,9 @@
 
 A part is some videos. Its worker adds their counts up, which come back as one array a part and are
 added to the others as they come: integers, so that no order shows. A part that is counted twice
-gives the same counts. Workers read condensed pixels where the cache has them; pixels that lie in
-memory alone are sent. Short sweeps, and threads, stay in this process: its compiled loop counts
-them before a worker has been asked.
+gives the same counts. Workers read condensed pixels where the cache has them. Pixels that lie in
+memory alone, short sweeps, and threads stay in this process: its compiled loop has counted them
+before a worker has been asked.
 """
 
 from __future__ import annotations
@@ -50,12 +50,11 @@ class Sweep(NamedTuple):
 
 
 def pays(pixels: Condensed, sweep: Sweep) -> bool:
-    """Whether workers are asked: of another scheduler than threads, and for long."""
-    return (
-        pixels.scheduler != "threads"
-        and len(pixels.videos) > 1
-        and pixels.candidates * len(sweep.weights) >= LEAST
-    )
+    """Whether workers are asked: of another scheduler than threads, for long, of what they see."""
+    if pixels.scheduler == "threads" or len(pixels.videos) < 2:
+        return False
+    seen = not any(each.shipped.resident for each in pixels.pixels)
+    return seen and pixels.candidates * len(sweep.weights) >= LEAST
 
 
 def counted(pixels: Condensed, sweep: Sweep) -> Ints:

@@ -14,6 +14,7 @@ from fusion.contested.cache import CondensedCache, ReadPixels
 from fusion.contested.pixels import Condensed
 from fusion.errors import StoreError
 from fusion.metrics import miou
+from fusion.parallel import map_videos
 from tests.contested.cases import brute_force, probabilities, some_targets, some_weights
 
 CLIPS = [f"clip{k}" for k in range(7)]
@@ -22,13 +23,17 @@ MEANS, TARGETS = probabilities(3, 5, 2100, agree=1.0), some_targets(5, 2100)
 WEIGHTS = some_weights(3)
 
 
+def filled(path, reach: float = 1.0) -> CondensedCache:
+    made = CondensedCache(path, "digest", *NAMES)
+    for video, some in zip(CLIPS, np.split(np.arange(2100), 7), strict=True):
+        means = np.ascontiguousarray(MEANS[:, :, some])
+        made.write(video, [condense(means, TARGETS[some], 5, ignore=255, reach=reach)])
+    return made
+
+
 @pytest.fixture
 def cache(tmp_path):
-    made = CondensedCache(tmp_path / "c", "digest", *NAMES)
-    for video, some in zip(CLIPS, np.split(np.arange(2100), 7), strict=True):
-        block = condense(np.ascontiguousarray(MEANS[:, :, some]), TARGETS[some], 5, ignore=255)
-        made.write(video, [block])
-    return made
+    return filled(tmp_path / "c")
 
 
 @pytest.fixture(params=["synchronous", "threads", "processes", "cluster of 1", "cluster of 3"])
@@ -70,27 +75,26 @@ def test_every_scheduler_gives_the_counts_of_the_brute_force(cache, scheduler, m
     assert asked[:4] == ([] if scheduler == "threads" else spread_out)
 
 
-def test_multipliers_are_counted_there_as_here(monkeypatch):
+def test_multipliers_are_counted_there_as_here(tmp_path, monkeypatch):
     monkeypatch.setattr(spread, "LEAST", 0)
-    builder_of = np.split(np.arange(2100), 7)
-    from fusion.contested import Builder
-
-    builder = Builder(*NAMES)
-    for video, some in zip(CLIPS, builder_of, strict=True):
-        cut = np.ascontiguousarray(MEANS[:, :, some])
-        builder.append(video, condense(cut, TARGETS[some], 5, ignore=255, reach=2.0))
-    here = replace(builder.finish(), reach=2.0)
-    there = replace(here, scheduler="synchronous")  # in memory alone: sent
+    here = replace(filled(tmp_path / "wide", reach=2.0).load(CLIPS), reach=2.0)
+    there, sent = replace(here, scheduler="synchronous"), []
+    monkeypatch.setattr(spread, "map_videos", lambda *a, **how: sent.append(map_videos(*a, **how)))
     factors = np.random.default_rng(0).uniform(0.5, 2, (len(WEIGHTS), 5))
     assert np.array_equal(there.confusions(WEIGHTS, factors), here.confusions(WEIGHTS, factors))
+    assert len(sent) == 1
 
 
-def test_short_sweeps_and_threads_stay_here(cache):
-    here = cache.load(CLIPS)
-    sweep = spread.Sweep({}, np.ones((4, 3), np.float32), None, True, False)
+def test_short_sweeps_threads_and_what_lies_in_memory_stay_here(cache, monkeypatch):
+    here, sweep = (
+        cache.load(CLIPS),
+        spread.Sweep({}, np.ones((4, 3), np.float32), None, True, False),
+    )
     assert not spread.pays(replace(here, scheduler="processes"), sweep)
-    many = sweep._replace(weights=np.ones((1, 3), np.float32).repeat(spread.LEAST // 1000, 0)[:1])
-    assert not spread.pays(replace(here, scheduler="processes"), many)
+    monkeypatch.setattr(spread, "LEAST", here.candidates * 4)
+    assert spread.pays(replace(here, scheduler="processes"), sweep)
+    assert not spread.pays(here, sweep)
+    assert not spread.pays(replace(here, scheduler="processes").fused([1, 2, 3]), sweep)
 
 
 def test_pixels_on_a_disk_travel_as_their_place(cache, tmp_path):
