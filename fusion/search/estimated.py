@@ -57,7 +57,8 @@ def check_all(run: Run, methods: Sequence[Method], over: str | None, share: Shar
     plans: list[Plan] = []
     for method in methods:
         first = run.over(over or method.over)
-        plans = plans or plans_of(first.mapped_run if method.trains else first, share)
+        found = plans_of(first.mapped_run if method.trains else first, share)
+        plans = plans or found
         if method.trains or _beyond(first, method):
             plans_of(run.models.mapped_run, share)
     formation = run.formation
