@@ -322,8 +322,9 @@ class Condensed:
 
     def counted(self, sweep: spread.Sweep) -> Ints:
         """The same here, of a sweep's weights and multipliers."""
-        size, weights, factors, matrix = len(self.classes), *sweep[1:4]
-        videos, *shape = len(self.videos) if sweep.per_video else 1, size if matrix else 2, size
+        size, weights, factors = len(self.classes), sweep.weights, sweep.multipliers
+        matrix, videos = sweep.matrix, len(self.videos) if sweep.per_video else 1
+        shape = size if matrix else 2, size
         room = min(COUNTS, self.budget.counts // workers())
         step = max(1, room // (8 * videos * math.prod(shape)))
         total = np.zeros((videos, len(weights), *shape), np.int64)

@@ -10,8 +10,8 @@ before a worker has been asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,8 @@ FEWEST_PARTS = 16
 LEAST = 1 << 34  # candidates times weightings: about ten seconds of two threads
 
 
-class Sweep(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Sweep:
     """The task of one part: counts of its videos under all weightings.
 
     parts: the videos by name of the part. weights [B, G], multipliers [B, C] or None: normalised.
@@ -83,6 +84,6 @@ def counted(pixels: Condensed, sweep: Sweep) -> Ints:
         first = where[name] if sweep.per_video else 0
         total[first : first + len(counts)] += counts
 
-    task = sweep._replace(parts=parts)
+    task = replace(sweep, parts=parts)
     map_videos(task, list(parts), scheduler=pixels.scheduler, take=add)
     return total
