@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plans = check_all(seen, methods, options.over, share)
     if options.plan:
         seen = seen if options.compare else seen.over(options.over or method.over)
-        found = estimated(seen, method, plans, share)
-        cli.show(replace(found, steps=(*found.steps, *asked_for(options))), options)
+        told = estimated(seen, method, plans, share)
+        cli.show(replace(told, steps=(*told.steps, *asked_for(options))), options)
         return 0
     run = prepared(run, options)
     if sizes is not None:
