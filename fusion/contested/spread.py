@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from fusion.kernels.contested.layout import Floats, Ints
 from fusion.parallel import map_videos, worker_count
 
-if TYPE_CHECKING:
-    from fusion.contested.pixels import Condensed
+Condensed = Any  # fusion.contested.pixels', which imports this
 
 TOGETHER = 8  # videos of a part, or fewer where there are few
 FEWEST_PARTS = 16
