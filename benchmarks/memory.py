@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,8 +62,12 @@ def run(arguments: Sequence[str]) -> Peak:
     return Peak(int(peak), seconds, done.returncode, said[-1] if said else "")
 
 
-def measured(folder: Path, name: str, memory: str) -> Iterator[tuple[str, str, str, str, str]]:
+def measured(
+    folder: Path, name: str, memory: str, known: Container[tuple[str, str]] = ()
+) -> Iterator[tuple[str, str, str, str, str]]:
     """Rows of a command: refused, and then with what it asks for; or its peak."""
+    if (name, memory) in known:
+        return
     with tempfile.TemporaryDirectory() as out:
         places = {"e": folder / "best.json", "l": folder / "labels", "o": Path(out) / "out"}
         words = COMMANDS[name].format(**places).split()
@@ -72,7 +76,7 @@ def measured(folder: Path, name: str, memory: str) -> Iterator[tuple[str, str, s
     if found.code == 2 and least:
         yield name, memory, "", "", f"refused: at least {least.group(1)}"
         if memory != least.group(1):
-            yield from measured(folder, name, least.group(1))
+            yield from measured(folder, name, least.group(1), known)
         return
     assert found.code == 0, found.said
     share = f"{found.bytes / parse_bytes(memory):.2f}"
@@ -96,12 +100,13 @@ def main() -> None:
             groups = {f"g{k}": stores[k * third : (k + 1) * third] for k in range(3)}
             groups = {name: some for name, some in groups.items() if some}
             fusion.HierarchicalEnsemble(groups).save(folder / "best.json")
-        rows = [
-            row
-            for memory in options.memory
-            for name in options.only
-            for row in measured(folder, name, memory)
-        ]
+        found: dict[tuple[str, str], tuple[str, ...]] = {}  # what is asked for twice is run once
+        for memory in options.memory:
+            for name in options.only:
+                for row in measured(folder, name, memory, found):
+                    found[row[:2]] = row
+                    print(*row, file=sys.stderr, flush=True)
+    rows = list(found.values())
     print(table(rows, ("command", "--memory", "peak", "of it", "")))
 
 

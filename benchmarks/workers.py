@@ -6,7 +6,8 @@
 Stores are made up and lie in the page cache: what takes the time is fusing. Clusters are up before
 the clock starts and take turns, round after round; each round also has two loops done that need
 nothing but a core, by one worker and by two, for what a second core is worth on this machine right
-now: where others use it, two workers cannot be twice as fast as one.
+now: where others use it, two workers cannot be twice as fast as one. A sweep of weightings over
+the videos' contested pixels is counted by this process, all its threads, and by the two workers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +28,13 @@ import torch
 
 import fusion
 from benchmarks.measure import environment, quantiles
+from fusion.contested import spread
+from fusion.contested.build import condense_ensemble
 from fusion.labels import write_labels
 from fusion.parallel import map_videos
 
 CLASSES, NATIVE, SIZE = 60, (60, 107), (240, 428)
+WEIGHTINGS = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     frames = options.videos * options.frames
     print(f"{frames} frames of {options.models} models, {CLASSES} classes, label size {SIZE}")
     print("| | 1 | 2 | 1 over 2: median (p20 to p80) of rounds |\n|---|---|---|---|")
-    for name, said in (("workers", "evaluate"), ("cores", "two loops in Python")):
+    rows = [("workers", "evaluate"), ("cores", "two loops in Python")]
+    rows.append(("sweep", f"{WEIGHTINGS} weightings: this process, two workers"))
+    for name, said in rows:
         one, two = times[f"{name} 1"], times[f"{name} 2"]
         low, ratio, high = quantiles([a / b for a, b in zip(one, two, strict=True)])
         middle = [1000 * statistics.median(each) for each in (one, two)]
@@ -112,7 +119,29 @@ def measured(
             for name, place in places.items():
                 loops = partial(map_videos, spin, ["a", "b"], scheduler=place)
                 add(times, name.replace("workers", "cores"), loops, turn)
+            for name, run in sweeps(ensemble, truth, places["workers 2"]).items():
+                add(times, name, run, turn)
     return times
+
+
+def sweeps(
+    ensemble: fusion.HierarchicalEnsemble, truth: fusion.Labels, place: str
+) -> dict[str, Callable[[], object]]:
+    """The same counts here and on a cluster, however few there are."""
+    stores = ensemble.stores
+    pair = ensemble.regrouped({"a": stores[::2], "b": stores[1::2]})
+    here = condense_ensemble(pair, truth, cache=Path(stores[0].place).parent / "condensed")
+    there, points = replace(here, scheduler=place), np.random.default_rng(0).random((WEIGHTINGS, 2))
+    expected = here.miou(points)
+
+    def sent() -> None:
+        least, spread.LEAST = spread.LEAST, 0
+        try:
+            assert np.array_equal(there.miou(points), expected)
+        finally:
+            spread.LEAST = least
+
+    return {"sweep 1": lambda: here.miou(points), "sweep 2": sent}
 
 
 def add(times: dict[str, list[float]], name: str, run: Callable[[], object], turn: int) -> None:

@@ -23,6 +23,7 @@ import numbers
 import os
 import pathlib
 import sys
+import threading
 import types
 import typing
 from collections import abc
@@ -140,10 +141,24 @@ class _Names(dict[str, Any]):
         return Any if home is None else getattr(importlib.import_module(home), name, Any)
 
 
+def _new_lock() -> None:
+    """For a forked child: another thread, which the child does not have, may hold the old one."""
+    global _parsing
+    _parsing = threading.Lock()
+
+
+# CPython 3.11 counts how deep the trees of all threads are in one number, and is in the middle of
+# one when it collects garbage and lets another thread go on (python/cpython issue 106905)
+_parsing = threading.Lock()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_new_lock)
+
+
 @functools.cache
 def _homes(module: types.ModuleType) -> dict[str, str]:
     """Modules of this library by what a module imports from them, for types alone too."""
-    nodes = ast.walk(ast.parse(inspect.getsource(module)))
+    with _parsing:
+        nodes = ast.walk(ast.parse(inspect.getsource(module)))
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
     ours = [node for node in imports if str(node.module).partition(".")[0] == "fusion"]
     return {alias.name: str(node.module) for node in ours for alias in node.names}

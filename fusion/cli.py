@@ -27,7 +27,7 @@ from fusion.terminal import guarded, wrapped
 from fusion.text import parse_bytes, visible
 
 if TYPE_CHECKING:
-    from fusion.estimate import Estimate
+    from fusion.estimate import Estimate, Steps
 
 Main = Callable[[Sequence[str] | None], int | None]
 _parsers: list[argparse.ArgumentParser] = []  # every one made so far
@@ -197,6 +197,12 @@ def read_postprocess(options: argparse.Namespace) -> dict[str, Any]:
     """What `add_postprocess`'s options change of an ensemble that is loaded."""
     said = {name: getattr(options, name) for name in ("postprocess", "images")}
     return {name: value for name, value in said.items() if value is not None}
+
+
+def priors_step(options: argparse.Namespace) -> Steps:
+    """What --plan says of --estimate-priors."""
+    pass_over = "estimating priors, a pass over 20 frames of each video at most"
+    return ((pass_over, None),) if options.estimate_priors else ()
 
 
 def print_json(value: Any) -> None:

@@ -6,15 +6,16 @@ the first frames of the first video, for about a second, and the rest is taken t
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.ensemble.plan import Plan
 from fusion.memory import BudgetError, Share
+from fusion.overlap import MOST_THREADS, overlapped
+from fusion.stores.locations import Location
+from fusion.stores.reader import LogitStore
 from fusion.terminal import wrapped
 from fusion.text import say_bytes, say_seconds
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SECONDS = 1.0  # of measuring
 Frames = Mapping[str, Sequence[str]]  # ids by video
+Steps = tuple[tuple[str, float | None], ...]  # what follows, and seconds where these are known
 Work = Callable[[str, Sequence[str]], int]  # on these frames of a video: bytes that it wrote
 
 
@@ -41,6 +43,7 @@ class Estimate:
         reading: seconds for all frames, only read and decoded.
         seconds: for all of it.
         rest: what is not part of these, in words.
+        steps: what follows, in its order; seconds are not part of `seconds`.
     """
 
     videos: int
@@ -54,6 +57,7 @@ class Estimate:
     reading: float
     seconds: float
     rest: str = ""
+    steps: Steps = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -71,6 +75,7 @@ class Estimate:
             ("write", say_bytes(self.written), ""),
             ("time", say_seconds(self.seconds), f"{rate}{self.rest and '; '}{self.rest}"),
         ]
+        rows += [("then", "?" if s is None else say_seconds(s), what) for what, s in self.steps]
         lines = (f"{name:<5}  {about:>8}  {what}".rstrip() for name, about, what in rows)
         return "\n".join(wrapped(line, indent=" " * 17) for line in (repr(self.plan), *lines))
 
@@ -84,6 +89,7 @@ def estimate(
     *,
     rest: str = "",
     kept: int = 0,
+    steps: Steps = (),
 ) -> Estimate:
     """Measures a second of a command's work.
 
@@ -95,6 +101,7 @@ def estimate(
         share: of the process.
         rest: what is not part of it, in words.
         kept: bytes of what is made of all frames, and held.
+        steps: what follows.
     """
     (video, *_), count = frames, sum(map(len, frames.values()))
     sizes = {each: _numbers(ensemble, each) for each in frames}
@@ -124,6 +131,7 @@ def estimate(
         reading=reading * alike,
         seconds=spent / done * alike,
         rest=rest,
+        steps=steps,
     )
 
 
@@ -145,16 +153,12 @@ def _numbers(ensemble: Ensemble, video: str) -> int:
 
 def _stored_bytes(ensemble: Ensemble, frames: Frames) -> int:
     """Of the files of these videos; of stores in memory nothing."""
-    folders: dict[Path, float] = {}
-    for store in (store for store in ensemble.stores if store.reads_ahead):
+    folders: dict[Location, float] = {}
+    for store in (each for each in ensemble.stores if isinstance(each, LogitStore)):
         for video, some in frames.items():
             info = store.describe(video)
-            folder = store.folder / info.folder
+            folder = store.location / info.folder
             part = len(some) / max(1, len(info.frames)) if info.pack is None else 1.0
             folders[folder] = max(part, folders.get(folder, 0.0))
-    return round(sum(part * _size(folder) for folder, part in folders.items()))
-
-
-def _size(folder: Path) -> int:
-    parts = ((root, name) for root, _, names in os.walk(folder) for name in names)
-    return sum(os.lstat(os.path.join(root, name)).st_size for root, name in parts)
+    sizes = overlapped(lambda folder: folder.total(), folders, MOST_THREADS)
+    return round(sum(part * size for part, size in zip(folders.values(), sizes, strict=True)))

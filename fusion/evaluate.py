@@ -79,18 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share = cli.take_memory(options)
     truth, variant = cli.read_truth(options), options.variant
     source = read_source(options, truth.names)
-    task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     videos = source.scored_videos(truth)
     frames = {video: len(source.labelled_frames(truth, video)) for video in videos}
     if isinstance(source, HierarchicalEnsemble):
         plans = checked_plans(partial(plan_labels, source), videos, share)
+        if options.estimate_priors:  # which looks at whole distributions
+            checked_plans(partial(source.plan, outputs=("probabilities",)), videos, share)
         if options.plan:
-            cli.show(planned(source, truth, videos, plans, share), options)
+            cli.show(planned(source, truth, plans, share, options), options)
             return 0
+        if options.estimate_priors:
+            source = with_estimated(source)
     else:
         share.check()
     if options.plan:
         raise InputError("--plan is of an ensemble, label maps are read one by one; leave it out")
+    task = partial(report_video, VideoConfusion(source, truth), VARIANTS[variant].raw_targets)
     shown: dict[str, Any] = {"progress": "evaluating", "frames": frames}
     found = map_videos(task, videos, scheduler=options.scheduler, **shown)
     wanted = objective_of(source, options.objective or options.convention)
@@ -122,18 +126,22 @@ def plan_labels(ensemble: HierarchicalEnsemble, video: str) -> Plan:
 def planned(
     ensemble: HierarchicalEnsemble,
     truth: Labels,
-    videos: Sequence[str],
     plans: Sequence[Plan],
     share: Share,
+    options: argparse.Namespace,
 ) -> Estimate:
     """What evaluating will take."""
+    videos = ensemble.scored_videos(truth)
     frames = {video: ensemble.labelled_frames(truth, video) for video in videos}
 
     def work(video: str, some: Sequence[str]) -> int:
         VideoConfusion(ensemble, truth, parts={video: Part(video, tuple(some))})(video)
         return 0
 
-    return estimate(ensemble, frames, plans, work, share)
+    more = cli.priors_step(options)
+    if options.calibration:
+        more = (*more, ("calibration, one more pass over all probabilities", None))
+    return estimate(ensemble, frames, plans, work, share, steps=more)
 
 
 def census(
@@ -221,8 +229,6 @@ def read_source(options: argparse.Namespace, names: Sequence[str] | None = None)
         opened = {"stores": options.stores, "memory": options.memory, "device": options.device}
         changed = cli.read_postprocess(options)
         ensemble = HierarchicalEnsemble.load(options.ensemble, **opened, **changed)
-        if options.estimate_priors:
-            ensemble = with_estimated(ensemble)
         return ensemble.sharing(options.scheduler)
     if options.calibration:
         raise InputError("--calibration needs probabilities, label maps have none; give --ensemble")

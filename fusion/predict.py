@@ -80,17 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=options.device,
         **cli.read_postprocess(options),
     )
-    if options.estimate_priors:
-        ensemble = with_estimated(ensemble, options.videos)
     kind = SUBMISSIONS[options.submission] if options.submission else OUTPUTS[options.format]
     whole = options.probabilities or kind.keeps == ("probabilities",)
     output = "probabilities" if whole else "labels"
     videos = list(ensemble.videos if options.videos is None else options.videos)
     one = ensemble.sharing(options.scheduler)
     plans = checked_plans(partial(_plan, one, output), videos, share)
+    if options.estimate_priors:  # which looks at whole distributions
+        checked_plans(partial(one.plan, outputs=("probabilities",)), videos, share)
     if options.plan:
-        cli.show(_planned(one, videos, output, plans, share), options)
+        cli.show(_planned(one, videos, output, plans, share, options), options)
         return 0
+    if options.estimate_priors:
+        ensemble = with_estimated(ensemble, options.videos)
     how: dict[str, Any] = {"videos": options.videos, "progress": partial(progress, unit="frame")}
     how |= {"overwrite": options.overwrite, "resume": options.resume}
     how |= {"scheduler": options.scheduler}
@@ -124,6 +126,7 @@ def _planned(
     output: str,
     plans: Sequence[Plan],
     share: Share,
+    options: argparse.Namespace,
 ) -> Estimate:
     """What predicting will take; label maps are timed with their PNGs."""
 
@@ -135,7 +138,8 @@ def _planned(
         return sum(len(content) for some in encoded for content in some)
 
     frames = {video: ensemble.frames(video) for video in videos}
-    return estimate(ensemble, frames, plans, work, share)
+    more = cli.priors_step(options)
+    return estimate(ensemble, frames, plans, work, share, steps=more)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -138,3 +138,72 @@ def test_a_plan_is_of_an_ensemble(data):
     (data / "names.txt").write_text("\n".join(CLASSES))
     with pytest.raises(InputError, match="--plan is of an ensemble"):
         evaluate.main([*words, "--classes", str(data / "names.txt")])
+
+
+def test_budgets_are_checked_before_anything_is_estimated_or_formed(data, tmp_path, monkeypatch):
+    """Groups are formed of scored models, and priors are estimated, of what fits alone."""
+    from fusion import evaluate, predict
+    from fusion.search import __main__ as search
+
+    def early(*_, **__):
+        raise AssertionError("work before the check")
+
+    monkeypatch.setattr("fusion.search.split.score_models", early)
+    monkeypatch.setattr("fusion.search.split.fit_each", early)
+    for module in (predict, evaluate):
+        monkeypatch.setattr(module, "with_estimated", early)
+    stores = [str(data / f"m{k}.zarr") for k in range(4)]
+    labels = ["--labels", str(data / "labels")]
+    formed = ["--auto-groups", "--basic", *stores[:3], "--other", stores[3], *labels]
+    formed += ["--strong", "auto", "--out", str(tmp_path / "s"), "--temperatures", "fit"]
+    priors = ["--ensemble", str(data / "best.json"), "--estimate-priors"]
+    prior = dict.fromkeys(CLASSES, 1 / len(CLASSES))
+    (tmp_path / "p.json").write_text(json.dumps([{"operation": "priors", "source": prior}]))
+    priors += ["--postprocess", str(tmp_path / "p.json")]
+    budget = ["--memory", f"{(memory.share(10**12).taken + 10**6) / 1e6:.0f}MB"]
+    for main, words in (
+        (search.main, formed),
+        (predict.main, [*priors, "--out", str(tmp_path / "o")]),
+        (evaluate.main, [*priors, *labels]),
+    ):
+        with pytest.raises(InputError, match=r"one frame of .* give at least \d+MB"):
+            main([*words, *budget])
+        assert main([*words, "--memory", "9GB", "--plan"]) == 0
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_plan_says_what_follows(data, tmp_path, capsys):
+    from fusion.search.__main__ import main
+
+    words = COMMANDS["search"].format(data, tmp_path).replace("--folds 0", "--folds 2").split()[1:]
+    assert main([*words, "--plan", "--json", "--calibration"]) == 0
+    found = json.loads(capsys.readouterr().out)["plan"]
+    steps = dict(found["steps"])
+    assert steps["grid: 21 weightings at most"] > 0
+    again = steps["the same again without each of 2 folds"]
+    assert again == pytest.approx(steps["grid: 21 weightings at most"])  # half of it, twice
+    assert steps["scoring single models"] > 0
+    assert steps["calibration, one more pass over all probabilities"] is None
+    assert main([*words, "--plan", "--method", "auto", "--multipliers"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\nthen +\? +class multipliers, from pixels", said)
+    assert "heads" not in said  # two units are too few to judge them
+
+
+def test_matrices_of_narrow_bands_count_in_a_video_being_condensed(data, monkeypatch):
+    """A few rows a band: matrices of 40 classes for each, beside pixels that are not many more."""
+    from fusion.contested.build import CondenseVideo
+    from fusion.ensemble.plan import Budget
+
+    ensemble = fusion.HierarchicalEnsemble.load(data / "best.json", memory="6MB")
+    plan = ensemble.plan("a", ("group_means",), Budget(ensemble.memory, 1).condensing)
+    assert plan.bands[0][1] < 8
+    task, limit = CondenseVideo(ensemble, fusion.Labels.folder(data / "labels"), 1, None), 300_000
+    monkeypatch.setattr(
+        Budget, "__init__", lambda self, *_: vars(self).update(block=limit, condensing=0)
+    )
+    blocks = list(task.blocks("a"))
+    assert len(blocks) > 3
+    assert max(block.nbytes for block in blocks) <= limit + 8 * 40**2 + 320 * 8 * 200
+    kept = {each: getattr(task("a"), each) for each in ("constant", "rows")}
+    assert kept["constant"].sum() + kept["rows"].sum() == 4 * 240 * 320

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +19,15 @@ import torch
 
 from fusion.arguments import checked
 from fusion.contested.cache import CondensedCache, cache_folder
-from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
+from fusion.contested.pixels import MEMORY, Condensed
+from fusion.contested.video import VideoPixels
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.folds import VIDEOS, Units
 from fusion.kernels import contested
 from fusion.kernels.contested import layout
 from fusion.kernels.contested.layout import Block, merged
+from fusion.kernels.driver import out_of_memory
 from fusion.kernels.numbers import void_label
 from fusion.metrics.evaluation import Parts, frame_counts, fused_beside_truth, part_of, parts_of
 from fusion.parallel import map_videos
@@ -71,13 +74,25 @@ def condense(
         raise InputError(f"{where}: {got}; give {expected}")
     flat = labels.reshape(-1).astype(np.uint16, copy=False)
     try:
-        return contested.condense(means.reshape(len(means), classes, -1), flat, ignore, reach**2)
+        return _condensed(means.reshape(len(means), classes, -1), flat, ignore, reach**2)
     except contested.BadPixel as error:
         bad = "target" in error.reason
         got = f"target {flat[error.pixel]}" if bad else "scores that are NaN or not in 0..1"
         position = [int(i) for i in np.unravel_index(error.pixel, labels.shape)]
         advice = f"class ids below {classes} or {ignore}, and finite logits"
         raise InputError(f"{where}: pixel {position} has {got}; give {advice}") from error
+
+
+def _condensed(means: Any, targets: np.ndarray, ignore: int, ratio: float) -> Block:
+    """The same block on the CPU where a GPU has no memory left for it."""
+    try:
+        return contested.condense(means, targets, ignore, ratio)
+    except RuntimeError as error:
+        if isinstance(means, np.ndarray) or not out_of_memory(error):
+            raise
+    said = f"device {means.device}: out of memory; condensing goes on on the CPU"
+    warnings.warn(said, stacklevel=3)
+    return contested.condense(means.cpu().numpy(), targets, ignore, ratio)
 
 
 def on_host_or_gpu(means: Any) -> Any:
@@ -159,19 +174,20 @@ class CondenseVideo:
 
     def __call__(self, video: str) -> VideoPixels | None:
         if self.cache is None:
-            return VideoPixels.from_block(merged(list(self.frames(video))))
+            return VideoPixels.from_block(merged(list(self.blocks(video))))
         self.cache.write(video, self.blocks(video))
         return None
 
     def blocks(self, video: str) -> Iterator[Block]:
         """Bands put together until they weigh as much as this worker may hold."""
-        limit = self.budget.block
+        limit, size = self.budget.block, 0
         held: list[Block] = []
         for band in self.frames(video):
             held.append(band)
-            if sum(block.classes.nbytes + block.means.nbytes for block in held) > limit:
+            size += band.nbytes
+            if size > limit:
                 yield merged(held)
-                held = []
+                held, size = [], 0
         if held:
             yield merged(held)
 
@@ -240,7 +256,8 @@ def condense_ensemble(
     else:
         pixels = tuple(each for each in done.values() if each is not None)
         made = Condensed(groups, classes, tuple(done), pixels, memory)
-    made = replace(made, reach=reach, channels=ensemble.channels is not None)
+    more: dict[str, Any] = {"channels": ensemble.channels is not None, "scheduler": scheduler}
+    made = replace(made, reach=reach, **more)
     return made.on(str(ensemble.device))
 
 

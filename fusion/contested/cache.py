@@ -30,7 +30,8 @@ import google_crc32c
 import numpy as np
 
 from fusion import files, sealed
-from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
+from fusion.contested.pixels import MEMORY, Condensed
+from fusion.contested.video import VideoPixels
 from fusion.ensemble.plan import Budget
 from fusion.errors import CorruptStoreError, StoreError
 from fusion.kernels.contested import layout
@@ -190,7 +191,12 @@ class StoredPixels(VideoPixels):
 
     def read(self) -> VideoPixels:
         """The same in memory."""
-        return VideoPixels(self.groups, tuple(self.cut(WHOLE)), self.constant, self.rows)
+        runs = tuple(self.cut(WHOLE))
+        return ReadPixels(self.groups, runs, self.constant, self.rows, self)
+
+    def check(self) -> None:
+        with _damage(self.path):
+            _unsealed(self.path / MARKER)
 
     def cut(self, bundles: int) -> Iterator[Run]:
         """Runs of at most `bundles` bundles, each span read and checked when its turn comes."""
@@ -202,6 +208,17 @@ class StoredPixels(VideoPixels):
                 run = layout.from_bytes(span.width, span.pixels, self.groups, content)
                 yield from run.cut(self.groups, bundles)
                 place += size
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPixels(VideoPixels):
+    """`VideoPixels` in memory that lie on disk as well. stored: there."""
+
+    stored: StoredPixels
+
+    @property
+    def shipped(self) -> VideoPixels:
+        return self.stored
 
 
 def _unsealed(path: Path) -> dict[str, Any]:

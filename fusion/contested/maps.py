@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fusion.contested.pixels import MEMORY, Condensed, VideoPixels
+from fusion.contested.pixels import MEMORY, Condensed
 from fusion.contested.rows import multiplier_rows, places, weight_rows
+from fusion.contested.video import VideoPixels
 from fusion.ensemble.heads import Head
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError

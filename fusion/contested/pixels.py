@@ -21,22 +21,26 @@ Shape letters: G groups, C classes, P pixels, V videos, B weight vectors, k cand
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fusion.contested import spread
 from fusion.contested.rows import multiplier_rows, places, weight_rows
+from fusion.contested.video import CUT, VideoPixels
 from fusion.device import chosen
 from fusion.ensemble.plan import Budget
 from fusion.errors import InputError
 from fusion.kernels import sweep
-from fusion.kernels.contested import Parts, count, layout, on_device
-from fusion.kernels.contested.layout import Block, Floats, Ints, Run, bundle_bytes, bundles
+from fusion.kernels.contested import Parts, count, on_device
+from fusion.kernels.contested.layout import Floats, Ints, Run, bundle_bytes
+from fusion.kernels.driver import out_of_memory
 from fusion.kernels.native.pool import workers
 from fusion.kernels.sweep import Ends, Flips
 from fusion.metrics.objectives import Objective, objective
@@ -44,56 +48,8 @@ from fusion.metrics.objectives import Objective, objective
 if TYPE_CHECKING:
     from fusion.kernels.contested.triton import DeviceParts
 
-CUT = 1024  # bundles of pixels that one thread takes at a time
 COUNTS = 1 << 26  # bytes of counts per thread: longer batches of weight vectors go in steps
 MEMORY = 4 * 10**9
-
-
-@dataclass(frozen=True, eq=False)
-class VideoPixels:
-    """One video's condensed pixels in memory; cache.py has a kind that stays on disk.
-
-    groups: G. spans: the contested pixels' runs, or whatever else has their `width` and `pixels`
-    first. constant: int64 [C, C] of the uncontested pixels. rows: int64 [C], contested pixels per
-    target class.
-    """
-
-    groups: int
-    spans: tuple[Any, ...]
-    constant: Ints
-    rows: Ints
-    resident: ClassVar[bool] = True
-
-    @classmethod
-    def from_block(cls, block: Block) -> VideoPixels:
-        runs, classes = tuple(layout.runs(block)), len(block.constant)
-        return cls(block.means.shape[1], runs, block.constant, layout.rows(runs, classes))
-
-    @property
-    def widths(self) -> Ints:
-        """int64 [R, 2]: candidates per pixel and number of such pixels."""
-        return np.array([span[:2] for span in self.spans], np.int64).reshape(-1, 2)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the contested pixels in memory."""
-        return sum(bundles(n) * bundle_bytes(k, self.groups) for k, n in self.widths.tolist())
-
-    def fused(self, weights: Floats) -> VideoPixels:
-        """The same in memory with one group, the sum under normalised weights [G]."""
-        runs = tuple(layout.fused(run, weights) for run in self.cut(CUT))
-        return VideoPixels(1, runs, self.constant, self.rows)
-
-    def thinned(self, step: int) -> VideoPixels:
-        """About one contested pixel in `step`, in memory, and as large a part of the others."""
-        runs = tuple(layout.thinned(run, self.groups, step) for run in self.cut(CUT))
-        constant = (self.constant + step // 2) // step
-        return VideoPixels(self.groups, runs, constant, layout.rows(runs, len(constant)))
-
-    def cut(self, bundles: int) -> Iterator[Run]:
-        """Runs of at most `bundles` bundles."""
-        for run in self.spans:
-            yield from run.cut(self.groups, bundles)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,6 +65,7 @@ class Condensed:
         device: where labels are counted, "cpu" or a GPU (see `on`).
         reach: class multipliers may lie in [1 / reach, reach].
         channels: whether classes are those of independent channels, two each.
+        scheduler: whose workers count long sweeps, see `fusion.contested.spread`.
     """
 
     groups: tuple[str, ...]
@@ -119,6 +76,7 @@ class Condensed:
     device: str = "cpu"
     reach: float = 1.0
     channels: bool = False
+    scheduler: str = "threads"
 
     def __repr__(self) -> str:
         sizes = f"{len(self.videos)} videos, {len(self.groups)} groups, {len(self.classes)} classes"
@@ -347,14 +305,30 @@ class Condensed:
         per_video: bool = False,
     ) -> Ints:
         """Counts of contested pixels as kernels.contested gives them: [V or 1, B, C or 2, C]."""
-        size, weights, factors = len(self.classes), self.normalised(weights), None
+        weights, factors = self.normalised(weights), None
         if multipliers is not None:
             factors = self.normalised_multipliers(multipliers, len(weights))
-        videos, *shape = len(self.videos) if per_video else 1, size if matrix else 2, size
+        sweep = spread.Sweep({}, weights, factors, matrix, per_video)
+        if spread.pays(self, sweep):
+            return spread.counted(self, sweep)
+        try:
+            return self.counted(sweep)
+        except RuntimeError as error:
+            if self.device == "cpu" or not out_of_memory(error):
+                raise
+        said = f"device {self.device}: out of memory; labels are counted on the CPU"
+        warnings.warn(said, stacklevel=3)
+        return replace(self, device="cpu").counted(sweep)
+
+    def counted(self, sweep: spread.Sweep) -> Ints:
+        """The same here, of a sweep's weights and multipliers."""
+        size, weights, factors = len(self.classes), sweep.weights, sweep.multipliers
+        matrix, videos = sweep.matrix, len(self.videos) if sweep.per_video else 1
+        shape = size if matrix else 2, size
         room = min(COUNTS, self.budget.counts // workers())
         step = max(1, room // (8 * videos * math.prod(shape)))
         total = np.zeros((videos, len(weights), *shape), np.int64)
-        for parts in self._placed(per_video):
+        for parts in self._placed(sweep.per_video):
             for first in range(0, len(weights), step):
                 some = slice(first, first + step)
                 scaled = None if factors is None else factors[some]

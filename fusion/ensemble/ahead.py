@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fusion.ensemble.plan import Plan
 from fusion.overlap import overlapped
+from fusion.stores.locations.ahead import within
 
 Codes = np.ndarray | Tensor
 
@@ -52,15 +53,16 @@ def batches(
         return store.codes(video, some)
 
     jobs = ([(store, some) for store in threaded] for some in parts)
-    if plan.ahead:
-        every = (each for batch in jobs for each in batch)
-        depth = plan.ahead * len(threaded)
-        with contextlib.closing(overlapped(job, every, depth)) as read:
-            yield from _given(stores, video, parts, threaded, read)
-        return
-    for batch, some in zip(jobs, parts, strict=True):  # nothing of the next beside this one
-        with contextlib.closing(overlapped(job, batch, len(threaded))) as read:
-            yield from _given(stores, video, [some], threaded, read)
+    with within(plan.remote):
+        if plan.ahead:
+            every = (each for batch in jobs for each in batch)
+            depth = plan.ahead * len(threaded)
+            with contextlib.closing(overlapped(job, every, depth)) as read:
+                yield from _given(stores, video, parts, threaded, read)
+            return
+        for batch, some in zip(jobs, parts, strict=True):  # nothing of the next beside this one
+            with contextlib.closing(overlapped(job, batch, len(threaded))) as read:
+                yield from _given(stores, video, [some], threaded, read)
 
 
 def in_parts(frames: Sequence[str], most: int, fewest: int) -> list[Sequence[str]]:

@@ -30,6 +30,7 @@ from fusion.kernels.arithmetic import Fused
 from fusion.kernels.driver import Cuda, Driver, out_of_memory
 from fusion.kernels.numbers import void_label
 from fusion.kernels.prepared import PIXEL_MAPS, Prepared, result_dtype
+from fusion.stores.locations.ahead import within
 from fusion.stores.store import Store
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
@@ -102,7 +103,7 @@ class DeviceFusion(Fusion):
         run = _Run.of(self, plan, video)
         truth = plan.size, result_dtype("labels", classes)
         try:
-            with self._ring(run, video, frames, plan.frames, plan.bytes, truth) as ring:
+            with self._ring(run, video, frames, plan, plan.bytes, truth) as ring:
                 return self._counted(ring, run, video, frames, target, classes)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -160,7 +161,7 @@ class DeviceFusion(Fusion):
         def fill(slot: Slot, batch: Sequence[str]) -> Iterator[Callable[[], None]]:
             return unpacking(run.stores, video, slot, batch)
 
-        with self._ring(run, video, frames, plan.frames, plan.bytes) as ring:
+        with self._ring(run, video, frames, plan, plan.bytes) as ring:
             driver = ring.driver
 
             def enqueue(slot: Slot, count: int) -> None:
@@ -191,7 +192,7 @@ class DeviceFusion(Fusion):
         def fill(slot: Slot, batch: Sequence[str]) -> Iterator[Callable[[], None]]:
             return unpacking(run.stores, video, slot, batch)
 
-        with self._ring(run, video, frames, plan.frames) as ring:
+        with self._ring(run, video, frames, plan) as ring:
 
             def enqueue(slot: Slot, count: int) -> None:
                 ring.upload(slot, count)
@@ -224,15 +225,15 @@ class DeviceFusion(Fusion):
         run: _Run,
         video: str,
         frames: Sequence[str],
-        together: int,
+        plan: Plan,
         planned: int = 0,
         truth: tuple[tuple[int, ...], torch.dtype] | None = None,
     ) -> Iterator[Ring]:
-        """A ring for a video's frames, within the room that a plan has for `together` of them.
+        """A ring for a video's frames, within the room that a plan has for its frames together.
 
         `planned`: bytes of the whole plan, which counts bands that this path has on the device.
         """
-        results = run.results
+        results, together = run.results, plan.frames
         one = Layout.of(run.stores, video, 1, truth)
         made = sum(math.prod(shape) * dtype.itemsize for shape, dtype in results.values())
         each = one.stride + one.head + made
@@ -244,7 +245,8 @@ class DeviceFusion(Fusion):
         key = (self.make_driver, str(self.device), layout, slots, tuple(results.items()), run.key)
         ring = taken(key, lambda: Ring(key, self.make_driver(self.device), layout, results, slots))
         try:
-            yield ring
+            with within(plan.remote):
+                yield ring
         except GeneratorExit:
             keep(ring)
             raise

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusion.memory import BudgetError
 
 MOST_FRAMES = 16  # a read of more frames amortises nothing further
+READ_AHEAD = 2 << 30  # bytes of a budget of which a quarter is worth reading ahead
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Plan:
         ahead: such reads that are under way, or wait, while one is fused.
         aside: frames that a thread reads and fuses by itself, while others do the same with the
             next; 0 where all threads fuse one frame together.
+        remote: bytes that are read ahead from servers, beside what is being read; None where
+            nothing is read from any.
     """
 
     stores: int
@@ -40,6 +43,7 @@ class Plan:
     bytes: int
     ahead: int = 0
     aside: int = 0
+    remote: int | None = None
 
     def __repr__(self) -> str:
         rows = self.bands[0][1] - self.bands[0][0]
@@ -65,6 +69,7 @@ def make_plan(
     interpolated: int = 0,
     scratch: int = 0,
     threads: int = 1,
+    remote: int = 0,
 ) -> Plan:
     """Largest reads and bands that fit into each worker's share of `memory` bytes.
 
@@ -84,6 +89,7 @@ def make_plan(
         interpolated: maps at label resolution that fusing a row takes.
         scratch: bytes that these take at most, in all threads together.
         threads: that may each fuse frames by themselves, if frames of all of them fit.
+        remote: bytes that reading from servers takes at least; a quarter of all is read ahead.
 
     Raises:
         BudgetError: one frame and one row do not fit; it says what would do.
@@ -99,13 +105,18 @@ def make_plan(
     made = outputs if mean == "arithmetic" else {*outputs, "group_means", "probabilities"}
     row = 2 * sum(planes.get(name, 1) for name in made) * width * 4
     line = interpolated * classes * width * 4
-    least = frame + means + row + min(line, scratch) + held
+    least = frame + means + row + min(line, scratch) + held + remote
     if least * workers > memory:
         each = f" in each of {workers} workers" if workers > 1 else ""
-        why = " beside those that postprocessing holds" if held else ""
+        others = {"those that postprocessing holds": held, "what servers answer": remote}
+        named = [name for name, number in others.items() if number]
+        why = f" beside {' and '.join(named)}" if named else ""
         need = f"one frame of {len(frame_shapes)} stores{why} needs {least} bytes{each}"
         least *= workers
         raise BudgetError(f"memory: {memory} bytes given, {need}; give at least {least}", least)
+    further = min(min(READ_AHEAD, memory) // workers // 4, memory // workers - beside - least)
+    further = max(0, further - remote) if remote else 0
+    held += remote + further
     memory = max(memory // workers - beside, least) - held
     room = (memory - frame - means) // 2
     rows = min(height, max(room // (row + line), (room - scratch) // row, 1))
@@ -120,7 +131,8 @@ def make_plan(
     peak = max(peak, threads * (aside * frame + one)) if aside else peak
     what = source, size, tuple(outputs)
     peak += held + beside
-    return Plan(len(frame_shapes), groups, *what, frames, bands, peak, ahead, aside)
+    plan = Plan(len(frame_shapes), groups, *what, frames, bands, peak, ahead, aside)
+    return replace(plan, remote=further) if remote else plan
 
 
 class Budget:

@@ -77,6 +77,7 @@ def plan_of(ensemble: Planned, video: str, outputs: Sequence[str], beside: int) 
             how["scratch"] = workers() * BAND_BYTES
         if set(outputs) == {"labels"}:  # small enough that those of many frames may wait
             how["threads"] = min(workers(), threads())
+    how["remote"] = sum(store.needed(video) for store in ensemble.stores)
     groups, memory = len(ensemble.groups), ensemble.memory
     return make_plan(shapes, item, groups, size, outputs, memory, ensemble.workers, **how)
 

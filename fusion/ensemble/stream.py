@@ -72,6 +72,8 @@ class Fusion:
             with alone():
                 return list(self._one_by_one(video, some, plan))
 
+        if plan.remote is not None:  # each of these reads, and reads ahead
+            plan = replace(plan, remote=plan.remote // threads())
         parts = in_parts(frames, plan.aside, threads())
         with closing(overlapped(job, parts, threads())) as done:
             for bands in done:

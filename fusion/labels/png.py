@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusion.arguments import checked
 from fusion.errors import InputError, StoreError
-from fusion.files import replacing
+from fusion.files import refusals, replacing
 from fusion.labels import isal_png
 
 PathLike = str | os.PathLike[str]
@@ -222,8 +222,8 @@ def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
         taken = f"is taken ({error}); choose another path or overwrite=True for files"
         raise StoreError(f"write_labels: {target} {taken}") from error
     except OSError as error:
-        reason = f"cannot be written ({error.strerror}), {len(content)} bytes needed"
-        raise StoreError(f"write_labels: {target} {reason}") from error
+        with refusals(f"write_labels: {target}", len(content)):
+            raise error
 
 
 @checked

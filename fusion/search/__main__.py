@@ -14,6 +14,7 @@ from typing import Any
 from fusion import cli, files, sealed
 from fusion.ensemble.ensemble import MEANS, RESIZE, Ensemble
 from fusion.errors import InputError
+from fusion.estimate import Steps
 from fusion.folds import Units
 from fusion.hierarchical import HierarchicalEnsemble
 from fusion.metrics import CONVENTIONS, Calibration
@@ -22,7 +23,7 @@ from fusion.metrics.objectives import OBJECTIVES, Objective
 from fusion.progress import progress
 from fusion.report import check_report, write_report
 from fusion.search.compare import compare
-from fusion.search.estimated import estimated, plans_of
+from fusion.search.estimated import check_all, estimated
 from fusion.search.inputs import inputs_of, provenance
 from fusion.search.method import OVER
 from fusion.search.postprocessing.tune import TUNES, Tuning
@@ -74,14 +75,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     method = METHODS[options.method].from_arguments(vars(options))
     if not options.compare and (others := unused(options)):
         cli.remark(f"{', '.join(others)}: not of --method {options.method}, so without effect")
-    run = open_run(options)
-    reach = read_reach(type(method), run.ensemble, said_multipliers(options.multipliers))
-    run = replace(run, reach=reach)
-    run = run if options.compare else run.over(options.over or method.over)
-    plans = plans_of(run, share)
+    run, sizes = open_run(options), group_sizes(options)
+    seen = run if sizes is None else run.foreseen(*sizes)
+    reach = read_reach(type(method), seen.ensemble, said_multipliers(options.multipliers))
+    run, seen = (replace(each, reach=reach) for each in (run, seen))
+    methods = [kind() for kind in METHODS.values()] if options.compare else [method]
+    plans = check_all(seen, methods, options.over, share)
     if options.plan:
-        cli.show(estimated(run, plans, share), options)
+        seen = seen if options.compare else seen.over(options.over or method.over)
+        told = estimated(seen, method, plans, share)
+        cli.show(replace(told, steps=(*told.steps, *asked_for(options))), options)
         return 0
+    run = prepared(run, options)
+    if sizes is not None:
+        whole, run = run.ensemble.stores, run.grouped(*sizes)
+        cli.remark(said_formation(whole, run.ensemble.groups))
+    run = run if options.compare else run.over(options.over or method.over)
     tuning = read_tuning(options, run)
     if options.contributions:
         run.check_contributions()
@@ -166,7 +175,7 @@ def compare_methods(options: argparse.Namespace, run: Run) -> int:
 
 
 def open_run(options: argparse.Namespace) -> Run:
-    """What the options name: an ensemble's file, stores, or stores to form groups of."""
+    """What the options name: an ensemble's file, stores, or families of which groups are formed."""
     if bool(options.ensemble) + bool(options.stores) + options.auto_groups != 1:
         do = "--stores STORE, --ensemble FILE, --auto-groups with --basic and --other, or --demo"
         raise InputError(f"give one of {do}")
@@ -183,18 +192,13 @@ def open_run(options: argparse.Namespace) -> Run:
         ensemble = read_groups(options, **opened)
         ensemble = ensemble.regrouped(ensemble.groups, ensemble.weights, **overrides)
         how["convention"] = read_objective(options, ensemble)
-        return prepared(Run(ensemble, **how), options)
+        return Run(ensemble, **how)
     if not options.basic:
         raise InputError("--auto-groups needs the stores of the basic family: --basic STORE ...")
     families = {"basic": options.basic} | ({"other": options.other} if options.other else {})
     both = HierarchicalEnsemble(families, **overrides, **opened)
-    sizes = [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
     how["convention"] = read_objective(options, both)
-    if options.plan:
-        return Run(both, **how)
-    run = prepared(Run(both, **how), options).grouped(*sizes)
-    cli.remark(said_formation(both.stores, run.ensemble.groups))
-    return run
+    return Run(both, **how)
 
 
 def read_groups(options: argparse.Namespace, **opened: Any) -> HierarchicalEnsemble:
@@ -249,10 +253,31 @@ def said_multipliers(text: str | None) -> bool | float | None:
 
 def prepared(run: Run, options: argparse.Namespace) -> Run:
     """The run, with temperatures fitted where that was asked for."""
-    if not options.temperatures or options.plan:
+    if not options.temperatures:
         return run
     cli.remark(fit_table(run.ensemble, run.fits))
     return run.fitted()
+
+
+def asked_for(options: argparse.Namespace) -> Steps:
+    """What --plan names and cannot foresee."""
+    said = {
+        "temperatures": "before all of it: fitting temperatures",
+        "compare": "every other method, on the same folds",
+        "tune": "choosing postprocessing on the same folds",
+        "contributions": "what each model adds",
+        "test_labels": "the second split, read and scored",
+        "calibration": "calibration, one more pass over all probabilities",
+        "report": "the report, one more pass over the stores",
+    }
+    return tuple((what, None) for name, what in said.items() if getattr(options, name))
+
+
+def group_sizes(options: argparse.Namespace) -> list[int | None] | None:
+    """Of the strong and the auxiliary group, where groups are to be formed."""
+    if not options.auto_groups:
+        return None
+    return [parse_size(getattr(options, name), name) for name in ("strong", "auxiliary")]
 
 
 def parse_size(text: str, name: str) -> int | None:

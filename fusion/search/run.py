@@ -76,11 +76,14 @@ class Run(Split):
         """The same, its pixels kept as maps."""
         return self if self.mapped else replace(self, mapped=True)
 
-    def facts(self, folds: int) -> Facts:
-        """What a method may go by when it decides how far to go."""
+    def facts(self, folds: int, pixels: int | None = None) -> Facts:
+        """What a method may go by when it decides how far to go; counts labels, unless told."""
         models = len(self.over("models").ensemble.groups)
         sizes = {"units": len(set(self.unit_of.values())), "models": models}
-        sizes |= {"classes": len(self.ensemble.classes), "pixels": self.condensed.scored}
+        sizes |= {
+            "classes": len(self.ensemble.classes),
+            "pixels": self.condensed.scored if pixels is None else pixels,
+        }
         return Facts(folds=folds, fusable=self._fusable, **sizes)
 
     @property

@@ -44,15 +44,19 @@ class Formation:
     strong: int | None
     auxiliary: int | None
 
-    def ensemble(self, parts: Iterable[str]) -> Ensemble:
-        """The groups that the models' scores on these parts make."""
-        split, some = self.split, list(parts)
+    def ensemble(self, parts: Iterable[str] | None) -> Ensemble:
+        """The groups that the models' scores on these parts make; None: as many, of any models."""
+        split, some = self.split, [] if parts is None else list(parts)
         stores = single_groups(split.ensemble.stores)
-        miou = {name: only(scores, some).score for name, scores in split.singles.items()}
+        miou = dict.fromkeys(stores, 0.0)
+        if parts is not None:
+            miou = {name: only(scores, some).score for name, scores in split.singles.items()}
         ranked = sorted(miou, key=lambda name: -rank(miou[name]))
         families = (split.ensemble.groups.get(family, ()) for family in ("basic", "other"))
         basic, other = ([n for n in ranked if stores[n][0] in f] for f in families)
         strong, auxiliary = self.strong, self.auxiliary
+        if parts is None:
+            strong, auxiliary = strong or 1, len(other) if auxiliary is None else auxiliary
         if strong is None or auxiliary is None:
             models = split.over_models.subset(some)
             best = choose_formation(models, basic, other, progress=split.progress)
@@ -279,6 +283,11 @@ class Split:
         formation = Formation(self, strong, auxiliary)
         formed = formation.ensemble(self.parts)
         return replace(self, ensemble=formed, known=self.singles, formation=formation)
+
+    def foreseen(self, strong: int | None, auxiliary: int | None) -> Self:
+        """What `grouped` will be like, of whichever models, before one is looked at: for plans."""
+        formation = Formation(self, strong, auxiliary)
+        return replace(self, ensemble=formation.ensemble(None), formation=formation)
 
     def formed_on(self, rest: Sequence[str]) -> Self:
         """The run whose groups are formed on some of the parts; itself where they are the same."""

@@ -98,6 +98,9 @@ class LogitStore(Store):
             return True
         return location_of(key).identity == self.identity
 
+    def needed(self, video: str) -> int:
+        return self.location.needed(self.describe(video).files())
+
     def codes(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as they are kept: [T, C, h, w] uint8 gap codes or float16.
 

@@ -105,6 +105,10 @@ class Store(ABC):
         """Frame ids in stored order."""
         return self.describe(video).frames
 
+    def needed(self, video: str) -> int:
+        """Bytes that reading a video holds beside its codes: of a server's answers, else none."""
+        return 0
+
     @abstractmethod
     def codes(self, video: str, frames: Sequence[str] | None = None) -> np.ndarray:
         """Frames as they are kept, [T, C, h, w], which kernels read as they are.

@@ -134,6 +134,12 @@ class Block:
     classes: NDArray[np.uint16]
     means: Floats
 
+    @property
+    def nbytes(self) -> int:
+        """Size in memory: of a band of few pixels its matrix is most of it."""
+        arrays = self.constant, self.counts, self.targets, self.classes, self.means
+        return sum(array.nbytes for array in arrays)
+
 
 def empty(groups: int, classes: int) -> Block:
     """No pixels."""

@@ -30,6 +30,7 @@ def test_two_workers_stand_beside_one(capsys):
     assert [line.split(",")[0] for line in said.splitlines()[3:]] == [
         "| evaluate",
         "| two loops in Python",
+        f"| {workers.WEIGHTINGS} weightings: this process",
     ]
 
 

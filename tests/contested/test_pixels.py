@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fusion.contested import Builder, condense
 from fusion.errors import InputError
+from fusion.kernels import contested
 from fusion.metrics import CONVENTIONS, OBJECTIVES, miou, objective
 from tests.contested.cases import condensed_of, probabilities, some_targets, some_weights
 
@@ -84,3 +87,36 @@ def test_device():
         on_device, weights = condensed.on("cuda"), some_weights(3)
         assert on_device.subset(["v1"]).device == "cuda"
         assert np.array_equal(on_device.confusions(weights), condensed.confusions(weights))
+
+
+def test_a_gpu_without_memory_leaves_counting_to_the_cpu(monkeypatch):
+    means, targets = probabilities(3, 5, 500), some_targets(5, 500)
+    here = condensed_of(means, targets)
+
+    def full(parts, device):
+        if device == "cpu":
+            return parts
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("fusion.contested.pixels.on_device", full)
+    with pytest.warns(UserWarning, match="device cuda:0: out of memory; labels are counted on"):
+        found = replace(here, device="cuda:0").confusions(some_weights(3))
+    assert np.array_equal(found, here.confusions(some_weights(3)))
+
+
+def test_a_gpu_without_memory_leaves_condensing_to_the_cpu(monkeypatch):
+    means, targets = probabilities(3, 5, 500), some_targets(5, 500)
+    honest = contested.condense
+    expected = condense(means, targets, 5, ignore=255)
+
+    def full(means, *given):
+        if isinstance(means, torch.Tensor):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(means, *given)
+
+    monkeypatch.setattr("fusion.contested.build.on_host_or_gpu", torch.as_tensor)
+    monkeypatch.setattr(contested, "condense", full)
+    with pytest.warns(UserWarning, match="out of memory; condensing goes on on the CPU"):
+        found = condense(means, targets, 5, ignore=255)
+    assert np.array_equal(found.constant, expected.constant)
+    assert np.array_equal(found.means, expected.means)

@@ -16,6 +16,7 @@ from fusion.ensemble.ahead import batches
 from fusion.ensemble.plan import make_plan
 from fusion.errors import CorruptStoreError
 from fusion.kernels.native import pool
+from fusion.memory import BudgetError
 from fusion.metrics.evaluation import VideoConfusion
 from tests.ensemble.simulated import VIDEOS, make_store
 
@@ -91,6 +92,23 @@ def test_small_frames_are_fused_side_by_side_where_all_of_them_fit(ensemble):
     plan = make_plan([(5, 6, 8)] * 3, [1] * 3, 2, (24, 32), ("labels",), tight, 1, threads=4)
     assert plan.aside == 0
     assert ensemble.plan("a", ("probabilities",)).aside == 0  # too large to wait for their turn
+
+
+def test_what_servers_answer_is_part_of_a_plan():
+    """Least 1000 bytes in the air, a quarter read ahead, and less where the budget ends first."""
+    given = [(5, 6, 8)] * 3, [1] * 3, 2, (24, 32), ("labels",)
+    plain = make_plan(*given, 10**9, 2)
+    assert plain.remote is None
+    ample = make_plan(*given, 10**9, 2, remote=1000)
+    assert ample.remote == 10**9 // 2 // 4 - 1000
+    assert ample.bytes == plain.bytes + 10**9 // 2 // 4
+    assert make_plan(*given, 10**12, 2, remote=1000).remote == (2 << 30) // 8 - 1000
+    with pytest.raises(BudgetError, match="beside what servers answer needs") as refused:
+        make_plan(*given, 1000, 2, remote=1000)
+    least = make_plan(*given, refused.value.least, 2, remote=1000)
+    assert (least.remote, least.bytes) == (0, refused.value.least // 2)
+    with pytest.raises(BudgetError):
+        make_plan(*given, refused.value.least - 1, 2, remote=1000)
 
 
 @pytest.mark.parametrize("aside", [0, 2])

@@ -254,6 +254,27 @@ def test_what_runs_out_of_memory_is_done_with_less(ensemble):
         ring.release()
 
 
+@pytest.mark.parametrize("nth", [2, 3, 5])
+def test_memory_that_runs_out_in_the_middle_of_a_video(ensemble, nth):
+    """Frames of the batches before are not given again; what is left goes on in smaller ones."""
+    plan, moved = replace(ensemble.plan("a"), frames=2), []
+
+    class Full(FakeDriver):
+        def copy(self, *given):
+            moved.append(given)
+            if len(moved) == nth:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            super().copy(*given)
+
+    recipe = replace(on(ensemble, FakeDriver()), make_driver=lambda _: Full(EARLY))
+    device_stream._SAID.clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        equal(made(recipe, plan), made(ensemble.recipe, plan))
+    assert ["fewer frames" in str(each.message) for each in caught] == [True]
+    ring.release()
+
+
 def test_memory_that_runs_out_between_bands_of_a_frame(ensemble, monkeypatch):
     """Bands that were given are not given again."""
     plan = replace(ensemble.plan("a", ("probabilities",)), bands=((0, 10), (10, 24)), frames=4)

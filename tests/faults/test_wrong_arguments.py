@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import sys
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 import fusion
+from fusion import arguments
 from fusion.arguments import checked
 from fusion.errors import FusionError, InputError, KindError
 from tests.faults.doors import NEVER, call, methods, numbers, rooms, wrong
@@ -115,3 +119,41 @@ def test_what_callers_mean_passes(given):
 def test_a_class_keeps_its_signature_and_its_documentation():
     assert str(inspect.signature(fusion.LogitStore)) == "(path: 'Address') -> 'None'"
     assert fusion.fuse.__doc__.startswith("The weighted mean")
+
+
+def test_annotations_are_read_in_many_threads_at_once():
+    """Garbage collected while one thread reads lets the others go on: CPython 3.11 mixes them."""
+    module, failed = sys.modules["fusion.device"], []
+
+    class Bin:
+        def __del__(self):
+            for _ in range(300):
+                pass
+
+    def litter(phase, _):
+        if phase == "stop":
+            made = Bin()
+            made.itself = made
+
+    def read():
+        try:
+            for _ in range(4):
+                arguments._homes.__wrapped__(module)
+        except SystemError as error:
+            failed.append(error)
+
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    gc.callbacks.append(litter)
+    try:
+        sys.setswitchinterval(1e-6)
+        gc.set_threshold(50)
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    finally:
+        gc.callbacks.remove(litter)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert not failed

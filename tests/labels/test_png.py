@@ -209,7 +209,7 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path, monkeypatch, step):
 
     owner = os if step == "link" else Path
     monkeypatch.setattr(owner, step, refuse)
-    message = r"a\.png cannot be written \(No space left on device\), [0-9]+ bytes needed"
+    message = r"a\.png: cannot be written \(No space left on device\), [0-9]+ bytes needed; free"
     with pytest.raises(StoreError, match=message):
         write_labels(tmp_path / "a.png", maps(), overwrite=step == "replace")
     assert not os.listdir(tmp_path)

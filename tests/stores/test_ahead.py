@@ -146,3 +146,41 @@ def test_files_in_no_order_are_read_as_well(wire):
         read_through(reading, wire, name)
     other = reading_of(wire, [])
     read_through(other, wire, "f3")
+
+
+def test_shares_of_a_budget_add_up_and_end(wire, monkeypatch):
+    monkeypatch.setattr(ahead, "BUDGET", 10 * PIECE)
+    held = ahead.HELD
+    assert held.most == 10 * PIECE
+    with held.within(2 * PIECE), held.within(PIECE):
+        assert held.most == 3 * PIECE
+        with held.within(30 * PIECE):
+            assert held.most == 10 * PIECE
+        reading = reading_of(wire, FILES)
+        for name in FILES:
+            read_through(reading, wire, name)
+            assert held._held <= 3 * PIECE + reading.needed([name])
+    assert held.most == 10 * PIECE
+    with ahead.within(None):
+        assert held.most == 10 * PIECE
+
+
+def test_nothing_is_read_ahead_where_a_budget_leaves_nothing(wire):
+    with ahead.within(0):
+        reading = reading_of(wire, FILES)
+        for name in FILES:
+            read_through(reading, wire, name)
+            assert ahead.HELD._held <= reading.needed([name])
+        wanted = {(name, n) for name in FILES for n in range(4)}
+        assert set(wire.asked) == wanted
+
+
+def test_files_that_were_read_in_part_give_up_their_pieces_for_others(wire):
+    with ahead.within(0):
+        reading = reading_of(wire, FILES)
+        files = [reading.open(name) for name in FILES]
+        for file, name in zip(files, FILES, strict=True):
+            assert file.read(110, 20) == wire.files[name][110:130]
+        assert ahead.HELD._held <= PIECE
+        for file, name in zip(files, FILES, strict=True):
+            assert file.read(0, 350) == wire.files[name]

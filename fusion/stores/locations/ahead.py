@@ -14,13 +14,15 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 PIECE = 4 << 20  # bytes of a request
 FASTEST = 1.25e9  # bytes a second of the fastest connection that is kept busy: 10 Gbit/s
 MOST_AHEAD = 32 << 20  # bytes of one file
-BUDGET = 512 << 20  # bytes of a process
+BUDGET = 512 << 20  # bytes of a process, where nobody says less
 KEPT = 4  # pieces of a file that are kept though they were not read to their end
 COMING = 16  # files that are read ahead before they are opened
+NEEDED = 3  # pieces of a file that is read in order: its index, where reading is, and the next
 
 Fetch = Callable[[str, int, int], "Future[memoryview]"]  # key, start, end
 
@@ -30,11 +32,30 @@ class Budget:
 
     def __init__(self) -> None:
         self._lock, self._held = threading.RLock(), 0  # again: a stream is collected inside
+        self._shares: list[int] = []  # of what is read just now
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+    @contextmanager
+    def within(self, most: int) -> Iterator[None]:
+        """Until it ends, so many bytes are read ahead, and those of others that do so meanwhile."""
+        with self._lock:
+            self._shares.append(most)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._shares.remove(most)
+
+    @property
+    def most(self) -> int:
+        """Bytes that may be read ahead now."""
+        with self._lock:
+            return min(BUDGET, sum(self._shares)) if self._shares else BUDGET
 
     def take(self, size: int, *, needed: bool) -> bool:
         """Whether there is room; what is needed is taken anyway."""
         with self._lock:
-            if not needed and self._held + size > BUDGET:
+            if not needed and self._held + size > self.most:
                 return False
             self._held += size
             return True
@@ -43,8 +64,27 @@ class Budget:
         with self._lock:
             self._held -= size
 
+    def knows(self, stream: Stream) -> None:
+        """Has an open file give up what it need not keep, where there is too little room."""
+        with self._lock:
+            self._streams.add(stream)
+
+    def shed(self) -> None:
+        """Drops what files keep though it was read, until there is room."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            if self._held <= self.most:
+                return
+            stream.shed()
+
 
 HELD = Budget()
+
+
+def within(most: int | None) -> AbstractContextManager[None]:
+    """`Budget.within` of this process; None changes nothing."""
+    return nullcontext() if most is None else HELD.within(most)
 
 
 class Stream:
@@ -61,6 +101,7 @@ class Stream:
         self._pieces: OrderedDict[int, Future[memoryview]] = OrderedDict()
         self._used: dict[int, int] = {}  # bytes read of each piece
         weakref.finalize(self, _drop, self._pieces, size).atexit = False
+        HELD.knows(self)
 
     def read(self, offset: int, length: int) -> bytes:
         """A range of its bytes, shorter where the file ends before it; StoreError."""
@@ -71,6 +112,7 @@ class Stream:
         with self._reading.lock:
             futures = [self._piece(n, needed=True) for n in at]
             self._look_ahead(offset, end, at[-1] + 1)
+        HELD.shed()
         try:
             return b"".join(self._cut(offset, end, n, f) for n, f in zip(at, futures, strict=True))
         except BaseException:
@@ -147,6 +189,16 @@ class Stream:
         for n in whole + [n for n in part if n not in whole][:-KEPT]:
             self._forget(n)
 
+    def shed(self) -> None:
+        """Drops pieces that are there and of which something was read: they can be had again."""
+        lock = self._reading.lock
+        if lock.acquire(blocking=False):  # else somebody reads it, and two would wait for another
+            try:
+                for n in [n for n in self._used if (piece := self._pieces.get(n)) and piece.done()]:
+                    self._forget(n)
+            finally:
+                lock.release()
+
     def _forget(self, n: int) -> None:
         piece = self._pieces.pop(n, None)
         self._used.pop(n, None)
@@ -189,6 +241,12 @@ class Reading:
         """The order in which files will mostly be read."""
         with self.lock:
             self.order, self._at = list(keys), {key: n for n, key in enumerate(keys)}
+
+    def needed(self, keys: Sequence[str]) -> int:
+        """Bytes that reading such files one after the other holds, though nothing is read ahead."""
+        return min(
+            NEEDED * PIECE, max((self.sizes.get(k, NEEDED * PIECE) for k in keys), default=0)
+        )
 
     def window(self) -> int:
         """Bytes that should be under way."""

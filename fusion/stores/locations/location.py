@@ -146,6 +146,10 @@ class Location(ABC):
     def expects(self, names: Sequence[str]) -> None:
         """Files below this in the order in which they will mostly be read; a hint, no promise."""
 
+    def needed(self, names: Sequence[str]) -> int:
+        """Bytes that reading files below this in order holds; none where the system reads ahead."""
+        return 0
+
     # --- writing
 
     @abstractmethod

@@ -214,6 +214,9 @@ class Remote(Location):
     def expects(self, names: Sequence[str]) -> None:
         self._seen.reading.expects([(self / name)._key for name in names])
 
+    def needed(self, names: Sequence[str]) -> int:
+        return self._seen.reading.needed([(self / name)._key for name in names])
+
     def _listing(self) -> dict[str, int]:
         """Bytes of every file below this, by its name from here."""
         under_way, self._seen.listing = self._seen.listing, None
