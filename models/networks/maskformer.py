@@ -10,6 +10,7 @@ algorithm).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,7 @@ class MaskFormer(Network):
         )
         config.backbone_config = swin.maskformer_backbone_config(size)
         self.model = transformers.MaskFormerForInstanceSegmentation(config)
+        self.model.model.register_forward_hook(_supervised_as_published)
         self._start_queries_apart()
         if pretrained:
             self.start_from(swin.published_backbone(size, preset).state_dict())
@@ -99,3 +101,16 @@ class MaskFormer(Network):
         masks = [(targets[n] == classes[n][:, None, None]).float() for n in kept]
         truth = {"mask_labels": masks, "class_labels": [classes[n] for n in kept]}
         return self.model(images[kept], **truth, output_hidden_states=True).loss.squeeze()
+
+
+def _supervised_as_published(model: nn.Module, _: tuple[Tensor, ...], found: Any) -> Any:
+    """The queries that deep supervision learns from, as the authors' TransformerDecoder returns
+    them (mask_former/modeling/transformer/transformer.py): after each layer, each normalised.
+
+    The library's begin with the zeros before the first layer, one term more than layers, and only
+    the last of them are normalised.
+    """
+    if (states := found.transformer_decoder_hidden_states) is not None:
+        norm: nn.Module = model.transformer_module.decoder.layernorm  # type: ignore
+        found["transformer_decoder_hidden_states"] = (*map(norm, states[1:-1]), states[-1])
+    return found
