@@ -5,8 +5,8 @@
     registry    what a network is, and the names of all
     networks    one network per file
     data        clips (images and masks), augment (views), samples, source (options), statistics
-    training    config, losses, schedule, optimiser, architecture, checkpoint, start, swa, distributed,
-                run
+    training    config, losses, adjustment, schedule, optimiser, architecture, checkpoint, start,
+                swa, distributed, run
     tta         test-time augmentation
 
 ``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of

@@ -16,7 +16,7 @@ there are keyword arguments of the class. N images, C classes, H W image pixels 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
@@ -50,7 +50,30 @@ class Network(nn.Module):
 
     def loss(self, images: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
         """Training loss, a scalar; a network with a loss of its own overrides this."""
-        return criterion(self.logits(images), targets)
+        return over_heads(self.heads(images), targets, criterion)
+
+    def heads(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """What `loss` learns from, each logits and their factor: those of `logits` first, then of
+        heads that only training uses.
+        """
+        return [(1.0, self.logits(images))]
+
+    @classmethod
+    def begun(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a new run: those given, and others than the class's defaults.
+
+        Defaults are what files mean that say nothing; so a better one comes in here, and files say
+        it from then on.
+        """
+        return dict(options)
+
+
+def over_heads(
+    heads: Sequence[tuple[float, Tensor]], targets: Tensor, criterion: Criterion
+) -> Tensor:
+    """Sum of factor times criterion."""
+    first, *others = [factor * criterion(logits, targets) for factor, logits in heads]
+    return sum(others, start=first)
 
 
 Entry = TypeVar("Entry")
@@ -88,6 +111,15 @@ def build(
     Raises:
         InputError: an unknown name, option or module; names the closest name.
     """
+    options = dict(options or {})
+    try:
+        return named(name, module=module)(classes, **options)
+    except TypeError as error:
+        raise InputError(f"network {name!r}: options {options} do not fit ({error})") from error
+
+
+def named(name: str, *, module: str | None = None) -> type[Network]:
+    """The class of a network; arguments and errors as of `build`."""
     if module and not all(part.isidentifier() for part in module.split(".")):
         do = "give the name of a file in the folder you run from, without .py"
         raise InputError(f"network: module is {module!r}, no name of a module; {do}")
@@ -102,11 +134,7 @@ def build(
     if name not in _NETWORKS:
         hint = did_you_mean(name, names())
         raise InputError(f"network: no {name!r}{hint}; a network of your own needs its module too")
-    options = dict(options or {})
-    try:
-        return _NETWORKS[name](classes, **options)
-    except TypeError as error:
-        raise InputError(f"network {name!r}: options {options} do not fit ({error})") from error
+    return _NETWORKS[name]
 
 
 def preset_of(presets: Mapping[str, Entry], name: str, network: str) -> Entry:
