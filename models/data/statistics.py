@@ -12,10 +12,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fusion import plain, sealed
+from fusion.errors import InputError, StoreError
 from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
 from fusion.progress import progress
+from fusion.text import listed
 
 FILE, PICTURE = "statistics.json", "statistics.png"
 MOST = 1 << 24  # bytes of the file
@@ -70,23 +72,45 @@ def _count(labels: Labels, video: str, classes: int) -> NDArray[np.int64]:
     return total
 
 
+def read(path: Path, classes: tuple[str, ...]) -> Statistics:
+    """The counts in a file that training or ``python -m fusion.models.statistics`` wrote.
+
+    StoreError: missing, damaged or changed since. InputError: of other classes.
+    """
+    advice = "give one that python -m fusion.models.statistics wrote"
+    try:
+        found = _parsed(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"statistics: {path} cannot be read ({reason}); {advice}") from error
+    if found.classes != classes:
+        got = f"{path} counts {listed(found.classes)}, not {listed(classes)}"
+        raise InputError(f"statistics: {got}; count the labels that the network learned from")
+    return found
+
+
 def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | None:
     """The counts in a file, if they are these labels'; one that cannot be read, was changed, or has
     no checksum yet is replaced.
     """
     try:
-        document = sealed.parsed(plain.content(path, MOST))
-        if not sealed.is_sealed(document):
-            return None
-        document = sealed.unsealed(document)
-        known = document["classes"]
-        if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
-            return None
-        counts = [[entry[key] for entry in known] for key in ("videos", "pixels")]
-        videos, pixels = np.array(counts, np.int64)
-        return Statistics(classes, videos, pixels, digest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = _parsed(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+    return found if (found.digest, found.classes) == (digest, classes) else None
+
+
+def _parsed(path: Path) -> Statistics:
+    document = sealed.parsed(plain.content(path, MOST))
+    if not sealed.is_sealed(document):
+        raise ValueError("it has no checksum")
+    document = sealed.unsealed(document)
+    known = document["classes"]
+    names = tuple(entry["name"] for entry in known)
+    videos, pixels = np.array(
+        [[entry[key] for entry in known] for key in ("videos", "pixels")], np.int64
+    )
+    return Statistics(names, videos, pixels, document["digest"])
 
 
 def picture(statistics: Statistics) -> Image.Image:

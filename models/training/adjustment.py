@@ -112,7 +112,8 @@ class PostHoc(Network):
 
     Args:
         network: any, trained without a prior of its own.
-        log_prior: [C] log of each class's share of the training pixels (`Statistics.log_prior`).
+        log_prior: [C] log of each class's share of the training pixels, as of
+            `data.statistics.read`.
         tau: 0 changes nothing; 1 makes classes equally likely beforehand.
     """
 

@@ -149,7 +149,7 @@ def test_two_processes_do_what_accumulation_does(configure, tmp_path):
         in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
         for rank in range(2)
     ]
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    errors = [rank.communicate(timeout=600)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     files = (single, tmp_path / "run.out" / single.name)
     (a, _), (b, _) = (checkpoint.load(path) for path in files)
