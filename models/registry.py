@@ -53,8 +53,8 @@ class Network(nn.Module):
         return over_heads(self.heads(images), targets, criterion)
 
     def heads(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        """What `loss` learns from, each logits and their factor: those of `logits` first, then of
-        heads that only training uses.
+        """What `loss` learns from by one criterion, logits and their factor: those of `logits`
+        first, then of heads that only training uses.
         """
         return [(1.0, self.logits(images))]
 

@@ -82,7 +82,7 @@ class NetworkChoice(Section):
 
 @dataclass(frozen=True)
 class Loss(Section):
-    """ohem, threshold, min_kept: `losses.hard_pixels`.
+    """ohem, threshold, min_kept (of each image): `losses.hard_pixels`.
 
     adjust, tau, scale, head: `adjustment.adjust`. teacher: a weights file, or a logit store of the
     training frames, such as an ensemble's. begin: what a file's student starts from: "teacher", of

@@ -149,6 +149,7 @@ def test_deep_supervision_is_the_authors(transformers):
         return model(images, **given, output_hidden_states=True).loss.item()
 
     decoder, states = model.model.transformer_module.decoder, []
+    torch.nn.init.uniform_(decoder.layernorm.weight, 0.5, 1.5)  # as trained; at 1 it does nothing
     for layer in decoder.layers:
         layer.register_forward_hook(lambda _, given, found: states.append((given[0], found)))
     with torch.no_grad():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fusion.errors import InputError
+from fusion.models.data.statistics import class_statistics
 from fusion.models.networks.plain import Plain
 from fusion.models.registry import Network
 from fusion.models.training import checkpoint, losses
@@ -203,6 +204,17 @@ def test_training_starts_from_given_weights(configure):
     third = configure("third", network={"start": str(first)}, loss={"teacher": str(first)})
     with pytest.raises(InputError, match="start and teacher each say what to start from; keep one"):
         Run(third, CPU)
+
+
+def test_a_prior_on_the_network_s_own_head(configure):
+    options = configure(loss={"adjust": True, "head": "own", "tau": 1.0})
+    network, there = checkpoint.load_network(train(options, "cpu"))
+    assert (there.head, there.tau) == ("own", 1.0)
+    assert network.get_parameter("head.weight").ndim == 4
+    counts = class_statistics(training_clips(options)).log_prior()
+    assert torch.equal(network.get_buffer("head.log_prior"), counts)
+    run = Run(configure("other", loss={"adjust": True}), CPU)
+    assert run.architecture.head == "cosine"
 
 
 def test_crop_that_the_network_cannot_take(configure, monkeypatch):
