@@ -36,8 +36,8 @@ from fusion.metrics import Scores
 from fusion.models import predict
 from fusion.models.train import train
 from fusion.models.training import config
+from fusion.models.training.adjustment import TAU
 from fusion.models.training.checkpoint import SUFFIX
-from fusion.models.training.losses import TAU
 from fusion.progress import progress
 from fusion.search import condense_ensemble
 from fusion.search.formation import auto_groups, score_models

@@ -6,8 +6,8 @@
     networks    one network per file
     data        clips (images and masks), augment (views), samples, source (options), statistics,
                 headers (sizes), order (epochs), loading (batches), colour, operations, teacher
-    training    config, losses, schedule, optimiser, architecture, checkpoint, start, others
-                (checkpoints of other people), swa, distributed, run
+    training    config, losses, adjustment, schedule, optimiser, architecture, checkpoint, start,
+                others (checkpoints of other people), swa, distributed, run
     tta         test-time augmentation
 
 ``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of

@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -58,7 +58,30 @@ class Network(nn.Module):
 
     def loss(self, images: Tensor, targets: Tensor, criterion: Criterion) -> Tensor:
         """Training loss, a scalar; a network with a loss of its own overrides this."""
-        return criterion(self.logits(images), targets)
+        return over_heads(self.heads(images), targets, criterion)
+
+    def heads(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        """What `loss` learns from by one criterion, logits and their factor: those of `logits`
+        first, then of heads that only training uses.
+        """
+        return [(1.0, self.logits(images))]
+
+    @classmethod
+    def begun(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a new run: those given, and others than the class's defaults.
+
+        Defaults are what files mean that say nothing; so a better one comes in here, and files say
+        it from then on.
+        """
+        return dict(options)
+
+
+def over_heads(
+    heads: Sequence[tuple[float, Tensor]], targets: Tensor, criterion: Criterion
+) -> Tensor:
+    """Sum of factor times criterion."""
+    first, *others = [factor * criterion(logits, targets) for factor, logits in heads]
+    return sum(others, start=first)
 
 
 Entry = TypeVar("Entry")
@@ -115,17 +138,37 @@ def build(
             closest name.
     """
     given, options = imported(module) if module else None, dict(options or {})
-    if name not in _NETWORKS and name in _OURS:
-        importlib.import_module(f".networks.{_OURS[name]}", __package__)
-    if name not in _NETWORKS:
-        hint = did_you_mean(name, names())
-        raise InputError(f"network: no {name!r}{hint}; a network of your own needs its module too")
-    network, what = _NETWORKS[name], f"network {name!r}"
+    network, what = maker(name), f"network {name!r}"
     known = check_options(network, options, what)
     try:
         return network(classes, **options, **({"module": given} if "module" in known else {}))
     except TypeError as error:
         raise InputError(f"{what}: options {options} do not fit ({error})") from error
+
+
+def begun(name: str, options: Mapping[str, Any], *, module: str | None = None) -> dict[str, Any]:
+    """`Network.begun` of a name; a function that makes networks has the options as they are."""
+    if module:
+        imported(module)
+    network: Any = maker(name)
+    return network.begun(options) if isinstance(network, type) else dict(options)
+
+
+def takes(name: str, option: str, *, module: str | None = None) -> bool:
+    """Whether the networks of a name have an option."""
+    if module:
+        imported(module)
+    return option in inspect.signature(maker(name)).parameters
+
+
+def maker(name: str) -> Callable[..., Network]:
+    """What makes the networks of a name: a class, or a function."""
+    if name not in _NETWORKS and name in _OURS:
+        importlib.import_module(f".networks.{_OURS[name]}", __package__)
+    if name not in _NETWORKS:
+        hint = did_you_mean(name, names())
+        raise InputError(f"network: no {name!r}{hint}; a network of your own needs its module too")
+    return _NETWORKS[name]
 
 
 def imported(module: str) -> ModuleType:

@@ -33,6 +33,11 @@ FINITE = Rule("a finite number, 0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE = Rule("a finite number above 0", lambda value: 0 < value < math.inf)
 
 
+def one_of(*choices: str) -> Rule:
+    """One of several words."""
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
 def within(rule: Rule, default: Any, *, later: bool = False) -> Any:
     """A dataclass field with a default, whose value must obey the rule.
 

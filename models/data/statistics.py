@@ -19,10 +19,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fusion import plain, sealed
+from fusion.errors import InputError, StoreError
 from fusion.files import write_json
 from fusion.labels import Labels
 from fusion.models.data.clips import Clips
 from fusion.parallel import map_videos
+from fusion.text import listed
 
 FILE, PICTURE = "statistics.json", "statistics.png"
 MOST = 1 << 24  # bytes of the file
@@ -82,23 +84,46 @@ def _count(
     return counts.sum(axis=0), counts > 0
 
 
+def read(path: Path, classes: tuple[str, ...]) -> Statistics:
+    """The counts in a file that training or ``python -m fusion.models.statistics`` wrote.
+
+    StoreError: missing, damaged or changed since. InputError: of other classes.
+    """
+    advice = "give one that python -m fusion.models.statistics wrote"
+    try:
+        found = _parsed(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"statistics: {path} cannot be read ({reason}); {advice}") from error
+    if found.classes != classes:
+        got = f"{path} counts {listed(found.classes)}, not {listed(classes)}"
+        raise InputError(f"statistics: {got}; count the labels that the network learned from")
+    return found
+
+
 def _cached(path: Path, classes: tuple[str, ...], digest: str) -> Statistics | None:
     """The counts in a file, if they are these labels'; one that cannot be read, was changed, or has
     no checksum yet is replaced.
     """
     try:
-        document = sealed.parsed(plain.content(path, MOST))
-        if not sealed.is_sealed(document):
-            return None
-        document = sealed.unsealed(document)
-        known = document["classes"]
-        if document["digest"] != digest or tuple(entry["name"] for entry in known) != classes:
-            return None
-        counts = [[entry[key] for entry in known] for key in ("videos", "pixels")]
-        videos, pixels = np.array(counts, np.int64)
-        return Statistics(classes, videos, pixels, _present(document["present"], classes), digest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        found = _parsed(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, zlib.error):
         return None
+    return found if (found.digest, found.classes) == (digest, classes) else None
+
+
+def _parsed(path: Path) -> Statistics:
+    document = sealed.parsed(plain.content(path, MOST))
+    if not sealed.is_sealed(document):
+        raise ValueError("it has no checksum")
+    document = sealed.unsealed(document)
+    known = document["classes"]
+    names = tuple(entry["name"] for entry in known)
+    videos, pixels = np.array(
+        [[entry[key] for entry in known] for key in ("videos", "pixels")], np.int64
+    )
+    present = _present(document["present"], names)
+    return Statistics(names, videos, pixels, present, document["digest"])
 
 
 def _present(document: dict[str, Any], classes: tuple[str, ...]) -> NDArray[np.bool_]:

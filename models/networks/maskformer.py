@@ -47,6 +47,7 @@ class MaskFormer(MaskClassification):
         )
         config.backbone_config = swin.maskformer_backbone_config(size)
         self.model = transformers.MaskFormerForInstanceSegmentation(config)
+        self.model.model.register_forward_hook(_supervised_as_published)
         self._start_queries_apart()
         if pretrained:
             self.start_from(swin.published_backbone(size, preset).state_dict())
@@ -75,3 +76,16 @@ class MaskFormer(MaskClassification):
 
     def found(self, images: Tensor, **labels: Any) -> Any:
         return self.model(images, **labels, output_hidden_states=True)
+
+
+def _supervised_as_published(model: nn.Module, _: tuple[Tensor, ...], found: Any) -> Any:
+    """The queries that deep supervision learns from, as the authors' TransformerDecoder returns
+    them (mask_former/modeling/transformer/transformer.py): after each layer, each normalised.
+
+    The library's begin with the zeros before the first layer, one term more than layers, and only
+    the last of them are normalised.
+    """
+    if (states := found.transformer_decoder_hidden_states) is not None:
+        norm: nn.Module = model.transformer_module.decoder.layernorm  # type: ignore
+        found["transformer_decoder_hidden_states"] = (*map(norm, states[1:-1]), states[-1])
+    return found

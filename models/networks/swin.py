@@ -19,7 +19,8 @@ class Size:
     """One size of a backbone and its head.
 
     width: channels of the first stage. blocks, heads: per stage. decoder: channels of the
-    segmentation head. published: end of the name of the weights on the Hugging Face hub, if any.
+    segmentation head where nothing else is said. published: end of the name of the weights on the
+    Hugging Face hub, if any.
     """
 
     width: int

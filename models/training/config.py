@@ -36,11 +36,13 @@ from fusion.models.section import (
     POSITIVE,
     Rule,
     Section,
+    one_of,
     parsed,
     said,
     within,
 )
-from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD, TAU
+from fusion.models.training.adjustment import COSINE, HEADS, TAU
+from fusion.models.training.losses import OHEM_MIN_KEPT, OHEM_THRESHOLD
 from fusion.parsing import parse_toml
 
 CLIPS = tuple(key.name for key in fields(Source))  # where data are, and what their values mean
@@ -52,6 +54,7 @@ _PATHS = {
 }
 _BATCH = "2 images or more, which batch norm needs (accumulate makes larger steps)"
 BATCH = Rule(_BATCH, lambda value: value >= 2)
+TEACHER, RANDOM = "teacher", "random"
 PROBABILITY = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
 
 
@@ -90,13 +93,13 @@ class NetworkChoice(Section):
 
 @dataclass(frozen=True)
 class Loss(Section):
-    """ohem, threshold, min_kept: `losses.hard_pixels`.
+    """ohem, threshold, min_kept (of each image): `losses.hard_pixels`.
 
-    adjust, tau, scale: `losses.CosineClassifier`. teacher: weights file of the same architecture,
-    which the student starts from and is distilled from; or a logit store of the training frames,
-    such as an ensemble's, which says nothing of where to start. kl: factor of that term.
-    temperature: of teacher and student in it. labels: factor of the cross-entropy beside it, 0 to
-    learn of the teacher alone.
+    adjust, tau, scale, head: `adjustment.adjust`. teacher: a weights file, or a logit store of the
+    training frames, such as an ensemble's. begin: what a file's student starts from: "teacher", of
+    the same architecture, as the paper's; "random" (or pretrained, or start), after a teacher of
+    any. kl: factor of that term. temperature: of teacher and student in it. labels: factor of the
+    cross-entropy beside it, 0 to learn of the teacher alone.
     """
 
     ohem: bool = False
@@ -105,7 +108,9 @@ class Loss(Section):
     adjust: bool = False
     tau: float = within(FINITE, TAU)
     scale: float = within(POSITIVE, 1.0)
+    head: str = within(one_of(*HEADS), COSINE, later=True)
     teacher: str = ""
+    begin: str = within(one_of(TEACHER, RANDOM), TEACHER, later=True)
     kl: float = within(FINITE, 1.0)
     temperature: float = within(POSITIVE, 1.0, later=True)
     labels: float = within(FINITE, 1.0, later=True)

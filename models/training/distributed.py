@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from fusion.device import chosen
 
@@ -52,3 +54,20 @@ def connected(place: World) -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+def synchronised(network: nn.Module, place: World) -> None:
+    """Batch norm counts over all processes of a run on GPUs, as the references train (SyncBN).
+
+    torch has none for CPUs: there each process counts alone, and the first says so on stderr.
+    """
+    norms = [
+        each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)
+    ]
+    if place.size == 1 or not norms:
+        return
+    if place.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    elif place.first:
+        line = "batch norm counts in each process alone: torch synchronises it on GPUs only"
+        print(line, file=sys.stderr)

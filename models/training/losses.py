@@ -1,30 +1,26 @@
-"""Losses of the paper: hard example mining, logit adjustment, self distillation.
+"""Losses of the paper: hard example mining and self distillation.
 
 N images, C classes, h w network pixels, H W target pixels. Logits [N, C, h, w] are interpolated to
 the targets' [N, H, W] (bilinear, half-pixel centres); a target of C or more is void and counts
 nowhere. A batch of void pixels only has loss 0, not NaN.
 
-    OHEM (section 2.1)        mean of -log p_target over `hard_pixels`
-    logit adjustment (3.1)    logit_y = s (w_y.f / (|w_y| |f|) + tau log pi_y) in training
-                              (equation 2), without tau's term after it (equation 3)
-    self distillation (3.2)   cross-entropy + KL(teacher || student)
-    from a store              the same; both softened by a temperature T, KL times T^2, as Hinton et
-                              al., "Distilling the Knowledge in a Neural Network" (2015) have it
+    OHEM (section 2.1)        sum of -log p_target over `hard_pixels`, by the pixels of the batch,
+                              as mmsegmentation has both (OHEMPixelSampler, CrossEntropyLoss)
+    self distillation (3.2)   cross-entropy + KL(teacher || student), both softened by a temperature
+                              T, KL times T^2, as Hinton et al., "Distilling the Knowledge in a
+                              Neural Network" (2015) have it
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusion.errors import InputError
 from fusion.kernels.numbers import LEAST_PROBABILITY
-from fusion.models.registry import Criterion, Network
+from fusion.models.registry import Criterion, Network, over_heads
 
-OHEM_THRESHOLD, OHEM_MIN_KEPT, TAU = 0.7, 200_000, 0.03
+OHEM_THRESHOLD, OHEM_MIN_KEPT = 0.7, 200_000
 _VOID = -100  # cross_entropy's own default
 
 
@@ -45,17 +41,26 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def hard_pixels(losses: Tensor, counted: Tensor, threshold: float, min_kept: int) -> Tensor:
-    """Which pixels OHEM keeps: those that count and have p_target < threshold.
+    """Which pixels OHEM keeps, bool [N, H, W]: those that count and have p_target below a limit.
 
-    Where these are fewer than min_kept, the min_kept largest losses (earlier pixels first among
-    equals), or all that count.
+    The limit is the threshold or, where that is larger, p_target of the pixel after the N min_kept
+    hardest ones of the whole batch (of the easiest where there are no more). Pixels at the limit
+    are not kept, so equal ones leave together. mmsegmentation's OHEMPixelSampler
+    (mmseg/structures/sampler/ohem_pixel_sampler.py).
+
+    Args:
+        losses: -log p_target, float32 [N, H, W].
+        counted: bool [N, H, W], pixels that are not void.
+        threshold: of p_target.
+        min_kept: pixels per image.
     """
-    hard = counted & (losses > -math.log(threshold))
-    if int(hard.sum()) >= min_kept:
-        return hard
-    ranked = losses.masked_fill(~counted, -1.0).flatten()
-    kept = torch.argsort(ranked, descending=True, stable=True)[:min_kept]
-    return hard.flatten().index_fill(0, kept, True).view_as(counted) & counted
+    probability = (-losses).exp()
+    valid = probability[counted]
+    if not len(valid):
+        return counted
+    place = min(min_kept * len(losses), len(valid) - 1)
+    limit = valid.kthvalue(place + 1).values.clamp(min=threshold)
+    return counted & (probability < limit)
 
 
 def ohem_cross_entropy(
@@ -64,10 +69,15 @@ def ohem_cross_entropy(
     threshold: float = OHEM_THRESHOLD,
     min_kept: int = OHEM_MIN_KEPT,
 ) -> Tensor:
-    """Mean of -log p_target over `hard_pixels` of the whole batch."""
+    """Sum of -log p_target over `hard_pixels`, divided by all N H W pixels.
+
+    Void pixels and those that were left out are among these, as in mmsegmentation's
+    CrossEntropyLoss (mmseg/models/losses/cross_entropy_loss.py) with its default, avg_non_ignore =
+    False: a batch counts by how much in it is hard.
+    """
     losses, counted = pixel_losses(logits, targets)
     hard = hard_pixels(losses.detach(), counted, threshold, min_kept)
-    return (losses * hard).sum() / hard.sum().clamp(min=1)
+    return (losses * hard).mean()
 
 
 def distillation(
@@ -109,7 +119,7 @@ class Objective(nn.Module):
     """The training loss as one module, for data parallelism to wrap.
 
     Without a teacher the network's own; else labels x criterion + kl x `distillation`. teacher: a
-    network; probabilities of a store come with every batch.
+    network of any kind and resolution; probabilities of a store come with every batch.
     """
 
     def __init__(
@@ -129,65 +139,21 @@ class Objective(nn.Module):
     def forward(self, images: Tensor, targets: Tensor, taught: Tensor | None = None) -> Tensor:
         if self.teacher is None and taught is None:
             return self.network.loss(images, targets, self._criterion)
-        outputs = self.network.logits(images)
-        if taught is not None:
-            soft = taught_by(outputs, taught, self._temperature)
-        else:
-            assert self.teacher is not None
-            with torch.no_grad():
-                logits = self.teacher.logits(images)
-            soft = distillation(outputs, logits, self._temperature)
+        heads = self.network.heads(images)
+        soft = self._kl * self._soft(heads[0][1], images, taught)
         if not self._labels:
-            return self._kl * soft
-        return self._labels * self._criterion(outputs, targets) + self._kl * soft
+            return soft
+        return self._labels * over_heads(heads, targets, self._criterion) + soft
 
-
-class CosineClassifier(nn.Module):
-    """A last layer: equation 2 in training, equation 3 afterwards.
-
-    Args:
-        features: their number D.
-        outputs: rows of the layer, C or more (MaskFormer's "no object" comes last, without prior).
-        log_prior: [C] log of each class's share of the training pixels.
-        tau: factor of the prior.
-        scale: factor s of all of it. The equations have none (s = 1), and their probabilities are
-            nearly flat: no class can be more than e^2 times as probable as another. s = 1 / tau is
-            the adjustment of Menon et al., "Long-tail learning via logit adjustment" (2021).
-        axis: of the features in what comes in, 1 for [N, D, h, w], -1 for [..., Q, D].
-    """
-
-    log_prior: Tensor
-
-    def __init__(
-        self,
-        features: int,
-        outputs: int,
-        log_prior: Tensor,
-        tau: float = TAU,
-        scale: float = 1.0,
-        axis: int = 1,
-    ) -> None:
-        super().__init__()
-        self.tau, self.scale, self.axis = tau, scale, axis
-        self.weight = nn.Parameter(torch.empty(outputs, features))
-        nn.init.normal_(self.weight, std=features**-0.5)
-        prior = functional.pad(log_prior.float(), (0, outputs - len(log_prior)))
-        self.register_buffer("log_prior", prior)
-
-    def forward(self, features: Tensor) -> Tensor:
-        unit = functional.normalize(features, dim=self.axis).movedim(self.axis, -1)
-        logits = functional.linear(unit, functional.normalize(self.weight, dim=1))
-        if self.training:
-            logits = logits + self.tau * self.log_prior
-        return self.scale * logits.movedim(-1, self.axis)
-
-
-def adjust(network: Network, log_prior: Tensor, tau: float = TAU, scale: float = 1.0) -> None:
-    """Puts a `CosineClassifier` in the last layer's place; InputError where that has no name."""
-    if not network.classifier:
-        got = f"{type(network).__name__} names no last layer"
-        raise InputError(f"logit adjustment: {got}; set its `classifier` to the layer's path")
-    weight = network.get_parameter(f"{network.classifier}.weight")
-    (outputs, features), axis = weight.shape[:2], 1 if weight.ndim == 4 else -1
-    layer = CosineClassifier(features, outputs, log_prior, tau, scale, axis)
-    network.set_submodule(network.classifier, layer)
+    def _soft(self, outputs: Tensor, images: Tensor, taught: Tensor | None) -> Tensor:
+        if taught is not None:
+            return taught_by(outputs, taught, self._temperature)
+        assert self.teacher is not None
+        with torch.no_grad():
+            known = self.teacher.logits(images).float()
+        if self.teacher.values != "logits":
+            known = known / known.sum(dim=1, keepdim=True)
+            return taught_by(outputs, known, self._temperature)
+        if known.shape[-2:] != (size := outputs.shape[-2:]):
+            known = functional.interpolate(known, size, mode="bilinear", align_corners=False)
+        return distillation(outputs, known, self._temperature)

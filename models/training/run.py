@@ -32,11 +32,11 @@ from fusion.models.data.statistics import FILE as STATISTICS
 from fusion.models.data.teacher import StoreTeacher, is_store
 from fusion.models.training import checkpoint, swa
 from fusion.models.training.config import CLIPS, Config
-from fusion.models.training.distributed import World, connected, world
+from fusion.models.training.distributed import World, connected, synchronised, world
 from fusion.models.training.losses import Objective, cross_entropy, ohem_cross_entropy
 from fusion.models.training.optimiser import parameter_groups
 from fusion.models.training.schedule import learning_rate
-from fusion.models.training.start import networks
+from fusion.models.training.start import begun, networks
 from fusion.progress import bar
 
 # what may differ between a run and its continuation; data are compared by their ids, not place
@@ -50,14 +50,16 @@ def train(config: Config, device: str = "auto") -> Path:
     with connected(place):
         run = Run(config, place)
         run.fit()
-        return run.finish()
+    # batch norm is refreshed by one process alone
+    return run.finish()
 
 
 class Run:
     """One training run of a configuration, in one of `place.size` processes."""
 
     def __init__(self, config: Config, place: World) -> None:
-        self.config, self.place, self.out = config, place, Path(config.out)
+        self.config = config = begun(config)
+        self.place, self.out = place, Path(config.out)
         self.clips = training_clips(config)
         torch.manual_seed(config.seed)
         self.network, self.architecture, teacher = networks(config, self.clips)
@@ -67,6 +69,7 @@ class Run:
         ohem = partial(ohem_cross_entropy, threshold=loss.threshold, min_kept=loss.min_kept)
         criterion = ohem if loss.ohem else cross_entropy
         how = {"labels": loss.labels, "temperature": loss.temperature}
+        synchronised(self.network, place)
         objective = Objective(self.network, criterion, teacher, loss.kl, **how)
         self.objective: nn.Module = objective.to(place.device)
         decay = config.train.weight_decay

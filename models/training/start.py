@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from fusion.errors import InputError
+from fusion.errors import FusionError, InputError
+from fusion.models import registry
 from fusion.models.data.clips import Clips
 from fusion.models.data.statistics import FILE, class_statistics
 from fusion.models.data.teacher import is_store
 from fusion.models.registry import Network
 from fusion.models.training import checkpoint
 from fusion.models.training.architecture import Architecture
-from fusion.models.training.config import Config
+from fusion.models.training.config import RANDOM, TEACHER, Config
 from fusion.models.training.others import of_others
 
 
@@ -24,13 +26,16 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     choice, loss = config.network, config.loss
     options, module = dict(choice.options), choice.module or None
     pretrained = options.pop("pretrained", None)
+    if pretrained is False and not registry.takes(choice.name, "pretrained", module=module):
+        pretrained = None  # what a network without published weights does anyway
     teaches = "" if is_store(loss.teacher) else loss.teacher
-    given = {"pretrained": pretrained is True, "start": choice.start, "teacher": teaches}
+    begins = teaches and loss.begin == TEACHER
+    given = {"pretrained": pretrained is True, "start": choice.start, "teacher": begins}
     sources = [name for name, value in given.items() if value]
     if len(sources) > 1:
         got = f"{' and '.join(sources)} each say what to start from"
         raise InputError(f"network: {got}; keep one")
-    adjustment = (loss.tau, loss.scale) if loss.adjust else ()
+    adjustment = (loss.tau, loss.scale, loss.head) if loss.adjust else ()
     architecture = Architecture(choice.name, clips.classes, options, *adjustment)
     prior = class_statistics(clips, Path(config.out) / FILE).log_prior() if loss.adjust else None
     # a weights file brings its own, and its architecture need not ask for published ones
@@ -45,19 +50,52 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
     if (loss.ohem or loss.teacher) and type(network).loss is not Network.loss:
         only = "ohem and teacher are for networks of per-pixel logits"
         raise InputError(f"loss: {choice.name!r} trains by its own loss; {only}")
-    if not loss.teacher and (loss.labels, loss.temperature) != (1.0, 1.0):
-        got = "labels and temperature say how a teacher counts, and there is none"
+    unused = (loss.labels, loss.temperature, loss.begin) != (1.0, 1.0, TEACHER)
+    if not loss.teacher and unused:
+        got = "labels, temperature and begin say how a teacher counts, and there is none"
         raise InputError(f"loss: {got}; give teacher, or leave them out")
     if choice.start:
         start_from(network, architecture, choice.start)
     if not teaches:
         return network, architecture, None
     teacher, taught = checkpoint.load_network(loss.teacher, module=module)
-    if taught != architecture:
-        got = f"teacher {loss.teacher} is {taught.network} {taught.options}"
-        raise InputError(f"loss: {got}, not the student's architecture")
-    network.load_state_dict(teacher.state_dict())
+    if taught.classes != architecture.classes:
+        got, advice = "has other classes than the data", "give one of these, in this order"
+        raise InputError(f"loss: teacher {loss.teacher} {got}; {advice}")
+    if begins:
+        if taught != architecture:
+            got = f"teacher {loss.teacher} is {taught.network} {taught.options}"
+            advice = f"give one of these, or begin = {RANDOM!r}"
+            raise InputError(f"loss: {got}, not the student's architecture; {advice}")
+        network.load_state_dict(teacher.state_dict())
     return network, architecture, teacher.requires_grad_(False)
+
+
+def begun(config: Config) -> Config:
+    """A configuration whose network has the options of a new run (`Network.begun`).
+
+    But a run that goes on, from its checkpoint or from others' weights, keeps the options that it
+    was begun with.
+    """
+    choice = config.network
+    options = registry.begun(choice.name, choice.options, module=choice.module or None)
+    if options == choice.options:
+        return config
+    teacher = config.loss.teacher if config.loss.begin == TEACHER else ""
+    paths = (Path(config.out) / f"checkpoint{checkpoint.SUFFIX}", choice.start, teacher)
+    if any(path and _options(Path(path)) == choice.options for path in paths):
+        return config
+    return replace(config, network=replace(choice, options=options))
+
+
+def _options(path: Path) -> dict[str, Any] | None:
+    """The network's options in a checkpoint or weights file; None where there is no such file."""
+    try:
+        document = checkpoint.load(path)[1]
+        there = document.get("architecture") or document["config"]["network"]
+        return dict(there["options"])
+    except (FusionError, LookupError, TypeError, ValueError):
+        return None  # whoever reads it for its weights says what is wrong
 
 
 def start_from(network: Network, architecture: Architecture, path: str | Path) -> None:

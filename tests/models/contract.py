@@ -16,8 +16,9 @@ import torch
 from fusion.errors import InputError
 from fusion.models.registry import Network, build
 from fusion.models.training import checkpoint
+from fusion.models.training.adjustment import CosineClassifier
 from fusion.models.training.architecture import Architecture
-from fusion.models.training.losses import CosineClassifier, cross_entropy
+from fusion.models.training.losses import cross_entropy
 from fusion.models.training.start import start_from
 from fusion.models.tta import to_probabilities
 from tests.models.tools import same_state

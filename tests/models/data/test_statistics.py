@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from fusion.errors import InputError
+from fusion.errors import InputError, StoreError
 from fusion.labels import write_labels
 from fusion.models import statistics as command
 from fusion.models.data import statistics
@@ -52,6 +53,24 @@ def test_the_cache_is_used_and_not_believed_blindly(clips, tmp_path, monkeypatch
     assert document["classes"][2] == {"name": "c", "videos": 1, "pixels": 20}
     cache.write_text("{")
     assert statistics.class_statistics(clips, cache).pixels.tolist() == [42, 3, 20]
+
+
+def test_a_file_is_read_as_it_was_written(clips, tmp_path):
+    cache = tmp_path / "statistics.json"
+    first = statistics.class_statistics(clips, cache)
+    again = statistics.read(cache, ("a", "b", "c"))
+    assert torch.equal(again.log_prior(), first.log_prior())
+    with pytest.raises(InputError, match="counts a, b, c, not a, b; count the labels that the net"):
+        statistics.read(cache, ("a", "b"))
+    text = cache.read_text()
+    for changed in (text.replace("57", "58"), "{}", "{", "[]"):
+        cache.write_text(changed)
+        with pytest.raises(
+            StoreError, match=r"statistics.json cannot be read .*; give one that py"
+        ):
+            statistics.read(cache, ("a", "b", "c"))
+    with pytest.raises(StoreError, match="No such file"):
+        statistics.read(tmp_path / "none", ("a",))
 
 
 def test_picture(clips):

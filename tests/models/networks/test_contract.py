@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from tests.models.contract import NetworkContract
@@ -14,6 +16,15 @@ class TestPlain(NetworkContract):
 @pytest.mark.usefixtures("transformers")
 class TestSwinUPerNet(NetworkContract):
     name = "swin-upernet"
+
+
+@pytest.mark.usefixtures("transformers")
+class TestSwinUPerNetAsPublished(NetworkContract):
+    """With what a new run of a published size has, fewer channels of it."""
+
+    name = "swin-upernet"
+    options: ClassVar = {"preset": "micro", "decoder": 32, "auxiliary": 16, "dropout": 0.1}
+    per_class = ("model.auxiliary_head.classifier",)
 
 
 @pytest.mark.usefixtures("transformers")

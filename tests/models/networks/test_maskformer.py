@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from fusion.errors import InputError
 from fusion.models.networks.swin import SIZES, backbone_config
@@ -79,3 +80,86 @@ def test_one_backbone_under_two_names(transformers):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
     with pytest.raises(InputError, match="has no counterpart"):
         network.start_from({})
+
+
+def authors_loss(layers, truth) -> float:
+    """mask_former/modeling/criterion.py and matcher.py of the MaskFormer authors, written out.
+
+    layers: (class logits [Q, C + 1], mask logits [Q, h, w]) of one image, a term of the sum each.
+    truth: (classes [K], masks [K, H, W]). Weights 1, 20, 1; "no object" counts 0.1.
+    """
+    scipy = pytest.importorskip("scipy.optimize")
+    labels, masks = truth
+    flat, total = masks.flatten(1), 0.0
+    for classes, scores in layers:
+        size = masks.shape[-2:]
+        grown = functional.interpolate(scores[None], size, mode="bilinear")[0].flatten(1)
+
+        def focal(mask, target):
+            p = mask.sigmoid()
+            agree = p * target + (1 - p) * (1 - target)
+            side = 0.25 * target + 0.75 * (1 - target)
+            return (-agree.log() * (1 - agree) ** 2 * side).mean()
+
+        def dice(mask, target):
+            p = mask.sigmoid()
+            return 1 - (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)
+
+        small = functional.interpolate(masks[None], scores.shape[-2:], mode="nearest")[0].flatten(1)
+        cost = torch.tensor(
+            [
+                [
+                    20 * focal(scores[q].flatten(), small[k])
+                    + dice(scores[q].flatten(), small[k])
+                    - classes[q].softmax(0)[labels[k]]
+                    for k in range(len(labels))
+                ]
+                for q in range(len(classes))
+            ]
+        )
+        queries, matched = scipy.linear_sum_assignment(cost)
+        target = torch.full((len(classes),), classes.shape[1] - 1)
+        target[queries] = labels[matched]
+        weight = torch.ones(classes.shape[1], dtype=classes.dtype)
+        weight[-1] = 0.1
+        total += functional.cross_entropy(classes, target, weight)
+        for q, k in zip(queries, matched, strict=True):
+            total += (20 * focal(grown[q], flat[k]) + dice(grown[q], flat[k])) / len(labels)
+    return float(total)
+
+
+def test_deep_supervision_is_the_authors(transformers):
+    """A term a layer, of normalised queries; the library alone adds one of the queries' zeros."""
+    torch.manual_seed(0)
+    network = build("maskformer", 3, {"preset": "micro"}).eval().double()
+    model = network.model
+    model.config.use_auxiliary_loss = True  # as larger presets
+    images, masks = torch.randn(1, 3, 64, 64, dtype=torch.float64), torch.zeros(2, 64, 64)
+    masks[0, :32], masks[1, 32:] = 1.0, 1.0
+    masks, labels = masks.double(), torch.tensor([2, 0])
+    given = {"mask_labels": [masks], "class_labels": [labels]}
+
+    def terms(states):
+        pixels = model.model(images).pixel_decoder_last_hidden_state[0]
+        for state in states:
+            mask = torch.einsum("qc,chw->qhw", model.mask_embedder(state)[0], pixels)
+            yield model.class_predictor(state)[0], mask
+
+    def supervised():
+        return model(images, **given, output_hidden_states=True).loss.item()
+
+    decoder, states = model.model.transformer_module.decoder, []
+    torch.nn.init.uniform_(decoder.layernorm.weight, 0.5, 1.5)  # as trained; at 1 it does nothing
+    for layer in decoder.layers:
+        layer.register_forward_hook(lambda _, given, found: states.append((given[0], found)))
+    with torch.no_grad():
+        ours = supervised()
+        (zeros, first), (_, last) = states
+        assert not zeros.any()
+        layers = [decoder.layernorm(first), decoder.layernorm(last)]
+        assert ours == pytest.approx(authors_loss(terms(layers), (labels, masks)))
+        model.model._forward_hooks.clear()
+        library = [zeros, first, decoder.layernorm(last)]
+        expected = authors_loss(terms(library), (labels, masks))
+        assert supervised() == pytest.approx(expected)
+        assert ours < 0.9 * expected

@@ -55,6 +55,8 @@ def test_config_defaults_and_sections(tmp_path):
         ("loss.scale = 0", "loss: scale is 0.0; give a finite number above 0"),
         ("loss.tau = nan", "tau is nan; give a finite number, 0 or more"),
         ("loss.threshold = 2.0", "threshold is 2.0; give a number above 0, at most 1"),
+        ("loss.head = 'tail'", "loss: head is 'tail'; give one of cosine, own"),
+        ("loss.begin = 'there'", "loss: begin is 'there'; give one of teacher, random"),
         ("augment.scale = [1]", "augment.scale is [1]; give a list of 2 numbers"),
         ("augment.scale = [2, 1]", "scale is (2.0, 1.0); give two numbers, 0 < scale[0] <= sca"),
         ("augment.crop = 100", "augment: crop is 100; give a crop that is a multiple of 32"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from fusion.errors import InputError
-from fusion.models.training.distributed import world
+from fusion.models.registry import build
+from fusion.models.training.distributed import World, synchronised, world
 
 
 def test_places_follow_from_the_environment(monkeypatch):
@@ -29,3 +31,22 @@ def test_a_gpu_without_a_number_is_each_process_s_own(monkeypatch):
 def test_no_such_device(device):
     with pytest.raises(InputError, match=f"device: got '{device}'"):
         world(device)
+
+
+@pytest.mark.parametrize(("size", "device"), [(1, "cuda"), (2, "cuda"), (2, "cpu")])
+def test_batch_norm_counts_over_all_gpus(size, device, capsys):
+    """torch's own layer, converted, not run: it takes two GPUs."""
+    network = build("plain", 3, {"preset": "micro"})
+    before = network.state_dict()
+    synchronised(network, World(0, size, torch.device(device)))
+    norms = [each for each in network.modules() if "BatchNorm" in type(each).__name__]
+    both = size == 2 and device == "cuda"
+    assert all(isinstance(each, nn.SyncBatchNorm) == both for each in norms)
+    assert len(norms) == 10
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    said = "batch norm counts in each process alone: torch synchronises it on GPUs only\n"
+    assert capsys.readouterr().err == (said if (size, device) == (2, "cpu") else "")
+    synchronised(network, World(1, size, torch.device("cpu")))
+    assert capsys.readouterr().err == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -141,16 +140,16 @@ def test_workers_change_nothing(configure):
 def test_two_processes_do_what_accumulation_does(configure, tmp_path):
     """Two ranks of a batch a step see the images that one process accumulates over two."""
     single = train(configure("single", train={"accumulate": 2, "steps": 2}), "cpu")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    # as under torchrun they meet at a store that is there, whose port is nobody else's
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    meeting |= {"WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     options = configure(train={"steps": 2})
     ranks = [
         in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
         for rank in range(2)
     ]
-    errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    errors = [rank.communicate(timeout=600)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     files = (single, tmp_path / "run.out" / single.name)
     (a, _), (b, _) = (checkpoint.load(path) for path in files)

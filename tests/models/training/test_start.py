@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from fusion.errors import InputError
+from fusion.models.data.statistics import class_statistics
 from fusion.models.networks.plain import Plain
+from fusion.models.registry import Network
 from fusion.models.training import checkpoint, losses
 from fusion.models.training.architecture import Architecture
 from fusion.models.training.run import Run, train, training_clips
@@ -67,7 +69,7 @@ def test_student_starts_as_its_teacher(configure):
     run.fit()
     assert same_state(taught, run.objective.teacher.state_dict())
     other = configure("other", network={"preset": "tiny"}, loss={"teacher": str(teacher)})
-    got = r"teacher .* is plain \{'preset': 'micro'\}, not the student's architecture"
+    got = r"is plain \{'preset': 'micro'\}, not the student's architecture; .* begin = 'random'"
     with pytest.raises(InputError, match=got):
         Run(other, CPU)
 
@@ -120,13 +122,73 @@ def test_a_store_beside_weights_to_start_from(configure, tmp_path):
     loss = taught(configure, tmp_path)
     run = Run(configure("second", network={"start": str(first)}, loss=loss), CPU)
     assert same_state(checkpoint.load(first)[0], run.network.state_dict())
-    for key in ("labels", "temperature"):
-        with pytest.raises(InputError, match="loss: labels and temperature say how a teacher coun"):
-            Run(configure("third", loss={key: 0.5}), CPU)
+    for key, value in {"labels": 0.5, "temperature": 0.5, "begin": "random"}.items():
+        with pytest.raises(InputError, match="loss: labels, temperature and begin say how a tea"):
+            Run(configure("third", loss={key: value}), CPU)
+
+
+def test_any_network_teaches(configure):
+    """Hinton's mix, T = 4 and halves: a student that begins as ever, a larger teacher."""
+    teacher = train(configure("teacher", network={"preset": "tiny"}), "cpu")
+    mix = {"kl": 0.5, "labels": 0.5, "temperature": 4.0}
+    loss = {"teacher": str(teacher), "begin": "random", **mix}
+    run, plain = Run(configure("student", loss=loss), CPU), Run(configure("plain"), CPU)
+    assert same_state(plain.network.state_dict(), run.network.state_dict())
+    images, targets = next(iter(run.batches(0, 1)))
+    run.network.train()
+    outputs, known = run.network.logits(images), run.objective.teacher.logits(images)
+    soft = [(z.double() / 4).softmax(1) for z in (known, outputs)]
+    kl = (soft[0] * (soft[0] / soft[1]).log()).sum(1).mean()
+    expected = 0.5 * losses.cross_entropy(outputs, targets) + 0.5 * 16 * kl
+    assert run.objective(images, targets).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert not run.objective.teacher.training
+    assert {"begin", "temperature"} <= run.config.to_json()["loss"].keys()
+    start = {"start": str(train(configure("first"), "cpu"))}
+    Run(configure("third", network=start, loss=loss), CPU)  # two things, one to start from
+
+
+def test_a_teacher_of_other_classes(configure, tmp_path):
+    plain_weights(tmp_path / "w")
+    for begin in ("random", "teacher"):
+        loss = {"teacher": str(tmp_path / "w"), "begin": begin}
+        with pytest.raises(InputError, match=r"teacher .*w has other classes than the data; give"):
+            Run(configure(loss=loss), CPU)
+
+
+class Fixed(Network):
+    """Answers that are given; `classifier` and the rest do not matter."""
+
+    def __init__(self, outputs, values="logits"):
+        super().__init__()
+        self.outputs, self.values = outputs, values
+
+    def logits(self, images):
+        return self.outputs
+
+
+def test_teachers_of_probabilities_and_of_other_resolutions():
+    draw = torch.Generator().manual_seed(0)
+    known, given = (torch.randn(2, 3, 4, 4, generator=draw) for _ in range(2))
+    images, targets = torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.int64)
+    how = {"labels": 0.0, "temperature": 2.0}
+
+    def loss(teacher):
+        return losses.Objective(Fixed(given), losses.cross_entropy, teacher, 1.0, **how)(
+            images, targets
+        )
+
+    expected = losses.distillation(given, known, 2.0)
+    assert torch.equal(loss(Fixed(known)), expected)
+    scores = 0.1 * known.softmax(1)  # as MaskFormer's, which need not add up to 1
+    torch.testing.assert_close(loss(Fixed(scores, "probabilities")), expected)
+    coarse = known[:, :, :1, :1]
+    expected = losses.distillation(given, coarse.expand(2, 3, 4, 4), 2.0)
+    torch.testing.assert_close(loss(Fixed(coarse)), expected)
 
 
 def test_checkpoints_of_earlier_releases_know_no_temperature(configure):
-    assert not {"labels", "temperature"} & configure().to_json()["loss"].keys()
+    later = {"labels", "temperature", "begin", "head"}
+    assert not later & configure().to_json()["loss"].keys()
     loss = {"teacher": "x", "temperature": 2.0}
     assert configure(loss=loss).to_json()["loss"]["temperature"] == 2.0
 
@@ -142,6 +204,17 @@ def test_training_starts_from_given_weights(configure):
     third = configure("third", network={"start": str(first)}, loss={"teacher": str(first)})
     with pytest.raises(InputError, match="start and teacher each say what to start from; keep one"):
         Run(third, CPU)
+
+
+def test_a_prior_on_the_network_s_own_head(configure):
+    options = configure(loss={"adjust": True, "head": "own", "tau": 1.0})
+    network, there = checkpoint.load_network(train(options, "cpu"))
+    assert (there.head, there.tau) == ("own", 1.0)
+    assert network.get_parameter("head.weight").ndim == 4
+    counts = class_statistics(training_clips(options)).log_prior()
+    assert torch.equal(network.get_buffer("head.log_prior"), counts)
+    run = Run(configure("other", loss={"adjust": True}), CPU)
+    assert run.architecture.head == "cosine"
 
 
 def test_crop_that_the_network_cannot_take(configure, monkeypatch):
