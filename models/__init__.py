@@ -5,9 +5,9 @@
     registry    what a network is, and the names of all
     networks    one network per file
     data        clips (images and masks), augment (views), samples, source (options), statistics
-    training    config, losses, schedule, optimiser, architecture, checkpoint, start, swa, distributed,
-                run
-    tta         test-time augmentation
+    training    config, losses, schedule, optimiser, architecture, checkpoint, start, swa,
+                distributed, run
+    tta         test-time augmentation; `sliding` windows
 
 ``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of
 one's own see `registry`.
