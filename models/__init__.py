@@ -8,7 +8,8 @@
     training    config, losses, schedule, optimiser, architecture, checkpoint, start, swa,
                 distributed, run
     tta         test-time augmentation; `sliding` windows
+    members     runs that differ, and their stores; `soup`: their weights averaged, of a `pot`
 
-``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of
-one's own see `registry`.
+``python -m fusion.models.train``, ``predict``, ``members``, ``soup`` and ``statistics`` are the
+commands; for a network of one's own see `registry`.
 """
