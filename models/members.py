@@ -64,11 +64,8 @@ class Member:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    place, views, given = (
-        world(options.device),
-        views_of(options),
-        configuration.read(options.config),
-    )
+    place, views = world(options.device), views_of(options)
+    given = configuration.read(options.config)
     if place.size > 1:
         do = "start one process a member, with --only 1, --only 2, ..."
         raise InputError(f"members: {place.size} processes would each train all; {do}")
@@ -93,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [f"{len(stores)} stores in {options.out}; to search their weights:", f"  {search}"]
     if len(wanted) > 1 and not options.each_view:
         lines += ["to average their weights into one network instead:"]
-        lines += [f"  {soup_command(weights, options)}"]
+        lines += [f"  {soup_command(weights, given.data, options)}"]
     print("\n".join(lines))
     return 0
 
@@ -188,7 +185,7 @@ def search_command(stores: Sequence[Path], data: Source, where: str, labels: str
     return shlex.join(["segfusion", "search", "--stores", *map(str, stores), *truth])
 
 
-def soup_command(weights: Sequence[Path], options: argparse.Namespace) -> str:
+def soup_command(weights: Sequence[Path], data: Source, options: argparse.Namespace) -> str:
     """The line that averages weights and judges that beside the stores' fusion."""
     words = ["python", "-m", "fusion.models.soup", "--config", str(options.config)]
     words += [

@@ -15,9 +15,8 @@ from torch import Tensor
 from fusion.errors import InputError
 from fusion.stores.tiles import tile_positions, window_of
 
-DEVIATION = (
-    1 / 8
-)  # of the Gaussian, as a share of the window's side (Isensee et al., nnU-Net, 2021)
+# of the Gaussian, as a share of the window's side (Isensee et al., nnU-Net, 2021)
+DEVIATION = 1 / 8
 
 
 def blended(
