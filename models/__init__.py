@@ -8,8 +8,9 @@
                 headers (sizes), order (epochs), loading (batches), colour, operations, teacher
     training    config, losses, adjustment, schedule, optimiser, architecture, checkpoint, start,
                 others (checkpoints of other people), swa, distributed, run
-    tta         test-time augmentation
+    tta         test-time augmentation; `sliding` windows
+    members     runs that differ, and their stores; `soup`: their weights averaged, of a `pot`
 
-``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of
-one's own see `registry`.
+``python -m fusion.models.train``, ``predict``, ``members``, ``soup`` and ``statistics`` are the
+commands; for a network of one's own see `registry`.
 """

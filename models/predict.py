@@ -1,7 +1,8 @@
 """python -m fusion.models.predict: weights and a split -> a logit store, video by video.
 
-Run it again to go on. Stores what the network returns at its own resolution, or the mean of the
-class probabilities of all views. Under ``torchrun`` each process takes its share of the videos.
+Run it again to go on. Stores what the network returns at its own resolution, or what `tta` merges
+of an image's views; or each view by itself, for a search to weigh. Under ``torchrun`` each process
+takes its share of the videos.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from fusion.errors import InputError, StoreConflictError
 from fusion.models.data.clips import Clips, standardised
 from fusion.models.data.source import add_source, source_of
 from fusion.models.registry import Network
+from fusion.models.training.architecture import Architecture
 from fusion.models.training.checkpoint import difference, load_network
 from fusion.models.training.distributed import World, world
-from fusion.models.tta import ONE_VIEW, Views
+from fusion.models.tta import ONE_VIEW, Views, add_views, stores_of, views_of
 from fusion.progress import progress
 from fusion.stores import LogitStore, LogitWriter
 
@@ -31,24 +33,24 @@ EPILOG = """examples:
       --vspw VSPW_480p --split val --out cache/val/a.zarr
   torchrun --nproc-per-node 8 -m fusion.models.predict --weights ... \\
       --flip --scales 0.75 1 1.25 --out cache/val/a.zarr
+  python -m fusion.models.predict --weights ... --window 512 --overlap 0.5 --out cache/val/a.zarr
+  python -m fusion.models.predict --weights ... --flip --scales 1 1.25 --each-view \\
+      --out cache/val/a       # cache/val/a/plain.zarr, flip.zarr, plain_x1.25.zarr, flip_x1.25.zarr
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    place = world(options.device)
-    views = Views(flip=options.flip, scales=tuple(options.scales))
+    place, views = world(options.device), views_of(options)
     network, architecture = load_network(options.weights, module=options.module)
     clips = source_of(options).open(labelled=False, classes=architecture.classes)
     if clips.classes != architecture.classes:
         got = f"{options.classes} differs from the classes that {options.weights} was trained with"
         raise InputError(f"classes: {got}; leave it out")
-    with options.weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    facts = {"weights_sha256": digest, "network": architecture.network, **architecture.options}
-    store = {"profile": options.profile, "batch": options.batch, "views": views}
-    fill(network, clips, options.out, place, facts, **store)
-    print(f"{len(clips.videos)} videos in {options.out}")
+    facts = facts_of(options.weights, architecture)
+    how = {"profile": options.profile, "batch": options.batch, "each": options.each_view}
+    for store in fill_each(network, clips, options.out, place, facts, views=views, **how):
+        print(f"{len(clips.videos)} videos in {store}")
     return 0
 
 
@@ -58,15 +60,44 @@ def build_parser() -> argparse.ArgumentParser:
     add, weights = parser.add_argument, "a file that fusion.models.train wrote"
     add("--weights", type=Path, required=True, help=weights)
     add_source(parser)
-    add("--out", type=Path, required=True, metavar="STORE", help="the store to fill")
-    add("--flip", action="store_true", help="also predict the mirrored image")
-    sizes, profiles = "sizes to predict at (default 1)", ("compact", "exact")
-    add("--scales", type=float, nargs="+", default=[1.0], help=sizes)
+    place = "the store to fill; with --each-view the folder of stores"
+    add("--out", type=Path, required=True, metavar="STORE", help=place)
+    add_views(parser)
+    profiles = ("compact", "exact")
     add("--profile", choices=profiles, default="compact", help="of the store (default compact)")
     add("--batch", type=int, default=4, help="frames at a time (default 4)")
     add("--module", help="of a network of one's own: imported, and so run, first")
     cli.add_device(parser)
     return parser
+
+
+def facts_of(weights: Path, architecture: Architecture) -> dict[str, Any]:
+    """What a store's provenance says of a weights file."""
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"weights_sha256": digest, "network": architecture.network, **architecture.options}
+
+
+def fill_each(
+    network: Network,
+    clips: Clips,
+    out: Path,
+    place: World,
+    facts: Mapping[str, Any],
+    *,
+    views: Views = ONE_VIEW,
+    each: bool = False,
+    **how: Any,
+) -> list[Path]:
+    """Fills `out`, or with `each` a store of every view in the folder of that name; the stores.
+
+    how: as in `fill`.
+    """
+    stores = stores_of(out, views, each)
+    for path, some in stores.items():
+        model = f"{path.parent.name}_{path.stem}" if each else None
+        fill(network, clips, path, place, facts, views=some, model=model, **how)
+    return list(stores)
 
 
 def fill(
@@ -79,19 +110,22 @@ def fill(
     views: Views = ONE_VIEW,
     profile: Literal["compact", "exact"] = "compact",
     batch: int = 4,
+    model: str | None = None,
 ) -> None:
     """Predicts the videos of `clips` that `out` lacks, `batch` frames at a time, for `place`.
 
     Args:
         facts: what the store's provenance says of the weights.
+        model: the store's name for it, default its folder's.
     Raises:
+        InputError: windows that the network does not take.
         StoreConflictError: the store was begun with other weights or views.
     """
     if batch < 1:
         raise InputError(f"batch: got {batch}; give the number of frames to predict at a time")
-    provenance = {**facts, "flip": views.flip, "scales": list(views.scales)}
-    values = network.values if views.single else "probabilities"
-    writer = LogitWriter(out, clips.classes, profile, values=values, provenance=provenance)  # type: ignore[arg-type]
+    provenance = {**facts, **views.facts()}
+    kept: dict[str, Any] = {"values": views.values(network), "model": model}
+    writer = LogitWriter(out, clips.classes, profile, provenance=provenance, **kept)
     if odd := difference(LogitStore(out).info.provenance, provenance):
         got = "other weights or views ({} is {!r} there, {!r} here)".format(*odd)
         raise StoreConflictError(f"{out}: was begun with {got}; write to another folder")

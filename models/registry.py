@@ -151,7 +151,7 @@ def begun(name: str, options: Mapping[str, Any], *, module: str | None = None) -
     if module:
         imported(module)
     network: Any = maker(name)
-    return network.begun(options) if isinstance(network, type) else dict(options)
+    return network.begun(options) if hasattr(network, "begun") else dict(options)
 
 
 def takes(name: str, option: str, *, module: str | None = None) -> bool:

@@ -24,7 +24,7 @@ WRONG = [
 COMMANDS = [
     *("fusion.search", "fusion.predict", "fusion.evaluate", "fusion.report"),
     *("fusion.stores info", "fusion.stores verify", "fusion.stores gc", "fusion.stores import"),
-    *("fusion.models.train", "fusion.models.predict"),
+    *(f"fusion.models.{name}" for name in ("train", "predict", "members", "soup")),
 ]
 SOME = 3  # of the wrong values, for an option, where not all are tried
 
@@ -45,6 +45,8 @@ def right(world: World) -> dict[str, list[str]]:
         "fusion.stores import": [str(world.folder / "array.npy"), "STORE", "--classes", "3"],
         "fusion.models.train": ["--config", "run.toml"],
         "fusion.models.predict": ["--weights", "w.safetensors", "--images", ".", "--out", "STORE"],
+        "fusion.models.members": ["--config", "run.toml", "--out", "STORE"],
+        "fusion.models.soup": ["--config", "run.toml", "--weights", "a", "b", "--out", "STORE"],
     }
 
 

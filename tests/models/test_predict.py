@@ -103,6 +103,67 @@ def test_other_weights_or_views_are_refused(weights, vspw, tmp_path):
         predict.main(command(weights, vspw, tmp_path / "s.zarr", "--scales", "2", "1", "--flip"))
 
 
+def test_a_store_for_each_view(weights, vspw, tmp_path):
+    """Fused with equal weights they are the store of all views; a search finds them by name."""
+    given = ("--flip", "--scales", "1", "0.5", "--window", "32", "--profile", "exact")
+    predict.main(command(weights, vspw, tmp_path / "all.zarr", *given))
+    predict.main(command(weights, vspw, tmp_path / "net.zarr", *given, "--each-view"))
+    names = ["flip", "flip_x0.5", "plain", "plain_x0.5"]
+    stores = [fusion.LogitStore(tmp_path / "net" / f"{name}.zarr") for name in names]
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == [
+        f"{name}.zarr" for name in names
+    ]
+    assert [store.model for store in stores] == [f"net_{name}" for name in names]
+    assert stores[1].info.provenance["views"] == ["flip_x0.5"]
+    assert stores[1].info.provenance["window"] == 32
+    whole, video = fusion.LogitStore(tmp_path / "all.zarr"), stores[0].videos[0]
+    expected = torch.from_numpy(whole.read(video)).softmax(1)
+    found = torch.stack([torch.from_numpy(store.read(video)).softmax(1) for store in stores])
+    torch.testing.assert_close(found.mean(0), expected, atol=1e-3, rtol=1e-2)
+    assert list(fusion.HierarchicalEnsemble(stores).groups) == [store.model for store in stores]
+
+
+def test_each_view_goes_on_and_refuses_others(weights, vspw, tmp_path, monkeypatch):
+    given = command(weights, vspw, tmp_path / "net", "--each-view")
+    predict.main([*given, "--flip"])
+    before = fusion.LogitStore(tmp_path / "net" / "flip.zarr").digest()
+    calls, original = [], Views.predict
+
+    def counted(*arguments):
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(Views, "predict", counted)
+    predict.main([*given, "--flip"])
+    assert not calls
+    predict.main([*given, "--flip", "--vertical"])  # two more views, of the same network
+    assert len(calls) == 2 * len(fusion.LogitStore(tmp_path / "net" / "flip.zarr").videos)
+    assert fusion.LogitStore(tmp_path / "net" / "flip.zarr").digest() == before
+    with pytest.raises(StoreConflictError, match="holds a store with values 'logits', got 'prob"):
+        predict.main([*given, "--flip", "--window", "32"])
+    windows = command(weights, vspw, tmp_path / "s.zarr", "--flip", "--window", "32")
+    predict.main(windows)
+    with pytest.raises(StoreConflictError, match=r"views \(overlap is 0.5 there, 0.25 here\)"):
+        predict.main([*windows, "--overlap", "0.25"])
+    with pytest.raises(InputError, match="window: got 20; give a multiple of 32"):
+        predict.main(command(weights, vspw, tmp_path / "none.zarr", "--window", "20"))
+    assert not (tmp_path / "none.zarr").exists()
+
+
+def test_logits_can_be_merged(weights, vspw, tmp_path):
+    more = ("--flip", "--merge", "logits", "--profile", "exact")
+    predict.main(command(weights, vspw, tmp_path / "s.zarr", *more))
+    store, clips = fusion.LogitStore(tmp_path / "s.zarr"), Clips.vspw(vspw, "val")
+    network, _ = checkpoint.load_network(weights)
+    assert store.values == "logits"
+    video = clips.videos[0]
+    image = standardised(clips.image(video, clips.frames(video)[0]))[None]
+    mean = (network.logits(image) + network.logits(image.flip(-1)).flip(-1)).detach() / 2
+    torch.testing.assert_close(
+        torch.from_numpy(store.read(video)[:1]).softmax(1), mean.softmax(1), atol=1e-3, rtol=1e-2
+    )
+
+
 def test_masks_are_not_needed(weights, vspw, tmp_path):
     clips = Clips.vspw(vspw, "val")
     for video in clips.videos:

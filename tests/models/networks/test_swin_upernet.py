@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from fusion.models import registry
 from fusion.models.networks import swin, swin_upernet
 from fusion.models.registry import build
 from fusion.models.training import checkpoint, start
