@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,9 @@ from fusion import cli
 from fusion.errors import InputError, StoreConflictError
 from fusion.models.data.clips import Clips, standardised
 from fusion.models.data.source import add_source, source_of
+from fusion.models.data.statistics import read as read_statistics
 from fusion.models.registry import Network
+from fusion.models.training.adjustment import PostHoc
 from fusion.models.training.architecture import Architecture
 from fusion.models.training.checkpoint import difference, load_network
 from fusion.models.training.distributed import World, world
@@ -33,6 +36,7 @@ EPILOG = """examples:
       --vspw VSPW_480p --split val --out cache/val/a.zarr
   torchrun --nproc-per-node 8 -m fusion.models.predict --weights ... \\
       --flip --scales 0.75 1 1.25 --out cache/val/a.zarr
+  python -m fusion.models.predict --weights ... --post-hoc 0.5 --statistics statistics.json ...
   python -m fusion.models.predict --weights ... --window 512 --overlap 0.5 --out cache/val/a.zarr
   python -m fusion.models.predict --weights ... --flip --scales 1 1.25 --each-view \\
       --out cache/val/a       # cache/val/a/plain.zarr, flip.zarr, plain_x1.25.zarr, flip_x1.25.zarr
@@ -48,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         got = f"{options.classes} differs from the classes that {options.weights} was trained with"
         raise InputError(f"classes: {got}; leave it out")
     facts = facts_of(options.weights, architecture)
+    if options.post_hoc:
+        network = without_prior(network, architecture.classes, options.post_hoc, options.statistics)
+        facts["post_hoc"] = options.post_hoc
     how = {"profile": options.profile, "batch": options.batch, "each": options.each_view}
     for store in fill_each(network, clips, options.out, place, facts, views=views, **how):
         print(f"{len(clips.videos)} videos in {store}")
@@ -66,9 +73,30 @@ def build_parser() -> argparse.ArgumentParser:
     profiles = ("compact", "exact")
     add("--profile", choices=profiles, default="compact", help="of the store (default compact)")
     add("--batch", type=int, default=4, help="frames at a time (default 4)")
+    taken = (
+        "take TAU times the log of --statistics' class frequencies out of the outputs (default 0)"
+    )
+    add("--post-hoc", type=float, default=0.0, metavar="TAU", help=taken)
+    counted = "statistics.json of the training labels, as fusion.models.statistics writes it"
+    add("--statistics", type=Path, metavar="FILE", help=counted)
     add("--module", help="of a network of one's own: imported, and so run, first")
     cli.add_device(parser)
     return parser
+
+
+def without_prior(
+    network: Network, classes: tuple[str, ...], tau: float, statistics: Path | None
+) -> Network:
+    """Logit adjustment after training (`adjustment.PostHoc`).
+
+    InputError: tau is no finite number, no statistics, or those of other classes.
+    """
+    if not math.isfinite(tau):
+        raise InputError(f"post-hoc: got {tau}; give a finite number, such as 0.5")
+    if statistics is None:
+        do = "give --statistics FILE, which python -m fusion.models.statistics writes"
+        raise InputError(f"post-hoc: {tau:g} times which class frequencies? {do}")
+    return PostHoc(network, read_statistics(statistics, classes).log_prior(), tau)
 
 
 def facts_of(weights: Path, architecture: Architecture) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import fusion
 from fusion.errors import InputError, StoreConflictError, StoreError
 from fusion.models import predict
 from fusion.models.data.clips import Clips, standardised
+from fusion.models.data.statistics import class_statistics
 from fusion.models.training import checkpoint
 from fusion.models.training.run import train
 from fusion.models.tta import Views
@@ -51,6 +52,30 @@ def test_the_store_holds_the_network_s_logits(weights, vspw, tmp_path):
         images = [standardised(clips.image(video, frame)) for frame in clips.frames(video)]
         found, expected = torch.from_numpy(store.read(video)), network.logits(torch.stack(images))
         torch.testing.assert_close(found, expected.detach(), atol=2e-3, rtol=1e-3)
+
+
+def test_a_prior_can_be_taken_out_of_a_trained_network(weights, vspw, tmp_path):
+    """Menon et al., equation 9: tau log pi less, of the classes that the training masks have."""
+    counts = tmp_path / "counts" / "statistics.json"
+    found = class_statistics(Clips.vspw(vspw, "train"), counts)
+    plain, adjusted = tmp_path / "plain.zarr", tmp_path / "adjusted.zarr"
+    exact = ("--profile", "exact")
+    predict.main(command(weights, vspw, plain, *exact))
+    predict.main(
+        command(weights, vspw, adjusted, *exact, "--post-hoc", "0.5", "--statistics", str(counts))
+    )
+    pixels = np.maximum(found.pixels, 1)
+    prior = np.log(pixels / pixels.sum()).astype(np.float32)[:, None, None]
+    before, after = fusion.LogitStore(plain), fusion.LogitStore(adjusted)
+    video = before.videos[0]
+    np.testing.assert_allclose(after.read(video), before.read(video) - 0.5 * prior, atol=8e-3)
+    for words, said in (
+        (("--post-hoc", "0.5"), "which class frequencies"),
+        (("--post-hoc", "nan", "--statistics", str(counts)), "got nan; give a finite number"),
+        ((), "was begun with other weights or views"),
+    ):
+        with pytest.raises((InputError, StoreConflictError), match=said):
+            predict.main(command(weights, vspw, adjusted, *exact, *words))
 
 
 def test_views_are_stored_as_probabilities(weights, vspw, tmp_path):
