@@ -5,8 +5,9 @@
     registry    what a network is, and the names of all
     networks    one network per file
     data        clips (images and masks), augment (views), samples, source (options), statistics
-    training    config, losses, schedule, optimiser, architecture, checkpoint, start, swa, distributed,
-                run
+    training    config, its keys, losses, schedule, optimiser, precision, swa, ema; architecture,
+                checkpoint, state, changes, start; splits, validation, log; distributed,
+                preemption, hints; run, overfit
     tta         test-time augmentation
 
 ``python -m fusion.models.train``, ``predict`` and ``statistics`` are the commands; for a network of

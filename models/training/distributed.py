@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from fusion.device import chosen
 
@@ -52,3 +53,27 @@ def connected(place: World) -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+def added(tensor: Tensor, place: World) -> Tensor:
+    """The sum of every process's tensor, on the CPU; all of them call it at the same point."""
+    return _over_all(tensor, place, "SUM")
+
+
+def largest(number: int, place: World) -> int:
+    """The largest of every process's number; all of them call it at the same point."""
+    return int(_over_all(torch.tensor(number), place, "MAX"))
+
+
+def _over_all(tensor: Tensor, place: World, how: str) -> Tensor:
+    if place.size == 1:
+        return tensor
+    total = tensor.to(place.device)  # NCCL knows no other
+    torch.distributed.all_reduce(total, getattr(torch.distributed.ReduceOp, how))
+    return total.cpu()
+
+
+def shared(network: nn.Module, place: World) -> None:
+    """Gives every process the first one's weights and buffers, which may differ between them."""
+    for tensor in network.state_dict().values() if place.size > 1 else ():
+        torch.distributed.broadcast(tensor, 0)
