@@ -1,11 +1,12 @@
 """What a run says of its steps: log.csv, and TensorBoard where it is asked for.
 
-A row a step. A run that goes on from a checkpoint drops the rows behind it and writes them anew,
+A row a step, and one for a validation that was put off by a signal. A run that goes on from a checkpoint drops the rows behind it and writes them anew,
 with the same losses, rates and scores; seconds are of training, however often it was stopped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import time
 from collections.abc import Sequence
@@ -57,7 +58,8 @@ class Log:
     def __exit__(self, *_: object) -> None:
         for each in (self._file, self._board):
             if each is not None:
-                each.close()
+                with contextlib.suppress(OSError):  # each row was flushed, or told of
+                    each.close()
 
     def row(self, step: int, **numbers: float | None) -> None:
         """Says what is known of a step: `COLUMNS` without step and seconds, None for nothing."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusion.errors import InputError
 from fusion.metrics import confusion
-from fusion.models.training.config import Config
+from fusion.models.training.config import Config, Val
 from fusion.models.training.distributed import World
 from fusion.models.training.run import Batch, Run
 from fusion.progress import bar
@@ -47,28 +47,23 @@ class Overfit:
         return f"{self.images} images, {self.steps} steps: {got}: the network {can}{todo}"
 
 
-def overfit(config: Config, images: int, place: World, most: int = MOST_STEPS) -> Overfit:
+def overfit(config: Config, images: int, place: World, most: int | None = None) -> Overfit:
     """Trains on so many images, without augmentation, until nearly all their pixels are right.
 
     Args:
         config: whose network, loss, crop, batch, precision and highest learning rate are taken.
         images: how many; batches need two at least.
         place: this process, the only one.
-        most: steps after which it is given up.
+        most: steps after which it is given up; default `MOST_STEPS`.
     """
+    most = MOST_STEPS if most is None else most
     if images < config.train.batch or place.size > 1:
         got = f"overfit: got {images} images in {place.size} processes"
         raise InputError(f"{got}; give train.batch ({config.train.batch}) or more, and one process")
     still = replace(config.augment, scale=(1.0, 1.0), flip=0.0, colour=0.0)
-    pace: dict[str, Any] = {
-        "steps": most + 1,
-        "warmup": 0,
-        "power": 0.0,
-        "schedule": "poly",
-        "accumulate": 1,
-    }
-    options = replace(config.train, **pace, ema=0.0)
-    plain = replace(config, augment=still, train=options, val=type(config.val)())
+    pace: dict[str, Any] = {"steps": most + 1, "warmup": 0, "power": 0.0, "schedule": "poly"}
+    options = replace(config.train, **pace, accumulate=1, ema=0.0)
+    plain = replace(config, augment=still, train=options, val=Val())
     run = Run(plain, place, resume=False)
     count = min(images, len(run.samples.pairs))
     samples = [run.samples[k] for k in range(count)]  # one view of each, always the same
@@ -93,10 +88,14 @@ def _stacked(samples: list[Batch]) -> Batch:
 
 @torch.no_grad()
 def _accuracy(run: Run, samples: list[Batch]) -> float:
-    """The fraction of pixels whose class is right, of the network as training sees it."""
+    """The fraction of pixels whose class is right, of the network as training sees it.
+
+    Batches are whole, the last filled from the first: batch norm may have no value to spare.
+    """
     classes, size, right, all_of_them = len(run.clips.classes), run.config.train.batch, 0, 0
     for start in range(0, len(samples), size):
-        images, targets = _stacked(samples[start : start + size])[:2]
+        chosen = [samples[(start + k) % len(samples)] for k in range(size)]
+        images, targets = _stacked(chosen)[:2]
         logits: Tensor = run.network.logits(images.to(run.place.device)).float()
         shown = torch.nn.functional.interpolate(logits, targets.shape[-2:], mode="bilinear")
         labels = shown.argmax(1).cpu()

@@ -18,6 +18,7 @@ from fusion.interrupts import Interrupt
 from fusion.models.training.distributed import World, largest
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+GRACE = 20.0  # seconds; SLURM kills after 30
 
 
 class Preempted(Interrupt):
@@ -47,9 +48,19 @@ class Notice:
 
 
 def deaf(_: int) -> None:
-    """Of processes that read images: the run itself says when they end."""
-    for number in SIGNALS:
+    """Of processes that read images: the run ends them, signals to all of a job's processes do not.
+
+    SIGTERM does, after a while: Python sends it to those that nobody ended, and waits for them.
+    """
+    for number in (*SIGNALS, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, GRACE))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def ended(batches: Iterator[Any]) -> None:
+    """Ends the processes behind a DataLoader's iterator, if there are any, without a signal."""
+    getattr(batches, "_shutdown_workers", lambda: None)()
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ from fusion.models.training.log import Log
 from fusion.models.training.losses import Objective, cross_entropy, ohem_cross_entropy
 from fusion.models.training.optimiser import parameter_groups
 from fusion.models.training.precision import Precision
-from fusion.models.training.preemption import Notice, Preempted, deaf, noticed
+from fusion.models.training.preemption import Notice, Preempted, deaf, ended, noticed
 from fusion.models.training.schedule import learning_rate
 from fusion.models.training.splits import training_clips, validation_clips
 from fusion.models.training.start import networks
@@ -128,7 +128,10 @@ class Run:
         batches = iter(self.batches(self.step * accumulate, self.steps * accumulate))
         hidden = {} if self.place.first else {"disable": True}
         shown = bar(self.out.name, self.steps, unit="step", initial=self.step, **hidden)
-        with self._log() as log, shown as steps, noticed(self.place) as notice:
+        with contextlib.ExitStack() as stack:
+            stack.callback(ended, batches)
+            log, steps = stack.enter_context(self._log()), stack.enter_context(shown)
+            notice = stack.enter_context(noticed(self.place))
             self.network.train()
             self._validate(notice, log)  # that was due when the run was stopped
             while not self.done:
@@ -257,11 +260,10 @@ class Run:
             raise self._diverged("weights are not finite")
 
     def _diverged(self, got: str) -> InputError:
-        advice = "lower the learning rate, lengthen the warm-up or set clip"
-        on = f"run again to go on from step {self.saved}, which {self.file('checkpoint')} holds"
-        return InputError(
-            f"{self.out}: {got} in step {self.step}; {advice}{', and ' + on if self.saved else ''}"
-        )
+        advice = "lower the learning rate, set clip or another precision"
+        on = f", and run again: {self.file('checkpoint')} goes on from step {self.saved}"
+        advice += on if self.saved else ""
+        return InputError(f"{self.out}: {got} in step {self.step}; {advice}")
 
     def _save(self, name: str, network: nn.Module, **facts: float) -> None:
         if self.place.first:

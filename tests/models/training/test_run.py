@@ -21,16 +21,6 @@ def test_the_average_is_of_the_saved_checkpoints(configure):
     assert any(not torch.equal(tensors[name], mean[name]) for name in statistics)
 
 
-def test_schedule(configure):
-    options = configure(
-        train={"steps": 10, "warmup": 4, "learning_rate": 1.0, "power": 2.0},
-        swa={**SWA, "highest": 0.5, "lowest": 0.1},
-    )
-    rates = [learning_rate(options, step) for step in range(14)]
-    expected = [min(1, (i + 1) / 4) * (1 - i / 10) ** 2 for i in range(10)]
-    assert rates == pytest.approx([*expected, 0.3, 0.1, 0.3, 0.1])
-
-
 def test_a_step_is_adamw_on_the_mean_gradient(configure):
     """The loop beside the same step written out."""
     options = configure(train={"accumulate": 2, "weight_decay": 0.1})
