@@ -1,7 +1,8 @@
 """What a run says of its steps: log.csv, and TensorBoard where it is asked for.
 
-A row a step, and one for a validation that was put off by a signal. A run that goes on from a checkpoint drops the rows behind it and writes them anew,
-with the same losses, rates and scores; seconds are of training, however often it was stopped.
+A row a step, and one for a validation that a signal put off. A run that goes on from a checkpoint
+drops the rows behind it and writes them anew, with the same losses, rates and scores; seconds are
+of training, however often it was stopped.
 """
 
 from __future__ import annotations

@@ -147,8 +147,9 @@ class Run:
                 known = "" if val is None else f"val {percent(val)} %, "
                 steps.set_postfix_str(f"loss {loss:.3f}, {known}{pace:.3g} images/s", refresh=False)
                 steps.update()
-                if not self.done and notice.everywhere():
-                    self._save_checkpoint()
+                if notice.everywhere():
+                    if self.saved < self.step:
+                        self._save_checkpoint()
                     where = f"step {self.step} is saved in {self.file('checkpoint')}"
                     raise Preempted(notice.number, where)
 
@@ -224,7 +225,8 @@ class Run:
         return total
 
     def _log(self) -> contextlib.AbstractContextManager[Log | None]:
-        if not self.place.first or self.done:
+        idle = self.done and not self.watch.due(self.step)
+        if not self.place.first or idle:
             return contextlib.nullcontext()
         return Log(self.out, self.config.train.log, self.step)
 

@@ -171,8 +171,8 @@ def in_its_own_process(options, folder: Path, **environment: str) -> subprocess.
     keys = [f"{key} = {value!r}" for key, value in options.to_json()["train"].items()]
     head = ['out = "run.out"', f"seed = {options.seed}", f'data.vspw = "{options.data.vspw}"']
     network = ['network = {name = "plain", preset = "micro"}', "augment.crop = 32", "[train]"]
-    file = folder / "run.toml"
-    file.write_text("\n".join([*head, *network, *keys]))
+    file, val = folder / "run.toml", ["[val]", f"every = {options.val.every}"]
+    file.write_text("\n".join([*head, *network, *keys, *val]))
     command = [sys.executable, "-m", "fusion.models.train", "--config", str(file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -254,13 +254,18 @@ def test_two_processes_do_what_accumulation_does(configure, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    options = configure(train={"steps": 2})
+    options = configure(train={"steps": 2, "ema": 0.5}, val={"every": 1})
     ranks = [
         in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
         for rank in range(2)
     ]
     errors = [rank.communicate(timeout=120)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
+    # they share what is validated: the score is that of the first one's weights, as they were saved
+    network, best = Run(options, CPU), tmp_path / "run.out" / "best.safetensors"
+    network.network.load_state_dict(checkpoint.load(best)[0])
+    alone = run.score(network.network, network.judged, CPU)
+    assert alone == checkpoint.load(best)[1]["val_miou"] > 0
     files = (single, tmp_path / "run.out" / single.name)
     (a, _), (b, _) = (checkpoint.load(path) for path in files)
     for name in a:
