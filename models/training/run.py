@@ -49,7 +49,7 @@ from fusion.models.training.splits import training_clips, validation_clips
 from fusion.models.training.start import networks
 from fusion.models.training.validation import Watch, score
 from fusion.progress import bar
-from fusion.text import percent
+from fusion.text import or_none, percent
 
 # images [N, 3, c, c], targets [N, c, c], and of a store that teaches probabilities [N, C, u, u]
 Batch = tuple[Tensor, ...]
@@ -66,7 +66,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         files = {name: str(path) for name, path in self.files.items()}
-        return {"final": str(self.final), "step": self.step, "files": files, "scores": self.scores}
+        scores = {name: or_none(score) for name, score in self.scores.items()}
+        return {"final": str(self.final), "step": self.step, "files": files, "scores": scores}
 
 
 def train(config: Config, device: str = "auto") -> Path:

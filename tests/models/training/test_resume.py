@@ -75,13 +75,13 @@ def log_of(folder: Path) -> list[list[str]]:
     return [[*row[:3], late.get(row[0], row[3])] for row in rows if row[1]]
 
 
-@pytest.mark.parametrize("signal_", [None, signal.SIGTERM])
-def test_with_all_that_has_a_state(configure, monkeypatch, signal_):
+@pytest.mark.parametrize(("signal_", "steps"), [(None, (2, 5)), (signal.SIGTERM, (3, 5, 6))])
+def test_with_all_that_has_a_state(configure, monkeypatch, signal_, steps):
     """Moving average, scale of the loss, validation: killed, or asked to make room, and resumed."""
     pace = {**EVERYTHING, "steps": 5, "checkpoint_every": 3}
     sections = {"train": pace, "val": {"every": 2}, "swa": {**SWA, "cycles": 1}}
     whole = trained(configure("whole", **sections), CPU)
-    for step in (2, 4, 5, 6):
+    for step in steps:
         options = configure(f"cut_{step}", **sections)
         if signal_ is None:
             killed_before(step, options, monkeypatch)
