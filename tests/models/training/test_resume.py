@@ -265,7 +265,7 @@ def test_two_processes_do_what_accumulation_does(configure, tmp_path):
     network, best = Run(options, CPU), tmp_path / "run.out" / "best.safetensors"
     network.network.load_state_dict(checkpoint.load(best)[0])
     alone = run.score(network.network, network.judged, CPU)
-    assert alone == checkpoint.load(best)[1]["val_miou"] > 0
+    assert alone == checkpoint.load(best)[1]["val_miou"]
     files = (single, tmp_path / "run.out" / single.name)
     (a, _), (b, _) = (checkpoint.load(path) for path in files)
     for name in a:

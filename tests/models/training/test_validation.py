@@ -6,23 +6,38 @@ import math
 import warnings
 
 import pytest
+import torch
 
 from fusion import HierarchicalEnsemble, Labels
 from fusion.errors import InputError
+from fusion.metrics.evaluation import VideoConfusion
 from fusion.models import predict
 from fusion.models.training import checkpoint, run, validation
 from fusion.models.training.distributed import world
 from fusion.models.training.run import Run, trained
 from fusion.models.training.splits import training_clips, validation_clips
-from fusion.models.training.validation import Watch, score
+from fusion.models.training.validation import Live, Watch, score
 from tests.models.tools import CPU, same_weights
 
 VAL = {"every": 2}
+SPREAD = 100.0  # of a fresh network, whose outputs hardly differ
+
+
+def informed(options) -> Run:
+    """A run whose network knows how common the classes are, so that it scores something."""
+    one = Run(options, CPU)
+    pairs = [one.judged.pair(*frame)[1] for frame in one.judged.labelled()]
+    masks = torch.cat([torch.from_numpy(each).long().flatten() for each in pairs])
+    pixels = torch.bincount(masks, minlength=256)
+    with torch.no_grad():
+        one.network.head.bias.copy_(pixels[:124].clamp(min=1e-3).log())
+        one.network.head.weight.mul_(SPREAD)
+    return one
 
 
 @pytest.mark.parametrize("values", ["logits", "probabilities"])
 def test_the_score_is_that_of_the_exact_store(configure, vspw, tmp_path, monkeypatch, values):
-    one = Run(configure(val=VAL), CPU)
+    one = informed(configure(val=VAL))
     if values == "probabilities":
         logits = type(one.network).logits
         scores = lambda self, images: logits(self, images).exp()  # noqa: E731
@@ -33,13 +48,19 @@ def test_the_score_is_that_of_the_exact_store(configure, vspw, tmp_path, monkeyp
     out = tmp_path / "net.zarr"
     predict.fill(one.network, one.judged, out, CPU, {}, profile="exact")
     labels = Labels.vspw(vspw, "val")
-    assert found == HierarchicalEnsemble({"all": [out]}).evaluate(labels).miou
+    expected = HierarchicalEnsemble({"all": [out]}).evaluate(labels)
+    assert found == expected.miou > 0
+    live = Live(one.network, one.judged, CPU.device)
+    counts = sum(map(VideoConfusion(live, one.judged.masks), one.judged.videos))
+    assert (counts == expected.confusion).all()
+    assert (counts.sum(axis=0) > 0).sum() > 1  # it predicts several classes
 
 
 def test_processes_share_the_videos(configure, monkeypatch):
     """What each of three counts adds up to what one does."""
-    one = Run(configure(val=VAL), CPU)
+    one = informed(configure(val=VAL))
     expected = score(one.network, one.judged, CPU)
+    assert expected > 0
     told = []
 
     def add(tensor, place):
