@@ -59,8 +59,6 @@ def test_the_score_is_that_of_the_exact_store(configure, vspw, tmp_path, monkeyp
 def test_processes_share_the_videos(configure, monkeypatch):
     """What each of three counts adds up to what one does."""
     one = informed(configure(val=VAL))
-    expected = score(one.network, one.judged, CPU)
-    assert expected > 0
     told = []
 
     def add(tensor, place):
@@ -68,9 +66,13 @@ def test_processes_share_the_videos(configure, monkeypatch):
         return sum(told)
 
     monkeypatch.setattr(validation, "added", add)
+    expected, (whole,) = score(one.network, one.judged, CPU), told
+    assert expected > 0
+    told.clear()
     places = [type(CPU)(rank, 3, CPU.device) for rank in range(3)]
     found = [score(one.network, one.judged, place) for place in places]
     assert found == [None, None, expected]  # the others had not been heard yet
+    assert torch.equal(sum(told)[:-1], whole[:-1])  # counts; the last says that none was stopped
     monkeypatch.undo()
     assert score(one.network, one.judged, CPU, lambda: True) is None
 
