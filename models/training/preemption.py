@@ -29,6 +29,7 @@ class Preempted(Interrupt):
         name = signal.Signals(number).name
         self.code = 128 + number
         self.text = f"stopped by {name}; {saved}, run the same command to go on"
+        self.args = (self.text,)
 
 
 class Notice:
