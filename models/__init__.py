@@ -6,8 +6,9 @@
     networks    one network per file
     data        clips (images and masks), augment (views), samples, source (options), statistics,
                 headers (sizes), order (epochs), loading (batches), colour, operations, teacher
-    training    config, losses, adjustment, schedule, optimiser, architecture, checkpoint, start,
-                others (checkpoints of other people), swa, distributed, run
+    training    config, its keys, losses, adjustment, schedule, optimiser, precision, swa, ema;
+                architecture, checkpoint, state, changes, start, others (checkpoints of other
+                people); splits, validation, log; distributed, preemption, hints; run, overfit
     tta         test-time augmentation; `sliding` windows
     members     runs that differ, and their stores; `soup`: their weights averaged, of a `pot`
 

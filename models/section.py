@@ -4,13 +4,16 @@
     class Train(Section):
         steps: int = within(COUNT, 160_000)
 
-A section checks itself when it is made, and `parsed` makes one of a table such as TOML gives.
+A section checks itself when it is made, and `parsed` makes one of a table such as TOML gives. What
+a key means stands in its class's docstring as "key: meaning", and `meanings` finds it there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -79,8 +82,11 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return parsed(kind, value, where)
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * (len(value) if isinstance(value, list) else 1)
         if not isinstance(value, list) or len(value) != len(kinds):
-            raise InputError(f"config: {where} is {value!r}; give a list of {len(kinds)} numbers")
+            words = "words" if str in kinds else "numbers"
+            raise InputError(f"config: {where} is {value!r}; give a list of {len(kinds)} {words}")
         return tuple(_value(one, item, where) for one, item in zip(kinds, value, strict=True))
     if isinstance(kind, types.GenericAlias):
         if not isinstance(value, Mapping):
@@ -98,7 +104,37 @@ def said(section: Any) -> dict[str, Any]:
     document = {}
     for key in dataclasses.fields(section):
         value = getattr(section, key.name)
-        if key.metadata.get("later") and value == key.default:
+        made = key.default_factory
+        default = key.default if made is dataclasses.MISSING else made()
+        if key.metadata.get("later") and value == default:
             continue
         document[key.name] = said(value) if dataclasses.is_dataclass(value) else value
     return document
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """Key -> what it means, of a section's docstring and those of what it extends; "" where none.
+
+    "threshold, min_kept: of mining. adjust: ..." says something of three keys, up to an empty line.
+    """
+    names = [key.name for key in dataclasses.fields(kind)]
+    one = f"(?:{'|'.join(sorted(names, key=len, reverse=True))})"
+    found: dict[str, str] = {}
+    for home in reversed([each for each in kind.__mro__ if issubclass(each, Section)]):
+        for paragraph in _paragraphs(home):
+            _, *pieces = re.split(rf"(?:^|(?<=[.;)] ))({one}(?:, {one})*): ", paragraph)
+            for keys, meaning in zip(pieces[::2], pieces[1::2], strict=True):
+                found |= dict.fromkeys(keys.split(", "), meaning.strip().rstrip("."))
+    return {name: found.get(name, "") for name in names}
+
+
+def summary(kind: type) -> str:
+    """The first sentence of a section's docstring, where that is none about a key."""
+    first = next(iter(_paragraphs(kind)), "")
+    about_a_key = first.partition(":")[0].split(", ")[0] in meanings(kind)
+    return "" if about_a_key else first
+
+
+def _paragraphs(kind: type) -> list[str]:
+    text = inspect.cleandoc(vars(kind).get("__doc__") or "")
+    return [" ".join(each.split()) for each in re.split(r"\n\s*\n", text)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -33,8 +33,13 @@ class _Told(Dataset[Any]):
 
 
 def loaded(
-    samples: Samples, numbers: Iterable[Sequence[int]], *, workers: int = 0, pin: bool = False
-) -> Iterator[Batch]:
+    samples: Samples,
+    numbers: Iterable[Sequence[int]],
+    *,
+    workers: int = 0,
+    pin: bool = False,
+    begin: Callable[[int], None] | None = None,
+) -> Generator[Batch]:
     """The batches of these numbers, in turn; damaged files that were skipped are told on stderr.
 
     Args:
@@ -42,6 +47,7 @@ def loaded(
         numbers: of each batch.
         workers: processes that make them; 0 for this one. Bits do not depend on it.
         pin: memory that a GPU copies from while it computes.
+        begin: what each worker does first, given its number.
 
     Raises:
         FusionError: what a sample raised, whichever process made it.
@@ -52,10 +58,12 @@ def loaded(
         num_workers=workers,
         pin_memory=pin,
         collate_fn=_collated,
+        worker_init_fn=begin,
     )
+    read = iter(loader)
     damaged: set[str] = set()
     try:
-        for batch, skipped in loader:
+        for batch, skipped in read:
             if isinstance(batch, FusionError):
                 raise batch
             if skipped and not damaged:
@@ -63,6 +71,8 @@ def loaded(
             damaged.update(skipped)
             yield batch
     finally:
+        # workers that ignore signals end at once where they are told, not when they are collected
+        getattr(read, "_shutdown_workers", lambda: None)()
         if len(damaged) > 1:
             remark(f"warning: images: {len(damaged)} damaged files were skipped")
 

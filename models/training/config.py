@@ -15,6 +15,11 @@ crop = 640
 ohem = true
 [swa]
 cycles = 10
+[val]
+every = 4000                         # steps; of [data]'s left-out fold, or vspw = ..., split = ...
+
+`python -m fusion.models.train --help` prints every key, and `--example` a file to begin with, from
+the docstrings here.
 """
 
 from __future__ import annotations
@@ -47,15 +52,15 @@ from fusion.parsing import parse_toml
 
 CLIPS = tuple(key.name for key in fields(Source))  # where data are, and what their values mean
 # relative ones count from the configuration's folder
-_PATHS = {
-    "data": ("root", "vspw", "images", "labels", "classes", "class_map"),
-    "network": ("start",),
-    "loss": ("teacher",),
-}
+_PLACES = ("root", "vspw", "images", "labels", "classes", "class_map")
+_PATHS = {"data": _PLACES, "val": _PLACES, "network": ("start",), "loss": ("teacher",)}
 _BATCH = "2 images or more, which batch norm needs (accumulate makes larger steps)"
 BATCH = Rule(_BATCH, lambda value: value >= 2)
 TEACHER, RANDOM = "teacher", "random"
 PROBABILITY = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
+DECAY = Rule("a number in 0..<1, such as 0.999", lambda value: 0 <= value < 1)
+LOGS = ("csv", "tensorboard")
+_LOGS = Rule(f"a list of {', '.join(LOGS)}", lambda value: set(value) <= set(LOGS))
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,38 @@ class Loss(Section):
 
 @dataclass(frozen=True)
 class Train(Section):
-    """Steps are of the optimiser; each sees batch x accumulate x processes images.
+    """How a network is trained; steps are of the optimiser, AdamW.
 
-    warmup: steps, linear; polynomial decay of `power` after them. clip: largest norm of gradients,
-    0 for any. workers: processes that read images. checkpoint_every: steps between checkpoints.
+    steps: of the schedule; may be raised later, also when the run is done.
+
+    batch: images of a step's forward pass, in each process.
+
+    accumulate: batches of a step, whose gradients are averaged; a step sees batch x accumulate x
+    processes images.
+
+    learning_rate: the highest, after the warm-up.
+
+    weight_decay: of matrices and kernels, not of norms and biases.
+
+    warmup: steps over which the rate rises linearly.
+
+    schedule: how it falls to 0 at the last step: poly, (1 - step / steps)^power; or cosine, (1 +
+    cos(pi step / steps)) / 2.
+
+    power: of poly.
+
+    clip: largest norm of a step's gradient; 0 for any.
+
+    precision: of the forward pass: bf16 and fp16 where torch's autocast has them so, fp16 with a
+    scaled loss; auto is bf16 on a GPU and float32 on a CPU. Weights stay float32.
+
+    ema: decay of a moving average of the weights, saved as `ema`; 0 for none.
+
+    workers: processes that read images; 0 reads in the training process.
+
+    checkpoint_every: steps between checkpoints.
+
+    log: of every step: csv writes log.csv, tensorboard its own folder (pip install tensorboard).
     """
 
     steps: int = within(COUNT, 160_000)
@@ -130,21 +163,35 @@ class Train(Section):
     learning_rate: float = within(POSITIVE, 6e-5)
     weight_decay: float = within(FINITE, 0.01)
     warmup: int = within(NATURAL, 1500)
+    schedule: str = within(one_of("poly", "cosine"), "poly", later=True)
     power: float = within(NATURAL, 1.0)
     clip: float = within(NATURAL, 0.0)
+    precision: str = within(one_of("auto", "float32", "bf16", "fp16"), "auto", later=True)
+    ema: float = within(DECAY, 0.0, later=True)
     workers: int = within(NATURAL, 0)
     checkpoint_every: int = within(COUNT, 1000)
+    log: tuple[str, ...] = within(_LOGS, ("csv",), later=True)
 
 
 @dataclass(frozen=True)
 class Swa(Section):
-    """Stochastic weight averaging (`training.swa`): cycles, of `every` steps, after the baseline.
+    """Stochastic weight averaging (Izmailov et al. 2018), a phase after the schedule's steps.
 
-    highest, lowest: learning rates of a cycle. refresh: batches for the batch norm statistics.
+    cycles: how many; at the end of each its weights are saved, and the mean of all is `averaged`. 0
+    for no such phase.
+
+    every: steps of a cycle.
+
+    rate: cyclical falls from highest to lowest in each cycle, constant stays at highest.
+
+    highest, lowest: learning rates of the phase.
+
+    refresh: batches on which batch norm's statistics are counted anew, of `averaged` and `ema`.
     """
 
     cycles: int = within(NATURAL, 0)
     every: int = within(COUNT, 2000)
+    rate: str = within(one_of("cyclical", "constant"), "cyclical", later=True)
     highest: float = within(POSITIVE, 3e-5)
     lowest: float = within(POSITIVE, 3e-7)
     refresh: int = within(COUNT, 100)
@@ -157,8 +204,34 @@ class Swa(Section):
 
 
 @dataclass(frozen=True)
+class Val(Source):
+    """Validation while training: dataset mIoU, and the weights that had the best as `best`.
+
+    every: steps between validations; 0 for none. What is looked at are root, vspw or images here,
+    as in [data], else the fold that [data] leaves out, else another split of its data set.
+
+    patience: stops early after so many validations in a row without a better one; 0 never does.
+
+    split: of the data set (default val), or a subfolder of images and labels.
+    """
+
+    every: int = within(NATURAL, 0)
+    patience: int = within(NATURAL, 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.every and (self.patience or self.root or self.vspw or self.images):
+            raise InputError("val: every is 0; give the steps between validations")
+
+
+@dataclass(frozen=True)
 class Config(Section):
-    """out: the run's folder. seed: of everything that is random."""
+    """What holds for all of a run.
+
+    out: the run's folder; run again with the same one, it goes on.
+
+    seed: of everything that is random.
+    """
 
     out: str
     seed: int = 0
@@ -168,6 +241,13 @@ class Config(Section):
     loss: Loss = field(default_factory=Loss)
     train: Train = field(default_factory=Train)
     swa: Swa = field(default_factory=Swa)
+    val: Val = field(default_factory=Val, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.val.patience and self.swa.cycles:
+            got = "val.patience stops before swa.cycles begin"
+            raise InputError(f"config: {got}; leave one of them out")
 
     def to_json(self) -> dict[str, Any]:
         """Keys that came later only where they say something: earlier checkpoints know none."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fusion.device import chosen
 
@@ -71,3 +71,27 @@ def synchronised(network: nn.Module, place: World) -> None:
     elif place.first:
         line = "batch norm counts in each process alone: torch synchronises it on GPUs only"
         print(line, file=sys.stderr)
+
+
+def added(tensor: Tensor, place: World) -> Tensor:
+    """The sum of every process's tensor, on the CPU; all of them call it at the same point."""
+    return _over_all(tensor, place, "SUM")
+
+
+def largest(number: int, place: World) -> int:
+    """The largest of every process's number; all of them call it at the same point."""
+    return int(_over_all(torch.tensor(number), place, "MAX"))
+
+
+def _over_all(tensor: Tensor, place: World, how: str) -> Tensor:
+    if place.size == 1:
+        return tensor
+    total = tensor.to(place.device)  # NCCL knows no other
+    torch.distributed.all_reduce(total, getattr(torch.distributed.ReduceOp, how))
+    return total.cpu()
+
+
+def shared(network: nn.Module, place: World) -> None:
+    """Gives every process the first one's weights and buffers, which may differ between them."""
+    for tensor in network.state_dict().values() if place.size > 1 else ():
+        torch.distributed.broadcast(tensor, 0)

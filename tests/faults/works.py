@@ -254,6 +254,7 @@ WORKS = {
             "train",
             "fusion.models.train",
             ("--config", "BESIDE/run.toml", "--device", "cpu"),
+            state=r"log\.csv",
             before=training,
         ),
         Work(

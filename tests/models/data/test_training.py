@@ -45,7 +45,7 @@ def test_a_run_goes_on_where_its_data_were_moved(configure, vspw, tmp_path):
     options = configure(train={"steps": 2})
     moved = replace(options.data, vspw="", root=str(tmp_path / "moved"), split="train")
     assert Run(replace(options, data=moved), CPU).step == 2
-    with pytest.raises(InputError, match=r"data\.every = None there, 2 here"):
+    with pytest.raises(InputError, match=r"data\.every = 1 there, 2 here"):
         Run(replace(options, data=replace(options.data, every=2)), CPU)
 
 

@@ -16,7 +16,8 @@ import torch
 from fusion.errors import InputError, StoreError
 from fusion.models.networks.plain import Plain
 from fusion.models.training import checkpoint, run
-from fusion.models.training.run import Run, train
+from fusion.models.training.preemption import Preempted
+from fusion.models.training.run import Run, train, trained
 from tests.models.tools import CPU, SWA, same_state, same_weights
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,96 @@ def test_killed_at_any_step_and_resumed(configure, uninterrupted, monkeypatch, e
             assert same_weights(final.with_stem(name), uninterrupted.with_stem(name)), (step, name)
 
 
+EVERYTHING = {"ema": 0.8, "precision": "fp16", "schedule": "cosine", "accumulate": 2}
+
+
+def document_of(folder: Path) -> dict:
+    """A checkpoint's, without its place."""
+    document = checkpoint.load(folder / f"checkpoint{checkpoint.SUFFIX}")[1]
+    document["config"].pop("out")
+    return document
+
+
+def log_of(folder: Path) -> list[list[str]]:
+    """The rows of log.csv, without what a clock says; a score that came later beside its step."""
+    rows = [line.split(",")[:4] for line in (folder / "log.csv").read_text().splitlines()]
+    late = {row[0]: row[3] for row in rows if not row[1]}
+    return [[*row[:3], late.get(row[0], row[3])] for row in rows if row[1]]
+
+
+@pytest.mark.parametrize(("signal_", "steps"), [(None, (2, 5)), (signal.SIGTERM, (3, 5, 6))])
+def test_with_all_that_has_a_state(configure, monkeypatch, signal_, steps):
+    """Moving average, scale of the loss, validation: killed, or asked to make room, and resumed."""
+    pace = {**EVERYTHING, "steps": 5, "checkpoint_every": 3}
+    sections = {"train": pace, "val": {"every": 2}, "swa": {**SWA, "cycles": 1}}
+    whole = trained(configure("whole", **sections), CPU)
+    for step in steps:
+        options = configure(f"cut_{step}", **sections)
+        if signal_ is None:
+            killed_before(step, options, monkeypatch)
+        else:
+            asked_in(step, options, monkeypatch, signal_)
+        found = trained(options, CPU)
+        assert found.scores == whole.scores
+        for name, path in whole.files.items():
+            assert same_weights(found.files[name], path), (step, name)
+        assert document_of(Path(options.out)) == document_of(whole.final.parent), step
+        assert log_of(Path(options.out)) == log_of(whole.final.parent), step
+
+
+def asked_in(step: int, options, monkeypatch, number: int) -> None:
+    """Trains until a signal that comes in `step` has been obeyed."""
+    original = Run.update
+
+    def ask(self, batches):
+        if self.step == step:
+            signal.raise_signal(number)
+        return original(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "update", ask)
+        with pytest.raises(Preempted, match="stopped"):
+            train(options, "cpu")
+    saved = document_of(Path(options.out))["step"]
+    assert saved == step + 1
+
+
+def test_early_stopping_is_resumed(configure, monkeypatch):
+    """Scores fall from the first on, so that the patience of 3 ends at the fourth validation."""
+    monkeypatch.setattr(run, "score", lambda net, *_: 1 / float(net.stem[1].num_batches_tracked))
+    sections = {"train": {"steps": 20, "checkpoint_every": 3}, "val": {"every": 2, "patience": 3}}
+    whole = trained(configure("whole", **sections), CPU)
+    assert whole.step == 8
+    for step in (3, 7):
+        options = configure(f"cut_{step}", **sections)
+        killed_before(step, options, monkeypatch)
+        found = trained(options, CPU)
+        assert found.step == 8
+        assert all(same_weights(found.files[name], path) for name, path in whole.files.items())
+        assert document_of(Path(options.out)) == document_of(whole.final.parent)
+
+
+def test_a_validation_that_was_stopped_is_done_again(configure, monkeypatch):
+    sections = {"train": {"checkpoint_every": 9}, "val": {"every": 2}}
+    whole = trained(configure("whole", **sections), CPU)
+    options, score = configure("cut", **sections), run.score
+
+    def stopped(network, clips, place, notice):
+        signal.raise_signal(signal.SIGUSR1)
+        return score(network, clips, place, notice)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "score", stopped)
+        with pytest.raises(Preempted):
+            trained(options, CPU)
+    document = document_of(Path(options.out))
+    assert (document["step"], document["val"]["last"]) == (2, 0)
+    found = trained(options, CPU)
+    assert found.scores == whole.scores
+    assert document_of(Path(options.out)) == document_of(whole.final.parent)
+    assert same_weights(found.files["best"], whole.files["best"])
+
+
 def test_randomness_inside_the_network_is_resumed(configure, monkeypatch):
     original = Plain.logits
 
@@ -79,11 +170,12 @@ def in_its_own_process(options, folder: Path, **environment: str) -> subprocess.
     keys = [f"{key} = {value!r}" for key, value in options.to_json()["train"].items()]
     head = ['out = "run.out"', f"seed = {options.seed}", f'data.vspw = "{options.data.vspw}"']
     network = ['network = {name = "plain", preset = "micro"}', "augment.crop = 32", "[train]"]
-    file = folder / "run.toml"
-    file.write_text("\n".join([*head, *network, *keys]))
+    file, val = folder / "run.toml", ["[val]", f"every = {options.val.every}"]
+    file.write_text("\n".join([*head, *network, *keys, *val]))
     command = [sys.executable, "-m", "fusion.models.train", "--config", str(file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    pipes["start_new_session"] = bool(environment.pop("start_new_session", ""))
     return subprocess.Popen([*command, "--device", "cpu"], cwd=ROOT, env=environment, **pipes)
 
 
@@ -105,6 +197,23 @@ def test_killed_as_a_process(configure, tmp_path):
             one.update(list(one.batches(one.step, one.step + 1)))
             one.step += 1
     assert same_state(resumed.network.state_dict(), fresh.network.state_dict())
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_asked_to_make_room_as_a_process(configure, tmp_path, name, code):
+    """The step ends, is saved, and said; processes that read images do not mind the signal."""
+    options = configure("run.out", train={"steps": 4000, "checkpoint_every": 1000, "workers": 1})
+    log = tmp_path / "run.out" / "log.csv"
+    with in_its_own_process(options, tmp_path, start_new_session="1") as child:
+        while not (log.exists() and log.read_bytes().count(b"\n") > 3) and child.poll() is None:
+            time.sleep(0.05)
+        os.killpg(child.pid, getattr(signal, name))  # as SLURM does, to all of them
+        said = child.communicate(timeout=60)[1]
+    assert child.returncode == code, said
+    found = Run(options, CPU)
+    assert 3 <= found.step < 4000
+    line = f"stopped by {name}; step {found.step} is saved in {found.file('checkpoint')}"
+    assert said.strip() == f"{line}, run the same command to go on"
 
 
 def test_another_configuration_is_refused(configure):
@@ -144,13 +253,18 @@ def test_two_processes_do_what_accumulation_does(configure, tmp_path):
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     meeting |= {"WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    options = configure(train={"steps": 2})
+    options = configure(train={"steps": 2, "ema": 0.5}, val={"every": 1})
     ranks = [
         in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
         for rank in range(2)
     ]
     errors = [rank.communicate(timeout=600)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
+    # they share what is validated: the score is that of the first one's weights, as they were saved
+    network, best = Run(options, CPU), tmp_path / "run.out" / "best.safetensors"
+    network.network.load_state_dict(checkpoint.load(best)[0])
+    alone = run.score(network.network, network.judged, CPU)
+    assert alone == checkpoint.load(best)[1]["val_miou"]
     files = (single, tmp_path / "run.out" / single.name)
     (a, _), (b, _) = (checkpoint.load(path) for path in files)
     for name in a:

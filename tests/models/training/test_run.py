@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 import torch
 
+from fusion import cli
 from fusion.errors import InputError
+from fusion.models import train as command_line
 from fusion.models.training import checkpoint, losses, swa
-from fusion.models.training.run import Run, train, training_clips
+from fusion.models.training.run import Result, Run, train, training_clips
 from fusion.models.training.schedule import learning_rate
 from tests.models.tools import CPU, SWA
 
@@ -19,16 +24,6 @@ def test_the_average_is_of_the_saved_checkpoints(configure):
     statistics = [name for name in mean if "running_" in name or "num_batches" in name]
     assert all(torch.equal(tensors[name], mean[name]) for name in mean if name not in statistics)
     assert any(not torch.equal(tensors[name], mean[name]) for name in statistics)
-
-
-def test_schedule(configure):
-    options = configure(
-        train={"steps": 10, "warmup": 4, "learning_rate": 1.0, "power": 2.0},
-        swa={**SWA, "highest": 0.5, "lowest": 0.1},
-    )
-    rates = [learning_rate(options, step) for step in range(14)]
-    expected = [min(1, (i + 1) / 4) * (1 - i / 10) ** 2 for i in range(10)]
-    assert rates == pytest.approx([*expected, 0.3, 0.1, 0.3, 0.1])
 
 
 def test_a_step_is_adamw_on_the_mean_gradient(configure):
@@ -99,3 +94,28 @@ def test_a_loss_that_is_not_finite_stops(configure, tmp_path):
     with pytest.raises(InputError, match=r"loss is (nan|inf) in step \d+; lower the learning rate"):
         train(configure(train={"learning_rate": 1e30, "steps": 8, "checkpoint_every": 9}), "cpu")
     assert not list((tmp_path / "run").glob("baseline*"))
+
+
+def test_the_command_says_what_it_left(configure, vspw, tmp_path, capsys):
+    path = tmp_path / "run.toml"
+    path.write_text(
+        f'out = "run"\ndata.vspw = "{vspw}"\nnetwork = {{name = "plain", preset = "micro"}}\n'
+        f"augment.crop = 32\ntrain.steps = 2\nval.every = 1\n"
+    )
+    command = ["--config", str(path), "--device", "cpu"]
+    assert cli.run(command_line.main, [*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    names = ["baseline", "best", "last"]
+    assert sorted(document["files"]) == sorted(document["scores"]) == names
+    final = str(tmp_path / "run" / "baseline.safetensors")
+    assert (document["final"], document["step"], document["files"]["baseline"]) == (final, 2, final)
+    assert all(0 <= score <= 1 for score in document["scores"].values())
+    assert cli.run(command_line.main, command) == 0  # nothing left to do: the same once more
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1] == f"final weights: {final}"
+    assert f"{100 * document['scores']['best']:.2f}" in text
+
+
+def test_a_score_of_nothing_is_null(tmp_path):
+    result = Result(tmp_path, 1, {}, {"last": math.nan})
+    assert result.to_json()["scores"] == {"last": None}
