@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from fusion import files
 from fusion.errors import InputError
 from fusion.models.data.clips import Clips
 from fusion.models.data.samples import Samples, batches, folds
@@ -37,6 +39,7 @@ from fusion.progress import bar
 
 # what may differ between a run and its continuation; data are compared by their ids, not place
 HARMLESS = {"out", "train.workers", "train.checkpoint_every", *(f"data.{key}" for key in CLIPS)}
+PATIENCE = 10  # seconds: so long may what read images for a run that was killed outlive it
 _NETWORK, _OPTIMISER = "network/", "optimiser/"  # prefixes of a checkpoint's tensors
 # images [N, 3, c, c], targets [N, c, c], and of a store that teaches probabilities [N, C, u, u]
 Batch = tuple[Tensor, ...]
@@ -47,8 +50,26 @@ def train(config: Config, device: str = "auto") -> Path:
     place = world(device)
     with connected(place):
         run = Run(config, place)
-        run.fit()
-        return run.finish()
+        with alone(run.out) if place.first else contextlib.nullcontext():
+            run.fit()
+            return run.finish()
+
+
+def alone(out: Path) -> contextlib.ExitStack:
+    """Holds a run's folder until it is left; InputError where another process trains into it."""
+    held, last = contextlib.ExitStack(), time.monotonic() + PATIENCE
+    with files.refusals(out):
+        files.make_folder(out)
+        while True:
+            try:
+                held.enter_context(files.locked(out, wait=False))
+                return held
+            except BlockingIOError as error:
+                if time.monotonic() > last:
+                    advice = "wait until it is done, or choose another 'out'"
+                    got = f"another process trains into this folder; {advice}"
+                    raise InputError(f"{out}: {got}") from error
+            time.sleep(0.1)
 
 
 class Run:
@@ -101,8 +122,8 @@ class Run:
         if average.cycles and self.place.first:
             torch.manual_seed(seed_of(self.config.seed, self.steps, 0))
             images = (batch[0] for batch in self.batches(0, average.refresh))
-            files = [self.file(f"swa_{k:02d}") for k in range(1, average.cycles + 1)]
-            swa.averaged(self.network, files, images, self.place.device)
+            saved = [self.file(f"swa_{k:02d}") for k in range(1, average.cycles + 1)]
+            swa.averaged(self.network, saved, images, self.place.device)
             self._save(name)
         return self.file(name)
 

@@ -132,6 +132,19 @@ def test_a_checkpoint_of_another_network(configure, tmp_path):
         train(configure(), "cpu")
 
 
+def test_two_trainings_into_one_folder(configure, monkeypatch):
+    """On a GPU no two runs end in the same bits: cycles of both would be averaged."""
+    options = configure(train={"workers": 1})
+    monkeypatch.setattr(run, "PATIENCE", 0.3)
+    with run.alone(Path(options.out)), pytest.raises(InputError) as caught:
+        train(options, "cpu")
+    said = "another process trains into this folder; wait until it is done, or choose another 'out'"
+    assert str(caught.value) == f"{options.out}: {said}"
+    assert list(Path(options.out).iterdir()) == []
+    train(options, "cpu")
+    train(options, "cpu")
+
+
 def test_workers_change_nothing(configure):
     alone = train(configure("alone"), "cpu")
     helped = train(configure("helped", train={"workers": 1}), "cpu")
