@@ -126,10 +126,12 @@ class Faults(Layer):
                 raise Killed
             self.count += call.name in KINDS[self.fault.kind]
             strikes = self.count == self.fault.n or (self.fault.forever and self.reached)
-            if not strikes or call.name not in KINDS[self.fault.kind]:
+            if strikes and call.name in KINDS[self.fault.kind]:
+                self.struck = f"{call.name} {' '.join(call.places)}"
+                return self._strike(call, self.fault.kind)
+            if call.name != "lock":
                 return call.do()
-            self.struck = f"{call.name} {' '.join(call.places)}"
-            return self._strike(call, self.fault.kind)
+        return call.do()  # waits for another thread, whose calls come through here as well
 
     def _strike(self, call: Call, kind: str) -> Any:
         if kind in DEATHS:
