@@ -214,7 +214,8 @@ def _of_handle(layer: Layer, name: str, do: Any) -> Any:
         place = layer.handles.get(number)
         if place is None:
             return do(handle, *args)
-        content = memoryview(args[0]).cast("B") if known == "write" else None
+        # copied: an error's traceback keeps it, and _pyio shortens its buffer when it tries again
+        content = bytes(memoryview(args[0]).cast("B")) if known == "write" else None
         run = lambda part=None: do(handle, *(args if part is None else (part, *args[1:])))  # noqa: E731
         return layer.call(Call(known, (place,), run, number, content))
 
