@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fusion import cli, files, predict
-from fusion.errors import StoreError
+from fusion.errors import CorruptStoreError, StoreError
 from fusion.outputs import OUTPUTS, submit, write
 from fusion.outputs.record import add_to_record, read_record, seals_of
 from fusion.outputs.seals import SEALS
@@ -174,6 +174,18 @@ def test_a_record_that_cannot_be_read_is_not_written_anew(tmp_path, name, kind):
         if not layer.reached:
             break
     assert n > 3
+
+
+def test_a_store_that_readers_would_refuse_is_not_resumed(tmp_path):
+    """Its videos are whole, and all of them were kept, without a word."""
+    row, out = ROWS["store"], tmp_path / "out"
+    row.write(out)
+    sound = (out / "zarr.json").read_bytes()
+    (out / "zarr.json").write_bytes(sound.replace(b"segfusion.gap", b"segfusion.gas"))
+    with pytest.raises(CorruptStoreError, match=r"zarr\.json: is not as it was written; restore"):
+        row.write(out, resume=True)
+    (out / "zarr.json").write_bytes(sound)
+    assert row.write(out, resume=True) == (0, 3)
 
 
 def test_what_could_not_be_taken_away_is_taken_away_by_the_next_run(tmp_path):
