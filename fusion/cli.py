@@ -23,7 +23,7 @@ from fusion.labels.layouts import AUTO
 from fusion.labels.layouts.pattern import Pattern
 from fusion.memory import Share, share
 from fusion.parallel import worker_count
-from fusion.terminal import guarded, wrapped
+from fusion.terminal import guarded, midline, wrapped
 from fusion.text import parse_bytes, visible
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def run(main: Main, arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:  # a task in a thread may raise a plain one
         stop = error if isinstance(error, interrupts.Interrupt) else interrupts.Interrupt()
-        begun = getattr(sys.stderr, "midline", False)  # a line that it came in the middle of
-        print("\n" * begun + stop.text, file=sys.stderr)
+        print("\n" * midline() + stop.text, file=sys.stderr)
         return stop.code
     except BrokenPipeError:  # the reader of our output has left; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,11 +14,10 @@
 
 A reader meets a file or folder whole or not at all: what a killed process leaves stands under a
 random name that begins with a dot, or below .staging, where nobody reads. Random names, opened
-exclusively, are also why no planted link is followed. What is `durable` or published is on the
-disk, not only in its cache, when the call returns, and so are the names of the folders made for it:
-content first, then the name, so that a power cut leaves the old, the new or nothing, never half.
-Owners hold locks, so what dead ones left is known and taken away: in .staging by `sweep`, beside
-files by the next process that writes there. What the disk refuses is a StoreError with the place.
+exclusively, follow no planted link. What is `durable` or published is on the disk, not in a cache,
+when the call returns, with the names of folders made for it: content first, then the name, so that
+a power cut leaves the old, the new or nothing. Owners hold locks, so what dead ones left is known:
+`sweep` takes it from .staging, writers from beside files. What a disk refuses is a StoreError.
 """
 
 from __future__ import annotations
@@ -312,15 +311,13 @@ def _exchange(one: Path, two: Path) -> bool:
 def sweep(root: Path, *, age: float = 0.0, dry_run: bool = False) -> list[tuple[str, int]]:
     """Removes the staging folders of dead owners, and what they left beside the root's files.
 
-    A living owner's lock is what counts: no clock that jumped makes this take its work.
+    A living owner's lock is what counts: no clock that jumped makes this take its work. Returns
+    the name and bytes of each folder, in order; StoreError where root/.staging is a link.
 
     Args:
         root: the folder that `staged` was given.
         age: seconds; younger folders stay, whoever their owner was.
         dry_run: only look.
-
-    Returns:
-        Name and bytes of each folder, in order. StoreError where root/.staging is a link.
     """
     removed, left, staging = [], list[Path](), root / STAGING
     check_no_link(staging)
@@ -370,14 +367,17 @@ def _remove(folder: Path, *, dry_run: bool) -> int | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Waits until this process alone holds a folder's lock; nothing is left behind.
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Waits until this process alone holds a folder's lock, or BlockingIOError without `wait`.
 
-    Where the file system locks no folders nobody waits.
+    Nothing is left behind. Where the file system locks no folders nobody waits.
     """
     with opened(folder) as handle:
-        with contextlib.suppress(OSError):
-            _hold(handle)
+        try:
+            _hold(handle, wait=wait)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise
         yield
 
 

@@ -1,6 +1,7 @@
 """Plain files, which end: nobody waits at a pipe, and no more is read than a file should hold.
 
 content(path)     all of its bytes
+found(path)       the same, or None where there is no such file
 opened(path)      a handle
 check(path)       for what somebody else's code opens
 
@@ -19,6 +20,8 @@ from pathlib import Path
 from fusion import files
 
 MOST, PIECE = 1 << 28, 1 << 20  # bytes, of a file and of a read
+# what opening gives where there is nothing, a folder in the way, a link, a folder, a pipe, too much
+NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.EFBIG)
 
 
 def content(path: Path, most: int = MOST, *, follow: bool = True) -> bytes:
@@ -35,6 +38,19 @@ def content(path: Path, most: int = MOST, *, follow: bool = True) -> bytes:
     """
     with opened(path, most, follow=follow) as handle:
         return b"".join(iter(lambda: os.read(handle, PIECE), b""))
+
+
+def found(path: Path) -> bytes | None:
+    """The bytes of a plain file; None where there is nothing, a link, or what is no such file.
+
+    OSError: the disk refuses. That is no reason to take it for nothing, and to write it anew.
+    """
+    try:
+        return content(path, follow=False)
+    except OSError as error:
+        if error.errno not in NONE:
+            raise
+        return None
 
 
 @contextlib.contextmanager

@@ -91,8 +91,10 @@ class Guarded:
 
     def write(self, text: str) -> int:
         """The text, with what is not seen as repr writes it; returns how much was given."""
-        self.midline = text[-1:] not in ("\n", "\r") if text else self.midline
+        midline = text[-1:] not in ("\n", "\r") if text else self.midline
+        self.midline = True  # should Ctrl-C come now, nobody knows how much was written
         self._stream.write(text if text.isascii() and text.isprintable() else self._plain(text))
+        self.midline = midline
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -107,6 +109,16 @@ class Guarded:
 
     def _colours(self) -> bool:
         return style_of(self._stream).colour or bool(self._stream.isatty())
+
+
+def midline() -> bool:
+    """Whether what stderr is given next would go on in a line that a print has not ended."""
+    shown = [sys.stderr]
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+        if sys.stdout.isatty():
+            sys.stdout.flush()
+            shown.append(sys.stdout)
+    return any(getattr(each, "midline", False) for each in shown)
 
 
 @contextlib.contextmanager

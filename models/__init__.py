@@ -8,7 +8,8 @@
                 headers (sizes), order (epochs), loading (batches), colour, operations, teacher
     training    config, its keys, losses, adjustment, schedule, optimiser, precision, swa, ema;
                 architecture, checkpoint, state, changes, start, others (checkpoints of other
-                people); splits, validation, log; distributed, preemption, hints; run, overfit
+                people); splits, validation, log; distributed, preemption, lock, hints; run,
+                overfit
     tta         test-time augmentation; `sliding` windows
     members     runs that differ, and their stores; `soup`: their weights averaged, of a `pot`
 

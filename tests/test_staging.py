@@ -276,9 +276,13 @@ def test_a_folder_is_locked_by_one_at_a_time(tmp_path, monkeypatch):
     with files.locked(tmp_path), pytest.raises(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(BlockingIOError), files.locked(tmp_path, wait=False):
+        pass
     os.close(handle)
+    with files.locked(tmp_path, wait=False):
+        assert names(tmp_path) == []
     monkeypatch.setattr(files.fcntl, "flock", failing)  # a file system that locks no folders
-    with files.locked(tmp_path):
+    with files.locked(tmp_path), files.locked(tmp_path, wait=False):
         assert names(tmp_path) == []
 
 

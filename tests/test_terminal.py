@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion import cli
-from fusion.terminal import Guarded, Style, style_of, wrapped
+from fusion.terminal import Guarded, Style, midline, style_of, wrapped
 from fusion.text import table
 
 SAYS = (
@@ -113,6 +113,27 @@ def test_a_table_within_a_width_says_the_same(words, columns):
 def test_a_guarded_stream_knows_whether_its_line_has_ended():
     stream = Guarded(io.StringIO())
     assert not stream.midline
-    for text, midline in [("half a line", True), ("", True), ("\n", False), ("bar\r", False)]:
+    for text, half in [("half a line", True), ("", True), ("\n", False), ("bar\r", False)]:
         stream.write(text)
-        assert stream.midline is midline
+        assert stream.midline is half
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_line_whose_end_was_not_written_has_none(monkeypatch, name):
+    """Ctrl-C between a print's text and its line end, on a terminal that shows both streams."""
+
+    class Stopped(io.StringIO):
+        def write(self, text):
+            if text == "\n":
+                raise KeyboardInterrupt
+            return super().write(text)
+
+        def isatty(self):
+            return True
+
+    for each in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, each, Guarded(Stopped()))
+    assert not midline()
+    with pytest.raises(KeyboardInterrupt):
+        print("half a line", file=getattr(sys, name))
+    assert midline()

@@ -29,6 +29,7 @@ from fusion.outputs.output import Output, Part, option
 from fusion.outputs.top_classes import top_classes
 from fusion.outputs.unit import Unit
 from fusion.stores import LogitWriter
+from fusion.stores.documents import damaged
 from fusion.stores.format import METADATA, Profile, Values, video_key
 from fusion.stores.reader import read_group
 
@@ -116,7 +117,10 @@ class Store(Output):
 
     def start(self, out: Path, content: Content, units: Sequence[Unit], *, overwrite: bool) -> None:
         """The group, without which videos that are there already would be no store."""
-        self._writer(out, content)
+        writer = self._writer(out, content)
+        if read_group(out)[1] != writer.info.document():  # readers would refuse every video
+            do = "restore it, or remove the folder and predict again"
+            raise damaged(out / METADATA, "is not as it was written", do)
 
     def _writer(self, out: Path, content: Content) -> LogitWriter:
         said = {name: value for name, value in self._said().items() if value is not None}

@@ -88,7 +88,10 @@ def _of_stored(content: Content) -> str | None:
 
 
 def read_record(out: Path, output: Output) -> dict[str, str]:
-    """Digests by video; none where there is no record, or a damaged one."""
+    """Digests by video; none where there is no record, or a damaged one.
+
+    StoreError: the disk refuses.
+    """
     return _read(out, output)[0]
 
 
@@ -121,10 +124,12 @@ def add_sealed(out: Path, output: Output, names: Sequence[str], digest: str) -> 
 
 
 def _read(out: Path, output: Output) -> tuple[dict[str, str], list[str]]:
+    place = out / output.record[0]
+    with refusals(place, problem="cannot be read"):
+        content = plain.found(place)
     try:
-        content = plain.content(out / output.record[0], follow=False)
-        body = parse_json(content)["attributes"][PREDICTED]
+        body = parse_json(content or b"")["attributes"][PREDICTED]
         units = {str(video): str(digest) for video, digest in body["units"].items()}
         return units, [str(each) for each in body.get("seals", ())]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}, []

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fusion import plain
 from fusion.arguments import checked
 from fusion.errors import InputError, StoreError
-from fusion.files import refusals
+from fusion.files import refusals, sweep
 from fusion.outputs.content import Content, Stored, Tick, regions_of
 from fusion.outputs.output import Output, Part
 from fusion.outputs.record import (
@@ -130,6 +130,10 @@ def write(
     refuse_strangers(out, output, every)
     with refusals(out):
         out.mkdir(parents=True, exist_ok=True)
+    # nobody may come to write again beside the files that are kept
+    places = (out / name for unit in units for part in output.parts(unit) for name in part.files)
+    for folder in sorted({place.parent for place in places}) if resume else ():
+        sweep(folder)
     output.start(out, content, units, overwrite=overwrite)
     add_to_record(out, output, known)
     left = {unit.video: [f for part in parts for f in part.frames] for unit, parts in todo}

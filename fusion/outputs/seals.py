@@ -75,13 +75,10 @@ def _key(name: str, digest: str) -> str:
 
 
 def read_seals(out: Path) -> frozenset[str]:
-    """All of a folder; none where there are none, or none that can be read."""
-    try:
-        return frozenset(
-            plain.content(out / SEALS, follow=False).decode("ascii", "replace").split("\n")
-        )
-    except OSError:
-        return frozenset()
+    """All of a folder; none where there is no such file. StoreError: the disk refuses."""
+    with refusals(out / SEALS, problem="cannot be read"):
+        content = plain.found(out / SEALS)
+    return frozenset((content or b"").decode("ascii", "replace").split("\n")) - {""}
 
 
 def add_seals(out: Path, seals: Collection[str]) -> None:

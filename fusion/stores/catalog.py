@@ -8,7 +8,7 @@ from fusion.errors import CorruptStoreError, StoreConflictError, StoreError
 from fusion.stores.documents import COMMIT, damaged
 from fusion.stores.format import StoreInfo, VideoInfo, parse_video, video_key
 from fusion.stores.locations import Location
-from fusion.stores.pack_format import is_pack, parse_pack
+from fusion.stores.pack_format import PACK, is_pack, parse_pack
 
 
 def committed(root: Location) -> list[Location]:
@@ -115,7 +115,8 @@ class PackIndex:
         changed, packs = self._seen
         now = self._root.state()
         if now != changed:
-            names = [name for name in self._root.folders() if is_pack(name)]
+            # a store of thousands of videos is not looked through again at each of them
+            names = [name for name in self._root.folders(PACK) if is_pack(name)]
             packs = {name: packs.get(name) or self._read(name) for name in names}
             self._seen = now, packs  # at once: threads may share a writer
         return packs

@@ -34,7 +34,8 @@ from fusion.stores.format import (
 from fusion.stores.locations import Location
 
 PACK_VERSION = 2
-_NAME = re.compile("pack-[0-9a-f]{32}")  # no video's: those end in 16 digits
+PACK = "pack-"  # what a pack's name begins with
+_NAME = re.compile(f"{PACK}[0-9a-f]{{32}}")  # no video's: those end in 16 digits
 
 
 def is_pack(folder: str) -> bool:
@@ -44,7 +45,7 @@ def is_pack(folder: str) -> bool:
 
 def pack_name(metadata_sha256: str, crc: Sequence[int]) -> str:
     """Equal packs have one name: a copy is noticed, and the same program makes the same store."""
-    return "pack-" + sha256(metadata_sha256.encode() + np.array(crc, "<u4").tobytes())[:32]
+    return PACK + sha256(metadata_sha256.encode() + np.array(crc, "<u4").tobytes())[:32]
 
 
 def pack_body(info: VideoInfo) -> Document:

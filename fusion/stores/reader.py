@@ -24,7 +24,7 @@ from fusion.stores.codec import PROFILES, coding, zstd_size
 from fusion.stores.documents import crc32c, damaged
 from fusion.stores.format import VideoInfo
 from fusion.stores.locations import Address, Location, location_of, read_document
-from fusion.stores.shards import Shard, Shards
+from fusion.stores.shards import Shard, Shards, unread
 from fusion.stores.store import Store
 
 WRITE_AGAIN = "write the video again with overwrite=True"
@@ -199,7 +199,7 @@ def _read_frame(shard: Shard, position: int, out: np.ndarray, name: str) -> None
     except StoreError:
         raise
     except OSError as error:
-        raise damaged(name, f"cannot be read ({error.strerror})", WRITE_AGAIN) from error
+        raise unread(name, shard.path, error) from error
     # a chunk of a few bytes that claims gigabytes is refused here, before it is unpacked
     if len(packed) != length or zstd_size(packed) != out.nbytes:
         problem = f"truncated, or unpacks to another size than {out.nbytes} bytes"

@@ -32,12 +32,13 @@ class Shard:
     """An open file of frames.
 
     Attributes:
+        path: where it lies.
         read: a range of its bytes, by offset and length.
         index: [frames, 2] uint64 offset and length of each.
     """
 
     def __init__(self, folder: Location, name: str, frames: int, where: str) -> None:
-        part = path = folder / name
+        part = self.path = folder / name
         # O_NOFOLLOW looks at the last part of a path alone
         for _ in range(name.count("/") + 2):
             if part.is_link():
@@ -45,7 +46,7 @@ class Shard:
                 raise damaged(where, f"{part} is a link", advice)
             part = part.parent
         try:
-            file = _open(path)
+            file = _open(self.path)
             self.read = file.read
             self.index = _read_index(file, frames, f"{where}: {name}")
         except MissingError as error:
@@ -54,8 +55,13 @@ class Shard:
         except StoreError:
             raise
         except OSError as error:
-            problem = f"{folder.name}/{name} cannot be read ({error.strerror})"
-            raise damaged(where, problem, "write it again") from error
+            raise unread(where, self.path, error) from error
+
+
+def unread(where: str, path: Location, error: OSError) -> CorruptStoreError:
+    """The error of a file that the disk does not give; it may yet, so its whole path is named."""
+    do = "check its disk and rights, or write the video again"
+    return damaged(where, f"{path} cannot be read ({error.strerror})", do)
 
 
 class Shards:

@@ -49,6 +49,7 @@ from fusion.models.training.distributed import (
 )
 from fusion.models.training.ema import moving_average
 from fusion.models.training.hints import enough_memory
+from fusion.models.training.lock import alone
 from fusion.models.training.log import Log
 from fusion.models.training.losses import Objective, cross_entropy, ohem_cross_entropy
 from fusion.models.training.optimiser import parameter_groups
@@ -86,8 +87,9 @@ def trained(config: Config, place: World) -> Result:
     """The same in this one of its processes, and all that came of it."""
     with connected(place):
         run = Run(config, place)
-        run.fit()
-        return run.finish()
+        with alone(run.out) if place.first else contextlib.nullcontext():
+            run.fit()
+            return run.finish()
 
 
 class Run:

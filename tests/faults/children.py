@@ -53,6 +53,7 @@ WARM = (  # what commands import when they come to it
         "zarr.codecs",
         "tqdm",
     ),
+    *("torch._dynamo", "torch.nn.parallel"),
     *("dask.delayed", "dask.threaded", "dask.multiprocessing", "distributed"),
 )
 PATIENCE = 60  # seconds; a child that takes longer hangs, and says where
@@ -103,6 +104,7 @@ class Nursery:
 
     def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin take a busy machine's time
         environment.pop("TQDM_DISABLE", None)
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, "-m", "tests.faults.children"]

@@ -126,10 +126,12 @@ class Faults(Layer):
                 raise Killed
             self.count += call.name in KINDS[self.fault.kind]
             strikes = self.count == self.fault.n or (self.fault.forever and self.reached)
-            if not strikes or call.name not in KINDS[self.fault.kind]:
+            if strikes and call.name in KINDS[self.fault.kind]:
+                self.struck = f"{call.name} {' '.join(call.places)}"
+                return self._strike(call, self.fault.kind)
+            if call.name != "lock":
                 return call.do()
-            self.struck = f"{call.name} {' '.join(call.places)}"
-            return self._strike(call, self.fault.kind)
+        return call.do()  # waits for another thread, whose calls come through here as well
 
     def _strike(self, call: Call, kind: str) -> Any:
         if kind in DEATHS:
@@ -212,7 +214,8 @@ def _of_handle(layer: Layer, name: str, do: Any) -> Any:
         place = layer.handles.get(number)
         if place is None:
             return do(handle, *args)
-        content = memoryview(args[0]).cast("B") if known == "write" else None
+        # copied: an error's traceback keeps it, and _pyio shortens its buffer when it tries again
+        content = bytes(memoryview(args[0]).cast("B")) if known == "write" else None
         run = lambda part=None: do(handle, *(args if part is None else (part, *args[1:])))  # noqa: E731
         return layer.call(Call(known, (place,), run, number, content))
 

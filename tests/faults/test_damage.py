@@ -133,6 +133,18 @@ def read_weights(path):
     return sorted(numbers.items()), document
 
 
+def make_ensemble(folder, seed):
+    ensemble = fusion.HierarchicalEnsemble.load(write_sample(folder))
+    ensemble.with_weights({"strong": 1.0, "weak": 0.25 + seed / 2}).save(folder / "best.json")
+    return folder / "best.json"
+
+
+def read_ensemble(path):
+    ensemble = fusion.HierarchicalEnsemble.load(path)
+    facts = [ensemble.weights, ensemble.temperatures, ensemble.resize, ensemble.mean]
+    return facts, ensemble.predict("a").tobytes()
+
+
 def make_head(folder, seed):
     toml = write_sample(folder)
     draw = np.random.default_rng(seed)
@@ -185,6 +197,7 @@ KINDS = {
     "label map, wide": labels(300, np.uint16),
     "weights": Kind(make_weights, read_weights, every=5, identity=False),
     "weights, torch": Kind(make_torch_weights, read_weights, every=31, identity=False),
+    "best.json": Kind(make_ensemble, read_ensemble, every=61, identity=False),
     "head": Kind(make_head, read_head, every=97),
     "statistics": Kind(make_statistics, read_statistics, every=7),
 }

@@ -6,6 +6,8 @@ folder is touched. `pytest -m slow tests/faults/test_outputs.py -s` tries every 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -17,12 +19,13 @@ from fnmatch import fnmatch
 import numpy as np
 import pytest
 
-from fusion import cli, predict
-from fusion.errors import StoreError
+from fusion import cli, files, predict
+from fusion.errors import CorruptStoreError, StoreError
 from fusion.outputs import OUTPUTS, submit, write
-from fusion.outputs.record import read_record
+from fusion.outputs.record import add_to_record, read_record, seals_of
 from fusion.outputs.seals import SEALS
 from tests.faults.damage import damages, restore
+from tests.faults.layer import Fault, faults
 from tests.faults.outcomes import outcome, said
 from tests.outputs.simulated import RASTER, VOLUME, FakeEnsemble
 from tests.outputs.test_drawings import save_pictures
@@ -168,6 +171,47 @@ def test_maps_of_another_ensemble_copied_in_are_none_of_ours(tmp_path, name):
         with (out / SEALS).open("ab") as seals:
             seals.write((other / SEALS).read_bytes())
     assert row.resumed(out) == expected
+
+
+@pytest.mark.parametrize("name", ["png", "zarr"])
+@pytest.mark.parametrize("kind", ["EMFILE", "EIO"])
+def test_a_record_that_cannot_be_read_is_not_written_anew(tmp_path, name, kind):
+    """Without what it said of other units, which the next run took for another ensemble's."""
+    row, out, output = ROWS[name], tmp_path / "out", OUTPUTS[name]()
+    row.write(out)
+    known, seals = read_record(out, output), seals_of(out, output)
+    for n in itertools.count(1):
+        with faults(out, Fault(n, kind)) as layer, contextlib.suppress(StoreError):
+            add_to_record(out, output, {"new": "digest"})
+        assert known.items() <= read_record(out, output).items(), layer.struck
+        assert seals_of(out, output) == seals, layer.struck
+        if not layer.reached:
+            break
+    assert n > 3
+
+
+def test_a_store_that_readers_would_refuse_is_not_resumed(tmp_path):
+    """Its videos are whole, and all of them were kept, without a word."""
+    row, out = ROWS["store"], tmp_path / "out"
+    row.write(out)
+    sound = (out / "zarr.json").read_bytes()
+    (out / "zarr.json").write_bytes(sound.replace(b"segfusion.gap", b"segfusion.gas"))
+    with pytest.raises(CorruptStoreError, match=r"zarr\.json: is not as it was written; restore"):
+        row.write(out, resume=True)
+    (out / "zarr.json").write_bytes(sound)
+    assert row.write(out, resume=True) == (0, 3)
+
+
+def test_what_could_not_be_taken_away_is_taken_away_by_the_next_run(tmp_path):
+    row, out = ROWS["png"], tmp_path / "out"
+    row.write(out)
+    expected = tree(out)
+    dead = out / "case" / f".{'0' * 24}.lock"
+    dead.touch()
+    files._TIDIED.clear()  # as another process would begin
+    assert row.write(out, resume=True) == (0, 3)
+    assert tree(out) == expected
+    assert not dead.exists()
 
 
 def test_a_run_that_was_stopped_keeps_each_frame_that_is_whole(tmp_path):

@@ -23,7 +23,8 @@ from tests.faults.children import Job
 from tests.samples import CLASSES, SIZE, write_sample
 
 VIDEOS, FRAMES, CLIP = 6, 3, (4, 24, 32)
-TIMES = ("seconds", "date", "checksum", "time", "writer")  # keys that say when and who
+TIMES = ("seconds", "date", "checksum", "time", "writer")  # keys that say when and who,
+TIMES += ("sweeps", "resumed")  # and what the last run did of it
 OUT = "OUT"
 
 

@@ -151,7 +151,7 @@ def test_a_class_without_pixels():
 
 
 def test_exact_is_never_below_the_grid_and_is_certified(ensemble, truth):
-    found = ensemble.search(truth, "exact", folds=3)
+    found = ensemble.search(truth, "exact", folds=3, certify=math.inf)  # machines are busy
     assert found.miou >= ensemble.search(truth, "grid").miou
     assert found.ensemble.evaluate(truth).miou == found.miou
     assert found.miou <= found.certificate["upper_bound"] <= found.miou + 1e-4
@@ -201,14 +201,24 @@ def test_a_state_of_an_older_version_is_read(tmp_path):
     weighed, method = Problem(small()), Exact(climbs=1, gap=0.05, state=state, certify=math.inf)
     done = method.search(weighed)
     kept = json.loads(state.read_text())
-    assert list(kept) == ["data", "climbed", "step", "current", "found", "certify", "sha256"]
+    steps = ["data", "climbed", "step", "current", "found", "segment"]
+    assert list(kept) == [*steps, "certify", "sha256"]
     assert list(kept["certify"]) == ["open", "settled", "boxes", "seconds", "closed"]
-    del kept["sha256"], kept["certify"]["closed"]
+    del kept["sha256"], kept["segment"], kept["certify"]["closed"]
     state.write_text(json.dumps(kept))
     again = method.search(weighed)
     assert again.notes["sweeps"] == 0
     assert again.vector == done.vector
     assert {**again.certificate, "seconds": 0} == {**done.certificate, "seconds": 0}
+
+
+def test_a_search_that_goes_on_knows_the_stretch_of_its_result(tmp_path):
+    """It is swept again, not believed."""
+    method = Exact(climbs=1, gap=None, state=tmp_path / "state.json")
+    whole, again = (method.search(Problem(small(seed=5))) for _ in range(2))
+    assert again.notes["sweeps"] == 0
+    assert again.notes["piece"] == whole.notes["piece"]
+    assert whole.notes["piece"]["width"] > 0
 
 
 @pytest.mark.parametrize(

@@ -274,3 +274,20 @@ def test_the_same_program_makes_the_same_packs(tmp_path, path):
     assert pixels(again) == pixels(path)
     assert [p.name for p in packs_of(again)] == [p.name for p in packs_of(path)]
     assert folder_of(again, "image 0") == packs_of(again)[0]
+
+
+def test_a_video_is_written_without_a_look_at_every_other(tmp_path, monkeypatch):
+    """Whether a pack holds it is asked anew as the store has changed: of packs, not of videos."""
+    writer, honest, looked, counts = (
+        LogitWriter(tmp_path / "s.zarr", ["a", "b"]),
+        os.path.lexists,
+        [],
+        [],
+    )
+    monkeypatch.setattr(os.path, "lexists", lambda path: looked.append(path) or honest(path))
+    for number in range(9):
+        with writer.video(f"v{number}", frames=["0"]) as out:
+            out.append(np.zeros((2, 3, 4), np.float32))
+        counts.append(len(looked))
+        looked.clear()
+    assert counts[1:] == [counts[1]] * 8

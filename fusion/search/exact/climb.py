@@ -133,6 +133,8 @@ class _Search:
         self.history = [*starts, *journal.found]
         self.sweeps = 0
         self.stretch: Stretch | None = None  # that the best point is the middle of
+        if journal.segment:
+            self.stretch = best_on_segment(problem, *journal.segment)
 
     @property
     def best(self) -> Trial:
@@ -176,6 +178,9 @@ class _Search:
             best = best_trial([current, *found])
             if best.miou > current.miou and best == self.best:
                 self.stretch = promising[found.index(best)]
+                self.journal.segment = [
+                    tuple(end.tolist()) for end in (self.stretch.start, self.stretch.end)
+                ]
             if best.miou > current.miou + self.least:
                 return best
             if self.least:

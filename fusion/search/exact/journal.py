@@ -1,11 +1,11 @@
 """What a later run of an exact search goes on from, a JSON file that is written after every step.
 
 {"data": fingerprint, "climbed": n, "step": n, "current": [weights, mIoU] | null,
- "found": [[weights, mIoU], ...], "certify": state of the branch and bound | null,
- "sha256": seal of all that}
+ "found": [[weights, mIoU], ...], "segment": [weights, weights] that led to the best one | null,
+ "certify": state of the branch and bound | null, "sha256": seal of all that}
 
-What it says is counted again from the pixels: scores when it is read, bounds by `proof`. States of
-before 0.2 have no seal.
+What it says is counted again from the pixels: scores when it is read, bounds by `proof`, the
+segment is swept. States of before 0.2 have no seal, nor a segment.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Journal:
         self.path, self.climbed, self.step = path, 0, 0
         self.current: Trial | None = None
         self.found: list[Trial] = []
+        self.segment: list[tuple[float, ...]] | None = None
         self.certify: dict[str, Any] | None = None
         self.data = fingerprint(problem) if path else ""
         self.resumed = path is not None and path.exists()
@@ -56,6 +57,8 @@ class Journal:
             groups, now = len(problem.groups), kept["current"]
             told = [_trial(each, groups) for each in kept["found"]]
             told += [] if now is None else [_trial(now, groups)]
+            ends = kept.get("segment")
+            self.segment = None if ends is None else [vector(each, groups) for each in ends]
             certify = _certificate(path, kept["certify"])
         except InputError:
             raise
@@ -85,7 +88,7 @@ class Journal:
             kept = {key: getattr(self, key) for key in ("data", "climbed", "step")}
             kept["current"] = None if self.current is None else self.current[:2]
             kept["found"] = [trial[:2] for trial in self.found]
-            kept["certify"] = self.certify
+            kept |= {"segment": self.segment, "certify": self.certify}
             # compact: an unfinished certificate has thousands of simplexes
             files.write_bytes(self.path, json.dumps(sealed.sealed(kept)).encode())
 

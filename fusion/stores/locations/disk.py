@@ -117,8 +117,9 @@ class Disk(Location):
     def is_link(self) -> bool:
         return self.path.is_symlink()
 
-    def folders(self) -> list[str]:
-        return [name for name in self._shown() if os.path.lexists(self.path / name / COMMIT)]
+    def folders(self, prefix: str = "") -> list[str]:
+        names = self._shown(prefix)
+        return [name for name in names if os.path.lexists(self.path / name / COMMIT)]
 
     def headless(self) -> list[str]:
         names = [name for name in self._shown() if not os.path.lexists(self.path / name / COMMIT)]
@@ -126,14 +127,14 @@ class Disk(Location):
             n for n in names if any(os.path.lexists(self.path / n / p) for p in (METADATA, "c"))
         ]
 
-    def _shown(self) -> list[str]:
+    def _shown(self, prefix: str = "") -> list[str]:
         """What lies in this, but for hidden names."""
         try:
-            names = sorted(os.listdir(self.path))
+            names = os.listdir(self.path)
         except OSError as error:
             problem = f"cannot be listed ({error.strerror})"
             raise StoreError(f"{self.path}: {problem}; check the folder's rights") from error
-        return [name for name in names if not name.startswith(".")]
+        return sorted(n for n in names if n.startswith(prefix) and not n.startswith("."))
 
     def matching(self) -> list[str]:
         return sorted(glob.glob(str(self.path)))

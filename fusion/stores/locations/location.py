@@ -114,8 +114,11 @@ class Location(ABC):
     def is_link(self) -> bool: ...
 
     @abstractmethod
-    def folders(self) -> list[str]:
-        """Names of the folders with a commit.json, the only ones that exist for a reader."""
+    def folders(self, prefix: str = "") -> list[str]:
+        """Names of the folders with a commit.json, the only ones that exist for a reader.
+
+        prefix: of those that are looked at.
+        """
 
     def headless(self) -> list[str]:
         """Names of folders with a zarr.json or shards and without a commit.json, where that is

@@ -166,9 +166,10 @@ class Remote(Location):
     def is_link(self) -> bool:
         return False
 
-    def folders(self) -> list[str]:
+    def folders(self, prefix: str = "") -> list[str]:
         names = self._listing()
-        found = {name.split("/")[0] for name in names if name.count("/") == 1}
+        ours = (name for name in names if name.startswith(prefix) and name.count("/") == 1)
+        found = {name.split("/")[0] for name in ours}
         return sorted(folder for folder in found if f"{folder}/{COMMIT}" in names)
 
     def gather(self, folders: Sequence[str]) -> None:

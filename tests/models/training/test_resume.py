@@ -15,7 +15,7 @@ import torch
 
 from fusion.errors import InputError, StoreError
 from fusion.models.networks.plain import Plain
-from fusion.models.training import checkpoint, run
+from fusion.models.training import checkpoint, lock, run
 from fusion.models.training.preemption import Preempted
 from fusion.models.training.run import Run, train, trained
 from tests.models.tools import CPU, SWA, same_state, same_weights
@@ -238,6 +238,19 @@ def test_a_checkpoint_of_another_network(configure, tmp_path):
     path.write_bytes(b"PK" + bytes(100))
     with pytest.raises(StoreError, match="is damaged"):
         train(configure(), "cpu")
+
+
+def test_two_trainings_into_one_folder(configure, monkeypatch):
+    """On a GPU no two runs end in the same bits: cycles of both would be averaged."""
+    options = configure(train={"workers": 1})
+    monkeypatch.setattr(lock, "PATIENCE", 0.3)
+    with lock.alone(Path(options.out)), pytest.raises(InputError) as caught:
+        train(options, "cpu")
+    said = "another process trains into this folder; wait until it is done, or choose another 'out'"
+    assert str(caught.value) == f"{options.out}: {said}"
+    assert list(Path(options.out).iterdir()) == []
+    train(options, "cpu")
+    train(options, "cpu")
 
 
 def test_workers_change_nothing(configure):
