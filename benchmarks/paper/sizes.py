@@ -1,0 +1,64 @@
+"""How large the miniature is, from a test's seconds to a GPU's hours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks import scenes
+
+SWIN, MASKFORMER = "swin-upernet", "maskformer"
+PREFIX = {SWIN: "swin", MASKFORMER: "maskformer"}  # of the names of a family's members
+
+
+@dataclass(frozen=True)
+class Family:
+    """How networks of one kind are trained; `start` steps are on other videos, shared by all."""
+
+    start: int
+    steps: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """One scale of the experiment; a MaskFormer learns slower from nothing.
+
+    crops: small, large (480 and 640 in the paper). min_kept: OHEM's, of each image. longer: how
+    many times a member's steps the single network of equal compute has.
+    """
+
+    scenes: scenes.Sizes
+    crops: tuple[int, int]
+    batch: int
+    families: dict[str, Family]
+    min_kept: int
+    members: int = 11
+    strong: int = 3
+    auxiliary: int = 6
+    cycles: int = 10
+    swa_every: int = 100
+    longer: int = 11
+    workers: int = 0
+
+
+def _videos(*counts: int) -> dict[str, int]:
+    return dict(zip(("pretrain", "train", "val", "test"), counts, strict=True))
+
+
+SIZES = {
+    "tiny": Size(
+        scenes.Sizes((64, 96), _videos(3, 6, 3, 3), regions=5, frames=(2, 3)), (32, 64), 2,
+        {SWIN: Family(1, 2, 1e-3), MASKFORMER: Family(1, 2, 1e-3)},
+        min_kept=150, members=3, strong=1, auxiliary=2, cycles=2, swa_every=1, longer=2,
+    ),
+    "cpu": Size(
+        scenes.Sizes((96, 128), _videos(240, 120, 30, 30)), (64, 96), 8,
+        {SWIN: Family(400, 300, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)},
+        min_kept=190, swa_every=20,
+    ),
+    "gpu": Size(
+        scenes.Sizes((192, 320), _videos(800, 400, 60, 60), regions=20), (96, 160), 16,
+        {SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)},
+        min_kept=500, workers=2,
+    ),
+}  # fmt: skip
