@@ -52,8 +52,8 @@ SIZES = {
         min_kept=150, members=3, strong=1, auxiliary=2, cycles=2, swa_every=1, longer=2,
     ),
     "cpu": Size(
-        scenes.Sizes((96, 128), _videos(240, 120, 30, 30)), (64, 96), 8,
-        {SWIN: Family(400, 300, 4e-3), MASKFORMER: Family(6000, 700, 1e-3)},
+        scenes.Sizes((96, 128), _videos(240, 120, 30, 30), frames=(6, 12)), (64, 96), 8,
+        {SWIN: Family(300, 250, 4e-3), MASKFORMER: Family(3000, 400, 1e-3)},
         min_kept=190, swa_every=20,
     ),
     "gpu": Size(
