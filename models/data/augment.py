@@ -65,13 +65,23 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Augment(Section):
-    """crop: side c in pixels; 0 for the images' shorter side, at most 480. scale: range of the
-    resize before it. flip: probability.
+    """The random views that training sees; mmsegmentation's Swin configurations have cat_max_ratio
+    0.75, photometric true, colour 0.
+
+    crop: side c of a view in pixels; 0 for the images' shorter side, at most 480.
+
+    scale: range of the factor that an image is resized by before it.
+
+    flip: probability that a view is mirrored.
 
     colour: brightness, contrast, saturation are each times a number in 1 - colour .. 1 + colour.
+
     cat_max_ratio: a crop of which one class has this share or more is drawn again, ten times at
-    most. photometric: `colour.distorted`. The published configurations of mmsegmentation have
-    cat_max_ratio 0.75, photometric true, colour 0. operations: of kornia, see `operations`.
+    most.
+
+    photometric: mmsegmentation's PhotoMetricDistortion.
+
+    operations: of kornia, by name: a section [augment.operations] with a table of keys for each.
     """
 
     crop: int = within(CROP, 0)

@@ -35,10 +35,14 @@ DAMAGED = Rule("'error' or 'skip'", lambda value: value in ("error", "skip"))
 class Sampling(Section):
     """Which labelled frames an epoch has; all of them, each once, by default.
 
-    every: of a video every so many only. frames_per_video: an epoch takes so many of each video,
-    spread over it; 0 for all. balance: frames (videos, with frames_per_video) that hold a class
-    which fewer than this share of them hold come more often, see `order.repeat_factors`; 0.1 is a
-    start. damaged: files that cannot be decoded are an "error", or "skip" takes the next sample.
+    every: takes every so many labelled frames of a video.
+
+    frames_per_video: an epoch takes so many of each video, spread over it; 0 for all.
+
+    balance: frames (videos, with frames_per_video) that hold a class which fewer than this share
+    of them hold come more often (`order.repeat_factors`); 0.1 is a start.
+
+    damaged: files that cannot be decoded: an error, or skip takes the next sample.
     """
 
     every: int = within(COUNT, 1, later=True)

@@ -32,11 +32,25 @@ OF_MASKS = ("layout", "pattern", "class_map", "stray")  # say nothing without an
 class Source(Section):
     """A data set, or a folder of images and masks; see `Clips.dataset` and `Clips.folder`.
 
-    root: a data set with a place for images. vspw: the same of a VSPW release. split: of it
-    (default train), or a subfolder of images and labels. images, labels: folders of both.
-    classes: a file of names, one a line or a JSON list. layout: how the data set, or its masks,
-    lie. pattern: of masks, such as {unit}/{frame}_mask.png. class_map: what values in masks mean.
-    stray: values that are no class are an error, or void.
+    vspw: a VSPW release.
+
+    split: part of a data set (default train), or a subfolder of images and labels.
+
+    images: a folder of images, or of one folder of them a video.
+
+    labels: a folder of their masks, in any layout.
+
+    classes: a file of names, one a line or a JSON list.
+
+    root: a data set that keeps images and masks, such as Cityscapes, VOC, ADE20K.
+
+    layout: how the data set, or its masks, lie; auto is whichever recognises them.
+
+    pattern: of masks, such as {unit}/{frame}_mask.png.
+
+    class_map: what values in masks mean, such as cityscapes or a JSON file.
+
+    stray: values that are no class: an error, or void.
     """
 
     vspw: str = ""

@@ -65,7 +65,14 @@ _LOGS = Rule(f"a list of {', '.join(LOGS)}", lambda value: set(value) <= set(LOG
 
 @dataclass(frozen=True)
 class Data(Source, Sampling):
-    """folds: 0 trains on every video, else on all but number `fold`. fold_seed: of the shuffle."""
+    """Where images and masks are, which of them are trained on, and how often each comes.
+
+    folds: deals the videos to so many; 0 trains on all of them.
+
+    fold: the one that is left out, from 0.
+
+    fold_seed: of how they are dealt.
+    """
 
     folds: int = 0
     fold: int = 0
@@ -83,11 +90,15 @@ class Data(Source, Sampling):
 
 @dataclass(frozen=True)
 class NetworkChoice(Section):
-    """name, module: as in `registry.build`, so that a configuration is trusted like a program.
-    options: the network's own keys.
+    """Which network is trained, and what it starts from; options are the network's own keys.
 
-    start: weights file of the same network and options, or its authors' checkpoint, for
-    `start.start_from`.
+    name: plain, swin-upernet, maskformer, mask2former, segformer, huggingface, torch, or that of a
+    network of one's own.
+
+    module: file of such a network, without .py; it is imported, and so run.
+
+    start: weights to begin with: a file of the same network and options, or its authors'
+    checkpoint, whose names are converted.
     """
 
     name: str = "swin-upernet"
@@ -98,13 +109,33 @@ class NetworkChoice(Section):
 
 @dataclass(frozen=True)
 class Loss(Section):
-    """ohem, threshold, min_kept (of each image): `losses.hard_pixels`.
+    """What is minimised: cross-entropy, of hard pixels, with a prior, beside a teacher.
 
-    adjust, tau, scale, head: `adjustment.adjust`. teacher: a weights file, or a logit store of the
-    training frames, such as an ensemble's. begin: what a file's student starts from: "teacher", of
-    the same architecture, as the paper's; "random" (or pretrained, or start), after a teacher of
-    any. kl: factor of that term. temperature: of teacher and student in it. labels: factor of the
-    cross-entropy beside it, 0 to learn of the teacher alone.
+    ohem: counts hard pixels alone (online hard example mining, section 2.1; `losses.hard_pixels`).
+
+    threshold: pixels whose label has a lower probability are hard.
+
+    min_kept: the hardest pixels of each image of a batch count, whatever their probability.
+
+    adjust: logit adjustment (section 3.1; `adjustment`): a prior of the classes' pixels in
+    training, forgotten afterwards.
+
+    tau: factor of the prior; 0 is the head alone.
+
+    scale: factor of logits and prior; 1 / tau makes the prior count whole.
+
+    head: cosine is the paper's last layer, own the network's.
+
+    teacher: a weights file, or a logit store of the training frames, such as an ensemble's.
+
+    begin: what the student of a file starts from: teacher, of the same architecture, as the
+    paper's; random (or pretrained, or start) after a teacher of any.
+
+    kl: factor of the divergence from the teacher.
+
+    temperature: of teacher and student in it.
+
+    labels: factor of the cross-entropy beside it, 0 to learn of the teacher alone.
     """
 
     ohem: bool = False

@@ -14,6 +14,7 @@ from fusion.models.section import meanings, summary
 from fusion.models.training.config import Config
 
 WIDTH = 96
+PLAIN = ("text", "true or false")  # rules that a default says as well
 # what somebody begins with: key -> value
 FIRST: dict[str, Any] = {
     "out": "runs/first",
@@ -21,7 +22,6 @@ FIRST: dict[str, Any] = {
     "data.folds": 5,
     "network.name": "plain",
     "network.preset": "tiny",
-    "augment.crop": 480,
     "train.steps": 20_000,
     "train.batch": 8,
     "train.learning_rate": 1e-3,
@@ -74,9 +74,11 @@ def _key(
 ) -> Iterator[str]:
     rule = key.metadata.get("rule")
     # the rule's own words only where the meaning does not say as much
-    needs = f" ({rule.text})" if rule else ""
+    needs = f" ({rule.text})" if rule and rule.text not in PLAIN else ""
     yield from _comment(f"{meaning}{needs}".strip())
     default = "" if key.default is dataclasses.MISSING else key.default
+    if key.default_factory is not dataclasses.MISSING:
+        default = key.default_factory()
     if where in chosen:
         yield f"{key.name} = {_toml(chosen[where])}"
     else:
@@ -91,6 +93,8 @@ def _toml(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{}"
     if isinstance(value, bool | str):
         return json.dumps(value)
     return "inf" if value == math.inf else repr(value)
