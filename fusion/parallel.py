@@ -86,10 +86,9 @@ def map_videos(
         shown.update(1 if frames is None else frames[video])
 
     total = len(videos) if frames is None else sum(frames[video] for video in videos)
-    counted: dict[str, Any] = {
-        "unit": "video" if frames is None else "frame",
-        "disable": progress is None,
-    }
+    counted: dict[str, Any] = {"unit": "video" if frames is None else "frame"}
+    if progress is None:  # else people's own TQDM_DISABLE holds
+        counted["disable"] = True
     with closing(bar(progress or "", total, **counted)) as shown:
         if videos and scheduler in LOCAL:
             _run_local(partial(_attempt, task), videos, finish, scheduler)

@@ -49,7 +49,8 @@ def check_sizes(clips: Clips, pairs: Sequence[tuple[str, str]]) -> None:
     """
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     names = {str(number): chunk for number, chunk in enumerate(chunks)}
-    map_videos(partial(_check, clips, names), [*names], progress="checking sizes")
+    counts = {name: len(chunk) for name, chunk in names.items()}
+    map_videos(partial(_check, clips, names), [*names], progress="checking sizes", frames=counts)
 
 
 def _check(clips: Clips, chunks: dict[str, Sequence[tuple[str, str]]], name: str) -> None:
