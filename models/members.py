@@ -19,6 +19,7 @@ from typing import Any
 
 from fusion import cli
 from fusion.errors import InputError
+from fusion.memory import roomy
 from fusion.models.data.clips import Clips
 from fusion.models.data.source import Source
 from fusion.models.predict import facts_of, fill_each
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     place, views = world(options.device), views_of(options)
     given = configuration.read(options.config)
+    roomy()
     if place.size > 1:
         do = "start one process a member, with --only 1, --only 2, ..."
         raise InputError(f"members: {place.size} processes would each train all; {do}")

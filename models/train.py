@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fusion import cli
 from fusion.errors import InputError
+from fusion.memory import roomy
 from fusion.models.training import config, keys
 from fusion.models.training.distributed import world
 from fusion.models.training.overfit import Overfit, overfit
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.config is None:
         raise InputError("config: give --config FILE; --example prints one to begin with")
     chosen, place = config.read(options.config), world(options.device)
+    roomy()
     if options.overfit is not None:
         found = overfit(chosen, options.overfit, place)
         _say(found, found.text(), options.json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -207,3 +208,33 @@ def test_matrices_of_narrow_bands_count_in_a_video_being_condensed(data, monkeyp
     assert max(block.nbytes for block in blocks) <= limit + 8 * 40**2 + 320 * 8 * 200
     kept = {each: getattr(task("a"), each) for each in ("constant", "rows")}
     assert kept["constant"].sum() + kept["rows"].sum() == 4 * 240 * 320
+
+
+REUSED = """
+import resource, sys, torch
+from fusion.memory import roomy
+torch.set_num_threads(1)
+if sys.argv[1] == "roomy":
+    roomy()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for turn in range(20):
+    torch.ones(8 << 20)
+before = faults()
+for turn in range(10):
+    torch.ones(8 << 20)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_training_keeps_the_blocks_that_it_uses_again():
+    """Pages that the system has to give anew: 32 MB are 8192 of them, or fewer larger ones."""
+
+    def given(how: str) -> int:
+        command = [sys.executable, "-c", REUSED, how]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    usual = given("usual")
+    if platform.libc_ver()[0] == "glibc":
+        assert given("roomy") < 100 < usual

@@ -19,6 +19,7 @@ import torch
 from benchmarks import scenes
 from benchmarks.paper.roster import Member, before, configuration
 from benchmarks.paper.sizes import Size
+from fusion.memory import roomy
 from fusion.models import predict
 from fusion.models.data.clips import Clips
 from fusion.models.data.statistics import class_statistics
@@ -102,6 +103,7 @@ def produce_all(plan: Plan, members: Sequence[Member], jobs: int) -> Iterator[st
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
+    roomy()
     sys.stdout = sys.stderr  # the tables have it for themselves
 
 
