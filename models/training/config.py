@@ -213,7 +213,8 @@ class Swa(Section):
 
     every: steps of a cycle.
 
-    rate: cyclical falls from highest to lowest in each cycle, constant stays at highest.
+    rate: cyclical falls from highest to lowest in each cycle, cosine does along half a cosine, as
+    snapshot ensembles have it, constant stays at highest.
 
     highest, lowest: learning rates of the phase.
 
@@ -222,7 +223,7 @@ class Swa(Section):
 
     cycles: int = within(NATURAL, 0)
     every: int = within(COUNT, 2000)
-    rate: str = within(one_of("cyclical", "constant"), "cyclical", later=True)
+    rate: str = within(one_of("cyclical", "cosine", "constant"), "cyclical", later=True)
     highest: float = within(POSITIVE, 3e-5)
     lowest: float = within(POSITIVE, 3e-7)
     refresh: int = within(COUNT, 100)

@@ -5,8 +5,8 @@ It rises over `warmup` steps while it falls from learning_rate to 0, for i of n 
     poly      (1 - i / n)^power, as DeepLab has it (Chen et al. 2016, section 4.1.1)
     cosine    (1 + cos(pi i / n)) / 2 (Loshchilov and Hutter, "SGDR" (2017), equation 5, one cycle)
 
-then, while weights are averaged, cycles as `swa.cyclical` or is constant (Izmailov et al. 2018,
-section 3.2).
+then, while weights are averaged, cycles as `swa.cyclical` or `swa.annealed`, or is constant
+(Izmailov et al. 2018, section 3.2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def learning_rate(config: Config, step: int) -> float:
     if (beyond := step - options.steps) >= 0:
         if average.rate == "constant":
             return average.highest
-        return swa.cyclical(beyond, average.every, average.highest, average.lowest)
+        cycle = swa.annealed if average.rate == "cosine" else swa.cyclical
+        return cycle(beyond, average.every, average.highest, average.lowest)
     warm = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
     done = step / options.steps
     if options.schedule == "cosine":

@@ -9,6 +9,7 @@ batch norm       means and variances counted anew under the averaged weights
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def cyclical(step: int, every: int, highest: float, lowest: float) -> float:
     """Learning rate of a step, counted from the end of the baseline; a cycle ends with `lowest`."""
     t = (step % every + 1) / every
     return (1 - t) * highest + t * lowest
+
+
+def annealed(step: int, every: int, highest: float, lowest: float) -> float:
+    """The same along half a cosine (Huang et al., "Snapshot Ensembles" (2017), equation 2)."""
+    t = (step % every + 1) / every
+    return lowest + (highest - lowest) * (1 + math.cos(math.pi * t)) / 2
 
 
 def average(paths: Sequence[Path]) -> dict[str, Tensor]:

@@ -36,6 +36,15 @@ def test_cosine_is_torch_s(configure):
     assert learning_rate(warm, 1) == pytest.approx(expected)
 
 
+def test_cycles_along_half_a_cosine(configure):
+    """Huang et al., equation 2, of two steps a cycle: the middle of the fall, then its end."""
+    swa = {**SWA, "rate": "cosine", "highest": 0.5, "lowest": 0.1}
+    options = configure(swa=swa)
+    first = options.train.steps
+    rates = [learning_rate(options, first + step) for step in range(4)]
+    assert rates == pytest.approx([0.3, 0.1, 0.3, 0.1])
+
+
 def test_a_constant_rate_while_weights_are_averaged(configure):
     swa = {**SWA, "rate": "constant", "highest": 0.5, "lowest": 0.1}
     options = configure(swa=swa)
