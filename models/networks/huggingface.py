@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from fusion.errors import InputError, StoreError
 from fusion.models.networks.queries import MaskClassification
 from fusion.models.networks.swin import library
 from fusion.models.registry import Network, register
+from fusion.parsing import parse_json
 from fusion.text import did_you_mean, listed
 
 # whose outputs are class_queries_logits and masks_queries_logits, of an image alone
@@ -90,7 +90,7 @@ class _Model(Network):
 def _kept(settings: Any) -> dict[str, Any]:
     """The keys of a configuration that make the same one again with `_described`."""
     known = library().AutoConfig.for_model(settings.model_type)
-    keys = json.loads(settings.to_json_string(use_diff=False))
+    keys = parse_json(settings.to_json_string(use_diff=False))
     return {k: v for k, v in keys.items() if hasattr(known, k) and k not in _NOT_KEPT}
 
 

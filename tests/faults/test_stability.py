@@ -52,7 +52,7 @@ def test_the_promised_names_are_those_that_there_are(what, there):
 def test_promised_names_can_be_had():
     assert all(getattr(fusion, name) is not None for name in fusion.__all__)
     modules = re.findall(r"`([^`]+)`", row("modules `python -m ...`"))
-    assert len(modules) == 7
+    assert len(modules) == 9
     assert all(importlib.util.find_spec(name) is not None for name in modules)
 
 
