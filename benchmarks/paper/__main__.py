@@ -27,6 +27,7 @@ from benchmarks.paper.roster import roster
 from benchmarks.paper.sizes import SIZES
 from benchmarks.paper.tables import all_tables, numbers, printed
 from fusion import cli
+from fusion.memory import roomy
 from fusion.progress import progress
 
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--jobs", type=int, default=jobs, help="networks trained at a time")
     add("--seeds", type=int, default=1, help="repetitions, of trainings and scenes (default 1)")
     options = parser.parse_args(arguments)
+    roomy()
     found = []
     for seed in range(options.seeds):
         out = options.out if options.seeds == 1 else options.out / f"seed_{seed}"
