@@ -141,13 +141,16 @@ def roster(
         snapshots: whether they are the cycles of one run.
 
     Raises:
-        InputError: fewer than one, or two that would be the same run.
+        InputError: fewer than one, two that would be the same run, no crop to differ from.
     """
     if members < 1:
         raise InputError(f"members: got {members}; give 1 or more")
     if snapshots:
         one = replace(given, swa=replace(given.swa, cycles=members))
         return [Member(one, f"swa_{k:02d}") for k in range(1, members + 1)]
+    if "crop" in differ and not given.augment.crop:
+        do = "give [augment] crop, from which they are counted"
+        raise InputError(f"members: crops are to differ, and crop is left to the images; {do}")
     runs = [_variant(given, k, members, differ) for k in range(members)]
     known: dict[str, str] = {}
     for run in runs:

@@ -10,21 +10,23 @@ images. The mean of one file is that file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from fusion.errors import InputError, StoreConflictError
 from fusion.models.data.clips import Clips
+from fusion.models.data.headers import sizes_of
+from fusion.models.data.loading import loaded
 from fusion.models.data.samples import Samples, batches
 from fusion.models.predict import facts_of, fill
 from fusion.models.training import checkpoint, swa
 from fusion.models.training.config import Config
 from fusion.models.training.distributed import World
-from fusion.models.training.run import seed_of, training_clips
+from fusion.models.training.run import seed_of
+from fusion.models.training.splits import training_clips
 from fusion.search.result import rank
 from fusion.text import listed
 
@@ -98,10 +100,10 @@ class Pot:
                 got = f"{path} is the mean of other weights, or refreshed on other batches"
                 raise StoreConflictError(f"soup: {got}; write to another folder")
             return path
-        network = self.architecture.build(module=self._module).to(self.place.device)
-        torch.manual_seed(seed_of(self.config.seed, 0, 0))
-        files = [self.weights[k] for k in some]
-        swa.averaged(network, files, training_images(self.config), self.place.device)
+        files, device = [self.weights[k] for k in some], self.place.device
+        how: dict[str, Any] = {"seed": seed_of(self.config.seed, 0, 0), "module": self._module}
+        mean = swa.average(files)
+        network = swa.refreshed(self.architecture, mean, files[0], self.images(), device, **how)
         checkpoint.save_network(path, network, self.architecture, **facts)
         return path
 
@@ -115,6 +117,20 @@ class Pot:
         fill(network, self.clips, path, self.place, facts, batch=self.batch)
         return path
 
+    def images(self) -> Iterator[Tensor]:
+        """The first batches [N, 3, c, c] of training, on which statistics are counted."""
+        options = self.config.train
+        numbers = batches(0, self.config.swa.refresh, options.batch)
+        return (batch[0] for batch in loaded(self._samples, numbers, workers=options.workers))
+
+    @cached_property
+    def _samples(self) -> Samples:
+        """Those of a run of the configuration."""
+        config, clips = self.config, training_clips(self.config)
+        stride = self.architecture.build(module=self._module).stride
+        augment = config.augment.fitted(sizes_of(clips), stride)
+        return Samples(clips, augment, config.seed, sampling=config.data)
+
     @property
     def _module(self) -> str | None:
         return self.config.network.module or None
@@ -124,15 +140,6 @@ def name_of(weights: Path) -> str:
     """runs/a_01/baseline.safetensors -> a_01; runs/a/swa_03.safetensors -> a_swa_03."""
     run, stem = weights.absolute().parent.name, weights.stem
     return f"{run}_{stem}" if stem.startswith("swa_") else run
-
-
-def training_images(config: Config) -> Iterator[Tensor]:
-    """The first batches [N, 3, c, c] of a training run, on which statistics are counted."""
-    samples = Samples(training_clips(config), config.augment, config.seed)
-    numbers = batches(0, config.swa.refresh, config.train.batch)
-    workers = config.train.workers
-    for batch in DataLoader(samples, batch_sampler=numbers, num_workers=workers):
-        yield batch[0]
 
 
 def greedy(count: int, score: Callable[[Some], float]) -> Some:

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from fusion.errors import InputError
 from fusion.models.registry import Network
-from fusion.models.section import NATURAL, Rule, Section, within
+from fusion.models.section import NATURAL, Rule, Section, one_of, within
 from fusion.models.sliding import blended, check_window
 from fusion.text import listed
 
@@ -37,7 +37,6 @@ _SCALES = Rule(
     lambda scales: len(scales) > 0 and all(0 < scale < math.inf for scale in scales),
 )
 _OVERLAP = Rule("a share of the window, 0 or more and below 1", lambda share: 0 <= share < 1)
-_MERGE = Rule(f"one of {', '.join(MERGES)}", lambda name: name in MERGES)
 # (quarter turns, mirrored) of the eight ways to lay down a rectangle; a mirror comes first
 _NAMES = {
     (0, False): "plain", (0, True): "flip", (2, True): "vertical",
@@ -88,7 +87,7 @@ class Views(Section):
     rotate: bool = False
     window: int = within(NATURAL, 0)
     overlap: float = within(_OVERLAP, 0.5)
-    merge: str = within(_MERGE, MERGES[0])
+    merge: str = within(one_of(*MERGES), MERGES[0])
     only: str = ""
 
     def __post_init__(self) -> None:

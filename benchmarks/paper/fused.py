@@ -92,8 +92,5 @@ def student(plan: Plan, found: Report, members: Sequence[Member]) -> None:
     target = plan.store("train", "ensemble")
     write(teacher, target, "store", soft="top-k", at="stores", resume=target.exists())
     loss = {"teacher": str(target.absolute()), "temperature": 1.0, "labels": 0.5, "kl": 0.5}
-    pupil = Member(STUDENT, SWIN, start="swin_start", extras={"loss": loss}, files={STUDENT: ""})
-    document = configuration(pupil, plan.size, plan.out, plan.seed)
-    document["loss"] = loss
-    plan.train(document)
-    plan.fill(STUDENT, plan.weights(STUDENT))
+    files = {STUDENT: "baseline"}
+    plan.produce(Member(STUDENT, SWIN, start="swin_start", extras={"loss": loss}, files=files))

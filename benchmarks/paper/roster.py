@@ -138,7 +138,7 @@ def configuration(member: Member, size: Size, out: Path, seed: int = 0) -> dict[
         "data": {"vspw": str(out.absolute() / "scenes"), "split": split, **fold},
         "network": {"name": member.network, "preset": "micro", "start": weights["start"]},
         "augment": {"crop": size.crops[member.crop], "scale": [0.75, 1.33], "colour": 0.2},
-        "loss": {**member.extras.get("loss", {}), "teacher": weights["teacher"]},
+        "loss": {"teacher": weights["teacher"], **member.extras.get("loss", {})},
         "train": {
             "steps": steps, "batch": size.batch, "workers": size.workers, **pace,
             **member.extras.get("train", {}),

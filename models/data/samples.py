@@ -24,11 +24,10 @@ from fusion.models.data.clips import Clips
 from fusion.models.data.order import Epochs, repeat_factors
 from fusion.models.data.statistics import class_statistics
 from fusion.models.data.teacher import StoreTeacher
-from fusion.models.section import COUNT, NATURAL, Rule, Section, within
+from fusion.models.section import COUNT, NATURAL, Rule, Section, one_of, within
 from fusion.text import natural_order
 
 SHARE = Rule("a share of frames in 0..1", lambda value: 0 <= value <= 1)
-DAMAGED = Rule("'error' or 'skip'", lambda value: value in ("error", "skip"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Sampling(Section):
     every: int = within(COUNT, 1, later=True)
     frames_per_video: int = within(NATURAL, 0, later=True)
     balance: float = within(SHARE, 0.0, later=True)
-    damaged: str = within(DAMAGED, "error", later=True)
+    damaged: str = within(one_of("error", "skip"), "error", later=True)
 
 
 class Samples(Dataset[tuple[Tensor, ...]]):

@@ -14,10 +14,9 @@ from fusion.labels.classes import read_classes
 from fusion.labels.labels import STRAYS
 from fusion.labels.layouts import AUTO
 from fusion.models.data.clips import Clips
-from fusion.models.section import Rule, Section, within
+from fusion.models.section import Rule, Section, one_of, within
 from fusion.text import did_you_mean, listed
 
-STRAY = Rule(f"one of {listed(STRAYS)}", lambda value: value in STRAYS)
 ANY = Rule("text", lambda value: True)
 # which keys say something beside the one that says where images are; class names always may
 PLACES = {
@@ -62,7 +61,7 @@ class Source(Section):
     layout: str = within(ANY, AUTO, later=True)
     pattern: str = within(ANY, "", later=True)
     class_map: str = within(ANY, "", later=True)
-    stray: str = within(STRAY, "error", later=True)
+    stray: str = within(one_of(*STRAYS), "error", later=True)
 
     def open(self, *, labelled: bool, classes: Sequence[str] | None = None) -> Clips:
         """The clips. classes: names that hold where no file of names is given.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fusion.errors import InputError
 from fusion.metrics import confusion
+from fusion.models.data.augment import Augment
 from fusion.models.training.config import Config, Val
 from fusion.models.training.distributed import World
 from fusion.models.training.run import Batch, Run
@@ -60,7 +61,7 @@ def overfit(config: Config, images: int, place: World, most: int | None = None) 
     if images < config.train.batch or place.size > 1:
         got = f"overfit: got {images} images in {place.size} processes"
         raise InputError(f"{got}; give train.batch ({config.train.batch}) or more, and one process")
-    still = replace(config.augment, scale=(1.0, 1.0), flip=0.0, colour=0.0)
+    still = Augment(crop=config.augment.crop, scale=(1.0, 1.0), flip=0.0, colour=0.0)
     pace: dict[str, Any] = {"steps": most + 1, "warmup": 0, "power": 0.0, "schedule": "poly"}
     options = replace(config.train, **pace, accumulate=1, ema=0.0)
     plain = replace(config, augment=still, train=options, val=Val())

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import update_bn
 
 from fusion import cli
 from fusion.errors import InputError, StoreError
@@ -295,16 +294,12 @@ class Run:
         self.saved = self.step
 
     def _refreshed(self, tensors: Mapping[str, Tensor], path: Path) -> Network:
-        """A network of these weights, its batch norm statistics counted anew.
-
-        One of its own: in the run's, batch norm that is synchronised waits for other processes.
-        """
-        network = self.architecture.build(module=self.config.network.module or None)
-        checkpoint.load_state(network, tensors, path)
-        torch.manual_seed(seed_of(self.config.seed, self.steps, 0))
-        images = (batch[0] for batch in self.batches(0, self.config.swa.refresh))
-        update_bn(images, network.to(self.place.device), self.place.device)
-        return network
+        """`swa.refreshed` on the first batches."""
+        config, device = self.config, self.place.device
+        images = (batch[0] for batch in self.batches(0, config.swa.refresh))
+        seed, module = seed_of(config.seed, self.steps, 0), config.network.module or None
+        how: dict[str, Any] = {"seed": seed, "module": module}
+        return swa.refreshed(self.architecture, tensors, path, images, device, **how)
 
     def _scored(self, path: Path) -> float:
         assert self.judged is not None

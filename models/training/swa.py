@@ -10,7 +10,7 @@ batch norm       means and variances counted anew under the averaged weights
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from torch.optim.swa_utils import update_bn
 
 from fusion.errors import InputError
 from fusion.models.registry import Network
+from fusion.models.training.architecture import Architecture
 from fusion.models.training.checkpoint import load, load_state
 
 
@@ -53,9 +54,31 @@ def average(paths: Sequence[Path]) -> dict[str, Tensor]:
     return {name: means[name] if last[name].is_floating_point() else last[name] for name in last}
 
 
-def averaged(
-    network: Network, paths: Sequence[Path], batches: Iterable[Tensor], device: torch.device
-) -> None:
-    """Puts the average of the files into `network`. batches: images [N, 3, H, W], to refresh on."""
-    load_state(network, average(paths), paths[0])
-    update_bn(batches, network, device)
+def refreshed(
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    images: Iterable[Tensor],
+    device: torch.device,
+    *,
+    seed: int,
+    module: str | None = None,
+) -> Network:
+    """A network of these weights, its batch norm statistics counted anew.
+
+    One of its own: in a run's, batch norm that is synchronised waits for other processes.
+
+    Args:
+        architecture: whose weights they are.
+        tensors: the weights.
+        path: their file, for errors.
+        images: batches [N, 3, H, W] to count on.
+        device: to count on.
+        seed: of what is random in the network, such as dropout.
+        module: as in `registry.build`.
+    """
+    network = architecture.build(module=module)
+    load_state(network, tensors, path)
+    torch.manual_seed(seed)
+    update_bn(images, network.to(device), device)
+    return network

@@ -80,6 +80,8 @@ class TestRoster:
     def test_runs_that_are_the_same(self):
         with pytest.raises(InputError, match="a_01 and a_03 would be the same run; add seed"):
             roster(self.given(), 3, ["crop"])
+        with pytest.raises(InputError, match="crops are to differ, and crop is left to the images"):
+            roster(self.given(augment={"crop": 0}), 3, ["seed", "crop"])
         with pytest.raises(InputError, match="members: got 0; give 1 or more"):
             roster(self.given(), 0)
 

@@ -12,11 +12,11 @@ import torch
 
 import fusion
 from fusion.errors import InputError, StoreConflictError
-from fusion.models import pot as pots
 from fusion.models import soup
 from fusion.models.data.clips import Clips
 from fusion.models.pot import Pot, greedy
 from fusion.models.training import checkpoint
+from fusion.models.training.run import Run
 from tests.models.tools import CPU, plain_weights, same_state, same_weights
 
 
@@ -119,11 +119,22 @@ def test_a_soup_is_the_mean_with_statistics_of_its_own(cook, runs):
 def test_statistics_are_those_of_the_training_images(cook):
     pot = cook()
     network, _ = checkpoint.load_network(pot.file((0, 1)))
-    images = list(pots.training_images(pot.config))
+    images = list(pot.images())
     assert [batch.shape for batch in images] == [(2, 3, 32, 32)] * 2
+    run = Run(pot.config, CPU, resume=False)
+    assert all(torch.equal(a, b) for a, (b, _) in zip(images, run.batches(0, 2), strict=True))
     entering = [network.stem[0](batch) for batch in images]
     expected = torch.stack([x.mean((0, 2, 3)) for x in entering]).mean(dim=0)
     torch.testing.assert_close(network.stem[1].running_mean, expected.detach())
+
+
+def test_images_are_those_of_a_run_whatever_its_data_say(cook):
+    """A crop that is left to the images, and which frames there are."""
+    pot = cook(augment={"crop": 0}, data={"every": 2, "frames_per_video": 1})
+    images = list(pot.images())
+    assert [batch.shape for batch in images] == [(2, 3, 64, 64)] * 2  # of 64 x 96
+    run = Run(pot.config, CPU, resume=False)
+    assert all(torch.equal(a, b) for a, (b, _) in zip(images, run.batches(0, 2), strict=True))
 
 
 def test_what_makes_no_soup(cook, runs, vspw, configure, tmp_path):
@@ -176,7 +187,7 @@ def test_the_command_beside_fusions_own_numbers(runs, vspw, tmp_path, capsys, mo
     written = tmp_path / "stores" / "soups" / "a_01+a_02+a_03.json"
     assert json.loads(written.read_text()) == found
     # again nothing is predicted or averaged; people read the same
-    monkeypatch.setattr("fusion.models.training.swa.averaged", None)
+    monkeypatch.setattr("fusion.models.training.swa.refreshed", None)
     monkeypatch.setattr("fusion.models.tta.Views.predict", None)
     assert soup.main(given) == 0
     said = capsys.readouterr().out

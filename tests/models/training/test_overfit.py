@@ -9,6 +9,7 @@ import pytest
 from fusion import cli
 from fusion.errors import InputError
 from fusion.models import train
+from fusion.models.data.augment import Augment
 from fusion.models.training.distributed import World
 from fusion.models.training.overfit import overfit
 from tests.models.tools import CPU
@@ -51,3 +52,18 @@ def test_the_command_says_so(vspw, tmp_path, capsys, monkeypatch, rate):
     document = json.loads(capsys.readouterr().out)
     assert code == (0 if document["learned"] else 1)
     assert document["images"] == 2
+
+
+def test_views_are_the_images_whatever_the_configuration_draws(configure, monkeypatch):
+    """Nothing is drawn but where a crop lies: no colours, operations, mirrors or sizes."""
+    given = configure(augment={"crop": 32, "photometric": True, "cat_max_ratio": 0.5})
+    seen = []
+
+    def stop(config, place, *, resume):
+        seen.append(config.augment)
+        raise InputError("seen")
+
+    monkeypatch.setattr("fusion.models.training.overfit.Run", stop)
+    with pytest.raises(InputError, match="seen"):
+        overfit(given, 4, CPU)
+    assert seen == [Augment(crop=32, scale=(1.0, 1.0), flip=0.0, colour=0.0)]

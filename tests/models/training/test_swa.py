@@ -10,6 +10,7 @@ from torch import nn
 from fusion.errors import InputError
 from fusion.models.registry import build
 from fusion.models.training import checkpoint, swa
+from fusion.models.training.architecture import Architecture
 
 
 def test_cycles():
@@ -47,7 +48,9 @@ def test_batch_norm_is_counted_anew(tmp_path):
     path = tmp_path / f"w{checkpoint.SUFFIX}"
     checkpoint.save(path, network.state_dict(), {})
     images = [torch.randn(4, 3, 32, 32) + 2 for _ in range(3)]
-    swa.averaged(network, [path], images, torch.device("cpu"))
+    architecture = Architecture("plain", ("a", "b", "c"), {"preset": "micro"})
+    tensors, device = swa.average([path]), torch.device("cpu")
+    network = swa.refreshed(architecture, tensors, path, images, device, seed=0)
     norm = network.stem[1]
     entering = [network.stem[0](batch) for batch in images]
     means, variances = zip(*((x.mean((0, 2, 3)), x.var((0, 2, 3))) for x in entering), strict=True)
