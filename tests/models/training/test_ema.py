@@ -35,7 +35,7 @@ def test_weights_of_a_run_at_equal_steps(configure):
 
 
 def test_batch_norm_is_counted_anew(configure):
-    """As `swa.averaged` does: under the average's weights, on the first batches."""
+    """As `swa.refreshed` does: under the average's weights, on the first batches."""
     options = configure(train={"ema": 0.5}, swa={"refresh": 2})
     result = trained(options, world("cpu"))
     network = checkpoint.load_network(result.files["ema"])[0]
