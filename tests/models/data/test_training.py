@@ -82,7 +82,7 @@ def test_a_class_map_is_a_name_or_a_path(tmp_path):
     [
         ({"data": {"fold": 2}}, "data: fold is 2 and folds 0, .*; give folds, or leave fold out"),
         ({"data": {"fold_seed": 2}}, "fold_seed is 2 and folds 0"),
-        ({"data": {"damaged": "ignore"}}, "data: damaged is 'ignore'; give 'error' or 'skip'"),
+        ({"data": {"damaged": "ignore"}}, "data: damaged is 'ignore'; give one of error, skip"),
         ({"data": {"balance": 1.5}}, "balance is 1.5; give a share of frames in 0..1"),
         ({"data": {"every": 0}}, "every is 0; give 1 or more"),
         ({"augment": {"cat_max_ratio": 0.0}}, "cat_max_ratio is 0.0; give a share of pixels"),
