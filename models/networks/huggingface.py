@@ -6,9 +6,10 @@
     # or, with random weights: config = {model_type = "segformer", depths = [2, 2, 2, 2]}
 
 Models of AutoModelForSemanticSegmentation give logits [N, C, h, w] at their own resolution, and are
-trained like every per-pixel network; auxiliary heads are left out. Models of queries and masks
-(Mask2Former, MaskFormer, EoMT) are `queries.MaskClassification`. Weights are read from safetensors
-files alone, and no code of a model's folder is run.
+trained like every per-pixel network, auxiliary heads with the weight that the configuration gives
+them (use_auxiliary_head = false: without). Models of queries and masks (Mask2Former, MaskFormer,
+EoMT) are `queries.MaskClassification`. Weights are read from safetensors files alone, and no code
+of a model's folder is run.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusion.errors import InputError, StoreError
+from fusion.models.networks.auxiliary import all_heads, main_logits
 from fusion.models.networks.queries import MaskClassification
 from fusion.models.networks.swin import library
 from fusion.models.registry import Network, register
@@ -34,15 +37,15 @@ QUERIES = ("eomt", "eomt_dinov3", "mask2former", "maskformer")
 # of the images that networks are given (`data.clips.standardised`)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # of a configuration: which file it was read from, and names of classes
-_NOT_KEPT: tuple[str, ...] = (
+_NOT_KEPT = (
     "_name_or_path",
     "architectures",
     "dtype",
     "id2label",
     "label2id",
     "num_labels",
+    "transformers_version",
 )
-_NOT_KEPT += ("transformers_version", "use_auxiliary_head")
 
 
 class _Model(Network):
@@ -66,15 +69,16 @@ class _Model(Network):
         self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
         self.same, self.bgr = not pixels, bool(pixels.get("bgr"))
 
-    def run(self, images: Tensor, **labels: Any) -> Any:
-        """The model's outputs; InputError where it takes images of one size only."""
+    def run(self, ask: Callable[..., Any], images: Tensor, **labels: Any) -> Any:
+        """What `ask` gives for images as the model wants them.
+
+        InputError: the model takes images of one size only.
+        """
         if not self.same:
             images = images * self.factor + self.shift
             images = images.flip(1) if self.bgr else images
         try:
-            if self.kind == "upernet":  # whose logits are interpolated to the image
-                return self.model.decode_head(self.model.backbone(images).feature_maps)
-            return self.model(images, **labels)
+            return ask(images, **labels)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -98,15 +102,17 @@ class Pixels(_Model):
     """A model that classifies pixels."""
 
     def logits(self, images: Tensor) -> Tensor:
-        found = self.run(images)
-        return found if isinstance(found, Tensor) else found.logits
+        return self.run(partial(main_logits, self.model), images)
+
+    def heads(self, images: Tensor) -> list[tuple[float, Tensor]]:
+        return self.run(partial(all_heads, self.model), images)
 
 
 class Queries(_Model, MaskClassification):
     """A model of queries and masks."""
 
     def found(self, images: Tensor, **labels: Any) -> Any:
-        return self.run(images, **labels)
+        return self.run(self.model, images, **labels)
 
 
 @register("huggingface")
@@ -138,8 +144,6 @@ def huggingface(
         raise InputError("network 'huggingface': give one of model and config")
     settings = _described(config) if config is not None else _published(model)
     settings.num_labels = classes
-    if getattr(settings, "use_auxiliary_head", False):
-        settings.use_auxiliary_head = False
     kind: type[Pixels] | type[Queries]
     if settings.model_type in _semantic():
         kind, auto = Pixels, transformers.AutoModelForSemanticSegmentation

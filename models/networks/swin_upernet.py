@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusion.models.networks.auxiliary import all_heads, main_logits
 from fusion.models.networks.swin import SIZES, backbone_config, library, published_backbone
 from fusion.models.registry import Network, preset_of, register
 
@@ -65,11 +66,7 @@ class SwinUPerNet(Network):
         return {**options, **{key: published[key] for key in published.keys() - options.keys()}}
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.model.decode_head(self.model.backbone(images).feature_maps)
+        return main_logits(self.model, images)
 
     def heads(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        maps, auxiliary = self.model.backbone(images).feature_maps, self.model.auxiliary_head
-        found = [(1.0, self.model.decode_head(maps))]
-        if auxiliary is not None:
-            found.append((self.model.config.auxiliary_loss_weight, auxiliary(maps)))
-        return found
+        return all_heads(self.model, images)

@@ -21,8 +21,10 @@ _SPARE = re.compile(
     r"\.hidden_states_norms\.|\.(swin|encoder\.model)\.layernorm\.|\.auxiliary_head\."
     r"|\.head\.(weight|bias)$|\.log_prior$|\.relative_position_index$"
 )
-# beside the last layer
-_ROW_A_CLASS = re.compile(r"\.(classifier|class_predictor)\.|\.empty_weight$")
+# beside the last layer; DPT numbers the layers of its auxiliary head
+_ROW_A_CLASS = re.compile(
+    r"\.(classifier|class_predictor|auxiliary_head\.head\.4)\.|\.empty_weight$"
+)
 
 
 def of_others(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from fusion.models.networks import huggingface
 from fusion.models.registry import build
 from fusion.models.training import checkpoint
 from fusion.models.training.architecture import Architecture
-from fusion.models.training.losses import cross_entropy
+from fusion.models.training.losses import cross_entropy, ohem_cross_entropy
 from fusion.models.training.run import Run, train
+from fusion.models.training.start import start_from
 from fusion.stores import LogitStore
 from tests.models.contract import NetworkContract
 from tests.models.tools import CPU, same_state
@@ -147,6 +150,90 @@ def test_models_of_the_library(kind):
         )
         with pytest.raises(InputError, match=got):
             network.logits(torch.randn(1, 3, 64, 96))
+
+
+# those of `MODELS` with a head that only training uses
+AUXILIARY = ("beit", "data2vec-vision", "dpt", "upernet")
+
+
+def test_these_have_auxiliary_heads(transformers):
+    found = (transformers.AutoConfig.for_model(kind) for kind in huggingface._semantic())
+    assert {one.model_type for one in found if hasattr(one, "use_auxiliary_head")} == {*AUXILIARY}
+
+
+def described(kind, **more):
+    return {"config": {"model_type": kind, **MODELS[kind][0], **more}}
+
+
+@pytest.mark.parametrize("kind", AUXILIARY)
+def test_auxiliary_heads_are_trained_as_the_library_trains_them(kind):
+    torch.manual_seed(0)
+    network = build("huggingface", 3, described(kind)).eval()
+    assert "auxiliary_head" not in network.classifier
+    images, targets = torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))
+    targets[:, :20] = 255
+    # the library's own loss of the same tensors, in a model of its own
+    reference = type(network.model)(copy.deepcopy(network.model.config)).eval()
+    reference.load_state_dict(network.model.state_dict())
+    expected = reference(images, labels=targets).loss
+    loss = network.loss(images, targets, cross_entropy)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    expected.backward()
+    loss.backward()
+    ours, theirs = (dict(each.named_parameters()) for each in (network.model, reference))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        if tensor.grad is None:
+            assert ours[name].grad is None
+        else:
+            torch.testing.assert_close(ours[name].grad, tensor.grad, rtol=1e-3, atol=1e-6)
+    assert any(ours[name].grad.any() for name in ours if name.startswith("auxiliary_head."))
+    # each head by the run's own criterion, and 0.4 times the second
+    (one, main), (share, other) = network.heads(images)
+    assert (one, share) == (1.0, 0.4)
+    assert main.shape[1] == other.shape[1] == 3
+    hard = partial(ohem_cross_entropy, threshold=0.4, min_kept=100)
+    expected = hard(main, targets) + 0.4 * hard(other, targets)
+    assert network.loss(images, targets, hard).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", AUXILIARY)
+def test_prediction_has_no_use_for_auxiliary_heads(kind, monkeypatch):
+    network = build("huggingface", 3, described(kind)).eval()
+    images, names = torch.randn(1, 3, 64, 64), list(network.state_dict())
+    expected = network.heads(images)[0][1]
+    with monkeypatch.context() as patch:
+        patch.setattr(network.model.auxiliary_head, "forward", pytest.fail)
+        assert torch.equal(network.logits(images), expected)
+    assert list(network.state_dict()) == names  # the head is there again
+    assert len(network.heads(images)) == 2
+    without = build("huggingface", 3, described(kind, use_auxiliary_head=False)).eval()
+    assert [name for name in names if name not in without.state_dict()] == [
+        name for name in names if name.startswith("model.auxiliary_head.")
+    ]
+    assert without.options["config"]["use_auxiliary_head"] is False
+    without.load_state_dict(network.state_dict(), strict=False)
+    ((factor, logits),) = without.heads(images)
+    assert factor == 1.0
+    assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("dpt", {"head.head.4", "auxiliary_head.head.4"}),
+        ("upernet", {"decode_head.classifier", "auxiliary_head.classifier"}),
+    ],
+)
+def test_of_a_state_of_other_classes_all_but_the_last_layers_is_taken(kind, rows, tmp_path):
+    source = build("huggingface", 5, described(kind)).model.state_dict()
+    torch.save(source, tmp_path / "w.pt")
+    network = build("huggingface", 3, described(kind))
+    architecture = Architecture("huggingface", ("a", "b", "c"), dict(network.options), None)
+    start_from(network, architecture, tmp_path / "w.pt")
+    taken = network.model.state_dict()
+    left = {name for name in taken if not torch.equal(taken[name], source[name])}
+    assert {name.rpartition(".")[0] for name in left} == rows
 
 
 def test_images_are_of_whole_patches():
