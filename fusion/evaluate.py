@@ -198,7 +198,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     stores = "take stores of the same names from here (another split)"
     add("--stores", type=Path, metavar="DIR", help=stores)
-    names = "class names of --predictions, one a line or a JSON list (default: the labels' own)"
+    names = "class names of --predictions, one a line, in a JSON list, or by number as VSPW's file "
+    names += "has them (default: the labels' own)"
     add("--classes", type=Path, metavar="FILE", help=names)
     mapped = "what the values of --predictions mean, as --label-map (default: class ids)"
     add("--prediction-map", metavar="MAP", help=mapped)

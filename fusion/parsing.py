@@ -36,6 +36,15 @@ def parse_json(text: str | bytes, *, pairs: Hook | None = None, deepest: int = D
     return _checked(value, text, deepest)
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, for `pairs`. ValueError: it has a name twice, of which Python would keep one."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has {twice!r} twice")
+    return dict(pairs)
+
+
 def parse_toml(text: str | bytes) -> dict[str, Any]:
     """The tables of a TOML document; ValueError as of `parse_json`."""
     text = _text(text)

@@ -21,7 +21,7 @@ from fusion.errors import InputError
 from fusion.labels.class_map import ClassMap
 from fusion.labels.lookup import Colour
 from fusion.labels.png import PathLike, colour_map
-from fusion.parsing import parse_json
+from fusion.parsing import once, parse_json
 from fusion.text import did_you_mean
 
 VSPW_CLASSES = 124
@@ -81,9 +81,10 @@ def cityscapes() -> ClassMap:
     return ClassMap("classes", tuple(_CITYSCAPES), values, void, palette=colours)
 
 
-def vspw() -> ClassMap:
-    names = (f"class_{c:03d}" for c in range(VSPW_CLASSES))
-    return plain(names, 1, (0, 255), colours=True)
+def vspw(names: Iterable[str] | None = None) -> ClassMap:
+    """names: of the 124 classes; default class_000 and so on."""
+    known = (f"class_{c:03d}" for c in range(VSPW_CLASSES)) if names is None else names
+    return plain(known, 1, (0, 255), colours=True)
 
 
 def _binary(foreground: tuple[int, ...], void: tuple[int, ...]) -> ClassMap:
@@ -140,14 +141,6 @@ def read_class_map(given: ClassMap | Mapping[str, Any] | PathLike) -> ClassMap:
 
 def read_json(path: Path) -> Any:
     """A JSON document. InputError: none, or one that names something twice."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"it has {twice!r} twice")
-        return dict(pairs)
-
     try:
         return parse_json(path.read_bytes(), pairs=once)
     except (OSError, ValueError) as error:

@@ -76,7 +76,9 @@ def _add_import_options(add: Any) -> None:
     frames = "frame ids {video: [...]}, for a file per video"
     profile = "compact: uint8 codes (default); exact: float16"
     each = "SOURCE holds a subfolder a model; makes DEST/<model>.zarr of each"
-    names = "class names, one a line or a JSON list, a class map's, or their number"
+    names = (
+        "class names, one a line, in a JSON list or by number as VSPW's, a class map's, or how many"
+    )
     size = "image size of all videos (default: the labels', else the arrays')"
     values = "what the numbers are (default auto: what the format says, else logits)"
     intersect = "leave out videos that --labels or --frames do not have"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fusion.errors import InputError, StoreError
 from fusion.images import Images
-from fusion.labels import LAYOUTS, MAPS, Labels
+from fusion.labels import LAYOUTS, Labels
 from fusion.labels.layouts import AUTO, recognised
 from fusion.progress import progress
 
@@ -69,8 +69,8 @@ class Clips:
         part = split if kind.splits else None
         images = Images(kind.images(root, part))
         if not labelled:
-            names = MAPS[layout]().names if layout in MAPS else None
-            return cls(images, kind.videos(root, part), _names(classes, names), None)
+            names = _names(classes, kind.class_names(root))
+            return cls(images, kind.videos(root, part), names, None)
         # of a layout whose values are class ids, the number of names is that of classes
         labels = Labels.open(layout, root, part, **how)
         names = _names(classes, labels.names)
@@ -85,7 +85,7 @@ class Clips:
         classes: Sequence[str] | None = None,
         labelled: bool = True,
     ) -> Clips:
-        """A split of a VSPW release; classes: the 124 names, default class_000 .. class_123."""
+        """A split of a VSPW release; classes: the 124 names, default its own (`layouts.vspw`)."""
         return cls.dataset(root, split, layout="vspw", classes=classes, labelled=labelled)
 
     @classmethod

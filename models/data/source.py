@@ -39,7 +39,7 @@ class Source(Section):
 
     labels: a folder of their masks, in any layout.
 
-    classes: a file of names, one a line or a JSON list.
+    classes: a file of names, one a line, a JSON list, or VSPW's names by number.
 
     root: a data set that keeps images and masks, such as Cityscapes, VOC, ADE20K.
 
@@ -123,7 +123,8 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     add("--split", metavar="NAME", help="its split (default train), or a subfolder of --images")
     add("--images", metavar="DIR", help="<video>/<frame>.jpg, or single images")
     add("--labels", metavar="DIR", help="with --images: their masks, in any layout")
-    add("--classes", metavar="FILE", help="class names, one a line or a JSON list")
+    names = "class names, one a line, in a JSON list, or by number as VSPW's file has them"
+    add("--classes", metavar="FILE", help=names)
     layouts = f"how masks lie: {', '.join(LAYOUTS)} (default: whichever recognises them)"
     add("--label-layout", dest="layout", default=AUTO, metavar="NAME", help=layouts)
     pattern = "of files below --labels, such as {unit}/{frame}_mask.png"

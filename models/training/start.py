@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
 
     A file of others: `others.of_others`.
     Where the file's classes are others, the last layer and what else has a row a class stay as they
-    are, else they are taken too; logit adjustment keeps its own prior, and has no use for a bias.
+    are, which is said, else they are taken too; logit adjustment keeps its own prior, and has no
+    use for a bias.
     InputError: another network or other options; other classes, and no name of the last layer.
     """
     tensors, document = checkpoint.read(path)
@@ -123,6 +125,7 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
     last = {name for name in {*own, *tensors} if network.classifier and name.startswith(layer)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in last}
     if not same:
+        print(f"{path}: of other classes; left as it is: {network.classifier}", file=sys.stderr)
         taken |= {k: own[k] for k in taken.keys() & own.keys() if own[k].shape != taken[k].shape}
     for name in last & own.keys():
         fits = same and name in tensors and not name.endswith(".log_prior")

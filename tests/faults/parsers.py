@@ -366,6 +366,11 @@ PARSERS: dict[str, Parser] = {
                     _named("fusion.labels.classes", "read_classes"),
                 ),
                 (
+                    "class numbers",
+                    _said("c.json", {"sky": "1", "others": "0", "car": "3", "road": 2}),
+                    _named("fusion.labels.classes", "read_classes"),
+                ),
+                (
                     "class lines",
                     _text("c.txt", "sky\nroad\ncar\n"),
                     _named("fusion.labels.classes", "read_classes"),

@@ -29,8 +29,8 @@ def test_one_name_a_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.json", b"{}", "other JSON"),
-        ("c.txt", b'{"sky": 0}', "other JSON"),
+        ("c.json", b"{}", "0 names"),
+        ("c.json", b"3", "other JSON"),
         ("c.txt", b'["sky" "road"]', "cannot be read"),
         ("c.txt", b'["sky"', "cannot be read"),
         ("c.json", b"sky\nroad", "cannot be read"),
@@ -45,6 +45,44 @@ def test_what_is_no_list_of_names(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}.*{message}"):
         read_classes(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["json", "txt"])
+@pytest.mark.parametrize("said", [str, int])
+def test_names_by_number_as_vspw_has_them(tmp_path, suffix, said):
+    """label_num_dic_final.json: text for numbers, void among the classes, in any order."""
+    numbers = {"wall": 1, "window": 3, "others": 0, "train": 4, "door": 2}
+    path = tmp_path / f"label_num_dic_final.{suffix}"
+    path.write_text(json.dumps({name: said(number) for name, number in numbers.items()}))
+    assert read_classes(path) == ["wall", "door", "window", "train"]
+    path.write_text(json.dumps({"b": said(2), "void": said(255), "a": said(1)}))
+    assert read_classes(path) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"sky": "1", "road": "1"}', "has number 1 twice, of 'sky' and of 'road'; give each"),
+        ('{"sky": 1, "road": "01"}', "has number 1 twice"),
+        ('{"sky": 0, "others": "0", "road": 1}', "has number 0 twice, of 'sky' and of 'others'"),
+        ('{"sky": "1", "road": "3", "others": "0"}', "has 2 classes and none of number 2; number"),
+        ('{"sky": -1, "road": 1}', "has 2 classes and none of number 2"),
+        ('{"road": 0, "sky": 1}', r"'road' has number 0, which is void .* number classes from 1"),
+        ('{"others": "0"}', "has 0 names"),
+        ('{"sky": 1, "sky": 2}', r"cannot be read \(it has 'sky' twice\)"),
+        ('{"sky": 1.0}', "other JSON .'sky' is 1.0, no number"),
+        ('{"sky": true}', "no number"),
+        ('{"sky": "one"}', "'sky' is 'one', no number"),
+        ('{"sky": "\u0661"}', "no number"),
+        ('{"sky": ""}', "no number"),
+        ('{"sky": null}', "no number"),
+        ('{"classes": {"sky": 1}}', "no number"),
+    ],
+)
+def test_numbers_that_are_none_of_classes(tmp_path, content, message):
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(InputError, match=rf"c\.json.* ?{message}"):
+        read_classes(tmp_path / "c.json")
 
 
 def test_no_such_file(tmp_path):

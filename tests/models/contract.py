@@ -155,11 +155,13 @@ class NetworkContract:
             images = self.images(network)
             assert torch.equal(other.logits(images), network.logits(images))
 
-    def test_starting_from_other_classes_leaves_the_last_layer(self, tmp_path):
+    def test_starting_from_other_classes_leaves_the_last_layer(self, tmp_path, capsys):
         source, here = self.built(0, classes=("a", "b")), self.architecture()
         checkpoint.save_network(tmp_path / "w", source, self.architecture(("a", "b")))
         network, before = self.built(1), self.built(1).state_dict()
         start_from(network, here, tmp_path / "w")
+        said = f"{tmp_path / 'w'}: of other classes; left as it is: {network.classifier}\n"
+        assert said in capsys.readouterr().err
         kept = (f"{network.classifier}.", *self.per_class)
         for key, tensor in network.state_dict().items():
             expected = before if key.startswith(kept) else source.state_dict()

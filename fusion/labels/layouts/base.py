@@ -17,6 +17,7 @@ from fusion.errors import InputError, StoreError
 from fusion.images import Images
 from fusion.labels.class_map import ClassMap
 from fusion.labels.formats import FORMATS, PLAIN, Stored
+from fusion.labels.known_maps import MAPS
 from fusion.labels.png import Size, reading, whole_file
 from fusion.text import did_you_mean, listed, natural_order
 
@@ -89,7 +90,12 @@ class Layout(ABC):
         place = self.root if where is None else where
         return InputError(f"labels: video {unit!r} has no frame {frame!r} in {place}{near}")
 
-    # What training asks of where images lie, which needs no masks.
+    # What training asks of where images lie and of classes, which needs no masks.
+
+    @classmethod
+    def class_names(cls, root: Path) -> tuple[str, ...] | None:
+        """Names of the classes, where the data set says them."""
+        return MAPS[cls.name]().names if cls.name in MAPS else None
 
     @classmethod
     def images(cls, root: Path, split: str | None) -> Path:

@@ -1,6 +1,7 @@
 """A VSPW release, 480p or original: <root>/data/<video>/{mask,origin}, <root>/<split>.txt.
 
-Stored 0 ("others") and 255 are void, and class ids are stored values - 1.
+Stored 0 ("others") and 255 are void, and class ids are stored values - 1. Classes are called as
+<root>/label_num_dic_final.json says, class_000 and so on without it.
 Miao et al., "VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild", CVPR 2021.
 """
 
@@ -9,11 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fusion.errors import StoreError
-from fusion.labels.known_maps import vspw
+from fusion.errors import InputError, StoreError
+from fusion.labels.classes import read_classes
+from fusion.labels.known_maps import VSPW_CLASSES, vspw
 from fusion.labels.layouts.base import directory, ids_in, stems
 from fusion.labels.layouts.folder import Folder
 from fusion.text import did_you_mean
+
+NAMES = "label_num_dic_final.json"
 
 
 class Vspw(Folder):
@@ -25,7 +29,18 @@ class Vspw(Folder):
 
     def __init__(self, root: Path, split: str | None = None, **options: Any) -> None:
         super().__init__(root, split or "val", **options)
-        self.class_map = vspw()
+        self.class_map = vspw(self.class_names(root))
+
+    @classmethod
+    def class_names(cls, root: Path) -> tuple[str, ...] | None:
+        path = root / NAMES
+        if not path.is_file():
+            return super().class_names(root)
+        names = read_classes(path)
+        if len(names) != VSPW_CLASSES:
+            got = f"{path} has {len(names)} classes, VSPW has {VSPW_CLASSES}"
+            raise InputError(f"classes: {got}; restore or remove the file")
+        return tuple(names)
 
     @classmethod
     def recognises(cls, root: Path, split: str | None) -> bool:

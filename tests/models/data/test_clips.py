@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from PIL import Image
 from fusion.errors import InputError, StoreError
 from fusion.labels import write_labels
 from fusion.models.data.clips import DEVIATION, MEAN, Clips, read_image, standardised
+from fusion.models.data.source import Source
 
 
 def test_vspw_is_read_as_its_masks_say(vspw):
@@ -93,6 +95,20 @@ def test_two_files_of_one_frame(folder, clips):
         clips.frames("clip")
     with pytest.raises(InputError, match=r"may be clip/0\.(jpg|png), clip/0\.(jpg|png); keep one"):
         clips.labelled()
+
+
+def test_classes_of_a_release_with_masks_and_without(vspw, tmp_path):
+    root = shutil.copytree(vspw, tmp_path / "release")
+    numbers = {f"thing {c}": str(c) for c in range(1, 125)} | {"others": "0"}
+    path = root / "label_num_dic_final.json"
+    path.write_text(json.dumps(numbers))
+    names = tuple(f"thing {c}" for c in range(1, 125))
+    for labelled in (True, False):
+        assert Clips.vspw(root, "test", labelled=labelled).classes == names
+        assert Clips.vspw(vspw, "test", labelled=labelled).classes[:1] == ("class_000",)
+        assert Source(root=str(root), split="test").open(labelled=labelled).classes == names
+        other = Source(vspw=str(vspw), split="test", classes=str(path)).open(labelled=labelled)
+        assert other.classes == names
 
 
 def test_number_of_class_names(vspw):
