@@ -360,20 +360,13 @@ PARSERS: dict[str, Parser] = {
                     _said("p.json", JSON),
                     _named("fusion.labels.palettes", "palette_of", CLASSES),
                 ),
-                (
-                    "classes",
-                    _said("c.json", CLASSES),
-                    _named("fusion.labels.classes", "read_classes"),
-                ),
-                (
-                    "class numbers",
-                    _said("c.json", {"sky": "1", "others": "0", "car": "3", "road": 2}),
-                    _named("fusion.labels.classes", "read_classes"),
-                ),
-                (
-                    "class lines",
-                    _text("c.txt", "sky\nroad\ncar\n"),
-                    _named("fusion.labels.classes", "read_classes"),
+                *(
+                    (name, written, _named("fusion.labels.classes", "read_classes"))
+                    for name, written in {
+                        "classes": _said("c.json", CLASSES),
+                        "class numbers": _said("c.json", {"sky": "1", "others": "0", "road": 2}),
+                        "class lines": _text("c.txt", "sky\nroad\ncar\n"),
+                    }.items()
                 ),
                 (
                     "frame ids",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
-import pickle
 
 import numpy as np
 import pytest
@@ -176,27 +174,6 @@ def test_missing_directories(folder):
     with pytest.raises(StoreError, match="has no PNG"):
         labels.frames("gone")
     assert not (folder / "x").exists()
-
-
-def test_vspw_classes_are_called_as_the_release_says(vspw):
-    bare = Labels.vspw(vspw)
-    assert (bare.names[0], bare.names[123]) == ("class_000", "class_123")
-    numbers = {f"thing {c}": str(c) for c in range(124, 0, -1)} | {"others": "0"}
-    (vspw / "label_num_dic_final.json").write_text(json.dumps(numbers))
-    labels = Labels.vspw(vspw)
-    assert labels.names == tuple(f"thing {c}" for c in range(1, 125))
-    # stored 1, 2, 124, 7, which are ids 0, 1, 123, 6; what is read has not changed
-    read = labels.read("9_b", "00000001")
-    assert [labels.names[c] for c in read[read != 255]] == [
-        *("thing 1", "thing 2", "thing 124", "thing 7")
-    ]
-    assert labels.digest() == bare.digest()
-    assert pickle.loads(pickle.dumps(labels)).names == labels.names
-    assert LAYOUTS["vspw"].class_names(vspw) == labels.names
-    del numbers["thing 124"]
-    (vspw / "label_num_dic_final.json").write_text(json.dumps(numbers))
-    with pytest.raises(InputError, match=r"final\.json has 123 classes, VSPW has 124; restore or"):
-        Labels.vspw(vspw)
 
 
 def test_vspw_lists(vspw):
