@@ -2,6 +2,7 @@
 
     python -m benchmarks.paper --size cpu --out paper/ --seeds 3   three times some twenty minutes
     python -m benchmarks.paper --size gpu --out paper/             larger, longer, one GPU: hours
+    python -m benchmarks.paper --size gpu --plan                   how many, by a minute's measuring
     python -m benchmarks.paper --size tiny --out paper/            seconds: its numbers mean nothing
 
 Stopped runs go on.
@@ -22,6 +23,7 @@ import torch
 from benchmarks.measure import environment
 from benchmarks.paper import seeds
 from benchmarks.paper.fused import SOUP, STUDENT, families, ladder, score, soup, student
+from benchmarks.paper.hours import plan_of_hours
 from benchmarks.paper.produce import Plan, longest_first, produce_all, stores_of
 from benchmarks.paper.roster import roster
 from benchmarks.paper.sizes import SIZES
@@ -40,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("paper"), metavar="DIR", help=there)
     add("--jobs", type=int, default=jobs, help="networks trained at a time")
     add("--seeds", type=int, default=1, help="repetitions, of trainings and scenes (default 1)")
+    add("--plan", action="store_true", help="time a few steps, say how many hours it takes, stop")
     options = parser.parse_args(arguments)
     roomy()
+    if options.plan:
+        print(plan_of_hours(SIZES[options.size], options.jobs))
+        return 0
     found = []
     for seed in range(options.seeds):
         out = options.out if options.seeds == 1 else options.out / f"seed_{seed}"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks import scenes
-from benchmarks.paper.roster import Member, before, configuration
+from benchmarks.paper.roster import Member, before, configuration, steps_of
 from benchmarks.paper.sizes import Size
 from fusion.memory import roomy
 from fusion.models import predict
@@ -109,11 +109,7 @@ def _start_worker() -> None:
 
 def longest_first(members: Sequence[Member], size: Size) -> list[Member]:
     """Starts, then by falling steps: no core waits for a long run at the end."""
-
-    def steps(member: Member) -> float:
-        return member.steps * size.families[member.network].steps
-
-    return sorted(members, key=lambda member: (not member.is_start, -steps(member)))
+    return sorted(members, key=lambda member: (not member.is_start, -steps_of(member, size)))
 
 
 def stores_of(members: Sequence[Member]) -> list[str]:

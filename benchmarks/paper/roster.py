@@ -118,11 +118,16 @@ def averaging(size: Size, network: str, rate: str = "cyclical") -> dict[str, Any
     return {"cycles": size.cycles, "every": size.swa_every, **pace, "refresh": 20}
 
 
+def steps_of(member: Member, size: Size) -> int:
+    """Before the averaging phase, where it has one."""
+    family = size.families[member.network]
+    return round((family.start if member.is_start else family.steps) * member.steps)
+
+
 def configuration(member: Member, size: Size, out: Path, seed: int = 0) -> dict[str, Any]:
     """The training configuration of a member, as a document. seed: of the repetition."""
     family, runs = size.families[member.network], out.absolute() / "runs"
-    split, steps = ("pretrain", family.start) if member.is_start else ("train", family.steps)
-    steps = round(steps * member.steps)
+    split, steps = "pretrain" if member.is_start else "train", steps_of(member, size)
     weights = {
         key: str(runs / name / f"baseline{SUFFIX}") if name else ""
         for key, name in before(member).items()
@@ -136,7 +141,7 @@ def configuration(member: Member, size: Size, out: Path, seed: int = 0) -> dict[
         "out": str(runs / member.name),
         "seed": 1000 * seed + member.seed,
         "data": {"vspw": str(out.absolute() / "scenes"), "split": split, **fold},
-        "network": {"name": member.network, "preset": "micro", "start": weights["start"]},
+        "network": {"name": member.network, "preset": size.preset, "start": weights["start"]},
         "augment": {"crop": size.crops[member.crop], "scale": [0.75, 1.33], "colour": 0.2},
         "loss": {"teacher": weights["teacher"], **member.extras.get("loss", {})},
         "train": {

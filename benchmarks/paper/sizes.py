@@ -28,7 +28,7 @@ class Size:
     """One scale of the experiment; a MaskFormer learns slower from nothing.
 
     crops: small, large (480 and 640 in the paper). min_kept: OHEM's, of each image. longer: how
-    many times a member's steps the single network of equal compute has.
+    many times a member's steps the single network of equal compute has. preset: of all networks.
     """
 
     scenes: scenes.Sizes
@@ -43,6 +43,7 @@ class Size:
     swa_every: int = 100
     longer: int = 11
     workers: int = 0
+    preset: str = "micro"
 
 
 def _videos(*counts: int) -> dict[str, int]:
@@ -57,12 +58,12 @@ SIZES = {
     ),
     "cpu": Size(
         scenes.Sizes((96, 128), _videos(240, 120, 30, 30), frames=(6, 12)), (64, 96), 8,
-        {SWIN: Family(3000, 150, 4e-3), MASKFORMER: Family(6000, 300, 1e-3)},
+        {SWIN: Family(3000, 150, 4e-3), MASKFORMER: Family(7000, 300, 1e-3)},
         min_kept=190, swa_every=20,
     ),
     "gpu": Size(
-        scenes.Sizes((192, 320), _videos(800, 400, 60, 60), regions=20), (96, 160), 16,
-        {SWIN: Family(2000, 1500, 2e-3), MASKFORMER: Family(20000, 4000, 1e-3)},
-        min_kept=500, workers=2,
+        scenes.Sizes((240, 424), _videos(1200, 400, 100, 100), regions=30), (128, 192), 16,
+        {SWIN: Family(40000, 1500, 6e-4), MASKFORMER: Family(80000, 3000, 1e-4)},
+        min_kept=800, swa_every=150, workers=4, preset="tiny",
     ),
 }  # fmt: skip

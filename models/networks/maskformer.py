@@ -38,12 +38,12 @@ class MaskFormer(MaskClassification):
                 decoder_ffn_dim=2 * channels if micro else 2048,
                 decoder_attention_heads=2 if micro else 8,
                 num_queries=20 if micro else 100,
+                dropout=0.0 if micro else 0.1,
             ),
             fpn_feature_size=channels,
             mask_feature_size=channels,
             num_labels=classes,
-            # every decoder layer is trained, as published; too dear for what micro is for
-            use_auxiliary_loss=not micro,
+            use_auxiliary_loss=True,  # every decoder layer is trained, as published
         )
         config.backbone_config = swin.maskformer_backbone_config(size)
         self.model = transformers.MaskFormerForInstanceSegmentation(config)

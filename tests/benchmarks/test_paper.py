@@ -9,7 +9,7 @@ import pytest
 
 import fusion
 from benchmarks.paper import __main__ as paper
-from benchmarks.paper import seeds, tables
+from benchmarks.paper import hours, seeds, tables
 from benchmarks.paper.fused import families
 from benchmarks.paper.produce import SPLITS, longest_first, stores_of
 from benchmarks.paper.roster import before, configuration, roster
@@ -115,3 +115,14 @@ def test_val_says_which_family_is_basic():
     val |= {"maskformer_02": Of(0.6)}
     assert families(members, val, 1)[0][0].startswith("maskformer")
     assert families(members, val, 2)[0][0].startswith("swin")  # .5 against (.6 + .1) / 2
+
+
+def test_hours_are_steps_times_what_they_take(monkeypatch):
+    monkeypatch.setattr(hours, "_measured", lambda *_: ({SWIN: 0.5, MASKFORMER: 2.0}, 0.25))
+    text = hours.plan_of_hours(SIZES["tiny"], 2)
+    # 3 Swins of 2 steps, one with two cycles of one step, as has the constant rate; adjusted ones,
+    # students and their like of 2, the longer one of 4
+    assert "| swin: what they start from | 1 | 1 | 500.0 | 0.00 |" in text
+    assert "| swin: networks | 11 | 28 | 500.0 | 0.00 |" in text
+    # 23 stores of 6 videos of 2 to 3 frames
+    assert "| stores of val and test | 23 | 345 | 250.0 | 0.02 |" in text

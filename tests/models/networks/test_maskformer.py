@@ -18,7 +18,7 @@ from fusion.models.tta import to_probabilities
 def test_maskformer_scores_are_the_sum_over_queries(transformers):
     network = build("maskformer", 3, {"preset": "micro"}).eval()
     images = torch.randn(1, 3, 64, 64)
-    found = network.model(images)
+    found = network.model(images, output_hidden_states=True)
     score = np.zeros((3, 16, 16))
     for query in range(20):
         classes = found.class_queries_logits[0, query].softmax(0)[:3].detach().double().numpy()
@@ -133,7 +133,6 @@ def test_deep_supervision_is_the_authors(transformers):
     torch.manual_seed(0)
     network = build("maskformer", 3, {"preset": "micro"}).eval().double()
     model = network.model
-    model.config.use_auxiliary_loss = True  # as larger presets
     images, masks = torch.randn(1, 3, 64, 64, dtype=torch.float64), torch.zeros(2, 64, 64)
     masks[0, :32], masks[1, 32:] = 1.0, 1.0
     masks, labels = masks.double(), torch.tensor([2, 0])
