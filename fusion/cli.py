@@ -128,24 +128,35 @@ def add_truth(options: Options) -> None:
     add("--stray", choices=("error", "void"), default="error", help=stray)
 
 
-def read_truth(options: argparse.Namespace) -> Labels:
-    """The labels that `add_truth`'s options name; says on stderr what was recognised."""
+def where_truth_is(
+    options: argparse.Namespace, second: bool = False
+) -> tuple[Path, str, str | None]:
+    """Place, layout and split that `add_truth`'s options name.
+
+    second: of --test-labels and --test-split; a split without a place is of the same data set.
+    """
     if (options.labels is None) == (options.vspw is None):
         raise InputError("ground truth: give either --labels DIR or --vspw ROOT")
-    if options.vspw:
-        how = {"stray": options.stray, "class_map": options.label_map}
-        return Labels.open("vspw", options.vspw, options.split, **how)
-    return read_labels(options, options.labels, options.split)
-
-
-def read_labels(options: argparse.Namespace, path: Path, split: str | None = None) -> Labels:
-    """Labels at another place that lie, and mean, what `add_truth`'s options say."""
+    elsewhere = options.test_labels if second else None
     layout = Pattern.name if options.label_pattern else options.label_layout
+    if options.vspw and elsewhere is None:
+        layout = "vspw"
+    place = elsewhere or options.vspw or options.labels
+    return place, layout, options.test_split if second else options.split
+
+
+def has_second_truth(options: argparse.Namespace) -> bool:
+    return bool(options.test_labels or options.test_split)
+
+
+def read_truth(options: argparse.Namespace, second: bool = False) -> Labels:
+    """The labels that lie there, and mean what the options say; what was recognised is remarked."""
+    place, layout, split = where_truth_is(options, second)
     parts = {"pattern": options.label_pattern, "column": options.label_column}
     how = {"stray": options.stray, "class_map": options.label_map, **parts}
-    labels = Labels.open(layout, path, split, **how)
+    labels = Labels.open(layout, place, split, **how)
     if layout == AUTO:
-        remark(f"{path}: {labels.summary()}")
+        remark(f"{place}: {labels.summary()}")
     return labels
 
 

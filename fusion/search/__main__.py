@@ -99,9 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("--report is of one method's results; leave out --compare")
     if options.report:
         check_report(out)
-    splits = [run]
-    if options.test_labels:
-        truth = cli.read_labels(options, options.test_labels)
+    splits, truths = [run], [cli.where_truth_is(options)]
+    if cli.has_second_truth(options):
+        truths.append(cli.where_truth_is(options, second=True))
+        truth = cli.read_truth(options, second=True)
         splits.append(run.elsewhere(truth, options.test_stores))
     for split in splits:
         cli.remark(split.census().text())  # this condenses
@@ -115,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said |= split.calibrations(found)
     said_so = cli.called_as.get("fusion.search", "python -m fusion.search")
     command = [said_so, *(sys.argv[1:] if arguments is None else arguments)]
-    report = Report(splits, found, lost, said, inputs_of(options, splits, command), provenance())
+    inputs = inputs_of(options, splits, truths, command)
+    report = Report(splits, found, lost, said, inputs, provenance())
     report.write(out)
     page = f", and the report to {write_page(options)}" if options.report else ""
     if options.json:
@@ -266,11 +268,12 @@ def asked_for(options: argparse.Namespace) -> Steps:
         "compare": "every other method, on the same folds",
         "tune": "choosing postprocessing on the same folds",
         "contributions": "what each model adds",
-        "test_labels": "the second split, read and scored",
+        "second": "the second split, read and scored",
         "calibration": "calibration, one more pass over all probabilities",
         "report": "the report, one more pass over the stores",
     }
-    return tuple((what, None) for name, what in said.items() if getattr(options, name))
+    asked = {**vars(options), "second": cli.has_second_truth(options)}
+    return tuple((what, None) for name, what in said.items() if asked[name])
 
 
 def group_sizes(options: argparse.Namespace) -> list[int | None] | None:
@@ -326,7 +329,9 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_truth(parser.add_argument_group("ground truth"))
     elsewhere = "a second split, to see what the weights are worth elsewhere"
     add = parser.add_argument_group(elsewhere).add_argument
-    add("--test-labels", **FOLDER, help="its ground truth")
+    add("--test-labels", **FOLDER, help="its ground truth (default: that of the first split)")
+    part = "part of that data set, as --split, such as test with --vspw"
+    add("--test-split", metavar="NAME", help=part)
     same = "folder with stores of the same names (default: the same stores)"
     add("--test-stores", **FOLDER, help=same)
     add_search(parser.add_argument_group("search"))

@@ -21,17 +21,22 @@ from fusion.search.split import Split
 from fusion.stores import Store
 from fusion.version import __version__
 
+Truth = tuple[Path, str, str | None]  # place, layout and split, of `cli.where_truth_is`
 VERSIONS = ("numpy", "torch", "zarr")
 
 
 def inputs_of(
-    options: argparse.Namespace, splits: Sequence[Split], command: Sequence[str]
+    options: argparse.Namespace,
+    splits: Sequence[Split],
+    truths: Sequence[Truth],
+    command: Sequence[str],
 ) -> dict[str, Any]:
     """Everything the command was told that a report needs.
 
     Args:
         options: of the search.
         splits: that it looked at, the searched one first.
+        truths: where their labels are.
         command: as it was called, word by word.
     """
     first, out = splits[0], options.out
@@ -44,7 +49,10 @@ def inputs_of(
     pictures = options.images
     return {
         "command": list(command),
-        "splits": {split.name: _split(split, named, options) for split in splits},
+        "splits": {
+            split.name: _split(split, named, truth, options)
+            for split, truth in zip(splits, truths, strict=True)
+        },
         "temperatures": temperatures,
         "images": None if pictures is None else relative(Path(pictures), out),
         "objective": {"kind": wanted.kind, "classes": dict(chosen)},
@@ -74,27 +82,22 @@ def relative(path: Path, folder: Path) -> str:
         return path.resolve().as_posix()
 
 
-def _split(split: Split, named: Mapping[str, str], options: argparse.Namespace) -> dict[str, Any]:
+def _split(
+    split: Split, named: Mapping[str, str], truth: Truth, options: argparse.Namespace
+) -> dict[str, Any]:
     """Of a split; named: the model of every store, by the store's name."""
-    second = split.name == "test" and options.test_labels is not None
     out, videos, stores = options.out, split.ensemble.videos, {}
     for store in every_store(split):
         facts = {"path": store.seen_from(out), "digest": store.digest(videos)}
         stores[named[store.file_name]] = facts
-    labels = _labels(options, second, out)
+    labels = _labels(options, truth, out)
     labels["digest"] = split.truth.digest(split.ensemble.scored_videos(split.truth))
     return {"labels": labels, "stores": stores, "videos": list(videos)}
 
 
-def _labels(options: argparse.Namespace, second: bool, out: Path) -> dict[str, Any]:
+def _labels(options: argparse.Namespace, truth: Truth, out: Path) -> dict[str, Any]:
     """Where the labels are, and what `cli.add_truth`'s options say of them."""
-    if second:
-        place, layout, split = options.test_labels, options.label_layout, None
-    elif options.vspw:
-        place, layout, split = options.vspw, "vspw", options.split
-    else:
-        place, layout, split = options.labels, options.label_layout, options.split
-    layout = "pattern" if options.label_pattern and not options.vspw else layout
+    place, layout, split = truth
     known = options.label_map
     if known is not None and Path(known).exists():
         known = {"file": relative(Path(known), out)}

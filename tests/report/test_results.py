@@ -172,6 +172,13 @@ def test_labels_are_said_as_for_a_search(moved, capsys):
     assert cli.run(main, [str(each) for each in (moved / "results", *said)]) == 0
 
 
+def test_labels_that_were_found_by_a_pattern(data):
+    said = ["--label-pattern", "{unit}/{frame}.png", "--folds", "0"]
+    facts = facts_of(read_results(search(data, *QUICK, *said, out="pattern")))
+    plain = facts_of(read_results(search(data, *QUICK, "--folds", "0", out="plain")))
+    assert facts.classes == plain.classes
+
+
 def test_missing_packages_are_named(moved, capsys, monkeypatch):
     monkeypatch.setattr(write, "PACKAGES", {"scipy": "scipy", "nope_a": "a", "nope_b": "b"})
     line = refused(capsys, moved / "results")

@@ -48,6 +48,23 @@ def test_everything_that_was_said_of_the_data(data, truth, ensemble, tmp_path, m
     assert document["ladder_intervals"][row].keys() == {"val", "test"}
 
 
+def test_a_second_split_of_the_same_data_set(data, tmp_path):
+    files = ["--split", "val", "--test-split", "test", "--test-stores", str(data / "test")]
+    stores = [str(path) for path in sorted((data / "val").glob("net_*"))]
+    said = ["--stores", *stores, "--labels", str(data / "labels"), *files, "--folds", "0"]
+    said += ["--method", "grid", "--range", "net_0=1:1:1", "--out", str(tmp_path / "out")]
+    for name in (Path(store).stem for store in stores):
+        said += ["--range", f"{name}=1:1:1"]
+    assert cli.run(main, said) == 0
+    document = json.loads((tmp_path / "out" / "search.json").read_text())
+    labels = document["inputs"]["splits"]["test"]["labels"]
+    assert (tmp_path / "out" / labels["path"]).resolve() == data / "labels"
+    assert labels["split"] == "test"
+    best = fusion.HierarchicalEnsemble.load(tmp_path / "out" / "best.json", stores=data / "test")
+    scores = best.evaluate(fusion.Labels.folder(data / "labels" / "test"))
+    assert document["scores"]["test"]["miou"] == scores.miou
+
+
 def test_models_that_groups_left_out_are_named_too(data, tmp_path):
     families = [sorted(map(str, (data / "val").glob(f"{name}_*"))) for name in ("net", "other")]
     said = ["--auto-groups", "--basic", *families[0], "--other", *families[1], "--strong", "1"]
