@@ -49,7 +49,7 @@ class Cityscapes(Indexed):
     @classmethod
     def recognises(cls, root: Path, split: str | None) -> bool:
         named = root.is_dir() and (root.name == "gtFine" or (root / "gtFine").is_dir())
-        return named and (_home(root) / (split or "val")).is_dir()
+        return named and (split is None or (_home(root) / split).is_dir())
 
     @classmethod
     def images(cls, root: Path, split: str | None) -> Path:
