@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from fusion import HierarchicalEnsemble, Labels
 from fusion.errors import InputError
+from fusion.labels import write_labels
 from fusion.metrics.evaluation import VideoConfusion
 from fusion.models import predict
 from fusion.models.training import checkpoint, run, validation
@@ -98,6 +100,15 @@ def test_what_is_validated_on(configure, vspw, folder, tmp_path):
         clips(val={**VAL, **place})
     with pytest.raises(InputError, match="val: nothing to validate on; give root, vspw or images"):
         clips(val=VAL, data={"vspw": "", **place})
+
+
+def test_what_is_validated_on_is_found_sound_before_the_first_step(configure, folder):
+    place = {name: str(folder / name) for name in ("images", "labels")}
+    options = configure(val={**VAL, **place})
+    got = r"^video 'clip', frame '1': image 40x50, mask 40x49 "
+    write_labels(folder / "labels" / "clip" / "1.png", np.zeros((40, 49), np.uint8), overwrite=True)
+    with pytest.raises(InputError, match=got):
+        Run(options, CPU)
 
 
 @pytest.mark.parametrize(
