@@ -19,22 +19,9 @@ from fusion.models.training.distributed import world
 from fusion.models.training.run import Run, trained
 from fusion.models.training.splits import training_clips, validation_clips
 from fusion.models.training.validation import Live, Watch, score
-from tests.models.tools import CPU, same_weights
+from tests.models.tools import CPU, informed, same_weights
 
 VAL = {"every": 2}
-SPREAD = 100.0  # of a fresh network, whose outputs hardly differ
-
-
-def informed(options) -> Run:
-    """A run whose network knows how common the classes are, so that it scores something."""
-    one = Run(options, CPU)
-    pairs = [one.judged.pair(*frame)[1] for frame in one.judged.labelled()]
-    masks = torch.cat([torch.from_numpy(each).long().flatten() for each in pairs])
-    pixels = torch.bincount(masks, minlength=256)
-    with torch.no_grad():
-        one.network.head.bias.copy_(pixels[:124].clamp(min=1e-3).log())
-        one.network.head.weight.mul_(SPREAD)
-    return one
 
 
 @pytest.mark.parametrize("values", ["logits", "probabilities"])
