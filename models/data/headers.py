@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fusion.errors import InputError, StoreError
-from fusion.models.data.clips import FORMATS, Clips
+from fusion.models.data.clips import Clips
 from fusion.parallel import map_videos
 
 CHUNK = 256  # pairs a task
@@ -20,12 +19,8 @@ SHOWN = 64  # images that stand for all
 
 def image_size(clips: Clips, video: str, frame: str) -> tuple[int, int]:
     """(H, W) of an image; StoreError: its header is damaged."""
-    path = clips.images.find(video, frame)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.height, image.width
-    except (SyntaxError, ValueError, OSError, Image.DecompressionBombError) as error:
-        raise StoreError(f"images: {path} cannot be decoded ({error}); restore the file") from error
+    with clips.opened(video, frame) as image:
+        return image.height, image.width
 
 
 def sizes_of(clips: Clips) -> NDArray[np.int64]:

@@ -57,7 +57,7 @@ class Cityscapes(Indexed):
         return directory(release / "leftImg8bit" / (split or "val"))
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+    def videos(cls, root: Path, split: str | None, **options: Any) -> tuple[str, ...]:
         paths, ending = files_below(cls.images(root, split)), "_leftImg8bit.png"
         names = (Path(path).name for path in paths if path.endswith(ending))
         return tuple(sorted((name.removesuffix(ending) for name in names), key=natural_order))
