@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,10 @@ class Images:
         if not single or bare(frame if unit == frame else unit) not in names:
             names = self._names(self.root, deep=True)
         return self._one(names, unit, frame, self.root)
+
+    def open(self, unit: str, frame: str) -> Path | IO[bytes]:
+        """What Pillow reads a frame's picture from; errors as of `find`."""
+        return self.find(unit, frame)
 
     def units(self) -> tuple[str, ...]:
         """Ids of the folders of pictures, else of the single ones; StoreError: there is neither."""

@@ -68,8 +68,10 @@ def _cell(cell: Any) -> Any:
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The name that `name` was probably meant to be."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)), None)
+    """The name that `name` was probably meant to be: in other capitals, or else the nearest."""
+    name, known = str(name), list(known)
+    same = [each for each in known if str(each).lower() == name.lower()]
+    return next(iter(same or difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:

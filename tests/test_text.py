@@ -31,6 +31,11 @@ def test_closest_takes_any_iterable_and_may_find_nothing():
     assert text.closest("abcd", ["abxy"], cutoff=0.5) == "abxy"
 
 
+def test_the_closest_name_is_the_one_in_other_capitals():
+    assert text.closest("RandomJpeg", ["RandomHue", "RandomJPEG"]) == "RandomJPEG"
+    assert text.closest("A", {1: "", "a": ""}) == "a"
+
+
 def test_listed():
     assert text.listed([3, 1]) == "3, 1"
     assert text.listed(range(4), most=3) == "0, 1, 2, ..."

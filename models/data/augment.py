@@ -95,7 +95,7 @@ class Augment(Section):
     @functools.cached_property
     def further(self) -> list[Operation]:
         """The operations, made once a process; InputError: none of these, or not installed."""
-        return operations_of(self.operations)
+        return operations_of(self.operations, self.crop)
 
     def fitted(self, sizes: NDArray[np.int64], stride: int) -> Augment:
         """The same with a crop that fits images; a line on stderr says it, or that it does not.
@@ -104,7 +104,7 @@ class Augment(Section):
             sizes: (H, W) of images that stand for all, [n, 2].
             stride: the network's.
         """
-        chosen, _ = self, self.further  # made here, so that a run finds at its start what is wrong
+        chosen = self
         height, width = (round(side) for side in np.median(sizes, axis=0))
         if not self.crop:
             unit = math.lcm(32, stride)
@@ -115,6 +115,7 @@ class Augment(Section):
             got = f"crop is {self.crop} and images {height}x{width}"
             wasted = f"{unseen:.0%} of what is trained on lies beyond the image"
             remark(f"warning: augment: {got}, so that {wasted}; leave crop out to have it fit")
+        _ = chosen.further  # made here, so that a run finds at its start what is wrong
         return chosen
 
     def padding(self, sizes: NDArray[np.int64]) -> float:

@@ -7,7 +7,9 @@ CSV lists), or a folder of images beside masks of any layout, which are found by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from fusion.errors import InputError, StoreError
 from fusion.images import Images
 from fusion.labels import LAYOUTS, Labels
 from fusion.labels.layouts import AUTO, recognised
+from fusion.labels.layouts.nifti import ENDINGS
 from fusion.progress import progress
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # of `fusion.images.SUFFIXES`
@@ -66,11 +69,12 @@ class Clips:
         root = Path(root)
         layout = recognised(root, split) if layout == AUTO else layout
         kind = LAYOUTS[layout]
-        part = split if kind.splits else None
-        images = Images(kind.images(root, part))
+        part = split if kind.split_in(root) else None
+        own = {key: how[key] for key in kind.takes if how.get(key)}
+        images = _of_pictures(kind.pictures(root, part, **own))
         if not labelled:
             names = _names(classes, kind.class_names(root))
-            return cls(images, kind.videos(root, part), names, None)
+            return cls(images, kind.videos(root, part, **own), names, None)
         # of a layout whose values are class ids, the number of names is that of classes
         labels = Labels.open(layout, root, part, **how)
         names = _names(classes, labels.names)
@@ -116,7 +120,7 @@ class Clips:
         root = Path(images)
         if split is not None and ((root / split).is_dir() or labels is None):
             root = root / split
-        pictures = Images(root)
+        pictures = _of_pictures(Images(root))
         if labels is None:
             return cls(pictures, pictures.units(), _names(classes, None), None)
         truth = Labels.open(layout, labels, split, **how)
@@ -147,7 +151,19 @@ class Clips:
 
     def image(self, video: str, frame: str) -> Image.Image:
         """An image as RGB. StoreError: no such frame, or it cannot be decoded whole."""
-        return read_image(self.images.find(video, frame))
+        with self.opened(video, frame) as image:
+            return image.convert("RGB")
+
+    @contextlib.contextmanager
+    def opened(self, video: str, frame: str) -> Iterator[Image.Image]:
+        """An image, of which Pillow has read the header; errors as of `image`."""
+        path, source = self.images.find(video, frame), self.images.open(video, frame)
+        try:
+            with Image.open(source, formats=FORMATS) as image:
+                yield image
+        except (SyntaxError, ValueError, OSError, Image.DecompressionBombError) as error:
+            got = f"{path} cannot be decoded ({error})"
+            raise StoreError(f"images: {got}; restore the file") from error
 
     def pair(self, video: str, frame: str) -> tuple[Image.Image, NDArray[np.integer]]:
         """Image and mask [H, W]. InputError: sizes differ, or what `image`, `Labels.read` raise."""
@@ -199,13 +215,13 @@ def _names(given: Sequence[str] | None, known: Sequence[str] | None) -> tuple[st
     return tuple(known or ()) if given is None else tuple(given)
 
 
-def read_image(path: Path) -> Image.Image:
-    """An RGB image; StoreError where the file is damaged, truncated or of another format."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.convert("RGB")
-    except (SyntaxError, ValueError, OSError, Image.DecompressionBombError) as error:
-        raise StoreError(f"images: {path} cannot be decoded ({error}); restore the file") from error
+def _of_pictures(images: Images) -> Images:
+    """The same; InputError where they are volumes."""
+    if any(name.endswith(ENDINGS) for name in os.listdir(images.root)):
+        got = f"{images.root} holds NIfTI volumes, and training reads pictures"
+        do = "write their slices along Z as <case>/00000.png, 00001.png, ..., scaled to 0..255"
+        raise InputError(f"images: {got}; {do}, and give that folder (images; labels may stay)")
+    return images
 
 
 def scaled(image: Image.Image) -> Tensor:

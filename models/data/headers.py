@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fusion.errors import StoreError
-from fusion.models.data.clips import FORMATS, Clips
+from fusion.errors import InputError, StoreError
+from fusion.models.data.clips import Clips
 from fusion.parallel import map_videos
 
 CHUNK = 256  # pairs a task
@@ -19,12 +19,8 @@ SHOWN = 64  # images that stand for all
 
 def image_size(clips: Clips, video: str, frame: str) -> tuple[int, int]:
     """(H, W) of an image; StoreError: its header is damaged."""
-    path = clips.images.find(video, frame)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.height, image.width
-    except (SyntaxError, ValueError, OSError, Image.DecompressionBombError) as error:
-        raise StoreError(f"images: {path} cannot be decoded ({error}); restore the file") from error
+    with clips.opened(video, frame) as image:
+        return image.height, image.width
 
 
 def sizes_of(clips: Clips) -> NDArray[np.int64]:
@@ -50,14 +46,24 @@ def check_sizes(clips: Clips, pairs: Sequence[tuple[str, str]]) -> None:
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     names = {str(number): chunk for number, chunk in enumerate(chunks)}
     counts = {name: len(chunk) for name, chunk in names.items()}
-    map_videos(partial(_check, clips, names), [*names], progress="checking sizes", frames=counts)
+    how: dict[str, Any] = {"progress": "checking sizes", "frames": counts, "take": _refused}
+    map_videos(partial(_unequal, clips, names), [*names], **how)
 
 
-def _check(clips: Clips, chunks: dict[str, Sequence[tuple[str, str]]], name: str) -> None:
+def _unequal(
+    clips: Clips, chunks: dict[str, Sequence[tuple[str, str]]], name: str
+) -> InputError | None:
+    """What is wrong in a chunk; not raised there, where its number would be called a video."""
     for video, frame in chunks[name]:
         try:
             sizes = image_size(clips, video, frame), clips.masks.size(video, frame)
         except StoreError:
             continue
         if sizes[0] != sizes[1]:
-            raise clips.unequal(video, frame, *sizes)
+            return clips.unequal(video, frame, *sizes)
+    return None
+
+
+def _refused(_: str, error: InputError | None) -> None:
+    if error is not None:
+        raise error

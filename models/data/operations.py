@@ -11,8 +11,9 @@ and a teacher's maps follow them. What they draw follows from the sample's own n
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,11 @@ Operation = nn.Module  # images [N, 3, H, W] in 0..1 to the same
 NONE_OF_THESE = ("Normalize", "Denormalize", "IntensityAugmentationBase2D")  # values in 0..1 stay
 
 
-def operations_of(table: Mapping[str, Any]) -> list[Operation]:
-    """The operations of a table; InputError: not installed, no such name, other keys."""
+def operations_of(table: Mapping[str, Any], side: int) -> list[Operation]:
+    """The operations of a table, each tried once on the largest view, of side x side pixels.
+
+    InputError: not installed, no such name, other keys, or values that do not work.
+    """
     if not table:
         return []
     try:
@@ -50,14 +54,23 @@ def operations_of(table: Mapping[str, Any]) -> list[Operation]:
             raise InputError(f"augment: operations: {why}{did_you_mean(name, known)}")
         if not isinstance(keys, Mapping):
             raise InputError(f"augment: operations: {name} is {keys!r}; give a table of its keys")
-        try:
-            made.append(known[name](**{key: _tuples(value) for key, value in keys.items()}))
-        except Exception as error:  # of kornia, whatever it checks
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"augment: operations: {name} {dict(keys)} do not fit ({reason})"
-            ) from error
+        given = {key: _tuples(value) for key, value in keys.items()}
+        with _fitting(f"{name} {dict(keys)} do"):
+            made.append(known[name](**given))
+            # some keys it looks at when it is used, which by p may be late in a run
+            with torch.random.fork_rng(devices=[]):
+                known[name](**given | {"p": 1.0})(torch.full((1, 3, side, side), 0.5))
     return made
+
+
+@contextlib.contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    """InputError for whatever kornia raises: what does not fit, and its reason."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"augment: operations: {what} not fit ({reason})") from error
 
 
 def _tuples(value: Any) -> Any:
@@ -69,12 +82,10 @@ def applied(operations: Sequence[Operation], image: Tensor, draw: np.random.Gene
     """An image [3, H, W] in 0..1 after all operations; torch's own random numbers stay."""
     if not operations:
         return image
-    generator = torch.random.default_generator
-    before = generator.get_state()
-    generator.manual_seed(int(draw.integers(1 << 62)))
-    try:
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(int(draw.integers(1 << 62)))
         for operation in operations:
-            image = operation(image[None])[0]
-    finally:
-        generator.set_state(before)
+            # a kernel may have no room in a view that an image's border makes smaller
+            with _fitting(f"{type(operation).__name__} and a view of {list(image.shape[1:])} do"):
+                image = operation(image[None])[0]
     return image.clamp(0, 1)

@@ -80,7 +80,7 @@ class Samples(Dataset[tuple[Tensor, ...]]):
         self.pairs = [every[number] for number in kept]
         self.epochs = _epochs([video for video, _ in self.pairs], sampling)
         if sampling.balance:
-            present = class_statistics(clips, cache).present[kept]
+            present = class_statistics(clips, cache, damaged=sampling.damaged).present[kept]
             firsts = np.cumsum(self.epochs.sizes) - self.epochs.sizes
             groups = np.logical_or.reduceat(present, firsts, axis=0)
             repeats = repeat_factors(groups, sampling.balance)

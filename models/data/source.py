@@ -20,7 +20,7 @@ from fusion.text import did_you_mean, listed
 ANY = Rule("text", lambda value: True)
 # which keys say something beside the one that says where images are; class names always may
 PLACES = {
-    "root": ("split", "layout", "class_map", "stray"),
+    "root": ("split", "layout", "column", "class_map", "stray"),
     "vspw": ("split", "stray"),
     "images": ("split", "labels", "layout", "pattern", "class_map", "stray"),
 }
@@ -50,6 +50,8 @@ class Source(Section):
     class_map: what values in masks mean, such as cityscapes or a JSON file.
 
     stray: values that are no class: an error, or void.
+
+    column: of masks in a Hugging Face data set (default label, mask, annotation, ...).
     """
 
     vspw: str = ""
@@ -62,6 +64,7 @@ class Source(Section):
     pattern: str = within(ANY, "", later=True)
     class_map: str = within(ANY, "", later=True)
     stray: str = within(one_of(*STRAYS), "error", later=True)
+    column: str = within(ANY, "", later=True)
 
     def open(self, *, labelled: bool, classes: Sequence[str] | None = None) -> Clips:
         """The clips. classes: names that hold where no file of names is given.
@@ -73,7 +76,7 @@ class Source(Section):
         names = read_classes(self.classes) if self.classes else classes
         layout = "glob" if self.pattern else self.layout
         how: dict[str, Any] = {"class_map": self.class_map or None, "stray": self.stray}
-        how["pattern"] = self.pattern or None
+        how |= {"pattern": self.pattern or None, "column": self.column or None}
         if place != "images":
             split, kind = self.split or "train", "vspw" if self.vspw else layout
             sets: dict[str, Any] = {"layout": kind, "classes": names, "labelled": labelled}
@@ -129,6 +132,8 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     add("--label-layout", dest="layout", default=AUTO, metavar="NAME", help=layouts)
     pattern = "of files below --labels, such as {unit}/{frame}_mask.png"
     add("--label-pattern", dest="pattern", metavar="PATTERN", help=pattern)
+    column = "with --root: of masks in a Hugging Face data set"
+    add("--label-column", dest="column", metavar="NAME", help=column)
     add("--label-map", dest="class_map", metavar="MAP", help=MAP_HELP)
     strays = "values that are no class and not void (default error)"
     add("--stray", choices=STRAYS, default="error", help=strays)

@@ -55,16 +55,21 @@ class Statistics:
         return {"digest": self.digest, "classes": classes, "present": present}
 
 
-def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
+def class_statistics(
+    clips: Clips, cache: Path | None = None, *, damaged: str = "error"
+) -> Statistics:
     """Counts every mask of the clips, or reads `cache`; InputError without masks.
 
     cache: a JSON file, believed by the digest of the label files' bytes alone, so neither clocks
     nor renamed folders can make it lie.
+
+    damaged: masks that cannot be decoded: an error, or skip counts nothing of them.
     """
     digest = clips.masks.digest()
     if cache is not None and (known := _cached(cache, clips.classes, digest)):
         return known
-    task = functools.partial(_count, clips.masks, classes=len(clips.classes))
+    skip = damaged == "skip"
+    task = functools.partial(_count, clips.masks, classes=len(clips.classes), skip=skip)
     counts = map_videos(task, clips.videos, progress="counting classes")
     videos = np.sum([held.any(axis=0) for _, held in counts.values()], axis=0)
     pixels = np.sum([number for number, _ in counts.values()], axis=0)
@@ -76,11 +81,19 @@ def class_statistics(clips: Clips, cache: Path | None = None) -> Statistics:
 
 
 def _count(
-    labels: Labels, video: str, *, classes: int
+    labels: Labels, video: str, *, classes: int, skip: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Pixels of each class in a video, [C], and which classes its frames hold, [T, C]."""
-    masks = (labels.read(video, frame, classes=classes) for frame in labels.frames(video))
-    counts = np.stack([np.bincount(mask[mask < classes], minlength=classes) for mask in masks])
+    frames = labels.frames(video)
+    counts = np.zeros((len(frames), classes), np.int64)
+    for frame, row in zip(frames, counts, strict=True):
+        try:
+            mask = labels.read(video, frame, classes=classes)
+        except StoreError:
+            if not skip:
+                raise
+            continue
+        row += np.bincount(mask[mask < classes], minlength=classes)
     return counts.sum(axis=0), counts > 0
 
 

@@ -30,7 +30,7 @@ from fusion.text import listed
 
 # of the files that `save` writes
 SUFFIX = ".safetensors"
-_ADVICE = "give a file that training wrote"
+_ADVICE = "give weights that training wrote, such as baseline.safetensors"
 # how files begin that torch wrote before its zip format: a pickled number
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _STATES = ("model", "state_dict")  # where others keep their tensors

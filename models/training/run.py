@@ -123,6 +123,8 @@ class Run:
         self.step = self.saved = self._resumed() if resume else 0
         if not self.step and place.first:
             check_sizes(self.clips, self.samples.pairs)
+            if self.judged is not None:
+                check_sizes(self.judged, self.judged.labelled())
         if place.size > 1:
             self.objective = DistributedDataParallel(self.objective, find_unused_parameters=True)
 

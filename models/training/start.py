@@ -38,7 +38,10 @@ def networks(config: Config, clips: Clips) -> tuple[Network, Architecture, Netwo
         raise InputError(f"network: {got}; keep one")
     adjustment = (loss.tau, loss.scale, loss.head) if loss.adjust else ()
     architecture = Architecture(choice.name, clips.classes, options, *adjustment)
-    prior = class_statistics(clips, Path(config.out) / FILE).log_prior() if loss.adjust else None
+    prior = None
+    if loss.adjust:
+        file, damaged = Path(config.out) / FILE, config.data.damaged
+        prior = class_statistics(clips, file, damaged=damaged).log_prior()
     # a weights file brings its own, and its architecture need not ask for published ones
     asked = options if pretrained is None else options | {"pretrained": pretrained}
     network = replace(architecture, options=asked).build(prior, module=module)

@@ -57,6 +57,15 @@ def test_splits_are_subfolders(tmp_path):
     assert Labels.open("auto", tmp_path).videos == ("train", "val")  # folders, as before
 
 
+def test_a_split_that_a_release_does_not_have(tmp_path):
+    """It is recognised by what it has, and says which splits those are."""
+    write(tmp_path, "gtFine/train/ulm/ulm_0_1_gtFine_labelIds.png")
+    for split in ("trian", "val"):
+        with pytest.raises(StoreError, match=rf"gtFine has no split '{split}'; .*'?train'?"):
+            Labels.open("auto", tmp_path, split)
+    assert recognised(tmp_path, "train") == "cityscapes"
+
+
 def test_a_pattern_is_a_layout(tmp_path):
     write(tmp_path, "x/a_1_gt.png")
     labels = Labels.open("auto", tmp_path, pattern="*/{unit}_{frame}_gt.png")

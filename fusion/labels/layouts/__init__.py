@@ -100,6 +100,8 @@ def recognised(root: Path, split: str | None = None) -> str:
     ]
     marked = [kind for kind in found if kind.marked]
     found = marked or found
+    if not found and split:  # a layout whose splits are others says so better than none
+        found = [kind for kind in LAYOUTS.values() if kind.splits and kind.recognises(root, None)]
     if len(found) == 1:
         return found[0].name
     if found:

@@ -104,9 +104,19 @@ class Layout(ABC):
         raise InputError(f"{got}; give the folders of both (images, labels)")
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+    def pictures(cls, root: Path, split: str | None, **options: Any) -> Images:
+        """The images themselves. options: as the layout was, or would be, made with."""
+        return Images(cls.images(root, split))
+
+    @classmethod
+    def videos(cls, root: Path, split: str | None, **options: Any) -> tuple[str, ...]:
         """Ids of all units of a split, with or without masks."""
-        return Images(cls.images(root, split)).units()
+        return cls.pictures(root, split, **options).units()
+
+    @classmethod
+    def split_in(cls, root: Path) -> bool:
+        """Whether a place has splits of its own, of which one is to be named."""
+        return cls.splits
 
     # Layouts are values: equal if they list the same, and pickled by what they were made from.
 

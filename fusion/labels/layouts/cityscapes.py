@@ -49,7 +49,7 @@ class Cityscapes(Indexed):
     @classmethod
     def recognises(cls, root: Path, split: str | None) -> bool:
         named = root.is_dir() and (root.name == "gtFine" or (root / "gtFine").is_dir())
-        return named and (_home(root) / (split or "val")).is_dir()
+        return named and (split is None or (_home(root) / split).is_dir())
 
     @classmethod
     def images(cls, root: Path, split: str | None) -> Path:
@@ -57,7 +57,7 @@ class Cityscapes(Indexed):
         return directory(release / "leftImg8bit" / (split or "val"))
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+    def videos(cls, root: Path, split: str | None, **options: Any) -> tuple[str, ...]:
         paths, ending = files_below(cls.images(root, split)), "_leftImg8bit.png"
         names = (Path(path).name for path in paths if path.endswith(ending))
         return tuple(sorted((name.removesuffix(ending) for name in names), key=natural_order))

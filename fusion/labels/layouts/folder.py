@@ -37,7 +37,7 @@ class Folder(Files):
             return any(e.is_dir() and e.name[0] != "." and holds_masks(Path(e)) for e in entries)
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+    def videos(cls, root: Path, split: str | None, **options: Any) -> tuple[str, ...]:
         with os.scandir(directory(root)) as entries:
             names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
         return tuple(sorted(names, key=natural_order))

@@ -3,17 +3,21 @@
 A row is a mask: an image column of PNGs, or arrays [H, W] or channels [C, H, W]. Without a column
 of units each row is a unit of one frame, 00000, 00001, ...; with one, rows of equal units are its
 frames in order, by the column of frames or numbered so. The frame of a unit of one row has its id.
+Training reads images of the other column of type Image.
 """
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
 from fusion.errors import InputError, StoreError
 from fusion.geometry import slice_ids
+from fusion.images import Images
 from fusion.labels.formats import Stored, as_stored
 from fusion.labels.layouts.base import Held, Layout, directory
 from fusion.labels.png import Size, decode_png, png_size, reading
@@ -48,6 +52,25 @@ class HuggingFace(Layout):
     @classmethod
     def recognises(cls, root: Path, split: str | None) -> bool:
         return any((root / mark).is_file() for mark in MARKS)
+
+    @classmethod
+    def split_in(cls, root: Path) -> bool:
+        return (root / MARKS[1]).is_file()
+
+    @classmethod
+    def pictures(cls, root: Path, split: str | None, **options: Any) -> Images:
+        """The column of images beside the masks'; InputError: several, or none."""
+        features = _loaded(root, split).features
+        masks = {*COLUMNS, options.get("column")}
+        kinds = {name: type(feature).__name__ for name, feature in features.items()}
+        found = [name for name, kind in kinds.items() if kind == "Image" and name not in masks]
+        if len(found) != 1:
+            got = f"{root} has {len(found)} columns that may be images, of {listed(features)}"
+            do = "leave one of type Image (cast_column, remove_columns)"
+            raise InputError(f"images: {got}; {do}")
+        layout = cls(root, split, **{**options, "column": found[0]})
+        part = root / str(split)  # where its files are; splits have rows of the same ids
+        return Column(part if part.is_dir() else root, layout=layout)
 
     def _take(self, dataset: Any) -> None:
         names, column = dataset.column_names, self.options.get("column")
@@ -138,6 +161,30 @@ class HuggingFace(Layout):
                 raise StoreError("has no mask; drop the row")
             content = value["bytes"]
             return bytes(content) if content is not None else Path(value["path"]).read_bytes()
+
+
+@dataclass(frozen=True)
+class Column(Images):
+    """Pictures in a column. layout: of that column, in the masks' place."""
+
+    layout: HuggingFace = field(kw_only=True)
+
+    def find(self, unit: str, frame: str) -> Path:
+        """Names a picture in errors; StoreError: there is none."""
+        if unit not in self.layout.units:
+            got = f"{self.root} has no unit {unit!r}"
+            raise StoreError(f"images: {got}{did_you_mean(unit, self.layout.units)}")
+        return self.layout.place(unit, frame)
+
+    def open(self, unit: str, frame: str) -> Path | IO[bytes]:
+        value = self.layout._value(unit, frame)
+        return io.BytesIO(bytes(value))
+
+    def units(self) -> tuple[str, ...]:
+        return self.layout.units
+
+    def frames(self, unit: str) -> list[str]:
+        return self.layout.frames(unit)
 
 
 class HeldDataset(Held, HuggingFace):

@@ -46,7 +46,7 @@ class Voc(Indexed):
         return directory(root / "JPEGImages")
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+    def videos(cls, root: Path, split: str | None, **options: Any) -> tuple[str, ...]:
         lists, split = directory(root / LISTS), split or "val"
         if split not in (known := stems(lists, ".txt")):
             raise StoreError(f"labels: {lists} has no {split}.txt{did_you_mean(split, known)}")

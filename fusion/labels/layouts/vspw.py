@@ -47,7 +47,7 @@ class Vspw(Folder):
         return (root / "data").is_dir() and (root / f"{split or 'val'}.txt").is_file()
 
     @classmethod
-    def videos(cls, root: Path, split: str | None) -> tuple[str, ...]:
+    def videos(cls, root: Path, split: str | None, **options: Any) -> tuple[str, ...]:
         lists, split = stems(directory(root), ".txt"), split or "val"
         if split not in lists:
             raise StoreError(f"labels: {root} has no list {split}.txt{did_you_mean(split, lists)}")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fusion.errors import InputError, StoreError
 from fusion.labels import write_labels
-from fusion.models.data.clips import DEVIATION, MEAN, Clips, read_image, standardised
+from fusion.models.data.clips import DEVIATION, MEAN, Clips, standardised
 from fusion.models.data.source import Source
 
 
@@ -86,7 +86,7 @@ def test_corrupted_jpeg(vspw, tmp_path, damage):
     path.write_bytes(damaged[damage])
     got = r"images: .*broken\.jpg cannot be decoded .*; restore the file"
     with pytest.raises(StoreError, match=got):
-        read_image(path)
+        Clips.folder(tmp_path, classes="a").image("broken", "broken")
 
 
 def test_two_files_of_one_frame(folder, clips):

@@ -13,7 +13,7 @@ from fusion.models.data.headers import check_sizes, sizes_of
 def test_sizes_that_differ(folder, clips):
     check_sizes(clips, clips.labelled())
     write_labels(folder / "labels" / "clip" / "1.png", np.zeros((40, 49), np.uint8), overwrite=True)
-    got = r"video 'clip', frame '1': image 40x50, mask 40x49 \(\S*images/clip/1\.png, \S*labels/cl"
+    got = r"^video 'clip', frame '1': image 40x50, mask 40x49 \(\S*images/clip/1\.png, \S*labels/c"
     with pytest.raises(InputError, match=got):
         check_sizes(clips, clips.labelled())
 

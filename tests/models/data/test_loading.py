@@ -81,6 +81,13 @@ def test_damaged_files_are_skipped_where_that_is_asked_for(folder, clips, capsys
     assert torch.equal(again[0], alone[3][0][1])
 
 
+def test_damaged_masks_hold_no_class_that_would_come_more_often(folder, clips):
+    (folder / "labels" / "clip" / "5.png").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"clip/5\.png is"):
+        samples(clips, balance=0.5)
+    assert len(samples(clips, balance=0.5, damaged="skip").epochs) == FRAMES
+
+
 def test_nothing_but_damage_is_no_loop_without_end(folder, clips):
     for path in (folder / "images" / "clip").iterdir():
         path.write_bytes(b"")

@@ -29,14 +29,14 @@ def image():
 
 def test_an_operation_is_kornia_s_own(image):
     table = {"RandomGrayscale": {"p": 1.0}, "RandomInvert": {"p": 1.0}}
-    found = applied(operations_of(table), image, draw())
+    found = applied(operations_of(table, 64), image, draw())
     grey = (image * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0)
     torch.testing.assert_close(found, 1 - grey.expand(3, -1, -1))
     assert applied([], image, draw()) is image
 
 
 def test_what_is_drawn_follows_from_the_sample(clips, image):
-    operations = operations_of({**BLUR, "RandomGaussianNoise": {"std": 0.1}})
+    operations = operations_of({**BLUR, "RandomGaussianNoise": {"std": 0.1}}, 64)
     one, other = applied(operations, image, draw(1)), applied(operations, image, draw(2))
     torch.manual_seed(4)
     before = torch.random.get_rng_state()
@@ -64,15 +64,26 @@ def test_only_the_image_is_changed(clips):
         ({"Normalize": {"mean": 0, "std": 1}}, "no 'Normalize' among"),
         ({"RandomGrayscale": {"probability": 1}}, "RandomGrayscale .* do not fit .*probability"),
         ({"RandomGrayscale": 1}, "RandomGrayscale is 1; give a table of its keys"),
+        ({"RandomJpeg": {}}, "no 'RandomJpeg' among .*; did you mean 'RandomJPEG'"),
+        (
+            {"RandomGaussianBlur": {"kernel_size": [2, 2], "sigma": [0.1, 2.0], "p": 0.01}},
+            r"RandomGaussianBlur \{.*\} do not fit \(.*odd",
+        ),
     ],
 )
 def test_what_cannot_be_done(table, message):
     with pytest.raises(InputError, match=f"augment: operations: {message}"):
-        operations_of(table)
+        operations_of(table, 64)
+
+
+def test_a_kernel_that_a_small_view_has_no_room_for(image):
+    table = {"RandomGaussianBlur": {"kernel_size": [61, 61], "sigma": [1.0, 2.0], "p": 1.0}}
+    with pytest.raises(InputError, match=r"RandomGaussianBlur and a view of \[20, 24\] do not fit"):
+        applied(operations_of(table, 64), image, draw())
 
 
 def test_without_kornia(monkeypatch):
-    assert operations_of({}) == []
+    assert operations_of({}, 64) == []
     monkeypatch.setitem(sys.modules, "kornia", None)
     with pytest.raises(InputError, match=re.escape("not installed; pip install kornia")):
-        operations_of(BLUR)
+        operations_of(BLUR, 64)

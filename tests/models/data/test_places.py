@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from fusion.errors import InputError, StoreError
 from fusion.labels import MAPS, write_labels
 from fusion.labels.layouts import LAYOUTS
 from fusion.models.data.clips import Clips
+from fusion.models.data.headers import sizes_of
+from fusion.models.data.source import Source
 
 NAMES = ("a_2", "a_10", "b_1")
 SIZE = (6, 8)
@@ -154,9 +158,83 @@ def test_images_are_found_without_masks_under_the_same_ids(tmp_path, layout):
 
 def test_every_layout_has_a_place_or_says_that_it_has_none(tmp_path):
     for name, kind in LAYOUTS.items():
-        if name not in SETS:
+        if name not in (*SETS, "hf"):
             with pytest.raises(InputError, match=f"layout {name}: .* give the folders of both"):
                 kind.images(tmp_path, None)
+
+
+def rows(numbers, column="label", image_column="image"):
+    """A Hugging Face data set of images and masks of these numbers."""
+    datasets = pytest.importorskip("datasets")
+    pictures = [Image.fromarray(np.full((*SIZE, 3), 40 * k + 10, np.uint8)) for k in numbers]
+    masks = [Image.fromarray(mask_of(k)) for k in numbers]
+    columns = {image_column: pictures, column: masks, "id": [*numbers]}
+    kinds = {name: datasets.Image() for name in (image_column, column)}
+    features = datasets.Features(**kinds, id=datasets.Value("int64"))
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_a_hugging_face_data_set_keeps_its_images_in_a_column(tmp_path, parts):
+    """Splits have rows of the same numbers, and are other images all the same."""
+    datasets = pytest.importorskip("datasets")
+    whole, other = rows([2, 0, 1], "seg", "pixel_values"), rows([1], "seg", "pixel_values")
+    both = datasets.DatasetDict({"train": whole, "validation": other}) if parts else whole
+    both.save_to_disk(tmp_path / "set")
+    source = Source(root=str(tmp_path / "set"), column="seg", classes=names_in(tmp_path))
+    clips = pickle.loads(pickle.dumps(source.open(labelled=True)))
+    assert clips.masks.layout == "hf"
+    assert [video for video, _ in clips.labelled()] == ["00000", "00001", "00002"]
+    for number, (video, frame) in zip([2, 0, 1], clips.labelled(), strict=True):
+        picture, mask = clips.pair(video, frame)
+        assert set(np.unique(picture)) == {40 * number + 10}
+        np.testing.assert_array_equal(mask, mask_of(number))
+    assert sizes_of(clips).tolist() == [[*SIZE]] * 3
+    alone = source.open(labelled=False)
+    assert alone.videos == clips.videos
+    assert alone.image("00001", "00001").getpixel((0, 0)) == (10, 10, 10)
+    with pytest.raises(StoreError, match="has no unit '7'"):
+        alone.image("7", "7")
+    if parts:
+        judged = replace(source, split="validation").open(labelled=True)
+        assert judged.videos == ("00000",)
+        assert judged.root != clips.root
+
+
+def test_columns_that_are_no_images_or_several(tmp_path):
+    rows([0]).remove_columns("image").save_to_disk(tmp_path / "none")
+    rows([0], "mine").save_to_disk(tmp_path / "two")  # no name of masks
+    for place, count in (("none", 0), ("two", 2)):
+        with pytest.raises(InputError, match=rf"{place} has {count} columns that may be images,"):
+            Clips.dataset(tmp_path / place, classes="abc")
+
+
+def test_a_damaged_row_is_named(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    made = rows([0, 1]).cast_column("image", datasets.Image(decode=False))
+    broken = made.map(lambda row: {"image": {"bytes": b"\x89PNG", "path": None}})
+    broken.save_to_disk(tmp_path / "set")
+    clips = Clips.dataset(tmp_path / "set", classes="abc")
+    with pytest.raises(StoreError, match=r"set/image\[1\] cannot be decoded"):
+        clips.image("00001", "00001")
+
+
+def test_volumes_are_refused_with_what_to_do(tmp_path):
+    write_labels(tmp_path / "masks" / "case" / "00000.png", mask_of(0))
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "volumes" / "case.nii.gz").write_bytes(b"")
+    got = r"volumes holds NIfTI volumes, .*<case>/00000\.png"
+    with pytest.raises(InputError, match=got):
+        Clips.folder(tmp_path / "volumes", tmp_path / "masks", classes="abc")
+    root = nnunet(tmp_path / "set")
+    (root / "imagesTr" / "case_0000.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"imagesTr holds NIfTI volumes"):
+        Clips.dataset(root)
+
+
+def names_in(folder) -> str:
+    (folder / "names.txt").write_text("a\nb\nc\n")
+    return str(folder / "names.txt")
 
 
 @pytest.mark.parametrize("suffix", ["", "_mask", "_labelIds"])

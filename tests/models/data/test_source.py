@@ -63,7 +63,8 @@ def test_commands_and_configurations_say_it_alike(folder):
     keys |= {"root": "R", "stray": "void"}
     words = [word for key, value in keys.items() for word in (f"--{key}", value)]
     words += ["--label-layout", "flat", "--label-pattern", "{unit}.png", "--label-map", "voc"]
-    of_masks = {"layout": "flat", "pattern": "{unit}.png", "class_map": "voc"}
+    words += ["--label-column", "seg"]
+    of_masks = {"layout": "flat", "pattern": "{unit}.png", "class_map": "voc", "column": "seg"}
     assert source_of(parser.parse_args(words)) == Source(**keys, **of_masks)
 
 

@@ -39,6 +39,15 @@ def test_counts_by_hand(clips):
     np.testing.assert_allclose(found.log_prior().numpy(), expected, rtol=1e-6)
 
 
+def test_damaged_masks_count_nothing_where_they_are_skipped(clips):
+    clips.labels.path("two", "1").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"two/1\.png"):
+        statistics.class_statistics(clips)
+    found = statistics.class_statistics(clips, damaged="skip")
+    assert found.pixels.tolist() == [44, 1, 0]
+    assert found.present.astype(int).tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]]
+
+
 def test_the_cache_is_used_and_not_believed_blindly(clips, tmp_path, monkeypatch):
     cache = tmp_path / "deep" / "statistics.json"
     first = statistics.class_statistics(clips, cache)

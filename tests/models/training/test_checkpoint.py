@@ -89,7 +89,7 @@ def test_damaged_weights(tmp_path, damage):
     if damage != "missing":
         text = b"hello there, this is no weights file"
         path.write_bytes({"truncated": content[:-100], "empty": b"", "text": text}[damage])
-    got = "give a file that training wrote"
+    got = "give weights that training wrote, such as baseline.safetensors"
     with pytest.raises(FusionError, match=got):
         checkpoint.load_network(path)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +13,7 @@ from torch import nn
 from fusion.errors import InputError
 from fusion.models.registry import build
 from fusion.models.training.distributed import World, synchronised, world
+from tests.models.tools import as_processes, same_state
 
 
 def test_places_follow_from_the_environment(monkeypatch):
@@ -50,3 +55,35 @@ def test_batch_norm_counts_over_all_gpus(size, device, capsys):
     assert capsys.readouterr().err == (said if (size, device) == (2, "cpu") else "")
     synchronised(network, World(1, size, torch.device("cpu")))
     assert capsys.readouterr().err == ""
+
+
+SHARED = """
+import sys, torch
+from fusion.models.registry import build
+from fusion.models.training.distributed import connected, shared, world
+torch.manual_seed(0)
+network, place = build("plain", 3, {"preset": "micro"}), world("cpu")
+with connected(place):
+    torch.manual_seed(place.rank)
+    network.train()(torch.rand(2, 3, 32, 32))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    shared(network, place)
+torch.save((before, network.state_dict()), sys.argv[1])
+"""
+
+
+def test_processes_share_the_statistics_of_batch_norm(tmp_path):
+    """Two that saw other batches: afterwards both have what the first one had."""
+    store, places = as_processes(2)
+    files = [tmp_path / f"{place['RANK']}.pt" for place in places]
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", SHARED, str(file)], env={**os.environ, **place})
+        for file, place in zip(files, places, strict=True)
+    ]
+    assert [rank.wait(timeout=600) for rank in ranks] == [0, 0], store
+    (first, told), (second, heard) = (torch.load(file, weights_only=True) for file in files)
+    means = [name for name in first if name.endswith("running_mean")]
+    assert len(means) == 10
+    assert not any(torch.equal(first[name], second[name]) for name in means)
+    assert same_state(first, told)
+    assert same_state(first, heard)

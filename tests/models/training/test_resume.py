@@ -18,7 +18,7 @@ from fusion.models.networks.plain import Plain
 from fusion.models.training import checkpoint, lock, run
 from fusion.models.training.preemption import Preempted
 from fusion.models.training.run import Run, train, trained
-from tests.models.tools import CPU, SWA, same_state, same_weights
+from tests.models.tools import CPU, SWA, as_processes, informed, same_state, same_weights
 
 ROOT = Path(__file__).parents[3]
 
@@ -169,7 +169,9 @@ def in_its_own_process(options, folder: Path, **environment: str) -> subprocess.
     """The training command on the configuration's data, writing to folder/run.out."""
     keys = [f"{key} = {value!r}" for key, value in options.to_json()["train"].items()]
     head = ['out = "run.out"', f"seed = {options.seed}", f'data.vspw = "{options.data.vspw}"']
-    network = ['network = {name = "plain", preset = "micro"}', "augment.crop = 32", "[train]"]
+    start = options.network.start and f', start = "{options.network.start}"'
+    network = [f'network = {{name = "plain", preset = "micro"{start}}}', "augment.crop = 32"]
+    network.append("[train]")
     file, val = folder / "run.toml", ["[val]", f"every = {options.val.every}"]
     file.write_text("\n".join([*head, *network, *keys, *val]))
     command = [sys.executable, "-m", "fusion.models.train", "--config", str(file)]
@@ -261,27 +263,27 @@ def test_workers_change_nothing(configure):
 
 def test_two_processes_do_what_accumulation_does(configure, tmp_path):
     """Two ranks of a batch a step see the images that one process accumulates over two."""
-    single = train(configure("single", train={"accumulate": 2, "steps": 2}), "cpu")
-    # as under torchrun they meet at a store that is there, whose port is nobody else's
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    meeting |= {"WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    options = configure(train={"steps": 2, "ema": 0.5}, val={"every": 1})
-    ranks = [
-        in_its_own_process(options, tmp_path, **meeting, RANK=str(rank), LOCAL_RANK=str(rank))
-        for rank in range(2)
-    ]
+    begin, start = informed(configure(val={"every": 1})), tmp_path / "start.safetensors"
+    checkpoint.save_network(start, begin.network, begin.architecture)
+    network, steps = {"start": str(start)}, {"steps": 2, "learning_rate": 1e-2}
+    single = train(configure("single", network=network, train={**steps, "accumulate": 2}), "cpu")
+    options = configure(network=network, train={**steps, "ema": 0.5}, val={"every": 1})
+    store, places = as_processes(2)  # which they find as long as it is held
+    ranks = [in_its_own_process(options, tmp_path, **place) for place in places]
     errors = [rank.communicate(timeout=600)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    assert [rank.returncode for rank in ranks] == [0, 0], (errors, store)
     # they share what is validated: the score is that of the first one's weights, as they were saved
-    network, best = Run(options, CPU), tmp_path / "run.out" / "best.safetensors"
-    network.network.load_state_dict(checkpoint.load(best)[0])
-    alone = run.score(network.network, network.judged, CPU)
-    assert alone == checkpoint.load(best)[1]["val_miou"]
-    files = (single, tmp_path / "run.out" / single.name)
-    (a, _), (b, _) = (checkpoint.load(path) for path in files)
+    rows = (tmp_path / "run.out" / "log.csv").read_text().splitlines()[1:]
+    scores = [float(row.split(",")[3]) for row in rows]
+    for name, score in {"best": max(scores), "last": scores[1]}.items():
+        tensors = checkpoint.load(tmp_path / "run.out" / f"{name}.safetensors")[0]
+        begin.network.load_state_dict(tensors)
+        assert run.score(begin.network, begin.judged, CPU) == score > 0
+    files = (start, single, tmp_path / "run.out" / single.name)
+    (before, _), (a, _), (b, _) = (checkpoint.load(path) for path in files)
     for name in a:
         if "running" not in name and "num_batches" not in name:
             # AdamW's first steps are sign-like: where gradients are rounding noise they may differ
             # by a step
-            assert (a[name] - b[name]).abs().mean() < 1e-4, name
+            moved, apart = (a[name] - before[name]).abs().mean(), (a[name] - b[name]).abs().mean()
+            assert apart < 0.05 * moved, (name, apart, moved)

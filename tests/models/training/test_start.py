@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion.errors import InputError
+from fusion.errors import InputError, StoreError
 from fusion.models.data.statistics import class_statistics
 from fusion.models.networks.plain import Plain
 from fusion.models.registry import Network
@@ -215,6 +215,20 @@ def test_a_prior_on_the_network_s_own_head(configure):
     assert torch.equal(network.get_buffer("head.log_prior"), counts)
     run = Run(configure("other", loss={"adjust": True}), CPU)
     assert run.architecture.head == "cosine"
+
+
+def test_a_prior_of_the_masks_that_can_be_read(configure, folder):
+    (folder / "names.txt").write_text("a\nb\nc\n")
+    (folder / "labels" / "clip" / "1.png").write_bytes(b"")
+    place = {name: str(folder / name) for name in ("images", "labels")}
+    place |= {"vspw": "", "classes": str(folder / "names.txt")}
+    with pytest.raises(StoreError, match=r"clip/1\.png is"):
+        Run(configure(data=place, loss={"adjust": True}), CPU)
+    run = Run(configure(data=place | {"damaged": "skip"}, loss={"adjust": True}), CPU)
+    mask = run.clips.masks.read("clip", "0")
+    shares = np.bincount(mask[mask < 3]) / (mask < 3).sum()
+    (prior,) = [b for name, b in run.network.named_buffers() if name.endswith("log_prior")]
+    np.testing.assert_allclose(prior.exp().numpy(), shares, rtol=1e-5)
 
 
 def test_crop_that_the_network_cannot_take(configure, monkeypatch):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from fusion import HierarchicalEnsemble, Labels
 from fusion.errors import InputError
+from fusion.labels import write_labels
 from fusion.metrics.evaluation import VideoConfusion
 from fusion.models import predict
 from fusion.models.training import checkpoint, run, validation
@@ -17,22 +19,9 @@ from fusion.models.training.distributed import world
 from fusion.models.training.run import Run, trained
 from fusion.models.training.splits import training_clips, validation_clips
 from fusion.models.training.validation import Live, Watch, score
-from tests.models.tools import CPU, same_weights
+from tests.models.tools import CPU, informed, same_weights
 
 VAL = {"every": 2}
-SPREAD = 100.0  # of a fresh network, whose outputs hardly differ
-
-
-def informed(options) -> Run:
-    """A run whose network knows how common the classes are, so that it scores something."""
-    one = Run(options, CPU)
-    pairs = [one.judged.pair(*frame)[1] for frame in one.judged.labelled()]
-    masks = torch.cat([torch.from_numpy(each).long().flatten() for each in pairs])
-    pixels = torch.bincount(masks, minlength=256)
-    with torch.no_grad():
-        one.network.head.bias.copy_(pixels[:124].clamp(min=1e-3).log())
-        one.network.head.weight.mul_(SPREAD)
-    return one
 
 
 @pytest.mark.parametrize("values", ["logits", "probabilities"])
@@ -98,6 +87,15 @@ def test_what_is_validated_on(configure, vspw, folder, tmp_path):
         clips(val={**VAL, **place})
     with pytest.raises(InputError, match="val: nothing to validate on; give root, vspw or images"):
         clips(val=VAL, data={"vspw": "", **place})
+
+
+def test_what_is_validated_on_is_found_sound_before_the_first_step(configure, folder):
+    place = {name: str(folder / name) for name in ("images", "labels")}
+    options = configure(val={**VAL, **place})
+    got = r"^video 'clip', frame '1': image 40x50, mask 40x49 "
+    write_labels(folder / "labels" / "clip" / "1.png", np.zeros((40, 49), np.uint8), overwrite=True)
+    with pytest.raises(InputError, match=got):
+        Run(options, CPU)
 
 
 @pytest.mark.parametrize(
