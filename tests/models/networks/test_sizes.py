@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fusion.errors import InputError, StoreError
+from fusion.models.networks.swin_upernet import PUBLISHED
 from fusion.models.registry import build
 
 pytestmark = pytest.mark.usefixtures("transformers")
@@ -22,6 +23,10 @@ SEGFORMER = {
 # Cheng et al. (arXiv 2112.01527), Table V, semantic segmentation on ADE20K val, "#params.";
 # the 216 of Swin-L in Tables 1 and 2 is of 200 queries on COCO
 MASK2FORMER = {"tiny": 47, "small": 69, "base": 107, "large": 215}
+
+# Liu et al. (arXiv 2103.14030), Table 3, "UperNet"; Cheng et al. (arXiv 2107.06278), Table 1
+SWIN_UPERNET = {"tiny": 60, "small": 81, "base": 121, "large": 234}
+MASKFORMER = {"tiny": 42, "small": 63, "base": 102, "large": 212}
 
 
 def millions(network):
@@ -43,6 +48,20 @@ def test_mask2former_has_as_many_parameters_as_published(preset):
     with torch.device("meta"):
         network = build("mask2former", 150, {"preset": preset})
     assert round(millions(network)) == MASK2FORMER[preset]
+
+
+@pytest.mark.parametrize("preset", SWIN_UPERNET)
+def test_swin_upernet_has_as_many_parameters_as_published(preset):
+    with torch.device("meta"):
+        network = build("swin-upernet", 150, {"preset": preset, **PUBLISHED})
+    assert round(millions(network)) == SWIN_UPERNET[preset]
+
+
+@pytest.mark.parametrize("preset", MASKFORMER)
+def test_maskformer_has_as_many_parameters_as_published(preset):
+    with torch.device("meta"):
+        network = build("maskformer", 150, {"preset": preset})
+    assert round(millions(network)) == MASKFORMER[preset]
 
 
 @pytest.mark.parametrize("name", ["segformer", "mask2former"])
