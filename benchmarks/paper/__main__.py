@@ -82,10 +82,10 @@ def repetition(plan: Plan, size: str, jobs: int) -> Any:
     stage("student")
     late = score(plan, [SOUP, STUDENT])
     singles = {split: {**singles[split], **late[split]} for split in singles}
-    tables = all_tables(singles, found, ingredients)
+    tables = all_tables(singles, found)
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts = {"size": size, "seed": plan.seed, "jobs": jobs, "seconds": sum(spent.values())}
-    facts |= {**spent, **environment(place)}
+    facts |= {**spent, "in the soup": ingredients, **environment(place)}
     text = printed(tables, facts)
     print(text)
     (plan.out / "tables.md").write_text(text + "\n", encoding="utf-8")

@@ -127,11 +127,11 @@ Table = list[Row]
 Singles = Mapping[str, Mapping[str, Scores]]  # split -> store -> scores
 
 
-def all_tables(singles: Singles, found: Report, soup: str) -> dict[str, Table]:
+def all_tables(singles: Singles, found: Report) -> dict[str, Table]:
     """Every table, in the paper's order."""
     tables = compared_tables(singles)
     tables["Table 3, hierarchical ensemble"] = ladder_table(found)
-    tables["What else the same members, and the same steps, can be"] = beyond(singles, found, soup)
+    tables["What else the same members, and the same steps, can be"] = beyond(singles, found)
     return dict(sorted(tables.items()))
 
 
@@ -169,14 +169,14 @@ def ladder_table(found: Report) -> Table:
     return rows
 
 
-def beyond(singles: Singles, found: Report, soup: str) -> Table:
+def beyond(singles: Singles, found: Report) -> Table:
     """The ensemble beside one network of equal compute, a soup and a student."""
     rungs = found.rungs
     best = Row(*next(iter(rungs.items())))
     whole = Row("the hierarchical ensemble (chosen)", found.scores, UNSAID, {"best single": best})
     uniform = Row("uniform weights", rungs["uniform weights"], UNSAID, {"best single": best})
     others = {
-        f"the greedy soup of a family: {soup} (chosen)": SOUP,
+        "the greedy soup of a family (chosen)": SOUP,
         "one Swin, as many steps as eleven": "swin_11x",
         "one Swin, taught by the hierarchical ensemble": STUDENT,
     }
