@@ -43,7 +43,8 @@ class MaskFormer(MaskClassification):
             fpn_feature_size=channels,
             mask_feature_size=channels,
             num_labels=classes,
-            use_auxiliary_loss=True,  # every decoder layer is trained, as published
+            use_auxiliary_loss=True,  # every decoder layer is trained, as published, which
+            output_hidden_states=True,  # the library cannot do, nor predict, without these
         )
         config.backbone_config = swin.maskformer_backbone_config(size)
         self.model = transformers.MaskFormerForInstanceSegmentation(config)
@@ -73,9 +74,6 @@ class MaskFormer(MaskClassification):
         if odd := odd + found.unexpected_keys:
             got = f"backbone tensor {odd[0]!r} has no counterpart"
             raise InputError(f"pretrained: {got}; use the tested transformers (constraints.txt)")
-
-    def found(self, images: Tensor, **labels: Any) -> Any:
-        return self.model(images, **labels, output_hidden_states=True)
 
 
 def _supervised_as_published(model: nn.Module, _: tuple[Tensor, ...], found: Any) -> Any:
