@@ -15,12 +15,13 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 STOPPED = "what was committed stays, run the same command to go on"
 SIGNALS = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}
-PATIENCE = 5.0  # seconds
+PATIENCE, MOMENT = 5.0, 0.02  # seconds
 _came = False
 
 
@@ -59,15 +60,27 @@ def raised() -> Iterator[None]:
     """Within it the signals raise `Interrupt` in the main thread; afterwards all is as it was.
 
     One that is raised where Python cannot pass it on, in a destructor or a callback, is raised
-    again. Ctrl-C stays ignored where it was, as in jobs of a script.
+    again, a moment later: in the hook that hears of it, it would be lost as well. Ctrl-C stays
+    ignored where it was, as in jobs of a script.
     """
-    hook, before = sys.unraisablehook, {each: signal.getsignal(each) for each in SIGNALS}
+    main, hook = _thread.get_ident(), sys.unraisablehook
+    before = {each: signal.getsignal(each) for each in SIGNALS}
 
     def passed_on(lost: Any) -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
-            _thread.interrupt_main()
+            code = getattr(lost.exc_value, "code", 128 + signal.SIGINT)
+            _thread.start_new_thread(again, (code - 128,))
         else:
             hook(lost)
+
+    def again(number: int) -> None:
+        time.sleep(MOMENT)
+        if sys.unraisablehook is not passed_on:
+            return
+        if sys.platform == "win32":
+            _thread.interrupt_main(number)
+        else:  # wakes one that waits, too
+            signal.pthread_kill(main, number)
 
     try:
         sys.unraisablehook = passed_on

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from fusion import interrupts
 from fusion.stores.maintenance import gc
 from tests.faults.children import COMMANDS, ROOT, Ended, Stop, moments
 from tests.faults.works import WORKS, leftovers
@@ -68,6 +69,25 @@ def check_stopped(ended: Ended, kind: str) -> None:
 @pytest.mark.parametrize("name", SHORT)
 def test_stopped_once_or_twice(stage, name, kind):
     interrupted(stage, WORKS[name], 1 if kind == "SIGTERM" else 2, len(name), kind)
+
+
+@pytest.mark.parametrize("kind", TERMINATED)
+def test_one_that_comes_in_a_destructor_is_raised_again(kind):
+    class Last:
+        def __del__(self):
+            signal.raise_signal(signal.Signals[kind])
+
+    @interrupts.raised()
+    def work():
+        last = Last()
+        del last
+        time.sleep(60)
+
+    hook, began = sys.unraisablehook, time.monotonic()
+    with pytest.raises(interrupts.Interrupt, match=TERMINATED[kind][1]):
+        work()
+    assert time.monotonic() - began < 50  # it woke what waited
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.slow
