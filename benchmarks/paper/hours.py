@@ -6,7 +6,9 @@ them only where a job leaves as much of the machine to others.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,14 +63,13 @@ def _measured(size: Size, members: Sequence[Member]) -> tuple[dict[str, float], 
             document = configuration(member, plan.size, plan.out)
             document["train"] |= {"steps": STEPS, "warmup": 0, "checkpoint_every": STEPS}
             plan.train(document)
-            log = Path(document["out"]) / "log.csv"
-            at = [float(row["seconds"]) for row in csv.DictReader(log.open(encoding="utf-8"))]
-            half = at[len(at) // 2 :]
+            log = (Path(document["out"]) / "log.csv").read_text(encoding="utf-8").splitlines()
+            half = [float(row["seconds"]) for row in csv.DictReader(log)][STEPS // 2 :]
             seconds[member.network] = (half[-1] - half[0]) / (len(half) - 1)
             began = time.perf_counter()
-            plan.fill("one", plan.weights(member.name), SPLITS[:1])
+            with contextlib.redirect_stdout(sys.stderr):  # the table has it for itself
+                plan.fill(member.name, plan.weights(member.name), SPLITS[:1])
             frame = (time.perf_counter() - began) / 8  # two videos of four
-            (plan.store(SPLITS[0], "one")).rename(plan.out / member.name)
         return seconds, frame
 
 

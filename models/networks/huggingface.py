@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusion.cli import remark
 from fusion.errors import InputError, StoreError
 from fusion.models.networks.auxiliary import all_heads, main_logits
 from fusion.models.networks.queries import MaskClassification
@@ -190,7 +190,7 @@ def taken(auto: Any, model: str, settings: Any) -> nn.Module:
     own = {name for name, _ in built.named_parameters()}
     count = f"{len(own - left.keys())} of {len(own)} tensors taken"
     rest = f"; left random: {listed(left.values(), 4)}" if left else ""
-    print(f"network: {model}: {count}{rest}", file=sys.stderr)
+    remark(f"network: {model}: {count}{rest}")
     return built
 
 

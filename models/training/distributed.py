@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from fusion.cli import remark
 from fusion.device import chosen
 
 
@@ -70,7 +70,7 @@ def synchronised(network: nn.Module, place: World) -> None:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     elif place.first:
         line = "batch norm counts in each process alone: torch synchronises it on GPUs only"
-        print(line, file=sys.stderr)
+        remark(line)
 
 
 def added(tensor: Tensor, place: World) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from fusion.cli import remark
 from fusion.errors import InputError
 from fusion.models.networks import official
 from fusion.models.registry import Network
@@ -63,7 +63,7 @@ def of_others(
     count = sum(parts.keys() <= given.keys() for parts in found.values())
     said = [key for key in left if not key.endswith(".relative_position_index")]
     rest = f"left as they are: {listed(said, 4)}" if said else "none is left as it was"
-    print(f"{path}: matched {count} of {len(found)} tensors; {rest}", file=sys.stderr)
+    remark(f"{path}: matched {count} of {len(found)} tensors; {rest}")
     return given
 
 

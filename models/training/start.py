@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fusion.cli import remark
 from fusion.errors import FusionError, InputError
 from fusion.models import registry
 from fusion.models.data.clips import Clips
@@ -128,7 +128,7 @@ def start_from(network: Network, architecture: Architecture, path: str | Path) -
     last = {name for name in {*own, *tensors} if network.classifier and name.startswith(layer)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in last}
     if not same:
-        print(f"{path}: of other classes; left as it is: {network.classifier}", file=sys.stderr)
+        remark(f"{path}: of other classes; left as it is: {network.classifier}")
         taken |= {k: own[k] for k in taken.keys() & own.keys() if own[k].shape != taken[k].shape}
     for name in last & own.keys():
         fits = same and name in tensors and not name.endswith(".log_prior")

@@ -126,3 +126,19 @@ def test_hours_are_steps_times_what_they_take(monkeypatch):
     assert "| swin: networks | 11 | 28 | 500.0 | 0.00 |" in text
     # 23 stores of 6 videos of 2 to 3 frames
     assert "| stores of val and test | 23 | 345 | 250.0 | 0.02 |" in text
+
+
+def test_the_plan_measures_every_network(capsys):
+    assert paper.main(["--size", "tiny", "--plan", "--jobs", "2"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(hours.TITLE)
+    rows = [line.split(" | ") for line in text.splitlines() if ": " in line]
+    assert [row[0] for row in rows] == [
+        "| swin: what they start from",
+        "| swin: networks",
+        "| maskformer: what they start from",
+        "| maskformer: networks",
+    ]
+    spent = [float(row[3]) for row in rows]
+    assert spent[0] == spent[1] > 0
+    assert spent[2] == spent[3] > 0
