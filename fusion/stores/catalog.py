@@ -103,22 +103,25 @@ class PackIndex:
         self._root, self._store, self._group = root, store, group
         self._seen: tuple[Hashable, dict[str, dict[str, VideoInfo]]] = (None, {})
 
-    def find(self, video: str) -> list[VideoInfo]:
-        """What packs hold of a video, in the order of their names; mostly nothing."""
-        return [videos[video] for videos in self._packs().values() if video in videos]
+    def find(self, video: str, *, now: bool = False) -> list[VideoInfo]:
+        """What packs hold of a video, in the order of their names; mostly nothing.
+
+        now: as of `Location.state`.
+        """
+        return [videos[video] for videos in self._packs(now).values() if video in videos]
 
     def forget(self) -> None:
         """Looks again at the next call, whatever the folder's time says."""
         self._seen = (None, self._seen[1])
 
-    def _packs(self) -> dict[str, dict[str, VideoInfo]]:
+    def _packs(self, now: bool) -> dict[str, dict[str, VideoInfo]]:
         changed, packs = self._seen
-        now = self._root.state()
-        if now != changed:
+        state = self._root.state(now=now)
+        if state != changed:
             # a store of thousands of videos is not looked through again at each of them
             names = [name for name in self._root.folders(PACK) if is_pack(name)]
             packs = {name: packs.get(name) or self._read(name) for name in names}
-            self._seen = now, packs  # at once: threads may share a writer
+            self._seen = state, packs  # at once: threads may share a writer
         return packs
 
     def _read(self, name: str) -> dict[str, VideoInfo]:

@@ -23,7 +23,7 @@ from fusion.stores.catalog import catalog
 from fusion.stores.codec import PROFILES, coding, zstd_size
 from fusion.stores.documents import crc32c, damaged
 from fusion.stores.format import VideoInfo
-from fusion.stores.locations import Address, Location, location_of, read_document
+from fusion.stores.locations import Address, Location, MissingError, location_of, read_document
 from fusion.stores.shards import Shard, Shards, unread
 from fusion.stores.store import Store
 
@@ -196,6 +196,8 @@ def _read_frame(shard: Shard, position: int, out: np.ndarray, name: str) -> None
         raise damaged(name, f"missing or too long ({length} bytes for {out.nbytes})", WRITE_AGAIN)
     try:
         packed = shard.read(offset, length)
+    except MissingError as error:  # from a server, since its index was read
+        raise damaged(name, "its file is missing", WRITE_AGAIN) from error
     except StoreError:
         raise
     except OSError as error:

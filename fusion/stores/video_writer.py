@@ -257,8 +257,8 @@ class VideoWriter:
 
     def _publish(self, info: disk.VideoInfo) -> None:
         target, folder = self._target, self._target.path / info.folder
-        # another writer was first: theirs stays, ours goes
-        for theirs in target.packs.find(self.video):
+        # another writer was first: theirs stays, ours goes; no put of ours would tell of a pack
+        for theirs in target.packs.find(self.video, now=True):
             if theirs.folder not in info.replaces:
                 return self._request.compare(target.path, theirs, info.crc)
         if self._request.overwrite:

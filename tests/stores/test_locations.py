@@ -110,6 +110,35 @@ def test_a_committed_video_is_skipped_and_another_refused(root):
     assert every_file(location_of(path)) == before
 
 
+def test_a_pack_that_came_meanwhile_is_seen(root):
+    """By a writer that looked at the packs a moment before it came."""
+    path = f"{root}/s.zarr"
+    with LogitWriter(path, CLASSES).video("v", frames=IDS, overwrite=True) as out:
+        out.extend(CLIP)
+        write(path, {"v": CLIP}, packed=True)
+    before = every_file(location_of(path))
+    assert not [name for name in before if name.startswith(video_key("v"))]
+    write(path, {"w": CLIP})
+    out = LogitWriter(path, CLASSES).video("x", frames=IDS, overwrite=True)
+    out.extend(CLIP)
+    write(path, {"x": -CLIP}, packed=True)
+    with pytest.raises(StoreConflictError, match="'x' is committed already with other content"):
+        out.__exit__(None)
+    assert np.array_equal(LogitStore(path).codes("x"), GapCodec().encode(-CLIP))
+
+
+def test_a_reader_in_the_middle_of_a_video_says_that_it_was_replaced(root):
+    path = write(f"{root}/s.zarr", {"v": CLIP})
+    store = LogitStore(path)
+    store.codes("v", ["0"])
+    write(path, {"v": -CLIP}, overwrite=True)
+    if isinstance(location_of(path), Disk):  # which keeps the file that is open
+        assert np.array_equal(store.codes("v"), GapCodec().encode(CLIP))
+        return
+    with pytest.raises(StoreError, match="'v' was written again since this store was opened"):
+        store.codes("v")
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_of_two_writers_one_wins(root, same):
     path = f"{root}/s.zarr"

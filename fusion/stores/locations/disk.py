@@ -139,7 +139,7 @@ class Disk(Location):
     def matching(self) -> list[str]:
         return sorted(glob.glob(str(self.path)))
 
-    def state(self) -> Hashable:
+    def state(self, *, now: bool = False) -> Hashable:
         try:
             return os.stat(self.path).st_mtime_ns
         except OSError as error:

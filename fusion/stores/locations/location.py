@@ -130,8 +130,11 @@ class Location(ABC):
         """Addresses that are meant where this one has wildcards, in order."""
 
     @abstractmethod
-    def state(self) -> Hashable:
-        """Something that is another whenever a folder has come or gone."""
+    def state(self, *, now: bool = False) -> Hashable:
+        """Something that is another whenever a folder has come or gone.
+
+        now: not as it was a moment ago, which is what servers may say.
+        """
 
     @abstractmethod
     def total(self) -> int:

@@ -189,7 +189,9 @@ class Remote(Location):
         names = sorted(fnmatch.filter(self.parent._entries(), self.name))
         return [str(self.parent / name) for name in names]
 
-    def state(self) -> Hashable:
+    def state(self, *, now: bool = False) -> Hashable:
+        if now:
+            self._seen.recent = None
         return self._recent()
 
     def _recent(self) -> frozenset[str]:
