@@ -313,6 +313,8 @@ class StoreMachine(RuleBasedStateMachine):
         if name.endswith("commit.json") and not self.on_disk and how == "gone":
             return  # as if the video had never been written, which nothing can tell
         data, place = files[name], int(at * len(files[name]))
+        if how == "flip" and not data:
+            return  # a draft that was cut to nothing before, of which nobody reads
         changed = {
             "flip": data[:place] + bytes([data[place] ^ (1 << which % 8)]) + data[place + 1 :],
             "cut": data[:place],
